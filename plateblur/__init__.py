@@ -1,0 +1,1 @@
+"""Find licence plates in photos and make them unreadable."""

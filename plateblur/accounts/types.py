@@ -1,0 +1,255 @@
+"""What the accounts and the web part say to each other; web imports nothing else of accounts.
+
+One request goes: `authenticate` -> `active_plan` -> (the body is read and checked) -> `admit` ->
+the photo is blurred -> `Reservation.settle` -> the answer is sent. Leaving the `admit` block
+without `settle` gives the request back.
+
+The error tree, with the codes of the documented contract ("cd"):
+
+    AccessError
+    |-- UnknownCredentialsError   1015  unknown user, or wrong password or key
+    |-- AccountClosedError        1016  not activated yet, closed or locked
+    |-- PlanError                       no plan that allows requests
+    |   |-- TrialExpiredError     1003
+    |   |-- PackageExpiredError   1005
+    |   |-- NoInvoiceError        1006
+    |   |-- TrialMissingError     1007  the store says that a trial exists, the look-up gave no row
+    |   |-- TrialUnreadableError  1008
+    |   |-- TrialStoreError       1009  store not reached while looking for the trial
+    |   |-- InvoiceMissingError   1010
+    |   |-- InvoiceUnreadableError 1011
+    |   `-- InvoiceStoreError     1012  store not reached while looking for the invoice
+    `-- QuotaError                      the plan's allowance is used up for now
+        |-- DailyQuotaError       1002
+        `-- PaidQuotaError        1004
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+from plateblur.errors import PlateblurError
+
+
+class PlanKind(StrEnum):
+    """The packages of the product page."""
+
+    TRIAL = "trial"
+    MONTHLY = "monthly"
+    YEARLY = "yearly"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """An account that proved who it is.
+
+    Attributes:
+        account_id: the store's id; the only thing of an account that may be logged.
+        email: as signed up.
+        api_key_id: the key that was shown, or None where the password was.
+    """
+
+    account_id: int
+    email: str
+    api_key_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePlan:
+    """A plan that allows requests now.
+
+    Attributes:
+        kind: which package.
+        starts_at: UTC.
+        ends_at: UTC, exclusive.
+        plan_id: the store's row of it (trial or invoice).
+    """
+
+    kind: PlanKind
+    starts_at: datetime
+    ends_at: datetime
+    plan_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a plan has used and has left; a None limit does not apply to the plan.
+
+    Attributes:
+        window_requests: requests counted in the plan's window (UTC day, or the last 60 s).
+        window_limit: the most that the window allows.
+        window_resets_at: UTC moment at which at least one more request is allowed.
+        predictions: predictions counted in the running month of a paid package; else 0.
+        predictions_limit: the most that a month allows, or None on the trial.
+        month_resets_at: UTC moment at which the month's predictions start again, or None.
+    """
+
+    window_requests: int
+    window_limit: int
+    window_resets_at: datetime
+    predictions: int
+    predictions_limit: int | None
+    month_resets_at: datetime | None
+
+
+class Reservation(Protocol):
+    """One request that was counted before its work."""
+
+    def settle(self, *, predictions: int) -> None:
+        """Keep the request counted, and add its predictions to the month, in one transaction.
+
+        To be called once, after the blur and right before the answer is sent.
+
+        Raises:
+            PaidQuotaError: the month has fewer than `predictions` left; nothing was counted.
+        """
+        ...
+
+
+class Gate(Protocol):
+    """Lets requests in. Thread-safe; several processes may share one store."""
+
+    def authenticate(self, username: str, secret: str, *, address: str) -> Identity:
+        """Return who this is; `username` is an e-mail or user name, `secret` a password or key.
+
+        Args:
+            username: as sent.
+            secret: as sent.
+            address: the peer's IP address; failures are slowed per account and per address.
+
+        Raises:
+            UnknownCredentialsError: in the same time for an unknown user and a wrong password.
+            AccountClosedError: right credentials of an account that may not be used.
+        """
+        ...
+
+    def authenticate_key(self, key: str, *, address: str) -> Identity:
+        """Return whose API key this is (for `Authorization: Bearer`); raises as above."""
+        ...
+
+    def active_plan(self, identity: Identity) -> ActivePlan:
+        """Return the plan that this account's requests count on, or raise a `PlanError`."""
+        ...
+
+    def admit(
+        self, identity: Identity, plan: ActivePlan
+    ) -> AbstractContextManager[Reservation]:
+        """Count one request on entering; give it back unless it was settled on leaving.
+
+        Raises:
+            QuotaError: on entering; nothing was counted.
+        """
+        ...
+
+    def usage(self, identity: Identity, plan: ActivePlan) -> Usage:
+        """Return what is used and left, as of now."""
+        ...
+
+    def is_ready(self) -> bool:
+        """Return whether the store answers; for readiness probes."""
+        ...
+
+
+class AccessError(PlateblurError):
+    """Base; `cd` is the code of the documented contract.
+
+    Attributes:
+        cd: four digits.
+        retry_after_s: seconds after which the same request may pass, where that is known.
+    """
+
+    cd: ClassVar[str]
+
+    def __init__(self, message: str = "", *, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class UnknownCredentialsError(AccessError):
+    """Unknown user, or wrong password or key."""
+
+    cd = "1015"
+
+
+class AccountClosedError(AccessError):
+    """The account is not activated yet, or is closed or locked."""
+
+    cd = "1016"
+
+
+class PlanError(AccessError):
+    """No plan that allows requests."""
+
+
+class TrialExpiredError(PlanError):
+    """The trial is over, and no package is paid."""
+
+    cd = "1003"
+
+
+class PackageExpiredError(PlanError):
+    """A package was paid, its period is over."""
+
+    cd = "1005"
+
+
+class NoInvoiceError(PlanError):
+    """Neither a trial nor a paid invoice."""
+
+    cd = "1006"
+
+
+class TrialMissingError(PlanError):
+    """The store says that a trial exists; the look-up gave no row."""
+
+    cd = "1007"
+
+
+class TrialUnreadableError(PlanError):
+    """The trial's row has missing or impossible values."""
+
+    cd = "1008"
+
+
+class TrialStoreError(PlanError):
+    """The store can't be reached while looking for the trial."""
+
+    cd = "1009"
+
+
+class InvoiceMissingError(PlanError):
+    """The store says that an invoice exists; the look-up gave no row."""
+
+    cd = "1010"
+
+
+class InvoiceUnreadableError(PlanError):
+    """The invoice's row has missing or impossible values."""
+
+    cd = "1011"
+
+
+class InvoiceStoreError(PlanError):
+    """The store can't be reached while looking for the invoice."""
+
+    cd = "1012"
+
+
+class QuotaError(AccessError):
+    """The plan's allowance is used up for now."""
+
+
+class DailyQuotaError(QuotaError):
+    """More than the trial's requests this UTC day."""
+
+    cd = "1002"
+
+
+class PaidQuotaError(QuotaError):
+    """Too many requests in the last 60 s, or the month's predictions are used up."""
+
+    cd = "1004"

@@ -1,0 +1,43 @@
+"""Everything that can go wrong with the world's input; a caller's own bug is a `ValueError`.
+
+    PlateblurError
+    |-- PhotoError              the photo can't be taken
+    |   |-- PhotoTooLargeError  more bytes or pixels than allowed, known before decoding
+    |   `-- PhotoDecodeError    no photo, a damaged one, or a format that is not taken
+    |-- ModelError              the model file can't be used: damaged, or without its metadata
+    |-- DetectionError          the detector failed; never an empty list of plates
+    `-- EncodeError             the blurred image could not be written
+
+Messages say what was expected and what came. They hold no photo bytes, no paths of the server
+and no plate text, so that they may be shown to whoever sent the photo.
+"""
+
+from __future__ import annotations
+
+
+class PlateblurError(Exception):
+    """Base of every error that a caller is expected to handle."""
+
+
+class PhotoError(PlateblurError):
+    """The photo can't be taken."""
+
+
+class PhotoTooLargeError(PhotoError):
+    """The photo has more bytes or pixels than allowed."""
+
+
+class PhotoDecodeError(PhotoError):
+    """The bytes are no photo, a damaged one, or of a format that is not taken."""
+
+
+class ModelError(PlateblurError):
+    """The model file can't be used."""
+
+
+class DetectionError(PlateblurError):
+    """The detector failed; the photo must not leave."""
+
+
+class EncodeError(PlateblurError):
+    """The blurred image could not be written."""

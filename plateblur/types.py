@@ -1,0 +1,107 @@
+"""Values that the parts hand to each other; no algorithms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB, upright."""
+
+Boxes = NDArray[np.float32]
+"""(N, 4) float32 `xyxy`: left, top, right, bottom in image pixels; right and bottom exclusive."""
+
+Method = Literal["veil", "solid", "mosaic", "gaussian"]
+"""How a plate is hidden. `mosaic` and `gaussian` are cosmetic: they can be attacked."""
+
+MetadataPolicy = Literal["strip", "safe", "keep"]
+"""What of a photo's metadata leaves with it: ICC profile only, harmless tags too, or all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Plates found in one image, most confident first.
+
+    Attributes:
+        xyxy: (N, 4) float32, pixels of the upright image.
+        confidence: (N,) float32, 0 to 1.
+    """
+
+    xyxy: Boxes
+    confidence: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that don't belong together."""
+        if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
+            raise ValueError(f"xyxy must have shape (N, 4), got {self.xyxy.shape}")
+        if self.confidence.shape != (len(self.xyxy),):
+            raise ValueError(
+                f"confidence must have shape ({len(self.xyxy)},), got {self.confidence.shape}"
+            )
+
+    def __len__(self) -> int:
+        """Return how many plates were found."""
+        return len(self.xyxy)
+
+    def at_least(self, min_confidence: float) -> Detections:
+        """Return those with a confidence of at least `min_confidence`."""
+        kept = self.confidence >= min_confidence
+        return Detections(self.xyxy[kept], self.confidence[kept])
+
+
+class Detector(Protocol):
+    """Finds plates; safe to call from several threads at once."""
+
+    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+        """Return the plates of `image` with a confidence of at least `min_confidence`.
+
+        Raises:
+            DetectionError: the model failed; never an empty result instead.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BlurOptions:
+    """How one photo is to be blurred; the defaults of the whole project stand here.
+
+    Attributes:
+        method: how a plate is hidden.
+        margin: share of a box's width and height that is hidden beyond it on each side.
+        min_confidence: the smallest confidence of a detection that is blurred, 0 to 1.
+        metadata: what of the photo's metadata is written again.
+        draw_boxes: draw the detections and their confidence on the blurred photo.
+        crops: also encode a cut-out of each detection from the blurred image.
+    """
+
+    method: Method = "veil"
+    margin: float = 0.15
+    min_confidence: float = 0.25
+    metadata: MetadataPolicy = "strip"
+    draw_boxes: bool = False
+    crops: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BlurredPhoto:
+    """A photo that may leave, and what was found in it.
+
+    Attributes:
+        data: the encoded photo; plates hidden, upright.
+        format: what `data` is: "JPEG", "PNG", "WEBP", "HEIF" or "AVIF".
+        image_hw: height and width of the upright image, pixels.
+        detections: the plates that were hidden, most confident first.
+        predictions_counted: how many the detector kept at its own floor, `COUNT_FLOOR`; what a
+            plan counts, so never less than `len(detections)` at a `min_confidence` above it.
+        crops: for each detection its cut-out of the blurred image, encoded; empty unless asked.
+    """
+
+    data: bytes
+    format: str
+    image_hw: tuple[int, int]
+    detections: Detections
+    predictions_counted: int
+    crops: tuple[bytes, ...] = field(default=())

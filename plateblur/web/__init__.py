@@ -1,0 +1,1 @@
+"""HTTP: the documented endpoint, `/v1` and the pages; meets the rest in `create_app`."""
