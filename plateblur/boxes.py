@@ -1,0 +1,107 @@
+"""Axis-aligned boxes in pixels: overlap, suppression, widening and rounding; pure NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plateblur.types import Boxes
+
+
+def _require_boxes(xyxy: Boxes) -> None:
+    if xyxy.ndim != 2 or xyxy.shape[1] != 4:
+        raise ValueError(f"xyxy must have shape (N, 4), got {xyxy.shape}")
+
+
+def iou_matrix(a: Boxes, b: Boxes) -> NDArray[np.float32]:
+    """Return the intersection over union of every box of `a` with every box of `b`.
+
+    Args:
+        a: (N, 4) float32 `xyxy`, pixels.
+        b: (M, 4) float32 `xyxy`, pixels of the same image.
+
+    Returns:
+        (N, M) float32, 0 to 1; 0 where both boxes are empty.
+
+    Raises:
+        ValueError: `a` or `b` is not (N, 4).
+    """
+    _require_boxes(a)
+    _require_boxes(b)
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
+    area_a = np.prod(np.clip(a[:, 2:] - a[:, :2], 0, None), axis=1)
+    area_b = np.prod(np.clip(b[:, 2:] - b[:, :2], 0, None), axis=1)
+    union = area_a[:, None] + area_b[None] - intersection
+    iou = np.zeros(intersection.shape, np.float32)
+    np.divide(intersection, union, out=iou, where=union > 0, casting="same_kind")
+    return iou
+
+
+def non_max_suppression(
+    xyxy: Boxes, confidence: NDArray[np.float32], *, iou_threshold: float
+) -> NDArray[np.int64]:
+    """Return the indices of the boxes that greedy NMS keeps, most confident first.
+
+    Args:
+        xyxy: (N, 4) float32, pixels.
+        confidence: (N,) float32.
+        iou_threshold: boxes that overlap a kept one by more than this are dropped, 0 to 1.
+
+    Returns:
+        (K,) int64 indices into `xyxy`.
+
+    Raises:
+        ValueError: the shapes do not belong together.
+    """
+    _require_boxes(xyxy)
+    if confidence.shape != (len(xyxy),):
+        raise ValueError(f"confidence must have shape ({len(xyxy)},), got {confidence.shape}")
+    kept: list[int] = []
+    left = np.argsort(-confidence, kind="stable")
+    while len(left):
+        best, rest = left[0], left[1:]
+        kept.append(int(best))
+        left = rest[iou_matrix(xyxy[best][None], xyxy[rest])[0] <= iou_threshold]
+    return np.array(kept, np.int64)
+
+
+def expand(xyxy: Boxes, margin: float) -> Boxes:
+    """Return the boxes widened by `margin` of their own width and height on each side.
+
+    Args:
+        xyxy: (N, 4) float32, pixels; a widened box may reach beyond its image.
+        margin: fraction of the box's size, at least 0.
+
+    Raises:
+        ValueError: `xyxy` is not (N, 4) or `margin` is negative.
+    """
+    _require_boxes(xyxy)
+    if margin < 0:
+        raise ValueError(f"margin must be at least 0, got {margin}")
+    grow = (xyxy[:, 2:] - xyxy[:, :2]) * np.float32(margin)
+    return np.hstack([xyxy[:, :2] - grow, xyxy[:, 2:] + grow])
+
+
+def pixel_bounds(xyxy: Boxes, *, image_hw: tuple[int, int]) -> NDArray[np.int64]:
+    """Round boxes outward to whole pixels and clip them to the image.
+
+    Outward, because a half-covered edge column can still be read.
+
+    Args:
+        xyxy: (N, 4) float32, pixels of the upright image; x2 and y2 exclusive.
+        image_hw: height and width of that image, pixels.
+
+    Returns:
+        (N, 4) int64, row i for box i; a row may be empty (x1 == x2).
+
+    Raises:
+        ValueError: `xyxy` is not (N, 4), or not finite.
+    """
+    _require_boxes(xyxy)
+    if not np.isfinite(xyxy).all():
+        raise ValueError("xyxy must be finite, got NaN or infinity")
+    height, width = image_hw
+    outward = np.hstack([np.floor(xyxy[:, :2]), np.ceil(xyxy[:, 2:])]).astype(np.int64)
+    return outward.clip(0, [width, height, width, height])

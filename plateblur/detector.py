@@ -1,0 +1,212 @@
+"""Find plates with the exported model: letterbox > run > NMS > undo. The only inference engine.
+
+The model is an ONNX file as `training/export.py` writes it: input `images` (N, 3, H, W) float32
+RGB in [0, 1], H and W multiples of the stride; output either raw, (N, 4 + classes, anchors) with
+boxes as centre and size, or end to end, (N, K, 6) with x1, y1, x2, y2, confidence, class. Which
+one, the classes, the stride and the input size are read from the file's metadata and checked.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from plateblur.boxes import non_max_suppression
+from plateblur.errors import DetectionError, ModelError
+from plateblur.letterbox import letterbox
+from plateblur.types import Detections, Image
+
+Engine = Literal["onnxruntime", "openvino"]
+
+NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles.
+
+# onnxruntime's errors share no base but Exception.
+_ORT_ERRORS = (
+    *(ort.Fail, ort.InvalidArgument, ort.NoSuchFile, ort.NoModel, ort.EngineError),
+    *(ort.RuntimeException, ort.InvalidProtobuf, ort.NotImplemented, ort.InvalidGraph, ort.EPFail),
+    *(RuntimeError, ValueError, MemoryError),
+)
+
+_Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model says of itself.
+
+    Attributes:
+        input_size: longer side of the letterboxed image, pixels.
+        stride: height and width of the input are multiples of this, pixels.
+        classes: class names in order; one, the plate.
+        end_to_end: the output needs no decoding of centres and sizes.
+    """
+
+    input_size: int
+    stride: int
+    classes: tuple[str, ...]
+    end_to_end: bool
+
+
+class OnnxDetector:
+    """A loaded model; safe to call from several threads, a call changes nothing.
+
+    Attributes:
+        metadata: what the model file says of itself.
+    """
+
+    def __init__(
+        self, model: Path, *, engine: Engine = "onnxruntime", threads: int | None = None
+    ) -> None:
+        """Load `model`.
+
+        Args:
+            model: an ONNX file of `training/export.py`.
+            engine: "openvino" needs the extra of that name; half the time in bf16 on CPUs with it.
+            threads: threads of one call; None leaves it to the engine (all cores).
+
+        Raises:
+            ModelError: no such file, no ONNX model, or metadata that does not fit.
+        """
+        session = _open_session(model, threads=threads)
+        self.metadata = _read_metadata(session)
+        self._run: _Run
+        if engine == "openvino":
+            self._run = _openvino(model, threads=threads)
+        elif engine == "onnxruntime":
+            self._run = _onnxruntime(session)
+        else:
+            raise ValueError(f"engine must be 'onnxruntime' or 'openvino', got {engine!r}")
+
+    @classmethod
+    def shipped(cls, *, engine: Engine = "onnxruntime", threads: int | None = None) -> OnnxDetector:
+        """Return the detector that this version of plateblur ships."""
+        return cls(shipped_model(), engine=engine, threads=threads)
+
+    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+        """Return the plates of `image`, most confident first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, upright.
+            min_confidence: the smallest confidence kept, above 0 and at most 1.
+
+        Returns:
+            Boxes in pixels of `image`, after NMS.
+
+        Raises:
+            DetectionError: the engine failed, or its answer makes no sense.
+            ValueError: `image` is not (H, W, 3) uint8, or `min_confidence` is out of range.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        if not 0 < min_confidence <= 1:
+            raise ValueError(f"min_confidence must be above 0 and at most 1, got {min_confidence}")
+        boxed = letterbox(image, input_size=self.metadata.input_size, stride=self.metadata.stride)
+        batch = boxed.image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+        xyxy, confidence = self._decode(self._run(batch))
+        likely = confidence >= min_confidence
+        xyxy, confidence = xyxy[likely], confidence[likely]
+        kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
+        return Detections(boxed.undo(xyxy[kept]), confidence[kept])
+
+    def _decode(
+        self, output: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (N, 4) `xyxy` in letterboxed pixels and (N,) confidence of one image's output."""
+        width = 6 if self.metadata.end_to_end else 4 + len(self.metadata.classes)
+        rows = output[0] if self.metadata.end_to_end else output[0].T
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise DetectionError(f"expected {width} values a box, got an output {output.shape}")
+        if not np.isfinite(rows).all():
+            raise DetectionError("expected finite numbers from the model, got NaN or infinity")
+        if self.metadata.end_to_end:
+            return rows[:, :4], rows[:, 4]
+        centre, half = rows[:, :2], rows[:, 2:4] / 2
+        return np.hstack([centre - half, centre + half]), rows[:, 4:].max(axis=1)
+
+
+def shipped_model() -> Path:
+    """Return the path of the model inside the package."""
+    return Path(str(resources.files("plateblur") / "models" / "plates.onnx"))
+
+
+def _open_session(model: Path, *, threads: int | None) -> onnxruntime.InferenceSession:
+    if not model.is_file():
+        raise ModelError(f"expected an ONNX model named {model.name}, found no such file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # errors only; they are raised as well
+    # Threads that wait by spinning would take the cores from the next photo's decoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _ORT_ERRORS as error:
+        raise ModelError(f"expected an ONNX model in {model.name}: {error}") from error
+
+
+def _read_metadata(session: onnxruntime.InferenceSession) -> ModelMetadata:
+    entries: dict[str, str] = session.get_modelmeta().custom_metadata_map
+    try:
+        sides = ast.literal_eval(entries["imgsz"])
+        names = ast.literal_eval(entries["names"])
+        metadata = ModelMetadata(
+            input_size=max(sides),
+            stride=int(entries["stride"]),
+            classes=tuple(names[i] for i in range(len(names))),
+            end_to_end=entries.get("end2end", "False") == "True",
+        )
+    except (KeyError, ValueError, SyntaxError, TypeError) as error:
+        raise ModelError(
+            "expected ONNX metadata imgsz, names and stride as training/export.py writes them, "
+            f"got keys {sorted(entries)}"
+        ) from error
+    if len(metadata.classes) != 1:
+        raise ModelError(f"expected one class, the plate, got {metadata.classes}")
+    if metadata.stride <= 0 or metadata.input_size <= 0 or metadata.input_size % metadata.stride:
+        raise ModelError(
+            f"expected an input size that is a multiple of the stride, got {metadata.input_size} "
+            f"and {metadata.stride}"
+        )
+    return metadata
+
+
+def _onnxruntime(session: onnxruntime.InferenceSession) -> _Run:
+    name = session.get_inputs()[0].name
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            output: NDArray[np.float32] = session.run(None, {name: batch})[0]
+        except _ORT_ERRORS as error:
+            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
+        return output
+
+    return run
+
+
+def _openvino(model: Path, *, threads: int | None) -> _Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        config["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.Core().compile_model(model, "CPU", config)
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            # A request of its own for each call: requests are not to be shared by threads.
+            results = compiled.create_infer_request().infer([batch])
+        except RuntimeError as error:
+            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
+        return np.array(results[0])
+
+    return run

@@ -1,0 +1,229 @@
+"""YOLO label lines to and from `xyxy`, and corrections of labels that are known to be wrong.
+
+A label line is `class cx cy width height`, each a share of the picture between 0 and 1. Polygon
+lines (`class x1 y1 x2 y2 x3 y3 ...`, at least three points) are taken too, as the box around them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plateblur.boxes import iou_matrix
+
+PLATE_CLASS = 0
+"""The one class of our data sets and of the model."""
+
+TruthBoxes = NDArray[np.float64]
+"""(N, 4) float64 `xyxy`; labels keep double precision so that a round trip loses nothing."""
+
+CORRECTION_IOU = 0.5
+"""Overlap at which a correction's box is taken to mean a labelled box."""
+
+Action = Literal["add", "remove", "move", "mark"]
+"""What a correction does.
+
+`add`: the boxes are plates that the labels leave out.
+`remove`: the boxes are labelled but are no plates.
+`move`: each box is where the plate is, in place of the labelled box beside it in `replaces`.
+`mark`: the boxes are no plates and not labelled; the reason names what they are, so that false
+    boxes can be counted by what they lie on. The labels stay as they are.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """One mended label.
+
+    Attributes:
+        image: file name of the photo.
+        action: what to do with the boxes.
+        boxes: (N, 4) float64 `xyxy`, pixels of the upright image.
+        replaces: (N, 4) float64, for `move` the labelled boxes, row for row; else (0, 4).
+        reason: why, in a few words; for `mark` what the boxes show.
+    """
+
+    image: str
+    action: Action
+    boxes: TruthBoxes
+    replaces: TruthBoxes
+    reason: str
+
+
+def labels_to_xyxy(
+    text: str, *, image_hw: tuple[int, int], plate_classes: Collection[int] | None = None
+) -> TruthBoxes:
+    """Return the boxes of a YOLO label file's text.
+
+    Args:
+        text: the file's text; empty lines are skipped.
+        image_hw: height and width of the upright image, pixels.
+        plate_classes: the classes that are plates in a foreign data set, lines of others being
+            left out; without it a class other than `PLATE_CLASS` is an error.
+
+    Returns:
+        (N, 4) float64, pixels of the upright image; not clipped to it.
+
+    Raises:
+        ValueError: a line that is no label; the message gives its number.
+    """
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            plate_class, cxcywhn = _parse_line(line)
+            if plate_classes is None and plate_class != PLATE_CLASS:
+                raise ValueError(f"expected class {PLATE_CLASS}, got {plate_class}")
+        except ValueError as error:
+            raise ValueError(f"label line {number}: {error}") from error
+        if plate_classes is None or plate_class in plate_classes:
+            rows.append(cxcywhn)
+    centred = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    height, width = image_hw
+    return np.column_stack(
+        [
+            (centred[:, 0] - centred[:, 2] / 2) * width,
+            (centred[:, 1] - centred[:, 3] / 2) * height,
+            (centred[:, 0] + centred[:, 2] / 2) * width,
+            (centred[:, 1] + centred[:, 3] / 2) * height,
+        ]
+    )
+
+
+def _parse_line(line: str) -> tuple[int, tuple[float, float, float, float]]:
+    words = line.split()
+    try:
+        plate_class, numbers = int(words[0]), [float(word) for word in words[1:]]
+    except ValueError as error:
+        raise ValueError("expected a whole class number and then numbers") from error
+    if not all(math.isfinite(number) and 0 <= number <= 1 for number in numbers):
+        raise ValueError("expected shares of the picture between 0 and 1; are these pixels?")
+    if len(numbers) == 4:
+        cx, cy, width, height = numbers
+    elif len(numbers) >= 6 and len(numbers) % 2 == 0:
+        xs, ys = numbers[0::2], numbers[1::2]
+        cx, cy = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
+        width, height = max(xs) - min(xs), max(ys) - min(ys)
+    else:
+        raise ValueError(
+            f"expected a class and 4 numbers, or a polygon of 3 points or more, got {len(numbers)}"
+            " numbers"
+        )
+    if width <= 0 or height <= 0:
+        raise ValueError(f"expected a box with an area, got width {width} and height {height}")
+    return plate_class, (cx, cy, width, height)
+
+
+def xyxy_to_labels(xyxy: NDArray[np.floating[Any]], *, image_hw: tuple[int, int]) -> str:
+    """Return the text of a YOLO label file, one line a box, each ending in a newline.
+
+    Boxes are clipped to the image, because ultralytics drops a photo with a label beyond its edge.
+
+    Args:
+        xyxy: (N, 4), pixels of the upright image.
+        image_hw: height and width of that image, pixels.
+
+    Raises:
+        ValueError: `xyxy` is not (N, 4), or a box has no area inside the image.
+    """
+    boxes = np.asarray(xyxy, dtype=np.float64)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"xyxy must have shape (N, 4), got {boxes.shape}")
+    height, width = image_hw
+    clipped = boxes.clip(0, [width, height, width, height])
+    lines = []
+    for (x1, y1, x2, y2), given in zip(clipped.tolist(), boxes.tolist(), strict=True):
+        # Negated, so that a box with a NaN in it is refused too.
+        if not (x2 > x1 and y2 > y1):
+            raise ValueError(f"box {given} has no area inside an image of {width}x{height} pixels")
+        shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width)
+        numbers = " ".join(f"{share:.6f}" for share in (*shares, (y2 - y1) / height))
+        lines.append(f"{PLATE_CLASS} {numbers}\n")
+    return "".join(lines)
+
+
+def parse_corrections(text: str) -> list[Correction]:
+    """Return the corrections of an overlay file: JSON lines, one correction each.
+
+        {"image": "a.webp", "action": "add", "boxes": [[10, 20, 60, 34]], "reason": "unlabelled"}
+        {"image": "b.webp", "action": "move", "boxes": [[10, 20, 60, 34]],
+         "replaces": [[10, 34, 60, 48]], "reason": "box below the plate"}   (on one line)
+
+    Raises:
+        ValueError: a line that is no correction; the message gives its number.
+    """
+    corrections = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            corrections.append(_parse_correction(json.loads(line)))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"correction line {number}: {error}") from error
+    return corrections
+
+
+def _parse_correction(given: dict[str, Any]) -> Correction:
+    known = {"image", "action", "boxes", "replaces", "reason"}
+    needed = known - {"replaces"}
+    if not needed <= set(given) <= known:
+        raise ValueError(f"expected the fields {sorted(needed)}, got {sorted(given)}")
+    if given["action"] not in get_args(Action):
+        raise ValueError(f"action must be one of {get_args(Action)}, got {given['action']!r}")
+    if not str(given["reason"]).strip():
+        raise ValueError("expected a reason, got none")
+    boxes = np.array(given["boxes"], dtype=np.float64).reshape(-1, 4)
+    replaces = np.array(given.get("replaces", []), dtype=np.float64).reshape(-1, 4)
+    if len(boxes) == 0:
+        raise ValueError("expected at least one box")
+    if len(replaces) != (len(boxes) if given["action"] == "move" else 0):
+        raise ValueError(
+            "a move gives in `replaces` one labelled box for each box, other actions none; got "
+            f"{len(replaces)} for {len(boxes)}"
+        )
+    return Correction(given["image"], given["action"], boxes, replaces, given["reason"])
+
+
+def correct(truth: TruthBoxes, corrections: Iterable[Correction]) -> TruthBoxes:
+    """Return the truth of one photo with its corrections applied, in their order.
+
+    Args:
+        truth: (N, 4) float64, pixels of the upright image.
+        corrections: those of this photo.
+
+    Raises:
+        ValueError: a correction of a box that is not labelled (any more), or an addition of one
+            that is: a stale correction is never passed over.
+    """
+    boxes = truth.copy()
+    for correction in corrections:
+        if correction.action == "add":
+            if len(boxes) and _iou(boxes, correction.boxes).max() >= CORRECTION_IOU:
+                raise ValueError(f"{correction.image}: a box to add is labelled already")
+            boxes = np.vstack([boxes, correction.boxes])
+        elif correction.action == "remove":
+            boxes = np.delete(boxes, _rows_of(boxes, correction.boxes, correction.image), axis=0)
+        elif correction.action == "move":
+            boxes[_rows_of(boxes, correction.replaces, correction.image)] = correction.boxes
+    return boxes
+
+
+def _rows_of(boxes: TruthBoxes, wanted: TruthBoxes, image: str) -> Sequence[int]:
+    if len(boxes) == 0:
+        raise ValueError(f"{image}: expected a labelled box to correct, the photo has none")
+    overlap = _iou(wanted, boxes)
+    rows: list[int] = overlap.argmax(axis=1).tolist()
+    if overlap.max(axis=1).min() < CORRECTION_IOU or len(set(rows)) < len(rows):
+        raise ValueError(f"{image}: expected one labelled box for each box to correct")
+    return rows
+
+
+def _iou(a: TruthBoxes, b: TruthBoxes) -> NDArray[np.float32]:
+    return iou_matrix(a.astype(np.float32), b.astype(np.float32))

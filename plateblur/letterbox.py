@@ -1,0 +1,71 @@
+"""Fit an image into a model's input, and map boxes back; both here so that they change together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from plateblur.types import Boxes, Image
+
+PAD_GREY = 114  # Source: letterbox fill used in training; a change needs a new model.
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """An image resized with its aspect kept, then filled to a multiple of the stride.
+
+    Attributes:
+        image: (h, w, 3) uint8 RGB; h and w are multiples of the stride.
+        scale_xy: letterboxed pixels per image pixel, across and down; they differ by rounding.
+        image_hw: height and width of the image before, pixels.
+    """
+
+    image: Image
+    scale_xy: tuple[float, float]
+    image_hw: tuple[int, int]
+
+    def undo(self, xyxy: Boxes) -> Boxes:
+        """Return boxes of the letterboxed image in pixels of the image before, clipped to it.
+
+        Args:
+            xyxy: (N, 4) float32, pixels of `self.image`.
+
+        Returns:
+            (N, 4) float32.
+        """
+        height, width = self.image_hw
+        scale = np.array([*self.scale_xy, *self.scale_xy], np.float32)
+        return (xyxy / scale).clip(0, np.array([width, height, width, height], np.float32))
+
+
+def letterbox(image: Image, *, input_size: int, stride: int) -> Letterbox:
+    """Return `image` with its longer side at `input_size`, filled to the next stride.
+
+    The fill goes right and below only, and no further than the stride asks, so that a 16:9 photo
+    does not pay for a square.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        input_size: length of the longer side, pixels; a multiple of `stride`.
+        stride: the model's largest stride, pixels.
+
+    Raises:
+        ValueError: `image` is empty, or `input_size` is no multiple of `stride`.
+    """
+    height, width = image.shape[:2]
+    if not height or not width:
+        raise ValueError(f"image must have pixels, got shape {image.shape}")
+    if input_size <= 0 or input_size % stride:
+        raise ValueError(f"input_size must be a multiple of {stride}, got {input_size}")
+    scale = input_size / max(height, width)
+    new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
+    # Averaging when shrinking: linear sampling would skip strokes of far plates in large photos.
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (new_w, new_h), interpolation=interpolation)
+    padded_hw = (math.ceil(new_h / stride) * stride, math.ceil(new_w / stride) * stride)
+    padded = np.full((*padded_hw, 3), PAD_GREY, np.uint8)
+    padded[:new_h, :new_w] = resized
+    return Letterbox(padded, (new_w / width, new_h / height), (height, width))

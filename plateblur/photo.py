@@ -1,0 +1,348 @@
+"""Decode a photo to an upright RGB image, and encode a blurred image as the same kind of photo.
+
+Limits are checked before a pixel is decoded. Only the formats below are taken, each by its own
+decoder, chosen by the first bytes and never by what a sender says.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pillow_heif
+from numpy.typing import NDArray
+from PIL import AvifImagePlugin, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngInfo
+
+from plateblur.errors import EncodeError, PhotoDecodeError, PhotoTooLargeError
+from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
+from plateblur.types import Image, MetadataPolicy
+
+MAX_BYTES = 100 * 1024 * 1024  # of one encoded photo; a 100-megapixel JPEG at quality 95 fits
+MAX_PIXELS = 100_000_000  # of one decoded photo: 300 MB as RGB
+LOSSY_QUALITY = 90  # WebP, HEIF and AVIF do not tell the quality they were written at
+ORIENTATION = 0x0112  # Source: EXIF 2.32, 4.6.4 A
+MAX_TEXT = 64  # PNG text chunks carried through at most
+
+# Source: EXIF 2.32, 4.6.4 A. How a stored image is turned upright.
+UPRIGHT = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+SWAPPED_AXES = frozenset({5, 6, 7, 8})
+
+# What the decoders raise on damaged or hostile files; Pillow wraps only some of it.
+_DECODER_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
+    *(OverflowError, RuntimeError, MemoryError, AttributeError, struct.error, zlib.error),
+    *(PillowImage.DecompressionBombError, ImageCms.PyCMSError),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JpegCoding:
+    """How a JPEG was coded, so that what is outside the boxes can be written without new loss.
+
+    Attributes:
+        quantisation: tables of 64, by their number, in the orientation of the upright image.
+        subsampling: Pillow's number of the chroma subsampling; -1 where it has none for it.
+        progressive: whether the scans refine each other.
+    """
+
+    quantisation: dict[int, list[int]]
+    subsampling: int
+    progressive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A decoded photo.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, upright.
+        format: "JPEG", "PNG", "WEBP", "HEIF" or "AVIF".
+        alpha: (H, W) uint8 opacity, or None where the photo has none.
+        is_grey: the photo has one channel, and is written with one again.
+        metadata: as stored.
+        jpeg: how it was coded, if it is a JPEG.
+        is_lossless: a WebP without loss.
+    """
+
+    pixels: Image
+    format: str
+    alpha: NDArray[np.uint8] | None = None
+    is_grey: bool = False
+    metadata: Metadata = field(default_factory=Metadata)
+    jpeg: JpegCoding | None = None
+    is_lossless: bool = False
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the upright image, pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def views(self) -> tuple[Image, ...]:
+        """Images in which plates must be looked for, each (H, W, 3) uint8 RGB.
+
+        With transparency there are two: the stored colours, which anyone can bring back, and what
+        is seen on white paper, because a plate can be drawn in opacity alone.
+        """
+        if self.alpha is None:
+            return (self.pixels,)
+        opacity = self.alpha[..., None].astype(np.float32) / 255
+        on_white = self.pixels * opacity + 255 * (1 - opacity)
+        return (self.pixels, on_white.round().astype(np.uint8))
+
+
+def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Return the photo in `data`: upright, RGB, 8 bits a channel.
+
+    16 bits a channel become 8; CMYK becomes RGB through its ICC profile; colours under full
+    transparency are dropped, because a plate may hide there.
+
+    Args:
+        data: an encoded photo: JPEG, PNG, WebP, HEIC/HEIF or AVIF.
+        max_bytes: the longest `data` that is taken.
+        max_pixels: the most pixels, width times height, that are decoded.
+
+    Raises:
+        PhotoTooLargeError: over one of the limits; nothing was decoded.
+        PhotoDecodeError: no such photo, damaged, or animated.
+    """
+    if len(data) > max_bytes:
+        raise PhotoTooLargeError(f"expected at most {max_bytes} bytes, got {len(data)}")
+    format_, open_ = _recognise(data)
+    try:
+        stored = open_(io.BytesIO(data))
+        width, height = stored.size
+    except _DECODER_ERRORS as error:
+        raise PhotoDecodeError(f"expected a {format_} photo, got a damaged header") from error
+    if width * height > max_pixels:
+        raise PhotoTooLargeError(
+            f"expected at most {max_pixels} pixels, got {width} x {height} = {width * height}"
+        )
+    if width < 1 or height < 1:
+        raise PhotoDecodeError(f"expected a photo with pixels, got {width} x {height}")
+    # Of a HEIF with several images the primary is taken; the others don't leave.
+    if format_ != "HEIF" and getattr(stored, "is_animated", False):
+        raise PhotoDecodeError("expected a still photo, got an animation of several images")
+    try:
+        stored.load()
+        orientation = _orientation(stored)
+        is_grey = stored.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+        metadata = _metadata(stored)
+        jpeg = _jpeg_coding(stored, orientation)
+        colours, alpha, was_converted = _to_rgb(stored)
+        if orientation in UPRIGHT:
+            colours = colours.transpose(UPRIGHT[orientation])
+            alpha = alpha.transpose(UPRIGHT[orientation]) if alpha else None
+        pixels = np.array(colours)
+        opacity = np.array(alpha) if alpha else None
+    except _DECODER_ERRORS as error:
+        raise PhotoDecodeError(
+            f"expected a whole {format_} photo, got a damaged or truncated one"
+        ) from error
+    if opacity is not None:
+        pixels[opacity == 0] = 0
+    if was_converted:  # the profile described the colours before
+        metadata = Metadata(
+            None, metadata.exif, metadata.xmp, metadata.iptc, metadata.comment, metadata.text
+        )
+    return Photo(
+        pixels=pixels,
+        format=format_,
+        alpha=opacity,
+        is_grey=is_grey,
+        metadata=metadata,
+        jpeg=jpeg,
+        is_lossless=format_ == "WEBP" and b"VP8L" in data[12:64],
+    )
+
+
+def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
+    """Return `pixels` as a photo of the kind that `photo` is.
+
+    A JPEG is written at its own quantisation and chroma subsampling, so that what was not changed
+    stays as it was.
+
+    Args:
+        photo: the photo that the pixels come from; its alpha is written too.
+        pixels: (H, W, 3) uint8 RGB, upright.
+        metadata: what of the photo's metadata is written again.
+
+    Raises:
+        EncodeError: the encoder failed.
+        ValueError: the photo's alpha is not of the size of `pixels`.
+    """
+    image = PillowImage.fromarray(pixels)
+    if photo.is_grey:
+        image = image.convert("L")
+    if photo.alpha is not None:
+        if photo.alpha.shape != pixels.shape[:2]:
+            raise ValueError(f"alpha {photo.alpha.shape} does not fit pixels {pixels.shape[:2]}")
+        image.putalpha(PillowImage.fromarray(photo.alpha))
+    kept = apply_policy(photo.metadata, metadata)
+    options = _encoder_options(photo, kept)
+    out = io.BytesIO()
+    try:
+        if photo.format == "HEIF":
+            pillow_heif.from_pillow(image).save(out, **options)
+        else:
+            image.save(out, photo.format, **options)
+    except _DECODER_ERRORS as error:
+        raise EncodeError(f"the blurred photo could not be written as {photo.format}") from error
+    return out.getvalue()
+
+
+def _recognise(data: bytes) -> tuple[str, Callable[[io.BytesIO], PillowImage.Image]]:
+    """Return a photo's format and what opens it, by its first bytes.
+
+    Each decoder is called by name and not through `Image.open`, because that tries others too,
+    and warns or raises at pixel limits of its own that are global to the process.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG", JpegImagePlugin.JpegImageFile
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG", PngImagePlugin.PngImageFile
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP", WebPImagePlugin.WebPImageFile
+    if data[4:8] == b"ftyp":
+        if data[8:12] in (b"avif", b"avis"):
+            return "AVIF", AvifImagePlugin.AvifImageFile
+        if pillow_heif.is_supported(data[:64]):
+            return "HEIF", pillow_heif.HeifImageFile
+    got = f"bytes beginning {data[:8].hex(' ')}" if data else "no bytes"
+    raise PhotoDecodeError(f"expected a JPEG, PNG, WebP, HEIC or AVIF photo, got {got}")
+
+
+def _orientation(stored: PillowImage.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none or it can't be read."""
+    try:
+        value = stored.getexif().get(ORIENTATION, 1)
+    except _DECODER_ERRORS:
+        return 1
+    return value if value in UPRIGHT else 1
+
+
+def _to_rgb(
+    stored: PillowImage.Image,
+) -> tuple[PillowImage.Image, PillowImage.Image | None, bool]:
+    """Return the colours as RGB, the opacity or None, and whether the ICC profile was used up."""
+    if stored.mode in ("I;16", "I;16B", "I;16L", "I"):
+        levels = np.asarray(stored).astype(np.int64)
+        return (
+            PillowImage.fromarray((levels >> 8).clip(0, 255).astype(np.uint8)).convert("RGB"),
+            None,
+            False,
+        )
+    if stored.mode == "CMYK":
+        profile = stored.info.get("icc_profile")
+        if not profile:
+            return stored.convert("RGB"), None, False
+        converted = ImageCms.profileToProfile(
+            stored, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+        if converted is None:
+            raise ValueError("the ICC profile gave no image")
+        return converted, None, True
+    if stored.has_transparency_data:
+        rgba = stored.convert("RGBA")
+        return rgba.convert("RGB"), rgba.getchannel("A"), False
+    return stored.convert("RGB"), None, False
+
+
+def _jpeg_coding(stored: PillowImage.Image, orientation: int) -> JpegCoding | None:
+    if not isinstance(stored, JpegImagePlugin.JpegImageFile):
+        return None
+    tables = {number: list(table) for number, table in stored.quantization.items()}
+    if orientation in SWAPPED_AXES:  # a turned block has its frequencies turned
+        tables = {
+            number: np.array(table).reshape(8, 8).T.ravel().tolist()
+            for number, table in tables.items()
+        }
+    return JpegCoding(
+        quantisation=tables,
+        subsampling=JpegImagePlugin.get_sampling(stored),
+        progressive=bool(stored.info.get("progressive")),
+    )
+
+
+def _metadata(stored: PillowImage.Image) -> Metadata:
+    info = stored.info
+    resources = info.get("photoshop")
+    text = getattr(stored, "text", {})
+    return Metadata(
+        icc=info.get("icc_profile") or None,
+        exif=info.get("exif") or None,
+        xmp=_as_bytes(info.get("xmp") or info.get("XML:com.adobe.xmp")),
+        iptc=resources.get(IPTC_RESOURCE) if isinstance(resources, dict) else None,
+        comment=_as_bytes(info.get("comment")),
+        text=tuple(
+            (str(key), str(value))
+            for key, value in list(text.items())[:MAX_TEXT]
+            if key != "XML:com.adobe.xmp" and not key.startswith("Raw profile")
+        ),
+    )
+
+
+def _as_bytes(value: object) -> bytes | None:
+    if isinstance(value, str):
+        return value.encode()
+    return value if isinstance(value, bytes) and value else None
+
+
+def _encoder_options(photo: Photo, kept: Metadata) -> dict[str, Any]:
+    """Return what Pillow's encoder of the photo's format is to be given."""
+    options: dict[str, Any] = {"icc_profile": kept.icc, "exif": kept.exif, "xmp": kept.xmp}
+    if photo.format == "JPEG":
+        if photo.jpeg is None:
+            options |= {"quality": LOSSY_QUALITY}
+        else:
+            options |= {
+                "qtables": photo.jpeg.quantisation,
+                "subsampling": photo.jpeg.subsampling,
+                "progressive": photo.jpeg.progressive,
+                "optimize": True,
+            }
+        if kept.iptc:
+            options["extra"] = _photoshop_segment(kept.iptc)
+        if kept.comment:
+            options["comment"] = kept.comment
+        if kept.xmp and len(kept.xmp) > 65_502:  # Source: XMP part 3, 1.1.3, one JPEG segment
+            options["xmp"] = None
+        if kept.exif and len(kept.exif) > 65_533:  # Source: JPEG, B.1.1.4, length of a segment
+            options["exif"] = None
+    elif photo.format == "PNG":
+        texts = PngInfo()
+        for key, value in kept.text:
+            texts.add_itxt(key, value)
+        if kept.xmp:
+            texts.add_itxt("XML:com.adobe.xmp", kept.xmp.decode("utf-8", "replace"))
+        options = {"icc_profile": kept.icc, "exif": kept.exif, "pnginfo": texts}
+    elif photo.is_lossless:
+        options |= {"lossless": True, "exact": True}
+    else:
+        options |= {"quality": LOSSY_QUALITY}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _photoshop_segment(iptc: bytes) -> bytes:
+    """Return a JPEG APP13 segment that holds an IPTC record alone, no thumbnail beside it."""
+    padded = iptc + b"\0" * (len(iptc) % 2)
+    resource = b"8BIM" + struct.pack(">HH", IPTC_RESOURCE, 0) + struct.pack(">L", len(iptc))
+    payload = b"Photoshop 3.0\0" + resource + padded
+    if len(payload) > 65_533:
+        return b""
+    return b"\xff\xed" + struct.pack(">H", len(payload) + 2) + payload
