@@ -73,7 +73,8 @@ def bucket_indices(ratios: NDArray[np.float64]) -> NDArray[np.int64]:
         (N,) int64, 0 for the nearest plates.
     """
     edges = np.array(BUCKET_EDGES)
-    return (ratios[:, None] < edges[None, :]).sum(axis=1).astype(np.int64)
+    indices: NDArray[np.int64] = (ratios[:, None] < edges[None, :]).sum(axis=1, dtype=np.int64)
+    return indices
 
 
 def bucket_name(ratio: float) -> str:

@@ -113,7 +113,8 @@ class Scores:
     @property
     def missed(self) -> Flags:
         """(N,) bool: not one pixel of the plate is hidden; no detection is over it."""
-        return self.coverage == 0
+        missed: Flags = self.coverage == 0
+        return missed
 
     @property
     def kept(self) -> Flags:
@@ -346,7 +347,8 @@ class Figures:
         ap50_95: mean of the average precisions at IoU 0.5 to 0.95.
         false_boxes: boxes over `min_confidence` that overlap no labelled plate.
         false_boxes_per_photo: those, per photo.
-        over_blur: mean share of a picture that is blurred outside plates.
+        over_blur: mean share of a picture that is blurred outside plates; None for plates of some
+            ratios, because the boxes on a picture are blurred together.
     """
 
     photos: int
@@ -410,7 +412,7 @@ def figures(
         ap50_95=float(np.mean([p for p in precisions if p is not None])) if plates_n else None,
         false_boxes=false_boxes,
         false_boxes_per_photo=false_boxes / photos_n if photos_n else None,
-        over_blur=float(scores.over_blur[photos].mean()) if photos_n else None,
+        over_blur=float(scores.over_blur[photos].mean()) if photos_n and buckets is None else None,
     )
 
 
