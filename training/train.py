@@ -1,9 +1,8 @@
 """Fine-tune an ultralytics detector on licence plates; a run folder holds all that it was made of.
 
     python training/train.py training/configs/yolo26n-512.yaml --data DATA.yaml --run runs/first
-    python training/train.py training/configs/yolo26n-512.yaml --data DATA.yaml --run runs/first --resume
 
-Any field of `Config` can be overridden with `--set field=value`.
+The same line with `--resume` goes on after a kill, from the last whole epoch. Any field of `Config` can be overridden with `--set field=value`.
 """
 
 from __future__ import annotations
