@@ -2,7 +2,8 @@
 
     python training/train.py training/configs/yolo26n-512.yaml --data DATA.yaml --run runs/first
 
-The same line with `--resume` goes on after a kill, from the last whole epoch. Any field of `Config` can be overridden with `--set field=value`.
+The same line with `--resume` goes on after a kill, from the last whole epoch. Any field of `Config`
+can be overridden with `--set field=value`.
 """
 
 from __future__ import annotations
@@ -63,12 +64,14 @@ def plate_augmentations() -> list[A.BasicTransform]:
     ]
 
 
-class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics ships no types
+class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultralytics
     """ultralytics' trainer, made quick on CPUs: every core, and channels-last convolutions.
 
     ultralytics limits channels-last to CUDA; on a 2-core Zen 3 it takes yolo26n at 512 px from
     0.22 to 0.16 s an image with gradients equal within float noise (docs/training-log.md).
     """
+
+    model: Any
 
     def set_model_attributes(self) -> None:
         """Attach the dataset's classes, then lay the weights out for this device."""

@@ -1,0 +1,50 @@
+# Two commands: `make demo` runs the main job, `make test` passes the tests. Each sets itself up.
+
+PYTHON ?= python3
+PIP_FLAGS := --quiet --disable-pip-version-check
+DRAWN := datasets/out
+
+.PHONY: help install demo serve test format lint types unit clean
+
+help: ## List what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install $(PIP_FLAGS) --editable '.[demo,serve]'
+	touch $@
+
+# rapidocr asks for opencv-python, which would lie over opencv-python-headless in one folder; its
+# other needs are in the extra `dev`.
+.venv-test/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/pip install $(PIP_FLAGS) --editable '.[all]'
+	.venv-test/bin/pip install $(PIP_FLAGS) --no-deps rapidocr-onnxruntime==1.4.4
+	touch $@
+
+install: .venv/.installed ## Make .venv with what running needs, no torch
+
+demo: install ## Blur drawn example scenes, then serve the demo page
+	.venv/bin/python datasets/synthetic.py $(DRAWN)/examples --examples
+	.venv/bin/plateblur blur $(DRAWN)/examples -o $(DRAWN)/blurred --overwrite
+	.venv/bin/python app.py --examples $(DRAWN)/examples
+
+serve: install ## Run the service on SQLite in ./plateblur-data
+	.venv/bin/python serve.py
+
+test: format lint types unit ## Check format, lint and types, and run every test
+
+format: .venv-test/.installed
+	.venv-test/bin/ruff format --check .
+
+lint: .venv-test/.installed
+	.venv-test/bin/ruff check .
+
+types: .venv-test/.installed
+	.venv-test/bin/mypy .
+
+unit: .venv-test/.installed
+	.venv-test/bin/pytest --cov --cov-report=term:skip-covered
+
+clean: ## Remove what was made here, but no training run
+	rm -rf .venv .venv-test $(DRAWN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
