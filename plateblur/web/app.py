@@ -1,0 +1,158 @@
+"""`create_app`: where the parts that were handed in become one web application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+from anyio import to_thread
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from plateblur.accounts.types import AccessError, Gate
+from plateblur.web.body import MAX_BODY_BYTES
+from plateblur.web.failures import ClientGoneError, Failure, answer_failure, problem
+from plateblur.web.fetcher import PhotoFetcher, Reach
+from plateblur.web.health import health_router
+from plateblur.web.metrics import Metrics
+from plateblur.web.middleware import CLIENT_GONE_STATUS, HearOut, LastNet, Observe
+from plateblur.web.pages import add_pages
+from plateblur.web.plateblurer import documented_router
+from plateblur.web.service import Blur, Service
+from plateblur.web.settings import Settings
+from plateblur.web.v1 import v1_router
+
+EXPOSED_HEADERS = (
+    "PlateBlur-Detections",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "Retry-After",
+    "X-Request-Id",
+)
+
+
+def utc_now() -> datetime:
+    """Return the present moment, UTC."""
+    return datetime.now(UTC)
+
+
+def create_app(
+    blur: Blur,
+    gate: Gate,
+    settings: Settings,
+    *,
+    fetcher: PhotoFetcher | None = None,
+    ready_checks: Mapping[str, Callable[[], bool]] | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> FastAPI:
+    """Return the web application.
+
+    Args:
+        blur: makes the plates of an encoded photo unreadable; called from several threads.
+        gate: lets requests in and counts them; called from several threads.
+        settings: of this deployment.
+        fetcher: for `photo_url`; one that reaches the public net where None.
+        ready_checks: further parts by name that `/readyz` asks, as the model.
+        now: the clock, UTC.
+    """
+    service = Service(
+        blur=blur,
+        gate=gate,
+        settings=settings,
+        fetcher=fetcher
+        or PhotoFetcher(
+            timeout_s=settings.photo_url_timeout_s,
+            max_bytes=MAX_BODY_BYTES,
+            reach=Reach(ports=settings.photo_url_ports),
+        ),
+        metrics=Metrics(shared=bool(settings.metrics_dir)),
+        now=now,
+        ready_checks=dict(ready_checks or {}),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await to_thread.run_sync(service.threads.shutdown)
+
+    app = FastAPI(
+        title="PlateBlur",
+        summary="Finds licence plates in photos and makes them unreadable.",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=[
+            Middleware(Observe, settings=settings, metrics=service.metrics),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "Accept"],
+                expose_headers=EXPOSED_HEADERS,
+            ),
+            Middleware(HearOut),
+            Middleware(LastNet, settings=settings),
+        ],
+        exception_handlers=_handlers(service),
+    )
+    app.state.service = service
+    app.include_router(documented_router(service))
+    app.include_router(v1_router(service))
+    app.include_router(health_router(service))
+    add_pages(app)
+    _describe_security(app)
+    return app
+
+
+def _handlers(service: Service) -> dict[int | type[Exception], Callable[..., Any]]:
+    real = service.settings.real_status_codes
+
+    async def on_failure(request: Request, failure: Failure) -> Response:
+        return answer_failure(request, failure, real_status_codes=real)
+
+    async def on_access(request: Request, error: AccessError) -> Response:
+        return answer_failure(request, Failure.of_access(error), real_status_codes=real)
+
+    async def on_gone(_: Request, __: ClientGoneError) -> Response:
+        return Response(status_code=CLIENT_GONE_STATUS)
+
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        detail = HTTPStatus(error.status_code).description
+        return problem(request, status=error.status_code, detail=detail, headers=error.headers)
+
+    return {
+        Failure: on_failure,
+        AccessError: on_access,
+        ClientGoneError: on_gone,
+        HTTPException: on_http,
+    }
+
+
+def _describe_security(app: FastAPI) -> None:
+    """Put the two ways to say who asks into the OpenAPI page; the routes check them by hand.
+
+    By hand, because FastAPI would answer a missing header itself, and the contract's 1001 is ours.
+    """
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = original()
+        schema.setdefault("components", {})["securitySchemes"] = {
+            "basic": {
+                "type": "http",
+                "scheme": "basic",
+                "description": "E-mail or user name, and the password or an API key.",
+            },
+            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        }
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

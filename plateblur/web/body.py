@@ -1,0 +1,112 @@
+"""A request's body: read within bounds, then taken apart; nothing of it reaches a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import pybase64
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from plateblur.web.failures import TOO_LONG, ClientGoneError, Failure
+
+MAX_BODY_BYTES = 5 * 1024 * 1024  # Source: contract, code 1013.
+FORMATS_TAKEN = "JPEG, PNG, WebP, HEIC and AVIF"
+_DATA_PREFIX = re.compile(r"\s*data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
+_WHITE_SPACE = b" \t\r\n\v\f"
+# Source: ISO/IEC 14496-12 `ftyp` brands of HEIF (23008-12) and AVIF files.
+_FTYP_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif")
+_FTYP_BRANDS_END = 64  # The brands that matter stand among the first; the box is short.
+
+
+async def read_body(request: Request, *, timeout_s: float) -> bytes:
+    """Return the body, counted while it streams; a `Content-Length` is only believed when too big.
+
+    Raises:
+        Failure: 1013, too long; 1014, compressed or too slow.
+        ClientGoneError: the connection was closed before the end.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise Failure(
+            "1014",
+            "Compressed request bodies are not taken.",
+            status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        )
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
+        raise Failure("1013", sentence=TOO_LONG)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise Failure("1013", sentence=TOO_LONG)
+    except TimeoutError as error:
+        raise Failure(
+            "1014",
+            f"The request took longer than {timeout_s:g} s to arrive.",
+            status=HTTPStatus.REQUEST_TIMEOUT,
+        ) from error
+    except ClientDisconnect as error:
+        raise ClientGoneError from error
+    request.state.body_bytes = len(body)
+    return bytes(body)
+
+
+def parse_json_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in `body`; a byte order mark before it is let pass.
+
+    Raises:
+        Failure: 1014, no JSON (which includes nesting beyond orjson's 1024 levels), or no object.
+    """
+    try:
+        value = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
+    except orjson.JSONDecodeError as error:
+        raise Failure("1014", "The body is not valid JSON.") from error
+    if not isinstance(value, dict):
+        raise Failure("1014", "The body must be a JSON object.")
+    return value
+
+
+def decode_base64(text: str, *, field: str) -> bytes:
+    """Return the bytes in `text`, standard base64.
+
+    White space, a `data:` prefix and missing padding are let pass, because clients send them.
+
+    Raises:
+        Failure: 1014, another character, or a length that no bytes have.
+    """
+    prefix = _DATA_PREFIX.match(text)
+    try:
+        packed = text[prefix.end() if prefix else 0 :].encode("ascii").translate(None, _WHITE_SPACE)
+        return pybase64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+    except ValueError as error:  # binascii.Error and UnicodeEncodeError are ValueErrors.
+        raise Failure("1014", f"{field} is not valid base64.") from error
+
+
+def refuse_no_photo(data: bytes) -> None:
+    """Raise unless `data` begins like a photo of a format that is taken.
+
+    Raises:
+        Failure: 1014.
+    """
+    known = (
+        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+        or (
+            data[4:8] == b"ftyp"
+            and any(brand in data[8:_FTYP_BRANDS_END] for brand in _FTYP_BRANDS)
+        )
+    )
+    if not known:
+        raise Failure(
+            "1014",
+            f"The bytes are no photo of a format that is taken ({FORMATS_TAKEN}).",
+            status=HTTPStatus.UNPROCESSABLE_ENTITY,
+        )

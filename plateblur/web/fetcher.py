@@ -1,0 +1,267 @@
+"""Fetch a photo from a URL that a stranger chose, without reaching anything but the public net.
+
+Written on httpcore (what httpx itself sends with) and not on safehttpx, which comes with Gradio.
+safehttpx 0.1.7 lets 100.64.0.0/10 and 6to4 through, asks dns.google about names without a
+public address, obeys the proxy variables of the environment, follows no redirect, and has no cap on
+an answer's size or on its whole time.
+Here the check sits where the connection is made: `GuardedBackend` resolves the name once, checks
+every address, and connects to one of the very addresses that it checked. So there is no second
+look-up that could answer differently, and it does not matter how a host was spelt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+import httpcore
+import httpx
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+MAX_URL_CHARS = 2048  # Source: what browsers and proxies agree on.
+MAX_REDIRECTS = 3  # A photo's host needs one or two: to https, to its CDN.
+MAX_CONNECTS = 2  # Addresses tried of a name; more would let a name with many eat the time.
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+# Source: IANA special-purpose address registries, RFC 6890 and later. Spelt out, because
+# `ipaddress.is_global` differs between patch releases of Python.
+NOT_PUBLIC_V4: Final = tuple(
+    ipaddress.IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",  # Link-local, with the metadata services of the clouds.
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "168.63.129.16/32",  # Source: Azure's documentation; its host agent, on a public address.
+    )
+)
+PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")
+"""All global unicast; outside are loopback, mapped, NAT64, unique-local, link-local, multicast."""
+NOT_PUBLIC_V6: Final = tuple(
+    ipaddress.IPv6Network(text)
+    for text in (
+        "2001::/23",  # Teredo, ORCHID and the rest of the protocol assignments.
+        "2001:db8::/32",
+        "2002::/16",  # 6to4: holds an IPv4 address.
+        "3fff::/20",
+    )
+)
+
+REFUSED: Final = "The URL may not be fetched."
+
+
+class FetchError(Exception):
+    """The photo could not be fetched; the message may be shown to whoever gave the URL."""
+
+
+def is_public(address: IPAddress) -> bool:
+    """Return whether `address` is one of the public net, and holds no other inside it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in NOT_PUBLIC_V4)
+    return address in PUBLIC_V6 and not any(address in network for network in NOT_PUBLIC_V6)
+
+
+async def resolve_by_system(host: str, port: int) -> list[str]:
+    """Return the addresses that the system's resolver has for `host`."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What the fetcher may connect to.
+
+    Attributes:
+        ports: that a URL may name.
+        also: networks that are allowed on one port each although they are not public; for tests.
+    """
+
+    ports: tuple[int, ...] = (80, 443)
+    also: tuple[tuple[IPNetwork, int], ...] = ()
+
+    def allows(self, address: IPAddress, port: int) -> bool:
+        """Return whether a connection to `address` and `port` may be made."""
+        if any(address in network and port == allowed for network, allowed in self.also):
+            return True
+        return port in self.ports and is_public(address)
+
+    def allows_port(self, port: int) -> bool:
+        """Return whether any address could be reached on `port`."""
+        return port in self.ports or any(port == allowed for _, allowed in self.also)
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to checked addresses only; the one place where the fetcher opens a socket."""
+
+    def __init__(self, *, reach: Reach, resolve: Resolve) -> None:
+        self._reach = reach
+        self._resolve = resolve
+        self._sockets = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Return a connection to one of `host`'s addresses, all of which were checked.
+
+        Raises:
+            FetchError: the name is unknown, or one of its addresses is not allowed. Both say the
+                same, because a stranger must not learn which internal names exist.
+            httpcore.ConnectError: none of the addresses answered.
+        """
+        try:
+            found = await self._resolve(host, port)
+            addresses = [ipaddress.ip_address(text) for text in found]
+        except (OSError, ValueError) as error:  # UnicodeError of a bad name is a ValueError.
+            raise FetchError(REFUSED) from error
+        if not addresses or not all(self._reach.allows(address, port) for address in addresses):
+            raise FetchError(REFUSED)
+        failed: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
+        for address in addresses[:MAX_CONNECTS]:
+            try:
+                return await self._sockets.connect_tcp(
+                    str(address), port, timeout, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed or httpcore.ConnectError
+
+    async def connect_unix_socket(
+        self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        """Refuse: no URL leads to a socket in the file system."""
+        raise FetchError(REFUSED)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; httpcore asks for it."""
+        await asyncio.sleep(seconds)
+
+
+@cache
+def system_tls() -> ssl.SSLContext:
+    """Return the check of certificates against the system's authorities; loaded once."""
+    return ssl.create_default_context()
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFetcher:
+    """Fetches photos; holds nothing of a fetch once it is over: no cookies, no kept connections.
+
+    Attributes:
+        timeout_s: for the whole fetch, with its redirects.
+        max_bytes: of the photo.
+        reach: what may be connected to.
+        resolve: a host's addresses.
+        tls: how certificates are checked.
+    """
+
+    timeout_s: float
+    max_bytes: int
+    reach: Reach = field(default_factory=Reach)
+    resolve: Resolve = resolve_by_system
+    tls: ssl.SSLContext = field(default_factory=system_tls)
+
+    async def fetch(self, url: str) -> bytes:
+        """Return the bytes behind `url`, whatever they are.
+
+        Raises:
+            FetchError: the URL may not be fetched, or its host gave no photo within the limits.
+        """
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await self._follow(url)
+        except TimeoutError as error:
+            raise FetchError(f"The photo took longer than {self.timeout_s:g} s.") from error
+        except httpcore.TimeoutException as error:
+            raise FetchError("The host of the photo did not answer in time.") from error
+        except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
+            raise FetchError("The host of the photo could not be reached.") from error
+
+    async def _follow(self, url: str) -> bytes:
+        current = self._checked(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            got = await self._get(current)
+            if isinstance(got, bytes):
+                return got
+            following = self._checked(got, base=current)
+            if current.scheme == "https" and following.scheme == "http":
+                raise FetchError("The URL leads from https back to http.")
+            current = following
+        raise FetchError(f"The URL leads on more than {MAX_REDIRECTS} times.")
+
+    def _checked(self, text: str, *, base: httpx.URL | None = None) -> httpx.URL:
+        if len(text) > MAX_URL_CHARS:
+            raise FetchError(f"The URL is longer than {MAX_URL_CHARS} characters.")
+        try:
+            url = base.join(text) if base else httpx.URL(text)
+            port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise FetchError("The URL is not valid.") from error
+        if url.scheme not in {"http", "https"} or not url.host:
+            raise FetchError("The URL must start with http:// or https://.")
+        if url.userinfo:
+            raise FetchError("The URL must not hold credentials.")
+        if not self.reach.allows_port(port):
+            raise FetchError("The URL names a port that may not be used.")
+        return url
+
+    async def _get(self, url: httpx.URL) -> bytes | str:
+        """Return the body, or where the answer leads."""
+        target = httpcore.URL(
+            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+        )
+        backend = GuardedBackend(reach=self.reach, resolve=self.resolve)
+        headers = [
+            (b"Host", url.netloc),
+            (b"User-Agent", b"PlateBlur"),
+            (b"Accept", b"image/*"),
+            (b"Accept-Encoding", b"identity"),
+            (b"Connection", b"close"),
+        ]
+        async with (
+            httpcore.AsyncConnectionPool(ssl_context=self.tls, network_backend=backend) as pool,
+            pool.stream("GET", target, headers=headers) as response,
+        ):
+            answered = {name.lower(): value for name, value in response.headers}
+            if response.status in REDIRECTS:
+                return answered.get(b"location", b"").decode("latin-1")
+            if response.status != httpx.codes.OK:
+                raise FetchError(f"The host of the photo answered {response.status}.")
+            if answered.get(b"content-encoding", b"identity").lower() != b"identity":
+                raise FetchError("The host of the photo sent it compressed.")
+            return await self._read(response, announced=answered.get(b"content-length", b""))
+
+    async def _read(self, response: httpcore.Response, *, announced: bytes) -> bytes:
+        too_long = f"The photo has more than {self.max_bytes} bytes."
+        if announced.isdigit() and int(announced) > self.max_bytes:
+            raise FetchError(too_long)
+        body = bytearray()
+        async for chunk in response.aiter_stream():
+            body += chunk
+            if len(body) > self.max_bytes:
+                raise FetchError(too_long)
+        return bytes(body)

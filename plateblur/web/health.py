@@ -1,0 +1,66 @@
+"""For machines that watch: is it alive, is it ready, how much has it done."""
+
+from __future__ import annotations
+
+import hmac
+from http import HTTPStatus
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from plateblur.web.failures import problem
+from plateblur.web.schemas import PROBLEM_SCHEMA, Health
+from plateblur.web.service import Service
+
+
+def health_router(service: Service) -> APIRouter:
+    """Return the routes for probes and Prometheus."""
+    router = APIRouter(tags=["watching"])
+
+    @router.get("/healthz", summary="Is the process alive", response_model=Health)
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"status": "ok", "parts": {}})
+
+    @router.get(
+        "/readyz",
+        summary="May requests be sent here",
+        response_model=Health,
+        responses={503: {"model": Health, "description": "A part is not ready."}},
+    )
+    async def readyz() -> JSONResponse:
+        checks = {"store": service.gate.is_ready, **service.ready_checks}
+        parts = {name: await to_thread.run_sync(check) for name, check in checks.items()}
+        ready = all(parts.values())
+        return JSONResponse(
+            {"status": "ok" if ready else "not ready", "parts": parts},
+            status_code=HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE,
+        )
+
+    @router.get(
+        "/metrics",
+        summary="Figures for Prometheus",
+        response_model=None,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            401: {
+                "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
+                "description": "The token is missing or wrong.",
+            },
+        },
+    )
+    async def metrics(request: Request) -> Response:
+        token = service.settings.metrics_token
+        given = request.headers.get("authorization", "")
+        if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            return problem(
+                request,
+                status=HTTPStatus.UNAUTHORIZED,
+                detail="A token is needed.",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        written = await to_thread.run_sync(service.metrics.exposition)
+        return Response(written, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return router

@@ -1,0 +1,52 @@
+"""One JSON object a line: references, ids and durations; never what was sent."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+
+class JsonLines(logging.Formatter):
+    """Writes a record as one JSON object; what a record tells is in its `told` dictionary."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, object] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": record.getMessage(),
+            **getattr(record, "told", {}),
+        }
+        if record.exc_info and record.exc_info[1]:
+            # Type and place only: the message of a foreign exception may hold what was sent.
+            line["error"] = type(record.exc_info[1]).__name__
+            line["where"] = where_raised(record.exc_info[1])
+        return orjson.dumps(line, default=str).decode()
+
+
+def where_raised(error: BaseException) -> list[str]:
+    """Return file, line and function of each step that led to `error`, without values."""
+    return [
+        f"{Path(step.filename).name}:{step.lineno} {step.name}"
+        for step in traceback.extract_tb(error.__traceback__)
+    ]
+
+
+def configure_logging(level: str) -> None:
+    """Send all logs of this process to stderr as JSON lines.
+
+    httpcore and its like stay at warnings, because their details hold URLs.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("plateblur", "uvicorn.error"):
+        logging.getLogger(name).setLevel(level.upper())

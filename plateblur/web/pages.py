@@ -1,0 +1,190 @@
+"""Pages for people: what the service does, how to call it, a form to try it, the API by routes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
+
+from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, SENTENCES, STATUSES, TOO_LONG
+from plateblur.web.schemas import TAG_ID
+from plateblur.web.service import Service
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """An example of a client, shown on the page and run in the tests where its language is."""
+
+    name: str
+    title: str
+    template: str
+    needs: str
+
+
+CLIENTS = (
+    Client("python", "Python", "clients/python.py.txt", "Python 3.9 or later, nothing else"),
+    Client("javascript", "JavaScript", "clients/javascript.mjs.txt", "Node.js 18 or later"),
+    Client("csharp", "C#", "clients/csharp.cs.txt", ".NET 6 or later"),
+    Client("vbnet", "VB.NET", "clients/vbnet.vb.txt", ".NET 6 or later"),
+    Client("php", "PHP", "clients/php.php.txt", "PHP 8 with its curl extension"),
+    Client("curl", "curl", "clients/curl.sh.txt", "a POSIX shell, curl and base64"),
+)
+
+# What each code means here, in our words; the sentences stand beside them.
+MEANINGS = {
+    "1001": "There is no Authorization header, or it can't be read as Basic.",
+    "1002": "The trial's 50 requests of this UTC day are used up.",
+    "1003": "The trial's seven days are over, and no package is paid.",
+    "1004": "More than 50 requests within 60 seconds, or the month's 10,000 predictions are gone.",
+    "1005": "The paid period is over.",
+    "1006": "There is neither a trial nor a paid invoice.",
+    "1007": "A trial is noted, but could not be found.",
+    "1008": "The trial was found, but not in a state that can be read.",
+    "1009": "The account store did not answer while we looked for a trial.",
+    "1010": "An invoice is noted, but could not be found.",
+    "1011": "The invoice was found, but not in a state that can be read.",
+    "1012": "The account store did not answer while we looked for an invoice.",
+    "1013": "The body has more than 5 MB, or there is no photo in it.",
+    "1014": "No JSON, a wrong type, bad base64, both photo fields, a URL that can't be fetched, "
+    "no photo, or too many pixels.",
+    "1015": "User, password or key are wrong.",
+    "1016": "The account waits for its activation, or was closed or locked.",
+    "2001": "The photo was let in and could then not be blurred. It is not counted.",
+}
+
+
+@cache
+def make_environment() -> Environment:
+    """Return the templates; everything put into them is escaped, a name that is missing fails."""
+    return Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def render_client(client: Client, *, public_url: str) -> str:
+    """Return the source text of `client`, with the endpoint of this service in it."""
+    environment = make_environment().overlay(autoescape=False)
+    return environment.get_template(client.template).render(endpoint=public_url + DOCUMENTED_PATH)
+
+
+def add_pages(app: FastAPI) -> None:
+    """Add the pages and their static files to `app`."""
+    service: Service = app.state.service
+    public_url = service.settings.public_url.rstrip("/")
+    templates = Jinja2Templates(env=make_environment())
+    sources = [(client, render_client(client, public_url=public_url)) for client in CLIENTS]
+    errors = [
+        {
+            "cd": cd,
+            "sentence": f"{TOO_LONG} / {NOTHING}" if cd == "1013" else sentence,
+            "meaning": MEANINGS[cd],
+            "status": STATUSES[cd],
+        }
+        for cd, sentence in SENTENCES.items()
+    ]
+    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+
+    @app.get("/", include_in_schema=False)
+    async def front(request: Request) -> Response:
+        return templates.TemplateResponse(
+            request,
+            "front.html",
+            {
+                "path": DOCUMENTED_PATH,
+                "public_url": public_url,
+                "errors": errors,
+                "clients": sources,
+                "tag_id": TAG_ID,
+                "photo_url": service.settings.photo_url,
+            },
+        )
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        schema = app.openapi()
+        return templates.TemplateResponse(
+            request, "docs.html", {"operations": _operations(schema), "public_url": public_url}
+        )
+
+
+def _operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the page shows of each operation, references resolved."""
+    return [
+        {
+            "method": method.upper(),
+            "path": path,
+            "anchor": f"{method}-{path.strip('/').replace('/', '-').replace('.', '-')}",
+            "summary": operation["summary"],
+            "security": [name for way in operation.get("security", []) for name in way],
+            "bodies": _bodies(schema, operation.get("requestBody", {})),
+            "responses": [
+                {
+                    "status": status,
+                    "description": response["description"],
+                    "types": sorted(response.get("content", {})),
+                    "fields": _fields(schema, _first_schema(response)),
+                }
+                for status, response in sorted(operation["responses"].items())
+            ],
+        }
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+
+def _bodies(schema: dict[str, Any], body: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"type": media_type, "fields": _fields(schema, content["schema"])}
+        for media_type, content in body.get("content", {}).items()
+    ]
+
+
+def _first_schema(response: dict[str, Any]) -> dict[str, Any]:
+    content = response.get("content", {})
+    named: dict[str, Any] = content.get("application/json") or next(iter(content.values()), {})
+    found: dict[str, Any] = named.get("schema", {})
+    return found
+
+
+def _fields(schema: dict[str, Any], value: dict[str, Any]) -> list[dict[str, str]]:
+    if "$ref" in value:
+        value = schema["components"]["schemas"][value["$ref"].rpartition("/")[2]]
+    return [
+        {
+            "name": name,
+            "kind": _kind(one),
+            "default": str(one["default"]) if one.get("default") is not None else "",
+            "description": one.get("description", ""),
+        }
+        for name, one in value.get("properties", {}).items()
+    ]
+
+
+def _kind(value: dict[str, Any]) -> str:
+    """Return the type in words: "string", "veil | solid", "number 0 to 1"."""
+    if "$ref" in value:
+        return str(value["$ref"].rpartition("/")[2])
+    if "enum" in value:
+        return " | ".join(str(one) for one in value["enum"])
+    if "anyOf" in value:
+        return " | ".join(_kind(one) for one in value["anyOf"])
+    if value.get("type") == "array":
+        return f"list of {_kind(value['items'])}"
+    kind = str(value.get("format") or value.get("type", "any"))
+    if "minimum" in value and "maximum" in value:
+        return f"{kind} {value['minimum']:g} to {value['maximum']:g}"
+    return kind

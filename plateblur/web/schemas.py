@@ -1,0 +1,278 @@
+"""From values to JSON: the documented answer key by key, and the models of `/v1`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import orjson
+import pybase64
+from pydantic import BaseModel, ConfigDict, Field
+
+from plateblur.accounts.types import ActivePlan, PlanKind, Usage
+from plateblur.types import BlurOptions, BlurredPhoto, MetadataPolicy, Method
+
+TAG_ID = "6b333d95-e461-4155-890c-9921158f7d17"  # Source: contract; constant, there is one class.
+TAG_NAME = "License Plate"  # Source: contract.
+RETURNED_ABOVE = 0.20  # Source: contract; predictions at or below it are counted, not returned.
+PROBABILITY_DIGITS = 7  # Source: the product page's example; as many as a float32 has.
+FRACTION_DIGITS = 9  # Source: the product page's example.
+COUNT_FLOOR = 0.05  # Source: contract section 3; the detector keeps nothing below it.
+DEFAULTS = BlurOptions()
+
+MEDIA_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "HEIF": "image/heic",
+    "AVIF": "image/avif",
+}
+
+
+def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) -> bytes:
+    """Return the documented JSON, keys in the documented order.
+
+    Args:
+        photo: blurred, with boxes drawn, and with crops where they are asked for.
+        created: moment of the request, UTC.
+        crops: whether `boundingBoxPhoto` is to be there.
+    """
+    predictions: list[dict[str, Any]] = []
+    for index, confidence in _most_confident_first(photo):
+        if confidence <= RETURNED_ABOVE:
+            continue
+        prediction: dict[str, Any] = {
+            "probability": confidence,
+            "tagId": TAG_ID,
+            "tagName": TAG_NAME,
+            "boundingBox": fractions(photo, index),
+        }
+        if crops:
+            prediction["boundingBoxPhoto"] = base64_text(photo.crops[index])
+        predictions.append(prediction)
+    return orjson.dumps(
+        {
+            "created": f"{created:%Y-%m-%dT%H:%M:%S}.{created.microsecond // 1000:03d}Z",
+            "predictions": predictions,
+            "final_photo": base64_text(photo.data),
+        }
+    )
+
+
+def fractions(photo: BlurredPhoto, index: int) -> dict[str, float]:
+    """Return box `index` as fractions of the upright photo, within 0 to 1."""
+    height, width = photo.image_hw
+    shares = photo.detections.xyxy[index].astype(np.float64) / [width, height, width, height]
+    left, top, right, bottom = (float(share) for share in shares.clip(0.0, 1.0))
+    return {
+        "left": round(left, FRACTION_DIGITS),
+        "top": round(top, FRACTION_DIGITS),
+        "width": round(right - left, FRACTION_DIGITS),
+        "height": round(bottom - top, FRACTION_DIGITS),
+    }
+
+
+def base64_text(data: bytes) -> str:
+    """Return `data` as standard base64 without line breaks."""
+    return pybase64.b64encode_as_string(data)
+
+
+def _most_confident_first(photo: BlurredPhoto) -> list[tuple[int, float]]:
+    rounded = [round(float(one), PROBABILITY_DIGITS) for one in photo.detections.confidence]
+    return sorted(enumerate(rounded), key=lambda pair: -pair[1])
+
+
+class BlurRequest(BaseModel):
+    """How a photo is to be blurred; exactly one of `photo` and `photo_url` is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    photo: str | None = Field(
+        None,
+        description="The photo, standard base64.",
+        json_schema_extra={"contentEncoding": "base64"},
+    )
+    photo_url: str | None = Field(None, description="Where the photo is; http or https.")
+    method: Method = Field(DEFAULTS.method, description="How a plate is hidden.")
+    margin: float = Field(
+        DEFAULTS.margin,
+        ge=0,
+        le=1,
+        description="Share of a box's size that is hidden beyond it on each side.",
+    )
+    min_confidence: float = Field(
+        DEFAULTS.min_confidence,
+        ge=COUNT_FLOOR,
+        le=1,
+        description="The smallest confidence of a detection that is blurred.",
+    )
+    metadata: MetadataPolicy = Field(
+        DEFAULTS.metadata, description="What of the photo's metadata is written again."
+    )
+    draw_boxes: bool = Field(DEFAULTS.draw_boxes, description="Draw the detections.")
+
+    def options(self) -> BlurOptions:
+        """Return what the blur takes."""
+        return BlurOptions(
+            method=self.method,
+            margin=self.margin,
+            min_confidence=self.min_confidence,
+            metadata=self.metadata,
+            draw_boxes=self.draw_boxes,
+        )
+
+
+class Box(BaseModel):
+    """A plate's box as fractions of the upright photo."""
+
+    left: float = Field(ge=0, le=1)
+    top: float = Field(ge=0, le=1)
+    width: float = Field(ge=0, le=1)
+    height: float = Field(ge=0, le=1)
+
+
+class Detection(BaseModel):
+    """One plate."""
+
+    confidence: float = Field(ge=0, le=1)
+    box: Box
+
+
+class DetectAnswer(BaseModel):
+    """What was found."""
+
+    created: datetime
+    width_px: int
+    height_px: int
+    detections: list[Detection]
+    predictions_counted: int = Field(description="What the request counts on a paid plan.")
+
+
+class BlurAnswer(DetectAnswer):
+    """What was found, and the blurred photo."""
+
+    media_type: str
+    photo: str = Field(description="The blurred photo, standard base64.")
+
+
+class Allowance(BaseModel):
+    """What a limit allows."""
+
+    used: int
+    limit: int
+    left: int
+    resets_at: datetime
+
+
+class UsageAnswer(BaseModel):
+    """What the plan has used and has left."""
+
+    plan: PlanKind
+    starts_at: datetime
+    ends_at: datetime
+    requests: Allowance = Field(description="In the plan's window: a UTC day, or the last 60 s.")
+    predictions: Allowance | None = Field(description="In the running month of a paid package.")
+
+
+class Problem(BaseModel):
+    """An error after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    cd: str | None = Field(None, description="The code of the documented error table.")
+
+
+PROBLEM_SCHEMA = Problem.model_json_schema()
+
+
+class DocumentedRequest(BaseModel):
+    """The documented request; further fields are ignored."""
+
+    base64_Photo_String: str | None = Field(  # noqa: N815 - the documented name
+        "NO", description='The photo, standard base64; "NO" where photo_url is given.'
+    )
+    photo_url: str | None = Field("NO", description='Where the photo is, or "NO".')
+    boundingBoxCrop: str | None = Field(  # noqa: N815 - the documented name
+        "NO", pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$", description="YES: cut out each plate."
+    )
+    plate_output: str | None = Field(
+        "NO", pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$", description="The same under another name."
+    )
+
+
+class DocumentedPrediction(BaseModel):
+    """One plate, as documented."""
+
+    probability: float
+    tagId: str  # noqa: N815 - the documented name
+    tagName: str  # noqa: N815 - the documented name
+    boundingBox: Box  # noqa: N815 - the documented name
+    boundingBoxPhoto: str | None = None  # noqa: N815 - the documented name
+
+
+class DocumentedAnswer(BaseModel):
+    """The documented success."""
+
+    created: str
+    predictions: list[DocumentedPrediction]
+    final_photo: str
+
+
+class DocumentedError(BaseModel):
+    """The one element of the documented error array."""
+
+    cd: str
+    description: str
+
+
+def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
+    """Return what was found in `photo`."""
+    height, width = photo.image_hw
+    return DetectAnswer(
+        created=created,
+        width_px=width,
+        height_px=height,
+        detections=[
+            Detection(confidence=confidence, box=Box(**fractions(photo, index)))
+            for index, confidence in _most_confident_first(photo)
+        ],
+        predictions_counted=photo.predictions_counted,
+    )
+
+
+def blur_answer(photo: BlurredPhoto, *, created: datetime) -> BlurAnswer:
+    """Return what was found in `photo`, and the photo."""
+    found = detect_answer(photo, created=created)
+    return BlurAnswer(
+        **dict(found), media_type=MEDIA_TYPES[photo.format], photo=base64_text(photo.data)
+    )
+
+
+def usage_answer(plan: ActivePlan, usage: Usage) -> UsageAnswer:
+    """Return the plan's figures."""
+    return UsageAnswer(
+        plan=plan.kind,
+        starts_at=plan.starts_at,
+        ends_at=plan.ends_at,
+        requests=_allowance(usage.window_requests, usage.window_limit, usage.window_resets_at),
+        predictions=(
+            None
+            if usage.predictions_limit is None or usage.month_resets_at is None
+            else _allowance(usage.predictions, usage.predictions_limit, usage.month_resets_at)
+        ),
+    )
+
+
+def _allowance(used: int, limit: int, resets_at: datetime) -> Allowance:
+    return Allowance(used=used, limit=limit, left=max(0, limit - used), resets_at=resets_at)
+
+
+class Health(BaseModel):
+    """Whether the service, and each part that it needs, is well."""
+
+    status: str
+    parts: dict[str, bool]

@@ -1,0 +1,323 @@
+"""`/v1`: blur, detect and usage with real status codes, for people who start today."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from http import HTTPStatus
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from plateblur.accounts.types import Usage
+from plateblur.types import BlurOptions, BlurredPhoto
+from plateblur.web.body import (
+    MAX_BODY_BYTES,
+    decode_base64,
+    parse_json_object,
+    read_body,
+    refuse_no_photo,
+)
+from plateblur.web.credentials import Access, let_in
+from plateblur.web.failures import NOTHING, Failure
+from plateblur.web.schemas import (
+    MEDIA_TYPES,
+    PROBLEM_SCHEMA,
+    BlurAnswer,
+    BlurRequest,
+    DetectAnswer,
+    UsageAnswer,
+    blur_answer,
+    detect_answer,
+    usage_answer,
+)
+from plateblur.web.service import Service, blur_counted, fetch_photo, rate_limit_headers
+
+MAX_FIELDS = 16  # Twice as many as there are.
+MAX_FIELD_BYTES = 8 * 1024  # The longest is a URL.
+
+_PHOTO_FIELD = {
+    "type": "string",
+    "format": "binary",
+    "description": "The photo as it is: JPEG, PNG, WebP, HEIC or AVIF.",
+}
+
+
+def v1_router(service: Service) -> APIRouter:
+    """Return the routes under `/v1`."""
+    router = APIRouter(prefix="/v1", tags=["v1"])
+
+    async def asked_photo(request: Request) -> tuple[BlurRequest, bytes]:
+        body = await read_body(request, timeout_s=service.settings.body_timeout_s)
+        asked, data = await parse_asked(request, body)
+        if asked.photo_url:
+            data = await fetch_photo(service, asked.photo_url)
+        return asked, data
+
+    @router.post(
+        "/blur",
+        summary="Blur the plates of a photo",
+        response_model=None,
+        openapi_extra=_request_extra(),
+        responses=_answers(
+            {
+                "content": {
+                    "application/json": {"schema": BlurAnswer.model_json_schema()},
+                    **{
+                        media_type: {"schema": {"type": "string", "format": "binary"}}
+                        for media_type in MEDIA_TYPES.values()
+                    },
+                },
+                "description": "The blurred photo; as JSON where `Accept` prefers that.",
+            },
+            406,
+        ),
+    )
+    async def blur(request: Request) -> Response:
+        created = service.now()
+        access = await let_in(service.gate, request, bearer=True)
+        as_json = _prefers_json(request.headers.get("accept", "*/*"))
+        with service.room_for_body():
+            asked, data = await asked_photo(request)
+
+            def answer(photo: BlurredPhoto, usage: Usage | None) -> Response:
+                headers = rate_limit_headers(usage, now=created)
+                headers["PlateBlur-Detections"] = str(len(photo.detections))
+                if as_json:
+                    written = blur_answer(photo, created=created).model_dump_json().encode()
+                    return Response(written, media_type="application/json", headers=headers)
+                return Response(photo.data, media_type=MEDIA_TYPES[photo.format], headers=headers)
+
+            return await blur_counted(
+                service, request, access, data, asked.options(), answer=answer
+            )
+
+    @router.post(
+        "/detect",
+        summary="Find the plates of a photo",
+        response_model=None,
+        openapi_extra=_request_extra(),
+        responses=_answers(
+            {
+                "content": {"application/json": {"schema": DetectAnswer.model_json_schema()}},
+                "description": "What was found; the photo does not come back.",
+            }
+        ),
+    )
+    async def detect(request: Request) -> Response:
+        created = service.now()
+        access = await let_in(service.gate, request, bearer=True)
+        with service.room_for_body():
+            asked, data = await asked_photo(request)
+
+            def answer(photo: BlurredPhoto, usage: Usage | None) -> Response:
+                written = detect_answer(photo, created=created).model_dump_json().encode()
+                headers = rate_limit_headers(usage, now=created)
+                return Response(written, media_type="application/json", headers=headers)
+
+            options = BlurOptions(min_confidence=asked.min_confidence)
+            return await blur_counted(service, request, access, data, options, answer=answer)
+
+    @router.get(
+        "/usage",
+        summary="What the plan has used and has left",
+        response_model=None,
+        openapi_extra={"security": [{"basic": []}, {"bearer": []}]},
+        responses={
+            200: {"model": UsageAnswer, "headers": _RATE_LIMIT_HEADERS},
+            **_problems(401, 402, 403, 429, 500, 503),
+        },
+    )
+    async def usage(request: Request) -> Response:
+        access = await let_in(service.gate, request, bearer=True)
+        figures = await to_thread.run_sync(_usage, service, access)
+        return Response(
+            usage_answer(access.plan, figures).model_dump_json(),
+            media_type="application/json",
+            headers=rate_limit_headers(figures, now=service.now()),
+        )
+
+    return router
+
+
+async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes]:
+    """Return what is asked for, and the photo's bytes where they were sent along.
+
+    Raises:
+        Failure: 1013, no photo; 1014, anything else that is wrong with the body.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        fields, data = await _parse_form(request, body)
+        asked = _validated(fields, strings=True)
+    elif media_type in {"", "application/json"} or media_type.endswith("+json"):
+        asked = _validated(await to_thread.run_sync(parse_json_object, body), strings=False)
+        data = decode_base64(asked.photo, field="photo") if asked.photo else b""
+    else:
+        raise Failure(
+            "1014",
+            "Send multipart/form-data or application/json.",
+            status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        )
+    if not data and not asked.photo_url:
+        raise Failure("1013", sentence=NOTHING, status=HTTPStatus.UNPROCESSABLE_ENTITY)
+    if data and asked.photo_url:
+        raise Failure(
+            "1014",
+            "Only one of photo and photo_url may be given.",
+            status=HTTPStatus.UNPROCESSABLE_ENTITY,
+        )
+    if data:
+        refuse_no_photo(data)
+    return asked, data
+
+
+class _InMemoryParser(MultiPartParser):
+    """Starlette's parser, kept from rolling a photo over to a file on disk."""
+
+    spool_max_size = MAX_BODY_BYTES + 1
+
+
+async def _parse_form(request: Request, body: bytes) -> tuple[dict[str, str], bytes]:
+    async def once() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    try:
+        parser = _InMemoryParser(
+            request.headers,
+            once(),
+            max_files=1,
+            max_fields=MAX_FIELDS,
+            max_part_size=MAX_FIELD_BYTES,
+        )
+        form = await parser.parse()
+    except (MultiPartException, KeyError, LookupError, UnicodeDecodeError) as error:
+        raise Failure("1014", "The form is not valid multipart/form-data.") from error
+    fields: dict[str, str] = {}
+    data = b""
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            if name != "photo":
+                raise Failure("1014", "The photo's form field must be named photo.")
+            data = await value.read()
+        elif name == "photo" or name in fields:
+            raise Failure("1014", "A form field is there twice, or the photo is no file.")
+        else:
+            fields[name] = value
+    await form.close()
+    return fields, data
+
+
+def _validated(fields: dict[str, Any], *, strings: bool) -> BlurRequest:
+    try:
+        if strings:
+            return BlurRequest.model_validate_strings(fields)
+        return BlurRequest.model_validate(fields, strict=True)
+    except ValidationError as error:
+        # Names of our own fields and pydantic's words; what was sent is not repeated.
+        known = BlurRequest.model_fields
+        causes = [
+            f"{one['loc'][0]}: {one['msg']}." if one["loc"][0] in known else "An unknown field."
+            for one in error.errors(include_input=False, include_context=False)
+        ]
+        raise Failure("1014", " ".join(causes), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error
+
+
+def _usage(service: Service, access: Access) -> Usage:
+    return service.gate.usage(access.identity, access.plan)
+
+
+def _prefers_json(accept: str) -> bool:
+    """Return whether JSON is preferred to an image; an image where both are as welcome.
+
+    Raises:
+        Failure: 1014, neither is welcome.
+    """
+    json_quality = image_quality = 0.0
+    for part in accept.split(",") if accept.strip() else ["*/*"]:
+        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            key, _, value = parameter.partition("=")
+            if key == "q":
+                try:
+                    quality = float(value)
+                except ValueError:
+                    quality = 0.0
+        if name in {"application/json", "application/*"}:
+            json_quality = max(json_quality, quality)
+        if name.startswith("image/"):
+            image_quality = max(image_quality, quality)
+        if name == "*/*":
+            # Less than a type that is named, whatever its weight: "json, */*" means JSON.
+            json_quality = max(json_quality, quality / 1000)
+            image_quality = max(image_quality, quality / 1000)
+    if not json_quality and not image_quality:
+        raise Failure(
+            "1014",
+            "The answer is an image or application/json.",
+            status=HTTPStatus.NOT_ACCEPTABLE,
+        )
+    return json_quality > image_quality
+
+
+_RATE_LIMIT_HEADERS: dict[str, Any] = {
+    name: {"schema": {"type": "integer", "minimum": 0}, "description": text}
+    for name, text in (
+        ("RateLimit-Limit", "Requests that the plan's window allows."),
+        ("RateLimit-Remaining", "Requests that are left in it."),
+        ("RateLimit-Reset", "Seconds until more are."),
+    )
+}
+
+_PROBLEM_TEXTS = {
+    400: "1014: the body can't be read.",
+    401: "1001 or 1015: credentials are missing or wrong.",
+    402: "1003, 1005 or 1006: no plan allows requests.",
+    403: "1016: the account may not be used.",
+    406: "1014: neither an image nor JSON is accepted.",
+    408: "1014: the body came too slowly.",
+    413: "1013: more than 5 MB; or 1014: too many pixels.",
+    415: "1014: the body's type or encoding is not taken.",
+    422: "1013 or 1014: no photo, no usable one, or an option out of bounds.",
+    429: "1002 or 1004: the plan's allowance is used up for now.",
+    500: "2001: the photo could not be blurred.",
+    503: "2001: no room now; or 1009 or 1012: the store can't be reached.",
+}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        status: {
+            "description": _PROBLEM_TEXTS[status],
+            "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
+        }
+        for status in statuses
+    }
+
+
+def _answers(success: dict[str, Any], *more: int) -> dict[int | str, dict[str, Any]]:
+    return {
+        200: {**success, "headers": _RATE_LIMIT_HEADERS},
+        **_problems(400, 401, 402, 403, *more, 408, 413, 415, 422, 429, 500, 503),
+    }
+
+
+def _request_extra() -> dict[str, Any]:
+    by_json = BlurRequest.model_json_schema()
+    by_form = BlurRequest.model_json_schema()
+    by_form["properties"]["photo"] = _PHOTO_FIELD
+    return {
+        "security": [{"basic": []}, {"bearer": []}],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": by_form},
+                "application/json": {"schema": by_json},
+            },
+        },
+    }
