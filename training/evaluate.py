@@ -101,6 +101,7 @@ class Config:
     confidence_floor: float = 0.01  # boxes are kept down to this, for AP and the thresholds
     target_recall: float = 0.985  # "which threshold gives this recall within 1:15?"
     threads: int | None = None  # of the detector; all cores without it
+    plots: bool = True  # draw the plots, which the report shows
     contact_sheet: bool = False  # also draw the worst misses and the false boxes
     resamples: int = 2000  # of the paired bootstrap
     seed: int = 0  # of the paired bootstrap
@@ -172,9 +173,10 @@ def evaluate(config: Config) -> dict[str, Any]:
             "differences": differences(other, scores, resamples=config.resamples, seed=config.seed),
         }
     (config.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    draw_recall_by_ratio(scores, config.out / "recall-by-ratio.png")
-    draw_precision_recall(scores, config.out / "precision-recall.png")
-    draw_calibration(scores, config.out / "calibration.png")
+    if config.plots:
+        draw_recall_by_ratio(scores, config.out / "recall-by-ratio.png")
+        draw_precision_recall(scores, config.out / "precision-recall.png")
+        draw_calibration(scores, config.out / "calibration.png")
     if config.contact_sheet:
         draw_misses(scores, photos, predictions, config.out / "misses.jpg")
         draw_false_boxes(scores, photos, predictions, config.out / "false-boxes.jpg")
@@ -975,6 +977,7 @@ def main() -> None:
         default = Config.__dataclass_fields__[name].default
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
     parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
+    parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
     config = Config(**vars(parser.parse_args()))
     evaluate(config)

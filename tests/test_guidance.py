@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plateblur.guidance import (
+    BUCKET_NAMES,
+    advice,
+    bucket_name,
+    plate_ratios,
+    ratio_text,
+    within_guidance,
+)
+
+
+@pytest.mark.parametrize(
+    ("box_height_px", "text"),
+    [(87.1, "1:12.4"), (72, "1:15"), (49, "1:22.1"), (108, "1:10"), (1080, "1:1"), (0, "1:inf")],
+    ids=["usual", "on the edge", "far", "whole number", "whole picture", "flat"],
+)
+def test_a_ratio_is_written_as_people_write_it(box_height_px: float, text: str) -> None:
+    boxes = np.array([[0, 100, 50, 100 + box_height_px]])
+    assert ratio_text(plate_ratios(boxes, image_hw=(1080, 1920))[0]) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "bucket"),
+    [
+        (0.5, ">=1:10"),
+        (1 / 10, ">=1:10"),
+        (0.0999, "1:10-1:15"),
+        (1 / 15, "1:10-1:15"),
+        (0.0666, "1:15-1:20"),
+        (1 / 20, "1:15-1:20"),
+        (1 / 30, "1:20-1:30"),
+        (1 / 60, "1:30-1:60"),
+        (0.0166, "<1:60"),
+        (0.0, "<1:60"),
+    ],
+)
+def test_a_plate_on_an_edge_is_in_the_nearer_bucket(ratio: float, bucket: str) -> None:
+    assert bucket_name(ratio) == bucket
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (1 / 12.4, "1:12.4, within 1:15"),
+        (1 / 15, "1:15, within 1:15"),
+        (1 / 22, "1:22, may be missed: come closer or use a longer lens"),
+    ],
+    ids=["near", "on the edge", "far"],
+)
+def test_people_are_told_what_to_do(ratio: float, said: str) -> None:
+    assert advice(ratio) == said
+
+
+@given(ratio=st.floats(min_value=1e-4, max_value=1))
+def test_the_text_and_the_verdict_never_disagree(ratio: float) -> None:
+    written = float(ratio_text(ratio).removeprefix("1:"))
+    assert (written <= 15) == within_guidance(ratio) or written == pytest.approx(15, abs=1e-6)
+    assert BUCKET_NAMES.index(bucket_name(ratio)) <= 1 or not within_guidance(ratio)
+
+
+def test_no_boxes_have_no_ratios() -> None:
+    assert plate_ratios(np.zeros((0, 4)), image_hw=(1080, 1920)).shape == (0,)
+
+
+def test_an_image_without_height_is_refused() -> None:
+    with pytest.raises(ValueError, match="image_hw must be positive"):
+        plate_ratios(np.zeros((1, 4)), image_hw=(0, 1920))
