@@ -1,0 +1,445 @@
+"""A data set on disk, as every recipe writes it and `merge.py` reads it.
+
+    SET/
+        data.yaml              for ultralytics; paths relative to the file
+        manifest.csv           one row a photo: where it comes from, what is in it, its sha256
+        images/<split>/        the photos, without metadata
+        labels/<split>/        YOLO label files of the same names, empty where there is no plate
+
+Recipes are scripts: run as `python datasets/ccpd.py`, their folder is `sys.path[0]`, and they
+import this file as `layout`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL.JpegImagePlugin import JpegImageFile
+
+from plateblur.errors import PhotoError, PlateblurError
+from plateblur.guidance import plate_ratios
+from plateblur.labels import TruthBoxes, labels_to_xyxy, xyxy_to_labels
+from plateblur.photo import ORIENTATION, SWAPPED_AXES, decode, encode
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+VAL_SHARE = TEST_SHARE = 0.1  # of the groups; every tenth is usual, and no figure hangs on it
+
+NO_BOXES: TruthBoxes = np.empty((0, 4))
+"""The boxes of a photo that was looked at and shows no plate."""
+
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+"""Formats that photos are kept in; OpenCV, which training reads with, opens them everywhere."""
+
+DATA_YAML = """\
+# Licence plates, one class. Paths are relative to this file.
+train: images/train
+val: images/val
+test: images/test
+names:
+  0: plate
+"""
+
+# Source: JPEG (JFIF 1.02), PNG 3rd edition and WebP container specifications. Parts of a file that
+# hold pixels or say how to show them; anything else is metadata.
+JPEG_SEGMENTS = frozenset({"APP0", "APP14"})
+JFIF_BYTES = 14  # of an APP0 segment without a thumbnail
+PNG_CHUNKS = frozenset(
+    {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs"}
+)
+WEBP_CHUNKS = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH"})
+
+
+class DatasetError(PlateblurError):
+    """A data set can't be used: not as its layout says, damaged, or not what its hash says."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetCard:
+    """What a set says of itself, the same for each of its photos.
+
+    Attributes:
+        name: short name, the first part of each photo's file name.
+        source: where it is from.
+        licence: as its authors state it, with what is doubtful about it.
+        region: where the plates are from.
+    """
+
+    name: str
+    source: str
+    licence: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePhoto:
+    """One photo as a recipe found it.
+
+    Attributes:
+        path: the encoded photo.
+        xyxy: (N, 4) float64, pixels of the upright image.
+        split: the split that its source goes to.
+        original_name: its name at the source.
+    """
+
+    path: Path
+    xyxy: TruthBoxes
+    split: Split
+    original_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One photo of the manifest; the fields are its columns.
+
+    Attributes:
+        image: path from the set's folder, with forward slashes.
+        split: train, val or test.
+        set: name of the set that it comes from.
+        source: where that set is from.
+        licence: as stated.
+        region: where the plates are from.
+        width: of the upright image, pixels.
+        height: of the upright image, pixels.
+        plates: how many are labelled.
+        smallest_plate_height_ratio: plate height : picture height of the smallest; None without.
+        sha256: of the file.
+        original_name: its name at the source.
+    """
+
+    image: str
+    split: Split
+    set: str
+    source: str
+    licence: str
+    region: str
+    width: int
+    height: int
+    plates: int
+    smallest_plate_height_ratio: float | None
+    sha256: str
+    original_name: str
+
+    @property
+    def name(self) -> str:
+        """File name of the photo."""
+        return Path(self.image).name
+
+    @property
+    def label(self) -> str:
+        """Path of the label file from the set's folder."""
+        return Path("labels", self.split, self.name).with_suffix(".txt").as_posix()
+
+
+def split_of(group: str) -> Split:
+    """Return the split of everything that shares one source: a ride, a track, a vehicle.
+
+    Drawn from the name's hash, so that it is the same on every machine and stays when photos of
+    other sources are added.
+
+    Args:
+        group: what near-duplicates of each other have in common.
+    """
+    share = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") / 2**64
+    if share < TEST_SHARE:
+        return "test"
+    return "val" if share < TEST_SHARE + VAL_SHARE else "train"
+
+
+def without_metadata(data: bytes) -> tuple[bytes, str, tuple[int, int]]:
+    """Return a photo without metadata, the suffix of its format, and its height and width.
+
+    A photo that holds pixels alone comes back byte for byte. Another is turned upright and written
+    again, a JPEG at its own quantisation; its ICC profile stays.
+
+    Raises:
+        PhotoError: no photo, or a damaged one.
+    """
+    photo = decode(data)
+    if photo.format in SUFFIXES and _holds_pixels_alone(data, photo.format):
+        return data, SUFFIXES[photo.format], photo.image_hw
+    if photo.format not in SUFFIXES:
+        photo = replace(photo, format="PNG")
+    written = encode(photo, photo.pixels, metadata="strip")
+    return written, SUFFIXES[photo.format], photo.image_hw
+
+
+def _holds_pixels_alone(data: bytes, format_: str) -> bool:
+    if format_ == "JPEG":
+        segments = JpegImageFile(io.BytesIO(data)).applist
+        return data.endswith(b"\xff\xd9") and all(
+            name in JPEG_SEGMENTS and (name != "APP0" or len(body) <= JFIF_BYTES)
+            for name, body in segments
+        )
+    if format_ == "PNG":
+        names, end = _chunk_names(data, start=8, order="big", name_first=False, tail_bytes=4)
+        return names <= PNG_CHUNKS and end == len(data)
+    names, end = _chunk_names(data, start=12, order="little", name_first=True, tail_bytes=0)
+    return names <= WEBP_CHUNKS and end == len(data)
+
+
+def _chunk_names(
+    data: bytes,
+    *,
+    start: int,
+    order: Literal["little", "big"],
+    name_first: bool,
+    tail_bytes: int,
+) -> tuple[set[bytes], int]:
+    """Return the names of a PNG's or WebP's chunks, and where the last one ends."""
+    names, at = set(), start
+    while at + 8 <= len(data):
+        words = (data[at : at + 4], data[at + 4 : at + 8])
+        name, size = words if name_first else words[::-1]
+        names.add(name)
+        length = int.from_bytes(size, order)
+        at += 8 + length + (length % 2 if name_first else 0) + tail_bytes
+    return names, at
+
+
+def image_hw_of(path: Path) -> tuple[int, int]:
+    """Return the height and width of a photo, upright, without decoding its pixels.
+
+    Raises:
+        DatasetError: no photo.
+    """
+    try:
+        with PillowImage.open(path) as image:
+            width, height = image.size
+            orientation = image.getexif().get(ORIENTATION)
+    except (OSError, SyntaxError) as error:
+        raise DatasetError(f"{path}: expected a photo, got {error}") from error
+    return (width, height) if orientation in SWAPPED_AXES else (height, width)
+
+
+def inside(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:
+    """Return the boxes clipped to the image, without those that have no area in it.
+
+    Args:
+        xyxy: (N, 4) float64, pixels.
+        image_hw: height and width of the image, pixels.
+
+    Returns:
+        (M, 4) float64, M <= N.
+    """
+    height, width = image_hw
+    clipped = xyxy.clip(0, [width, height, width, height])
+    kept: TruthBoxes = clipped[(clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])]
+    return kept
+
+
+def smallest_ratio(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> float | None:
+    """Return the smallest plate ratio of a photo as the manifest gives it, or None without plates.
+
+    Args:
+        xyxy: (N, 4) float64, pixels.
+        image_hw: height and width of the image, pixels.
+    """
+    if len(xyxy) == 0:
+        return None
+    return round(float(plate_ratios(xyxy, image_hw=image_hw).min()), 5)
+
+
+def new_folder(out: Path) -> None:
+    """Make the folder of a new set.
+
+    Raises:
+        DatasetError: it is there and not empty; a set is never written over another.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise DatasetError(f"expected {out} to be empty or absent, it holds files")
+    out.mkdir(parents=True, exist_ok=True)
+    for kind in ("images", "labels"):
+        for split in SPLITS:
+            (out / kind / split).mkdir(parents=True)
+
+
+def write_set(out: Path, card: SetCard, photos: Iterable[SourcePhoto]) -> list[Row]:
+    """Write a set and return its manifest; a photo that comes twice is written once.
+
+    Args:
+        out: folder of the set, made here.
+        card: what the set says of itself.
+        photos: in the order in which they are to stand in the manifest.
+
+    Raises:
+        DatasetError: `out` holds files, a photo is damaged, or there is no photo at all.
+    """
+    new_folder(out)
+    rows: dict[str, Row] = {}
+    for photo in photos:
+        data = photo.path.read_bytes()
+        name = f"{card.name}-{hashlib.sha256(data).hexdigest()[:12]}"
+        if name in rows:
+            continue
+        try:
+            data, suffix, image_hw = without_metadata(data)
+        except PhotoError as error:
+            raise DatasetError(f"{photo.original_name}: {error}") from error
+        boxes = inside(photo.xyxy, image_hw=image_hw)
+        rows[name] = Row(
+            image=f"images/{photo.split}/{name}{suffix}",
+            split=photo.split,
+            set=card.name,
+            source=card.source,
+            licence=card.licence,
+            region=card.region,
+            width=image_hw[1],
+            height=image_hw[0],
+            plates=len(boxes),
+            smallest_plate_height_ratio=smallest_ratio(boxes, image_hw=image_hw),
+            sha256=hashlib.sha256(data).hexdigest(),
+            original_name=photo.original_name,
+        )
+        write_photo(out, rows[name], data, boxes)
+    if not rows:
+        raise DatasetError(f"{card.name}: expected photos, found none")
+    write_manifest(out, list(rows.values()))
+    return list(rows.values())
+
+
+def write_photo(root: Path, row: Row, data: bytes, xyxy: TruthBoxes) -> None:
+    """Write one photo of a set and its label file.
+
+    Args:
+        root: folder of the set.
+        row: the photo's row of the manifest.
+        data: the photo.
+        xyxy: (N, 4) float64, pixels; each with an area inside the image.
+    """
+    (root / row.image).write_bytes(data)
+    (root / row.label).write_text(xyxy_to_labels(xyxy, image_hw=(row.height, row.width)))
+
+
+def write_manifest(root: Path, rows: Sequence[Row]) -> None:
+    """Write a set's `manifest.csv` and `data.yaml`.
+
+    Args:
+        root: folder of the set.
+        rows: one a photo.
+    """
+    columns = [field.name for field in fields(Row)]
+    with (root / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    (root / "data.yaml").write_text(DATA_YAML)
+
+
+def read_manifest(root: Path) -> list[Row]:
+    """Return the rows of a set's `manifest.csv`.
+
+    Raises:
+        DatasetError: there is none, a column is missing, or a value is none of its column.
+    """
+    path = root / "manifest.csv"
+    if not path.is_file():
+        raise DatasetError(f"expected a manifest at {path}, found none")
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = {field.name for field in fields(Row)} - set(reader.fieldnames or ())
+        if missing:
+            raise DatasetError(f"{path}: expected the columns {sorted(missing)} too")
+        try:
+            return [_row(given) for given in reader]
+        except (ValueError, TypeError) as error:
+            raise DatasetError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _row(given: dict[str, str]) -> Row:
+    if given["split"] not in SPLITS:
+        raise ValueError(f"expected a split of {SPLITS}, got {given['split']!r}")
+    ratio = given["smallest_plate_height_ratio"]
+    return Row(
+        image=given["image"],
+        split=given["split"],
+        set=given["set"],
+        source=given["source"],
+        licence=given["licence"],
+        region=given["region"],
+        width=int(given["width"]),
+        height=int(given["height"]),
+        plates=int(given["plates"]),
+        smallest_plate_height_ratio=float(ratio) if ratio else None,
+        sha256=given["sha256"],
+        original_name=given["original_name"],
+    )
+
+
+def read_boxes(root: Path, row: Row) -> TruthBoxes:
+    """Return the labelled boxes of one photo of a set.
+
+    Args:
+        root: folder of the set.
+        row: the photo's row of the manifest.
+
+    Returns:
+        (N, 4) float64, pixels of the upright image.
+
+    Raises:
+        DatasetError: there is no label file, or it is damaged.
+    """
+    try:
+        text = (root / row.label).read_text()
+        return labels_to_xyxy(text, image_hw=(row.height, row.width))
+    except FileNotFoundError as error:
+        raise DatasetError(f"expected labels at {root / row.label}, found none") from error
+    except ValueError as error:
+        raise DatasetError(f"{root / row.label}: {error}") from error
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """Return a text table, the first column to the left, the others to the right.
+
+    Args:
+        header: names of the columns.
+        lines: values, one a column.
+    """
+    texts = [list(header), *([str(value) for value in line] for line in lines)]
+    widths = [max(len(text[column]) for text in texts) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            value.ljust(width) if column == 0 else value.rjust(width)
+            for column, (value, width) in enumerate(zip(text, widths, strict=True))
+        ).rstrip()
+        for text in texts
+    )
+
+
+def counts(rows: Sequence[Row]) -> str:
+    """Return a table of a set's photos, plates and photos without plates, by split.
+
+    Args:
+        rows: of the manifest.
+    """
+    photos = Counter(row.split for row in rows)
+    empty = Counter(row.split for row in rows if row.plates == 0)
+    plates: Counter[Split] = Counter()
+    for row in rows:
+        plates[row.split] += row.plates
+    lines = [(split, photos[split], plates[split], empty[split]) for split in SPLITS]
+    lines_and_all = [*lines, ("all", photos.total(), plates.total(), empty.total())]
+    return table(("split", "photos", "plates", "photos without"), lines_and_all)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a recipe; a `DatasetError` ends it with its message and exit code 1.
+
+    Args:
+        main: reads the command line and does the work.
+    """
+    try:
+        main()
+    except DatasetError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,131 @@
+"""Open Images V7, class "Vehicle registration plate", through FiftyOne's dataset zoo.
+
+    pip install fiftyone
+    python datasets/openimages.py --out datasets/out/openimages
+
+Layout, as FiftyOne arranges a download (fiftyone/utils/openimages.py, docs.voxel51.com/
+integrations/open_images.html): `{train,validation,test}/data/ID.jpg`, boxes as shares of the
+picture in `labels/detections.csv`, and names of the classes' ids in `metadata/classes.csv`. Only
+the download is FiftyOne's; its database is not needed, so that none has to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from layout import (
+    DatasetError,
+    SetCard,
+    SourcePhoto,
+    Split,
+    counts,
+    image_hw_of,
+    run,
+    write_set,
+)
+
+ZOO_NAME = "open-images-v7"
+CLASS = "Vehicle registration plate"
+CARD = SetCard(
+    name="openimages",
+    source="storage.googleapis.com/openimages (V7)",
+    licence="CC BY 4.0 (boxes); photos listed as CC BY 2.0, which Open Images does not vouch for",
+    region="world, street photos",
+)
+
+SPLIT_OF_PART: dict[str, Split] = {"train": "train", "validation": "val", "test": "test"}
+EDGES = ("XMin", "YMin", "XMax", "YMax")
+
+
+def fetch_zoo(to: Path, *, max_photos: int | None) -> Path:
+    """Download the photos that show a plate, or find them there already, and return the folder.
+
+    Args:
+        to: folder for FiftyOne's zoo.
+        max_photos: at most so many of each split; else all.
+
+    Raises:
+        DatasetError: FiftyOne is not installed.
+    """
+    try:
+        fiftyone = importlib.import_module("fiftyone")
+        zoo = importlib.import_module("fiftyone.zoo")
+    except ModuleNotFoundError as error:
+        raise DatasetError("expected FiftyOne: pip install fiftyone, or give SOURCE") from error
+    fiftyone.config.dataset_zoo_dir = str(to)
+    _, folder = zoo.download_zoo_dataset(
+        ZOO_NAME,
+        splits=list(SPLIT_OF_PART),
+        label_types=["detections"],
+        classes=[CLASS],
+        max_samples=max_photos,
+    )
+    return Path(folder)
+
+
+def photos(root: Path) -> Iterator[SourcePhoto]:
+    """Yield the photos in their own splits; those with a box around a group of plates are left out.
+
+    A group's box says that there are plates in it, not where each of them is.
+
+    Args:
+        root: folder that holds `train`, `validation` or `test`.
+
+    Raises:
+        DatasetError: not FiftyOne's layout.
+    """
+    for part, split in SPLIT_OF_PART.items():
+        if not (root / part).is_dir():
+            continue
+        boxes, in_groups = _plates(root / part)
+        for path in sorted((root / part / "data").glob("*.jpg")):
+            if path.stem not in boxes or path.stem in in_groups:
+                continue
+            height, width = image_hw_of(path)
+            shares = np.array(boxes[path.stem], dtype=np.float64)
+            yield SourcePhoto(path, shares * [width, height, width, height], split, path.name)
+
+
+def _plates(part: Path) -> tuple[dict[str, list[list[float]]], set[str]]:
+    """Return each photo's plates as shares of it, and the photos with a box around a group."""
+    plate_ids = {row[0] for row in _rows(part / "metadata" / "classes.csv") if row[1:] == [CLASS]}
+    header, *rows = _rows(part / "labels" / "detections.csv")
+    boxes: dict[str, list[list[float]]] = {}
+    in_groups = set()
+    try:
+        for row in (dict(zip(header, values, strict=True)) for values in rows):
+            if row["LabelName"] in plate_ids:
+                boxes.setdefault(row["ImageID"], []).append([float(row[edge]) for edge in EDGES])
+                if row["IsGroupOf"] == "1":
+                    in_groups.add(row["ImageID"])
+    except (KeyError, ValueError) as error:
+        raise DatasetError(f"{part}: expected Open Images' boxes, got {error!r}") from error
+    return boxes, in_groups
+
+
+def _rows(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        raise DatasetError(f"expected FiftyOne's layout with {path}, found none")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, download, convert and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("source", type=Path, nargs="?", help="a download of FiftyOne; else made")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
+    parser.add_argument("--max-photos", type=int, help="at most so many of each split")
+    given = parser.parse_args(argv)
+    work = given.out.with_name(f"{given.out.name}.source")
+    root = given.source or fetch_zoo(work, max_photos=given.max_photos)
+    print(counts(write_set(given.out, CARD, photos(root))))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,109 @@
+"""Cars of many countries: github.com/faisalthaheem/open-lpr-dataset-plate-detection.
+
+    python datasets/openlpr.py --out datasets/out/openlpr
+
+Layout, read in the repository at `COMMIT`: photos in `train/` and `val/`, boxes in the SQLite file
+`train_and_val.db`. Its table `annotations` is that of the tool Simanno (github.com/faisalthaheem/
+simanno, `be/create_db_schema.py`): `filename`, `imheight`, `imwidth`, `isdeleted` and `imgareas`,
+a JSON list of jquery-select-areas' rectangles, each with `x`, `y`, `width` and `height` in pixels
+of a picture of `imwidth` x `imheight`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from fetch import checkout, locate
+from layout import DatasetError, SetCard, SourcePhoto, counts, image_hw_of, run, split_of, write_set
+
+from plateblur.labels import TruthBoxes
+
+REPOSITORY = "https://github.com/faisalthaheem/open-lpr-dataset-plate-detection.git"
+COMMIT = "6350b78010cd9f0c435b9e7cd4a2f5a4be3da59f"  # holds every photo and both databases
+CARD = SetCard(
+    name="openlpr",
+    source="github.com/faisalthaheem/open-lpr-dataset-plate-detection",
+    licence="Apache-2.0 (repository); photos look collected from the web: rights of others",
+    region="mixed: UK, Pakistan, India, US, EU, New Zealand, Singapore",
+)
+
+FOLDERS = ("train", "val")
+DATABASES = ("train_and_val.db", "train.db")  # the first of them that is there
+QUERY = "SELECT filename, imheight, imwidth, imgareas FROM annotations WHERE isdeleted IS NOT 1"
+
+
+def areas(root: Path) -> dict[str, tuple[tuple[int, int], TruthBoxes]]:
+    """Return by file name the height and width that a photo was labelled at, and its boxes.
+
+    Args:
+        root: folder of the repository.
+
+    Raises:
+        DatasetError: no database, or one of another layout.
+    """
+    database = next((root / name for name in DATABASES if (root / name).is_file()), None)
+    if database is None:
+        raise DatasetError(f"expected one of {DATABASES} in {root}, found none")
+    # Opened read-only: git has checked the file, and SQLite would write beside it.
+    connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
+    try:
+        return {
+            str(name): ((int(height), int(width)), _rectangles(text))
+            for name, height, width, text in connection.execute(QUERY)
+        }
+    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{database}: not Simanno's annotations: {error}") from error
+    finally:
+        connection.close()
+
+
+def _rectangles(text: str) -> TruthBoxes:
+    given = json.loads(text) if text else []
+    rows = [(area["x"], area["y"], area["width"], area["height"]) for area in given]
+    xywh = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
+
+
+def photos(root: Path) -> Iterator[SourcePhoto]:
+    """Yield the labelled photos of a checkout; those that no one labelled are left out.
+
+    Args:
+        root: folder of the repository.
+    """
+    labelled = areas(root)
+    for path in sorted(path for folder in FOLDERS for path in (root / folder).glob("*")):
+        if path.name not in labelled:
+            continue
+        (height, width), xyxy = labelled[path.name]
+        found_height, found_width = image_hw_of(path)
+        yield SourcePhoto(
+            path=path,
+            xyxy=xyxy * np.array([found_width / width, found_height / height] * 2),
+            split=split_of(path.stem),
+            original_name=f"{path.parent.name}/{path.name}",
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, fetch, convert and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("source", type=Path, nargs="?", help="a checkout or archive; else fetched")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
+    parser.add_argument("--repository", default=REPOSITORY, help="address to fetch from")
+    parser.add_argument("--commit", default=COMMIT, help="commit to fetch")
+    given = parser.parse_args(argv)
+    work = given.out.with_name(f"{given.out.name}.source")
+    if given.source is None:
+        root = checkout(given.repository, commit=given.commit, to=work)
+    else:
+        root = locate(given.source, sha256=None, to=work)
+    print(counts(write_set(given.out, CARD, photos(root))))
+
+
+if __name__ == "__main__":
+    run(main)

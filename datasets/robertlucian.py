@@ -1,0 +1,97 @@
+"""Romanian dashcam frames, by day and night, 1280x720: RobertLucian/license-plate-dataset.
+
+    python datasets/robertlucian.py --out datasets/out/robertlucian
+
+Layout, read in the repository on GitHub at `COMMIT`: `dataset/{train,valid}/images/` with
+`RIDE.mp4#t=SECOND.jpg`, and `annots/` beside it with an `.xml` of the same name, Pascal VOC
+written by VoTT. Its own two parts are drawn frame by frame from the same rides, so that
+neighbouring seconds stand in both; here each ride is cut in time instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fetch import checkout, locate
+from folder import voc_objects
+from layout import DatasetError, SetCard, SourcePhoto, Split, counts, run, write_set
+
+REPOSITORY = "https://github.com/RobertLucian/license-plate-dataset.git"
+COMMIT = "06aa3c1bbfb7abe841ba076089eab31243abe147"  # holds every photo and annotation
+CARD = SetCard("robertlucian", "github.com/RobertLucian/license-plate-dataset", "MIT", "Romania")
+
+FRAME = re.compile(r"(?P<ride>\w+)\.mp4#t=(?P<second>\d+)")
+PLATE_CLASSES = frozenset({"license-plate"})
+
+# First second of val and of test in each ride; None where a ride has no such part. Source: the
+# split of our own copy (../shared/data/plates), so that its test frames are test frames here too.
+CUTS_S: dict[str, tuple[int, int | None]] = {
+    "dayride_type1_001": (1071, 1132),
+    "dayride_type1_002": (822, None),
+    "dayride_type1_003": (324, None),
+    "nightride_type3_001": (410, 486),
+}
+
+
+def split_of_frame(name: str) -> Split:
+    """Return the split of a frame, by its ride and its second in it.
+
+    Args:
+        name: file name of the frame.
+
+    Raises:
+        DatasetError: no such name, or a ride that has no cuts.
+    """
+    match = FRAME.match(name)
+    if match is None or match["ride"] not in CUTS_S:
+        raise DatasetError(f"expected RIDE.mp4#t=SECOND of the rides {sorted(CUTS_S)}, got {name}")
+    val_from_s, test_from_s = CUTS_S[match["ride"]]
+    second = int(match["second"])
+    if test_from_s is not None and second >= test_from_s:
+        return "test"
+    return "val" if second >= val_from_s else "train"
+
+
+def photos(root: Path) -> Iterator[SourcePhoto]:
+    """Yield the frames of a checkout.
+
+    Args:
+        root: folder of the repository.
+
+    Raises:
+        DatasetError: a frame without its annotation, or one that is damaged.
+    """
+    for path in sorted(root.glob("dataset/*/images/*.jpg")):
+        annotation = path.parent.with_name("annots") / f"{path.stem}.xml"
+        if not annotation.is_file():
+            raise DatasetError(f"{path.name}: expected an annotation at {annotation}, found none")
+        labelled = voc_objects(annotation)
+        yield SourcePhoto(
+            path=path,
+            xyxy=labelled.of(PLATE_CLASSES),
+            split=split_of_frame(path.name),
+            original_name=f"{path.parts[-3]}/{path.name}",
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, fetch, convert and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("source", type=Path, nargs="?", help="a checkout or archive; else fetched")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
+    parser.add_argument("--repository", default=REPOSITORY, help="address to fetch from")
+    parser.add_argument("--commit", default=COMMIT, help="commit to fetch")
+    given = parser.parse_args(argv)
+    work = given.out.with_name(f"{given.out.name}.source")
+    if given.source is None:
+        root = checkout(given.repository, commit=given.commit, to=work)
+    else:
+        root = locate(given.source, sha256=None, to=work)
+    print(counts(write_set(given.out, CARD, photos(root))))
+
+
+if __name__ == "__main__":
+    run(main)

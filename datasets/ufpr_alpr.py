@@ -1,0 +1,133 @@
+"""UFPR-ALPR: 150 vehicles in Brazilian traffic, 30 frames each, 1920x1080; given on request.
+
+    python datasets/ufpr_alpr.py "UFPR-ALPR dataset.zip" --out datasets/out/ufpr-alpr
+
+Ask for it as github.com/raysonlaroca/ufpr-alpr-dataset says; it may not be passed on.
+
+Layout, from that README and from the parsers of several people who have it (a code search for
+`position_plate:`): `{training,validation,testing}/trackNNNN/trackNNNN[FF].png` beside a `.txt` of
+the same name. One line of it gives the plate: `position_plate: x y width height` in one release,
+`corners: x,y x,y x,y x,y` in another. A track shows one vehicle and stands in one part, so that
+the set's own split is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from fetch import locate
+from layout import DatasetError, SetCard, SourcePhoto, Split, counts, run, write_set
+
+from plateblur.labels import TruthBoxes
+
+CARD = SetCard(
+    name="ufpr-alpr",
+    source="github.com/raysonlaroca/ufpr-alpr-dataset",
+    licence="academic research only, non-commercial, no redistribution (licence agreement)",
+    region="Brazil, dashcam",
+)
+
+SPLIT_OF_PART: dict[str, Split] = {"training": "train", "validation": "val", "testing": "test"}
+TRACK = re.compile(r"(?P<track>track\d+)\[\d+\]")
+
+
+def fields_of(annotation: Path) -> dict[str, str]:
+    """Return the `name: value` lines of an annotation; a name that comes again is passed over.
+
+    Args:
+        annotation: text file of UFPR-ALPR or RodoSol-ALPR.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    if not annotation.is_file():
+        raise DatasetError(f"expected an annotation at {annotation}, found none")
+    found: dict[str, str] = {}
+    for line in annotation.read_text(encoding="utf-8", errors="replace").splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(name.strip(), value.strip())
+    return found
+
+
+def corner_box(text: str) -> TruthBoxes:
+    """Return the box around four corners.
+
+    Args:
+        text: `x,y x,y x,y x,y`, pixels.
+
+    Returns:
+        (1, 4) float64, pixels.
+
+    Raises:
+        ValueError: not four points.
+    """
+    points = np.array([pair.split(",") for pair in text.split()], dtype=np.float64)
+    if points.shape != (4, 2):
+        raise ValueError(f"expected 4 corners, got {text!r}")
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])[None]
+
+
+def plate_box(annotation: Path) -> TruthBoxes:
+    """Return the plate's box of an annotation of either release.
+
+    Args:
+        annotation: the text file beside a frame.
+
+    Returns:
+        (1, 4) float64, pixels.
+
+    Raises:
+        DatasetError: no plate in it, or a damaged one.
+    """
+    found = fields_of(annotation)
+    try:
+        if "corners" in found:
+            return corner_box(found["corners"])
+        x, y, width, height = (float(word) for word in found["position_plate"].split())
+    except (KeyError, ValueError) as error:
+        raise DatasetError(
+            f"{annotation}: expected `corners` or `position_plate`: {error}"
+        ) from error
+    return np.array([[x, y, x + width, y + height]])
+
+
+def photos(root: Path) -> Iterator[SourcePhoto]:
+    """Yield the frames.
+
+    Args:
+        root: folder that holds `training`, `validation` and `testing`, at any depth.
+
+    Raises:
+        DatasetError: a frame outside these, of no track, or of a track that stands in two of them.
+    """
+    split_of_track: dict[str, Split] = {}
+    for path in sorted(root.rglob("track*.png")):
+        part = next((part for part in path.relative_to(root).parts if part in SPLIT_OF_PART), None)
+        match = TRACK.fullmatch(path.stem)
+        if part is None or match is None:
+            raise DatasetError(f"expected PART/trackNNNN/trackNNNN[FF].png, got {path}")
+        split = split_of_track.setdefault(match["track"], SPLIT_OF_PART[part])
+        if split != SPLIT_OF_PART[part]:
+            raise DatasetError(f"{match['track']} stands in {split} and in {SPLIT_OF_PART[part]}")
+        yield SourcePhoto(path, plate_box(path.with_suffix(".txt")), split, f"{part}/{path.name}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, locate, convert and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("source", type=Path, help="the archive that was sent to you, or its folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
+    parser.add_argument("--sha256", help="of the archive")
+    given = parser.parse_args(argv)
+    work = given.out.with_name(f"{given.out.name}.source")
+    root = locate(given.source, sha256=given.sha256, to=work)
+    print(counts(write_set(given.out, CARD, photos(root))))
+
+
+if __name__ == "__main__":
+    run(main)
