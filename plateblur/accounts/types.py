@@ -22,6 +22,16 @@ The error tree, with the codes of the documented contract ("cd"):
     `-- QuotaError                      the plan's allowance is used up for now
         |-- DailyQuotaError       1002
         `-- PaidQuotaError        1004
+
+What the console asks for has a tree of its own; its messages may be shown to who asked:
+
+    RequestRefusedError
+    |-- FieldError                what was typed into a named field can't be taken
+    |-- LinkError                 the mailed link is unknown, used or too old
+    |-- TrialRefusedError         no (second) trial for this person
+    |-- SignUpLimitError          too many sign-ups from this address block
+    |-- OrderError                the order, or its payment, can't be taken
+    `-- NotFoundError             no such thing in this account
 """
 
 from __future__ import annotations
@@ -135,9 +145,7 @@ class Gate(Protocol):
         """Return the plan that this account's requests count on, or raise a `PlanError`."""
         ...
 
-    def admit(
-        self, identity: Identity, plan: ActivePlan
-    ) -> AbstractContextManager[Reservation]:
+    def admit(self, identity: Identity, plan: ActivePlan) -> AbstractContextManager[Reservation]:
         """Count one request on entering; give it back unless it was settled on leaving.
 
         Raises:
@@ -253,3 +261,39 @@ class PaidQuotaError(QuotaError):
     """Too many requests in the last 60 s, or the month's predictions are used up."""
 
     cd = "1004"
+
+
+class RequestRefusedError(PlateblurError):
+    """What a person asked for on the console can't be done; the message may be shown."""
+
+
+class FieldError(RequestRefusedError):
+    """What was typed into a field can't be taken.
+
+    Attributes:
+        field: the argument's name.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class LinkError(RequestRefusedError):
+    """The mailed link is unknown, used or too old."""
+
+
+class TrialRefusedError(RequestRefusedError):
+    """No trial for this account: it had one, or the person had."""
+
+
+class SignUpLimitError(RequestRefusedError):
+    """Too many sign-ups from this address block today."""
+
+
+class OrderError(RequestRefusedError):
+    """The order, or its payment, can't be taken."""
+
+
+class NotFoundError(RequestRefusedError):
+    """No such thing in this account."""

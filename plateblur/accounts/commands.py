@@ -1,0 +1,191 @@
+"""The operator's commands on accounts, mounted as `plateblur accounts`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from plateblur.accounts import api_keys, invoices, profiles, quota, signup
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.profiles import Profile
+from plateblur.accounts.quota import utc_now
+from plateblur.accounts.store import Store, open_store
+from plateblur.accounts.types import AccessError, Identity, PlanKind
+from plateblur.errors import PlateblurError
+
+app = typer.Typer(
+    help="Accounts of the service: make, look at, lock, delete.", no_args_is_help=True
+)
+
+DataDir = Annotated[Path, typer.Option(help="The service's data folder.")]
+DatabaseUrl = Annotated[
+    str | None, typer.Option(help="postgresql://... instead of SQLite in the data folder.")
+]
+Login = Annotated[str, typer.Argument(help="E-mail or user name.")]
+
+DEFAULT_DATA_DIR = Path("data")
+
+
+@app.command()
+def create(
+    email: Annotated[str, typer.Argument(help="E-mail.")],
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password's line from stdin.")
+    ] = False,
+    activate: Annotated[
+        bool, typer.Option("--activate", help="Active at once; else `unlock` lets it in.")
+    ] = False,
+    plan: Annotated[PlanKind | None, typer.Option(help="Start or grant this plan.")] = None,
+    username: Annotated[str, typer.Option(help="User name.")] = "",
+    operator: Annotated[bool, typer.Option("--operator", help="With the operator's role.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make an account; packages are granted without a sale."""
+    if not password_stdin:
+        raise typer.BadParameter("pass --password-stdin and the password on standard input")
+    if plan is PlanKind.TRIAL and not activate:
+        raise typer.BadParameter("a trial needs --activate")
+    password = sys.stdin.readline().rstrip("\r\n")
+    with _opened(data_dir, database_url) as store:
+        account_id = signup.create_account(
+            store,
+            Hasher(),
+            email=email,
+            username=username,
+            password=password,
+            role="operator" if operator else "customer",
+            active=activate,
+            now=utc_now(),
+        )
+        if plan is PlanKind.TRIAL:
+            signup.start_trial(store, account_id, now=utc_now())
+        elif plan is not None:
+            invoices.grant_package(store, account_id, plan, now=utc_now())
+        typer.echo(f"account {account_id} made")
+
+
+@app.command("list")
+def list_accounts(data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None) -> None:
+    """List all accounts: id, status, role, e-mail, plan."""
+    with _opened(data_dir, database_url) as store:
+        gate = StoreGate(store)
+        after_id = 0
+        while page := profiles.list_profiles(store, after_id=after_id):
+            for profile in page:
+                typer.echo(
+                    f"{profile.account_id}\t{profile.status}\t{profile.role}\t"
+                    f"{profile.email}\t{_plan(gate, profile)}"
+                )
+            after_id = page[-1].account_id
+
+
+@app.command()
+def show(
+    login: Login, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
+) -> None:
+    """Show an account with its plan, keys and invoices."""
+    with _opened(data_dir, database_url) as store:
+        profile = profiles.find_profile(store, login)
+        for name in ("account_id", "email", "username", "status", "role", "created_at"):
+            typer.echo(f"{name}: {getattr(profile, name)}")
+        typer.echo(f"plan: {_plan(StoreGate(store), profile)}")
+        for key in api_keys.list_keys(store, profile.account_id):
+            state = "revoked" if key.revoked_at else "works"
+            typer.echo(f"key {key.api_key_id}: {key.prefix}... {key.label!r} {state}")
+        for invoice in invoices.list_invoices(store, account_id=profile.account_id):
+            typer.echo(
+                f"invoice {invoice.number}: {invoice.kind} {invoice.status} "
+                f"{invoice.total_cents / 100:.2f} {invoice.currency}"
+            )
+        for day in quota.days_of_use(store, profile.account_id, since=profile.created_at.date()):
+            typer.echo(f"{day.day}: {day.requests} requests, {day.predictions} predictions")
+
+
+@app.command()
+def lock(
+    login: Login, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
+) -> None:
+    """Let an account do nothing, from its next request on."""
+    with _opened(data_dir, database_url) as store:
+        profiles.lock_account(store, profiles.find_profile(store, login).account_id)
+        typer.echo("locked")
+
+
+@app.command()
+def unlock(
+    login: Login, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
+) -> None:
+    """Let a locked account, or one not activated yet, in."""
+    with _opened(data_dir, database_url) as store:
+        profiles.unlock_account(store, profiles.find_profile(store, login).account_id)
+        typer.echo("unlocked")
+
+
+@app.command("mark-paid")
+def mark_paid(
+    invoice: Annotated[str, typer.Argument(help="The invoice's number.")],
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Mark an invoice as paid, which opens its package; a second time changes nothing."""
+    with _opened(data_dir, database_url) as store:
+        paid = invoices.mark_paid(store, invoice, paid_by="operator", now=utc_now())
+        typer.echo(f"{paid.number} is paid; {paid.kind} from {paid.starts_at} to {paid.ends_at}")
+
+
+@app.command("add-key")
+def add_key(
+    login: Login,
+    label: Annotated[str, typer.Option(help="A name for the key.")] = "",
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make an API key and print it, once."""
+    with _opened(data_dir, database_url) as store:
+        account_id = profiles.find_profile(store, login).account_id
+        typer.echo(api_keys.add_key(store, Hasher(), account_id, label=label, now=utc_now()).key)
+
+
+@app.command()
+def delete(
+    login: Login,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Delete an account and its personal data; invoices stay."""
+    with _opened(data_dir, database_url) as store:
+        profile = profiles.find_profile(store, login)
+        if not yes:
+            typer.confirm(f"Delete account {profile.account_id} for good?", abort=True)
+        profiles.delete_account(store, profile.account_id)
+        typer.echo("deleted")
+
+
+@contextlib.contextmanager
+def _opened(data_dir: Path, database_url: str | None) -> Iterator[Store]:
+    """Yield the store; what goes wrong is one line on stderr and status 1."""
+    try:
+        store = open_store(data_dir, database_url=database_url)
+        try:
+            yield store
+        finally:
+            store.close()
+    except PlateblurError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _plan(gate: StoreGate, profile: Profile) -> str:
+    try:
+        plan = gate.active_plan(Identity(profile.account_id, profile.email))
+    except AccessError as error:
+        return f"none ({error.cd})"
+    return f"{plan.kind} until {plan.ends_at:%Y-%m-%d %H:%M} UTC"

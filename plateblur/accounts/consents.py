@@ -1,0 +1,101 @@
+"""The consent log: added to, read, exported; never changed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import insert, select
+
+from plateblur.accounts import fields
+from plateblur.accounts.models import Consent
+from plateblur.accounts.store import Store
+
+# A cell that starts so is run as a formula by spreadsheets. Source: OWASP, "CSV Injection".
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentEntry:
+    """One line of the log.
+
+    Attributes:
+        decided_at: UTC.
+        subject: what it is about.
+        text_version: which text was shown.
+        given: given, or refused or taken back.
+    """
+
+    decided_at: datetime
+    subject: str
+    text_version: str
+    given: bool
+
+
+def record_consent(
+    store: Store,
+    account_id: int,
+    *,
+    subject: str,
+    text_version: str,
+    given: bool,
+    now: datetime,
+) -> None:
+    """Add a line; taking a consent back is a new line too.
+
+    Raises:
+        FieldError: a text is too long.
+        StoreUnavailableError: nothing was kept.
+    """
+    with store.write() as connection:
+        connection.execute(
+            insert(Consent).values(
+                account_id=account_id,
+                subject=fields.plain_text("subject", subject, max_chars=64),
+                text_version=fields.plain_text("text_version", text_version, max_chars=32),
+                given=given,
+                decided_at=now,
+            )
+        )
+
+
+def list_consents(store: Store, account_id: int) -> list[ConsentEntry]:
+    """Return the account's log, oldest first.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    with store.read() as connection:
+        rows = connection.execute(
+            select(Consent.decided_at, Consent.subject, Consent.text_version, Consent.given)
+            .where(Consent.account_id == account_id)
+            .order_by(Consent.id)
+        ).all()
+    return [ConsentEntry(*row) for row in rows]
+
+
+def consents_as_json(entries: list[ConsentEntry]) -> str:
+    """Return the log as a JSON array, moments in ISO 8601."""
+    return json.dumps(
+        [asdict(entry) | {"decided_at": entry.decided_at.isoformat()} for entry in entries],
+        ensure_ascii=False,
+        indent=2,
+    )
+
+
+def consents_as_csv(entries: list[ConsentEntry]) -> str:
+    """Return the log as CSV that a spreadsheet opens without running anything in it."""
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL)
+    writer.writerow(["decided_at", "subject", "text_version", "given"])
+    for entry in entries:
+        cells = [entry.decided_at.isoformat(), entry.subject, entry.text_version]
+        writer.writerow([*map(_inert, cells), "yes" if entry.given else "no"])
+    return out.getvalue()
+
+
+def _inert(cell: str) -> str:
+    return f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell

@@ -1,0 +1,158 @@
+"""Rules for what people type: addresses, user names, passwords, plain text. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import unicodedata
+
+import idna
+from disposable_email_domains import blocklist
+from email_validator import EmailNotValidError, validate_email
+
+from plateblur.accounts.types import FieldError
+
+# Source: OWASP ASVS 4.0.3, 2.1.1 and 2.1.2; the upper bound also bounds what is hashed.
+MIN_PASSWORD_CHARS = 12
+MAX_PASSWORD_CHARS = 128
+MAX_LOGIN_CHARS = 320  # Source: RFC 3696 erratum 1690, 64 + "@" + 255.
+
+_USERNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{1,30})[A-Za-z0-9]")
+# Mail providers that take dots in the local part as nothing. Source: Gmail help, "Dots don't
+# matter in Gmail addresses"; googlemail.com is the same mailbox.
+_DOTLESS = {"gmail.com": "gmail.com", "googlemail.com": "gmail.com"}
+
+
+def parse_email(text: str, *, deliverable: bool = True) -> str:
+    """Return the address as its owner would write it.
+
+    Args:
+        text: as typed.
+        deliverable: whether a domain that only a local network knows is refused.
+
+    Raises:
+        FieldError: no address.
+    """
+    try:
+        checked = validate_email(
+            text.strip(), check_deliverability=False, globally_deliverable=deliverable
+        )
+    except EmailNotValidError as error:
+        raise FieldError("email", f"Expected an e-mail address: {error}") from error
+    return checked.normalized
+
+
+def login_key(text: str) -> str:
+    """Return what equal log-in names share: case and the spelling of the domain do not matter.
+
+    Anything is taken, because it also serves names that nobody has; text that no account can
+    have gives "".
+    """
+    text = unicodedata.normalize("NFC", text.strip())
+    if not text or len(text) > MAX_LOGIN_CHARS or not text.isprintable():
+        return ""
+    local, at, domain = text.rpartition("@")
+    if not domain.isascii():
+        try:
+            domain = idna.encode(domain, uts46=True).decode()
+        except idna.IDNAError:
+            return ""
+    return f"{local}{at}{domain}".casefold()
+
+
+def person_key(email: str) -> str:
+    """Return what the addresses of one mailbox share: no "+tag", and no dots where they are void.
+
+    Args:
+        email: from `parse_email`.
+    """
+    local, _, domain = login_key(email).rpartition("@")
+    local = local.split("+", 1)[0]
+    if domain in _DOTLESS:
+        return f"{local.replace('.', '')}@{_DOTLESS[domain]}"
+    return f"{local}@{domain}"
+
+
+def is_throwaway(email: str) -> bool:
+    """Return whether the address lies under a domain that hands out mailboxes to anyone."""
+    labels = login_key(email).rpartition("@")[2].split(".")
+    return any(".".join(labels[start:]) in blocklist for start in range(len(labels) - 1))
+
+
+def parse_username(text: str) -> str:
+    """Return a user name; it has no "@" and no ":", so that it is neither address nor Basic pair.
+
+    Raises:
+        FieldError: 3 to 32 of letters, digits, dot, dash and underscore were expected.
+    """
+    text = text.strip()
+    if _USERNAME.fullmatch(text) is None:
+        raise FieldError(
+            "username",
+            "Expected 3 to 32 letters, digits, dots, dashes or underscores, "
+            "with a letter or digit at both ends.",
+        )
+    return text
+
+
+def check_password(password: str) -> None:
+    """Refuse a password that is too short or too long.
+
+    Raises:
+        FieldError: saying the bounds, never the password.
+    """
+    if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
+        raise FieldError(
+            "password", f"Expected {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters."
+        )
+    if len(set(password)) < 4 or "\0" in password:
+        raise FieldError("password", "Expected at least 4 different characters, none of them NUL.")
+
+
+def plain_text(field: str, text: str, *, max_chars: int, lines: bool = False) -> str:
+    """Return text without outer white space.
+
+    Args:
+        field: the name that an error bears.
+        text: as typed.
+        max_chars: the most that is taken.
+        lines: whether line breaks and tabs may stand in it.
+
+    Raises:
+        FieldError: too long, or with control characters.
+    """
+    text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").strip())
+    allowed = "\n\t" if lines else ""
+    if len(text) > max_chars:
+        raise FieldError(field, f"Expected at most {max_chars} characters, got {len(text)}.")
+    # Cc: control, Cs: half a surrogate pair, which no database takes.
+    if any(unicodedata.category(char) in {"Cc", "Cs"} and char not in allowed for char in text):
+        raise FieldError(field, "Expected no control characters.")
+    return text
+
+
+def parse_country(text: str) -> str:
+    """Return an ISO 3166-1 code of two capital letters, or "".
+
+    Raises:
+        FieldError: something else.
+    """
+    text = text.strip().upper()
+    if text and re.fullmatch(r"[A-Z]{2}", text) is None:
+        raise FieldError("country", "Expected a country code of two letters, e.g. RO.")
+    return text
+
+
+def address_block(address: str, *, ipv4_bits: int, ipv6_bits: int) -> str:
+    """Return the network block of an IP address; text that is none is its own block.
+
+    An IPv4 address in IPv6 clothes counts as IPv4, because a client may choose the clothes.
+    """
+    try:
+        ip = ipaddress.ip_address(address.split("%", 1)[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    bits = ipv4_bits if ip.version == 4 else ipv6_bits
+    return str(ipaddress.ip_network((ip, bits), strict=False))

@@ -1,0 +1,352 @@
+"""The `Gate` over the store: who asks, on which plan, and one request counted around its work."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, select, update
+
+from plateblur.accounts import plans, quota, throttle
+from plateblur.accounts.credentials import Hasher, VerifiedCache, api_key_prefix
+from plateblur.accounts.fields import login_key
+from plateblur.accounts.models import Account, ApiKey, Invoice, Trial
+from plateblur.accounts.plans import PlanPeriod
+from plateblur.accounts.quota import Clock, Reserved, utc_now
+from plateblur.accounts.store import Store, StoreUnavailableError
+from plateblur.accounts.types import (
+    AccountClosedError,
+    ActivePlan,
+    Identity,
+    InvoiceMissingError,
+    InvoiceStoreError,
+    InvoiceUnreadableError,
+    PlanError,
+    PlanKind,
+    TrialMissingError,
+    TrialStoreError,
+    TrialUnreadableError,
+    UnknownCredentialsError,
+    Usage,
+)
+
+LEASE = timedelta(minutes=2)  # Source: ours; far above the longest a photo may wait and take.
+TOUCH_KEY_EVERY = timedelta(minutes=1)  # "last used" is for people; a write per request is not.
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Candidate:
+    """The account that a login names, with the one hash that the secret must match."""
+
+    account_id: int
+    email: str
+    status: str
+    secret_hash: str
+    subject: str
+    api_key_id: int | None = None
+    key_used_at: datetime | None = None
+
+
+class StoreGate:
+    """`Gate` for threads and processes that share one store.
+
+    A request costs one look-up to authenticate: argon2 runs only where `VerifiedCache` does not
+    know the secret. An unknown user, a wrong password and a wrong key each cost exactly one
+    argon2 verification.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        hasher: Hasher | None = None,
+        verified: VerifiedCache | None = None,
+        lease: timedelta = LEASE,
+        clock: Clock = utc_now,
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            store: open and migrated.
+            hasher: argon2 at its cost.
+            verified: the memory of right secrets.
+            lease: after this time the request of a worker that died is given back.
+            clock: aware, UTC.
+        """
+        self._store = store
+        self._hasher = hasher or Hasher()
+        self._verified = verified or VerifiedCache()
+        self._lease = lease
+        self._clock = clock
+
+    def authenticate(self, username: str, secret: str, *, address: str) -> Identity:
+        """Return who this is; see `Gate`.
+
+        Raises:
+            UnknownCredentialsError: unknown user, wrong secret, or too many failures before.
+            AccountClosedError: right credentials of an account that may not be used.
+            TrialStoreError: the store can't be reached.
+        """
+        return self._identify(login_key(username), secret, address)
+
+    def authenticate_key(self, key: str, *, address: str) -> Identity:
+        """Return whose API key this is; raises as `authenticate`."""
+        return self._identify(None, key, address)
+
+    def active_plan(self, identity: Identity) -> ActivePlan:
+        """Return the plan that this account's requests count on.
+
+        A damaged trial hides no running package: its error is told only where no package runs.
+
+        Raises:
+            PlanError: which one says why there is no plan.
+            AccountClosedError: the account is gone.
+        """
+        trial: PlanPeriod | None = None
+        packages: list[PlanPeriod] = []
+        damage: PlanError | None = None
+        now = self._clock()
+        with _told_as(TrialStoreError), self._store.read() as connection:
+            markers = connection.execute(
+                select(Account.has_trial, Account.has_invoice).where(
+                    Account.id == identity.account_id
+                )
+            ).first()
+            if markers is None:
+                raise AccountClosedError("The account is gone.")
+            if markers.has_trial:
+                try:
+                    trial = _read_trial(connection, identity.account_id)
+                except (TrialMissingError, TrialUnreadableError) as error:
+                    damage = error
+        if markers.has_invoice:
+            with _told_as(InvoiceStoreError), self._store.read() as connection:
+                packages, unreadable = _read_packages(connection, identity.account_id)
+            if not any(package.holds(now) for package in packages):
+                damage = damage or unreadable
+        if damage is not None and not any(package.holds(now) for package in packages):
+            raise damage
+        return plans.choose_plan(trial, packages, now=now)
+
+    @contextlib.contextmanager
+    def admit(self, identity: Identity, plan: ActivePlan) -> Iterator[_StoreReservation]:
+        """Count one request on entering; give it back unless it was settled on leaving.
+
+        Raises:
+            QuotaError: on entering; nothing was counted.
+            PlanError: the store can't be reached.
+            AccountClosedError: the account is gone.
+        """
+        fault = _fault_of(plan)
+        with _told_as(fault):
+            reserved = quota.reserve(
+                self._store, identity.account_id, plan, lease=self._lease, clock=self._clock
+            )
+        reservation = _StoreReservation(self._store, reserved, self._clock)
+        try:
+            yield reservation
+        finally:
+            if not reservation.is_settled:
+                try:
+                    quota.give_back(self._store, reserved)
+                except StoreUnavailableError:
+                    _log.warning("request %d is left to its lease", reserved.request_id)
+
+    def usage(self, identity: Identity, plan: ActivePlan) -> Usage:
+        """Return what is used and left, as of now.
+
+        Raises:
+            PlanError: the store can't be reached.
+        """
+        with _told_as(_fault_of(plan)):
+            return quota.usage(self._store, identity.account_id, plan, now=self._clock())
+
+    def is_ready(self) -> bool:
+        """Return whether the store answers."""
+        return self._store.is_ready()
+
+    def _identify(self, login: str | None, secret: str, address: str) -> Identity:
+        now = self._clock()
+        with _told_as(TrialStoreError):
+            found = self._find(login, secret)
+            if not self._knows(found, secret, now):
+                self._verify(found, login, secret, address, now)
+            if found is None:  # _verify has raised
+                raise UnknownCredentialsError("Unknown user, or wrong password or key.")
+            if found.status != "active":
+                raise AccountClosedError(f"The account is {found.status}.")
+            if found.api_key_id is not None:
+                self._touch(found.api_key_id, found.key_used_at, now)
+        return Identity(found.account_id, found.email, found.api_key_id)
+
+    def _find(self, login: str | None, secret: str) -> _Candidate | None:
+        """Return the key's account where the secret is a key of that login, else the login's."""
+        account = (Account.id, Account.email, Account.status, Account.credentials_version)
+        names_login = (
+            Account.email_key == login if "@" in (login or "") else Account.username_key == login
+        )
+        with self._store.read() as connection:
+            prefix = api_key_prefix(secret)
+            if prefix is not None:
+                query = (
+                    select(
+                        *account, ApiKey.id.label("key_id"), ApiKey.key_hash, ApiKey.last_used_at
+                    )
+                    .join(ApiKey, ApiKey.account_id == Account.id)
+                    .where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None))
+                )
+                row = connection.execute(
+                    query if login is None else query.where(names_login)
+                ).first()
+                if row is not None:
+                    subject = f"{row.id}:{row.credentials_version}:key:{row.key_id}"
+                    return _Candidate(
+                        row.id,
+                        row.email,
+                        row.status,
+                        row.key_hash,
+                        subject,
+                        row.key_id,
+                        row.last_used_at,
+                    )
+            if not login:
+                return None
+            found = connection.execute(
+                select(*account, Account.password_hash).where(names_login)
+            ).first()
+        if found is None:
+            return None
+        subject = f"{found.id}:{found.credentials_version}:password"
+        return _Candidate(found.id, found.email, found.status, found.password_hash, subject)
+
+    def _knows(self, found: _Candidate | None, secret: str, now: datetime) -> bool:
+        return found is not None and self._verified.knows(found.subject, secret, now=now)
+
+    def _verify(
+        self, found: _Candidate | None, login: str | None, secret: str, address: str, now: datetime
+    ) -> None:
+        """Run argon2 once; remember what is right, count what is wrong.
+
+        Raises:
+            UnknownCredentialsError: wrong, or this peer must wait before the next guess.
+        """
+        who = f"account {found.account_id}" if found else f"name {login or ''}"
+        self._check_wait(who, address, now)
+        with self._hasher.turn:
+            if self._knows(found, secret, now):
+                return  # another thread has just found it right
+            self._check_wait(who, address, now)
+            if not self._hasher.verify(found.secret_hash if found else None, secret):
+                throttle.note_failure(self._store, login=who, address=address, now=now)
+                raise UnknownCredentialsError("Unknown user, or wrong password or key.")
+            if found is None:
+                raise UnknownCredentialsError("Unknown user, or wrong password or key.")
+            self._verified.remember(found.subject, secret, now=now)
+        throttle.note_success(self._store, login=who, address=address)
+        if found.api_key_id is None and self._hasher.is_outdated(found.secret_hash):
+            with self._store.write() as connection:
+                connection.execute(
+                    update(Account)
+                    .where(
+                        Account.id == found.account_id, Account.password_hash == found.secret_hash
+                    )
+                    .values(password_hash=self._hasher.hash(secret))
+                )
+
+    def _check_wait(self, who: str, address: str, now: datetime) -> None:
+        wait_s = throttle.wait_s(self._store, login=who, address=address, now=now)
+        if wait_s:
+            raise UnknownCredentialsError(
+                f"Too many failures from this address; wait {wait_s} seconds.",
+                retry_after_s=wait_s,
+            )
+
+    def _touch(self, api_key_id: int, used_at: datetime | None, now: datetime) -> None:
+        if used_at is not None and now - used_at < TOUCH_KEY_EVERY:
+            return
+        with self._store.write() as connection:
+            connection.execute(
+                update(ApiKey).where(ApiKey.id == api_key_id).values(last_used_at=now)
+            )
+
+
+class _StoreReservation:
+    """`Reservation` of one row."""
+
+    def __init__(self, store: Store, reserved: Reserved, clock: Clock) -> None:
+        self._store = store
+        self._reserved = reserved
+        self._clock = clock
+        self.is_settled = False
+
+    def settle(self, *, predictions: int) -> None:
+        """Keep the request counted, and add its predictions to the month.
+
+        Raises:
+            QuotaError: nothing was counted.
+            PlanError: the store can't be reached; leaving the block gives the request back.
+            ValueError: `predictions` is negative, or it was settled before.
+        """
+        if self.is_settled:
+            raise ValueError("a reservation is settled once")
+        with _told_as(_fault_of(self._reserved.plan)):
+            quota.settle(self._store, self._reserved, predictions=predictions, clock=self._clock)
+        self.is_settled = True
+
+
+def _fault_of(plan: ActivePlan) -> Callable[[str], PlanError]:
+    return TrialStoreError if plan.kind is PlanKind.TRIAL else InvoiceStoreError
+
+
+@contextlib.contextmanager
+def _told_as(fault: Callable[[str], PlanError]) -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailableError as error:
+        raise fault("The accounts' database does not answer; try again in a moment.") from error
+
+
+def _read_trial(connection: Connection, account_id: int) -> PlanPeriod:
+    try:
+        row = connection.execute(
+            select(Trial.id, Trial.starts_at, Trial.ends_at).where(Trial.account_id == account_id)
+        ).first()
+        if row is None:
+            raise TrialMissingError("The account's trial is not in the store.")
+        return PlanPeriod(PlanKind.TRIAL, row.starts_at, row.ends_at, row.id)
+    except (TypeError, ValueError) as error:
+        raise TrialUnreadableError("The trial's start and end can't be read.") from error
+
+
+def _read_packages(
+    connection: Connection, account_id: int
+) -> tuple[list[PlanPeriod], PlanError | None]:
+    """Return the readable paid packages, and what to say of the others."""
+    ids = connection.execute(
+        select(Invoice.id).where(Invoice.account_id == account_id, Invoice.status == "paid")
+    ).scalars()
+    packages: list[PlanPeriod] = []
+    damage: PlanError | None = None
+    found = ids.all()
+    if not found:
+        damage = InvoiceMissingError("The account's paid invoice is not in the store.")
+    for invoice_id in found:
+        try:  # one by one, since a damaged row stops the reading of those after it
+            row = connection.execute(
+                select(Invoice.kind, Invoice.starts_at, Invoice.ends_at).where(
+                    Invoice.id == invoice_id
+                )
+            ).one()
+            kind = PlanKind(row.kind)
+            if kind is PlanKind.TRIAL:
+                raise ValueError("an invoice must be of a package")
+            packages.append(PlanPeriod(kind, row.starts_at, row.ends_at, invoice_id))
+        except (TypeError, ValueError) as error:
+            damage = InvoiceUnreadableError("A paid invoice's package can't be read.")
+            damage.__cause__ = error
+    return packages, damage

@@ -1,0 +1,352 @@
+"""Orders, their invoices, and the packages that paid invoices open."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+
+from plateblur.accounts import plans, vat
+from plateblur.accounts.models import Account, Invoice, InvoiceSeries
+from plateblur.accounts.store import Store
+from plateblur.accounts.types import NotFoundError, OrderError, PlanKind
+
+CURRENCY = "USD"  # Source: the product page's prices.
+MAX_OPEN_INVOICES = 5  # Source: ours; a number once given is never taken back, so no one gets many.
+
+
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """Who issues the invoices.
+
+    Attributes:
+        name: as registered.
+        postal_address: lines.
+        country: ISO 3166-1, two letters.
+        vat_id: "" where not registered for VAT: none is charged then.
+        how_to_pay: lines printed on an unpaid invoice, e.g. a bank account.
+    """
+
+    name: str
+    postal_address: str
+    country: str
+    vat_id: str = ""
+    how_to_pay: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a seller whose VAT can't be worked out.
+
+        Raises:
+            ValueError: a VAT number without the form of its EU country.
+        """
+        if self.vat_id and not vat.is_vat_id(self.vat_id, country=self.country):
+            raise ValueError(f"expected a VAT number of {self.country}, got {self.vat_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedInvoice:
+    """An invoice as issued, and once paid the period of its package.
+
+    Attributes:
+        invoice_id: the store's row.
+        number: e.g. PB-2026-000001.
+        kind: the package.
+        status: "issued" or "paid".
+        currency: of all cents.
+        net_cents: the price.
+        vat_rate_bps: hundredths of a per cent.
+        vat_cents: the tax.
+        vat_note: the sentence that the law wants where no tax is charged.
+        seller: the seller's fields at that time.
+        buyer: name, postal_address, country, vat_id at that time.
+        issued_at: UTC.
+        paid_at: UTC.
+        starts_at: the package's start, UTC.
+        ends_at: its end, exclusive, UTC.
+    """
+
+    invoice_id: int
+    number: str
+    kind: PlanKind
+    status: str
+    currency: str
+    net_cents: int
+    vat_rate_bps: int
+    vat_cents: int
+    vat_note: str
+    seller: dict[str, str]
+    buyer: dict[str, str]
+    issued_at: datetime
+    paid_at: datetime | None
+    starts_at: datetime | None
+    ends_at: datetime | None
+
+    @property
+    def total_cents(self) -> int:
+        """Return what is to be paid."""
+        return self.net_cents + self.vat_cents
+
+
+def place_order(
+    store: Store, account_id: int, kind: PlanKind, *, seller: Seller, now: datetime
+) -> IssuedInvoice:
+    """Return the invoice of an order, with the profile as the buyer.
+
+    The same order placed twice, e.g. by a second click, gives the same unpaid invoice.
+
+    Raises:
+        OrderError: the profile lacks a name, address or country; or too much is unpaid.
+        NotFoundError: the account is gone.
+        StoreUnavailableError: no number was given.
+        ValueError: `kind` is the trial.
+    """
+    if kind not in plans.PRICE_CENTS:
+        raise ValueError(f"kind must be a paid package, got {kind}")
+    with store.write() as connection:
+        profile = connection.execute(
+            select(
+                Account.full_name,
+                Account.company,
+                Account.postal_address,
+                Account.country,
+                Account.vat_id,
+            )
+            .where(Account.id == account_id)
+            .with_for_update(key_share=True)
+        ).first()
+        if profile is None:
+            raise NotFoundError("The account is gone.")
+        name = "\n".join(filter(None, [profile.company, profile.full_name]))
+        if not (name and profile.postal_address and profile.country):
+            raise OrderError("The profile needs a name, an address and a country first.")
+        buyer = {
+            "name": name,
+            "postal_address": profile.postal_address,
+            "country": profile.country,
+            "vat_id": profile.vat_id,
+        }
+        unpaid = connection.execute(
+            _columns().where(Invoice.account_id == account_id, Invoice.status == "issued")
+        ).all()
+        for row in unpaid:
+            if row.kind == kind and row.buyer == buyer and row.seller == asdict(seller):
+                return _issued(row)
+        if len(unpaid) >= MAX_OPEN_INVOICES:
+            raise OrderError(f"{len(unpaid)} invoices are unpaid; pay or ask for help first.")
+        net_cents = plans.PRICE_CENTS[kind]
+        tax = vat.vat_on(
+            net_cents,
+            seller_country=seller.country,
+            seller_vat_id=seller.vat_id,
+            buyer_country=profile.country,
+            buyer_vat_id=profile.vat_id,
+        )
+        invoice_id = _issue(
+            store,
+            connection,
+            series=f"PB-{now.year}",
+            account_id=account_id,
+            kind=kind,
+            net_cents=net_cents,
+            tax=tax,
+            seller=asdict(seller),
+            buyer=buyer,
+            now=now,
+        )
+        return _issued(connection.execute(_columns().where(Invoice.id == invoice_id)).one())
+
+
+def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetime) -> IssuedInvoice:
+    """Open a package for nothing; its paper stands in a series of its own and names no buyer.
+
+    Raises:
+        NotFoundError: the account is gone.
+        StoreUnavailableError: nothing changed.
+        ValueError: `kind` is the trial.
+    """
+    if kind not in plans.PRICE_CENTS:
+        raise ValueError(f"kind must be a paid package, got {kind}")
+    with store.write() as connection:
+        _lock_account(connection, account_id)
+        invoice_id = _issue(
+            store,
+            connection,
+            series=f"GRANT-{now.year}",
+            account_id=account_id,
+            kind=kind,
+            net_cents=0,
+            tax=vat.Vat(0, 0, "Granted by the operator; no sale."),
+            seller={},
+            buyer={},
+            now=now,
+        )
+        _open_package(connection, invoice_id, account_id, kind, paid_by="operator", now=now)
+        return _issued(connection.execute(_columns().where(Invoice.id == invoice_id)).one())
+
+
+def mark_paid(store: Store, number: str, *, paid_by: str, now: datetime) -> IssuedInvoice:
+    """Mark an invoice as paid and open its package; a second time changes nothing.
+
+    Args:
+        store: the store.
+        number: the invoice's.
+        paid_by: who says so: "operator", or a payment provider's event id.
+        now: UTC.
+
+    Raises:
+        NotFoundError: no such invoice.
+        StoreUnavailableError: nothing changed.
+    """
+    by_number = _columns().where(Invoice.number == number)
+    with store.write() as connection:
+        row = connection.execute(by_number).first()
+        if row is None:
+            raise NotFoundError("No such invoice.")
+        if row.account_id is not None:
+            _lock_account(connection, row.account_id)
+        row = connection.execute(by_number.with_for_update()).one()  # as the lock found it
+        if row.status == "issued":
+            kind = PlanKind(row.kind)
+            _open_package(connection, row.id, row.account_id, kind, paid_by=paid_by, now=now)
+        return _issued(connection.execute(by_number).one())
+
+
+def list_invoices(store: Store, *, account_id: int | None, limit: int = 100) -> list[IssuedInvoice]:
+    """Return an account's invoices, newest first; for the operator (None) everybody's.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    query = _columns()
+    if account_id is not None:
+        query = query.where(Invoice.account_id == account_id)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(Invoice.id.desc()).limit(limit)).all()
+    return [_issued(row) for row in rows]
+
+
+def read_invoice(store: Store, number: str, *, account_id: int | None) -> IssuedInvoice:
+    """Return one invoice of an account; `account_id` as in `list_invoices`.
+
+    Raises:
+        NotFoundError: the account has no such invoice.
+        StoreUnavailableError: the database can't be reached.
+    """
+    query = _columns().where(Invoice.number == number)
+    if account_id is not None:
+        query = query.where(Invoice.account_id == account_id)
+    with store.read() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        raise NotFoundError("No such invoice.")
+    return _issued(row)
+
+
+def _lock_account(connection: Connection, account_id: int) -> None:
+    account = select(Account.id).where(Account.id == account_id)
+    if connection.execute(account.with_for_update(key_share=True)).first() is None:
+        raise NotFoundError("The account is gone.")
+
+
+def _issue(
+    store: Store,
+    connection: Connection,
+    *,
+    series: str,
+    account_id: int,
+    kind: PlanKind,
+    net_cents: int,
+    tax: vat.Vat,
+    seller: dict[str, str],
+    buyer: dict[str, str],
+    now: datetime,
+) -> int:
+    return connection.execute(
+        insert(Invoice)
+        .values(
+            account_id=account_id,
+            number=_next_number(store, connection, series),
+            kind=kind.value,
+            status="issued",
+            currency=CURRENCY,
+            net_cents=net_cents,
+            vat_rate_bps=tax.rate_bps,
+            vat_cents=tax.amount_cents,
+            vat_note=tax.note,
+            seller=seller,
+            buyer=buyer,
+            issued_at=now,
+        )
+        .returning(Invoice.id)
+    ).scalar_one()
+
+
+def _next_number(store: Store, connection: Connection, series: str) -> str:
+    """Return the series' next number; the invoice's own transaction gives it back if it fails.
+
+    The series stays locked until then, so that no later number is out before this one is.
+    """
+    store.lock(connection, f"series {series}")
+    number = connection.execute(
+        update(InvoiceSeries)
+        .where(InvoiceSeries.series == series)
+        .values(last_number=InvoiceSeries.last_number + 1)
+        .returning(InvoiceSeries.last_number)
+    ).scalar()
+    if number is None:
+        number = 1
+        connection.execute(insert(InvoiceSeries).values(series=series, last_number=number))
+    return f"{series}-{number:06d}"
+
+
+def _open_package(
+    connection: Connection,
+    invoice_id: int,
+    account_id: int | None,
+    kind: PlanKind,
+    *,
+    paid_by: str,
+    now: datetime,
+) -> None:
+    covered_until = connection.execute(
+        select(func.max(Invoice.ends_at)).where(
+            Invoice.account_id == account_id, Invoice.status == "paid"
+        )
+    ).scalar()
+    starts_at, ends_at = plans.package_period(kind, paid_at=now, covered_until=covered_until)
+    connection.execute(
+        update(Invoice)
+        .where(Invoice.id == invoice_id)
+        .values(status="paid", paid_at=now, paid_by=paid_by, starts_at=starts_at, ends_at=ends_at)
+    )
+    connection.execute(update(Account).where(Account.id == account_id).values(has_invoice=True))
+
+
+def _columns() -> Select[*tuple[Any, ...]]:
+    return select(
+        Invoice.id,
+        Invoice.account_id,
+        Invoice.number,
+        Invoice.kind,
+        Invoice.status,
+        Invoice.currency,
+        Invoice.net_cents,
+        Invoice.vat_rate_bps,
+        Invoice.vat_cents,
+        Invoice.vat_note,
+        Invoice.seller,
+        Invoice.buyer,
+        Invoice.issued_at,
+        Invoice.paid_at,
+        Invoice.starts_at,
+        Invoice.ends_at,
+    )
+
+
+def _issued(row: Row[*tuple[Any, ...]]) -> IssuedInvoice:
+    values = dict(row._mapping)
+    del values["account_id"]
+    kind = PlanKind(values.pop("kind"))
+    return IssuedInvoice(invoice_id=values.pop("id"), kind=kind, **values)

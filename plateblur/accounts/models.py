@@ -1,0 +1,294 @@
+"""The store's tables. Rules stand elsewhere; migrations/ holds the same shape, and a test compares.
+
+No CHECK guards what `plans` reads, because a damaged row must be told as such (1008, 1011).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Date,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Utc(TypeDecorator[datetime]):
+    """A moment; aware and in UTC on both sides.
+
+    SQLite has no such type and gets text without a zone, which sorts as the moments do.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment as the database takes it.
+
+        Raises:
+            ValueError: the moment has no zone.
+        """
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a moment must be aware, got {value!r}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment as the code takes it."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# SQLite counts rows by itself only in a column that is exactly INTEGER.
+Id = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {datetime: Utc, date: Date, str: Text}
+
+
+class Account(Base):
+    """Who signed up. `has_trial` and `has_invoice` say what the other tables must hold."""
+
+    __tablename__ = "accounts"
+    # An id is never given twice: a request in flight may still name a deleted account.
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    email: Mapped[str]
+    email_key: Mapped[str] = mapped_column(Text, unique=True)
+    username: Mapped[str | None]
+    username_key: Mapped[str | None] = mapped_column(Text, unique=True)
+    password_hash: Mapped[str]
+    role: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    credentials_version: Mapped[int] = mapped_column(Integer)
+    has_trial: Mapped[bool] = mapped_column(Boolean)
+    has_invoice: Mapped[bool] = mapped_column(Boolean)
+    full_name: Mapped[str]
+    company: Mapped[str]
+    postal_address: Mapped[str]
+    country: Mapped[str] = mapped_column(String(2))
+    vat_id: Mapped[str]
+    created_at: Mapped[datetime]
+    activated_at: Mapped[datetime | None]
+
+
+def _account_id() -> Mapped[int]:
+    return mapped_column(Id, ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+
+
+class Trial(Base):
+    """One trial."""
+
+    __tablename__ = "trials"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("accounts.id", ondelete="CASCADE"), unique=True
+    )
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+
+
+class TrialPerson(Base):
+    """Keyed hash of a normalised address that had its trial; outlives the account."""
+
+    __tablename__ = "trial_persons"
+
+    person_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class ApiKey(Base):
+    """A revocable key; the prefix finds it, the hash proves it."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[int] = _account_id()
+    label: Mapped[str]
+    prefix: Mapped[str] = mapped_column(String(16), unique=True)
+    key_hash: Mapped[str]
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class LoginSession(Base):
+    """A browser that logged in to the console."""
+
+    __tablename__ = "sessions"
+
+    id_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account_id: Mapped[int] = _account_id()
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+class MailedLink(Base):
+    """A single-use secret that was mailed: activation, password reset, new address."""
+
+    __tablename__ = "mailed_links"
+
+    secret_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    account_id: Mapped[int] = _account_id()
+    purpose: Mapped[str] = mapped_column(String(16))
+    detail: Mapped[str]
+    expires_at: Mapped[datetime]
+
+
+class Consent(Base):
+    """One line of the consent log; a trigger refuses changes."""
+
+    __tablename__ = "consents"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[int] = _account_id()
+    subject: Mapped[str] = mapped_column(String(64))
+    text_version: Mapped[str] = mapped_column(String(32))
+    given: Mapped[bool] = mapped_column(Boolean)
+    decided_at: Mapped[datetime]
+
+
+class InvoiceSeries(Base):
+    """The last number that each series gave."""
+
+    __tablename__ = "invoice_series"
+
+    series: Mapped[str] = mapped_column(String(16), primary_key=True)
+    last_number: Mapped[int] = mapped_column(Integer)
+
+
+class Invoice(Base):
+    """An invoice, and once paid the package that it bought; outlives the account."""
+
+    __tablename__ = "invoices"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[int | None] = mapped_column(
+        Id, ForeignKey("accounts.id", ondelete="SET NULL"), index=True
+    )
+    number: Mapped[str] = mapped_column(String(32), unique=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    status: Mapped[str] = mapped_column(String(16))
+    currency: Mapped[str] = mapped_column(String(3))
+    net_cents: Mapped[int] = mapped_column(Integer)
+    vat_rate_bps: Mapped[int] = mapped_column(Integer)
+    vat_cents: Mapped[int] = mapped_column(Integer)
+    vat_note: Mapped[str]
+    seller: Mapped[dict[str, str]] = mapped_column(JSON)
+    buyer: Mapped[dict[str, str]] = mapped_column(JSON)
+    issued_at: Mapped[datetime]
+    paid_at: Mapped[datetime | None]
+    paid_by: Mapped[str | None]
+    starts_at: Mapped[datetime | None]
+    ends_at: Mapped[datetime | None]
+
+
+class RequestRow(Base):
+    """A counted request: reserved until settled; given back is gone."""
+
+    __tablename__ = "requests"
+    __table_args__ = (
+        Index("ix_requests_account_reserved", "account_id", "reserved_at"),
+        # A late settle must never meet another request under its own number.
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[int] = mapped_column(Id, ForeignKey("accounts.id", ondelete="CASCADE"))
+    is_trial: Mapped[bool] = mapped_column(Boolean)
+    reserved_at: Mapped[datetime]
+    lease_until: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
+    predictions: Mapped[int] = mapped_column(Integer)
+
+
+class PackageMonth(Base):
+    """Predictions of one month of a paid package."""
+
+    __tablename__ = "package_months"
+
+    account_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True
+    )
+    invoice_id: Mapped[int] = mapped_column(Id, primary_key=True)
+    starts_at: Mapped[datetime] = mapped_column(primary_key=True)
+    predictions: Mapped[int] = mapped_column(Integer)
+
+
+class UsageDay(Base):
+    """What was settled on one UTC day; for the console's figures."""
+
+    __tablename__ = "usage_days"
+
+    account_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True
+    )
+    day: Mapped[date] = mapped_column(primary_key=True)
+    requests: Mapped[int] = mapped_column(Integer)
+    predictions: Mapped[int] = mapped_column(Integer)
+
+
+class FailedLogin(Base):
+    """Failures under a keyed hash of account, address or both; names nobody."""
+
+    __tablename__ = "failed_logins"
+
+    key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    failures: Mapped[int] = mapped_column(Integer)
+    failed_at: Mapped[datetime] = mapped_column(index=True)
+    blocked_until: Mapped[datetime | None]
+
+
+class SignUpRow(Base):
+    """A sign-up under the keyed hash of its address block."""
+
+    __tablename__ = "sign_ups"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    block_hash: Mapped[str] = mapped_column(String(64), index=True)
+    signed_up_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Ticket(Base):
+    """A question to the operator."""
+
+    __tablename__ = "tickets"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    account_id: Mapped[int] = _account_id()
+    subject: Mapped[str]
+    status: Mapped[str] = mapped_column(String(16))
+    opened_at: Mapped[datetime]
+
+
+class TicketMessage(Base):
+    """One message of a ticket."""
+
+    __tablename__ = "ticket_messages"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    ticket_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("tickets.id", ondelete="CASCADE"), index=True
+    )
+    by_operator: Mapped[bool] = mapped_column(Boolean)
+    text: Mapped[str]
+    written_at: Mapped[datetime]

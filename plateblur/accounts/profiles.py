@@ -1,0 +1,265 @@
+"""An account's profile: seen, changed, locked, deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
+
+from plateblur.accounts import fields, vat
+from plateblur.accounts.links import make_link, use_link
+from plateblur.accounts.mail import Letter
+from plateblur.accounts.models import Account, LoginSession, MailedLink
+from plateblur.accounts.store import Store
+from plateblur.accounts.types import FieldError, LinkError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What an account says of its owner.
+
+    Attributes:
+        account_id: the store's id.
+        email: as signed up.
+        username: "" for none.
+        role: "customer" or "operator".
+        status: "pending", "active" or "locked".
+        full_name: for invoices; "" until given, as the four below.
+        company: "" for a private person.
+        postal_address: lines.
+        country: ISO 3166-1, two letters.
+        vat_id: "" for a consumer.
+        has_trial: whether a trial was started.
+        has_invoice: whether a package was paid.
+        created_at: UTC.
+    """
+
+    account_id: int
+    email: str
+    username: str
+    role: str
+    status: str
+    full_name: str
+    company: str
+    postal_address: str
+    country: str
+    vat_id: str
+    has_trial: bool
+    has_invoice: bool
+    created_at: datetime
+
+
+def read_profile(store: Store, account_id: int) -> Profile:
+    """Return an account's profile.
+
+    Raises:
+        NotFoundError: the account is gone.
+        StoreUnavailableError: the database can't be reached.
+    """
+    return _one(store, _columns().where(Account.id == account_id))
+
+
+def find_profile(store: Store, login: str) -> Profile:
+    """Return the profile behind an e-mail or user name.
+
+    Raises:
+        NotFoundError: nobody has it.
+        StoreUnavailableError: the database can't be reached.
+    """
+    key = fields.login_key(login)
+    return _one(store, _columns().where(or_(Account.email_key == key, Account.username_key == key)))
+
+
+def list_profiles(store: Store, *, after_id: int = 0, limit: int = 100) -> list[Profile]:
+    """Return accounts in the order of their sign-up, for the operator.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    with store.read() as connection:
+        rows = connection.execute(
+            _columns().where(Account.id > after_id).order_by(Account.id).limit(limit)
+        ).all()
+    return [Profile(**row._mapping) for row in rows]
+
+
+def change_profile(
+    store: Store,
+    account_id: int,
+    *,
+    full_name: str,
+    company: str,
+    postal_address: str,
+    country: str,
+    vat_id: str,
+    username: str,
+) -> None:
+    """Replace what the profile says; issued invoices keep what they said.
+
+    Raises:
+        FieldError: a field can't be taken, or the user name is someone's.
+        NotFoundError: the account is gone.
+        StoreUnavailableError: nothing changed.
+    """
+    country = fields.parse_country(country)
+    vat_id = fields.plain_text("vat_id", vat_id, max_chars=20).replace(" ", "").upper()
+    if vat_id and country in vat.EU_VAT and not vat.is_vat_id(vat_id, country=country):
+        raise FieldError("vat_id", f"Expected a VAT number of {country}, with its prefix.")
+    username = fields.parse_username(username) if username else ""
+    values = {
+        "full_name": fields.plain_text("full_name", full_name, max_chars=200),
+        "company": fields.plain_text("company", company, max_chars=200),
+        "postal_address": fields.plain_text(
+            "postal_address", postal_address, max_chars=500, lines=True
+        ),
+        "country": country,
+        "vat_id": vat_id,
+        "username": username or None,
+        "username_key": fields.login_key(username) or None,
+    }
+    with store.write() as connection:
+        try:
+            changed = connection.execute(
+                update(Account).where(Account.id == account_id).values(**values)
+            ).rowcount
+        except IntegrityError as error:
+            raise FieldError("username", "This user name is taken.") from error
+    if not changed:
+        raise NotFoundError("The account is gone.")
+
+
+def request_email_change(
+    store: Store, account_id: int, *, email: str, page_url: str, now: datetime
+) -> Letter:
+    """Return the letter to the new address; nothing changes before its link is opened.
+
+    Raises:
+        FieldError: no address, or one of a throwaway provider.
+        NotFoundError: the account is gone.
+        StoreUnavailableError: nothing was kept.
+    """
+    email = fields.parse_email(email)
+    if fields.is_throwaway(email):
+        raise FieldError("email", "Expected an address that is not of a throwaway provider.")
+    read_profile(store, account_id)
+    with store.write() as connection:
+        link = make_link(
+            connection,
+            account_id=account_id,
+            purpose="email",
+            page_url=page_url,
+            now=now,
+            detail=email,
+        )
+    return Letter(
+        email,
+        "Confirm your new PlateBlur address",
+        f"Open this page within a day to use this address from now on:\n\n{link}\n",
+        link,
+    )
+
+
+def confirm_email_change(store: Store, secret: str, *, now: datetime) -> int:
+    """Use the new address from now on; return the account's id. Sessions end.
+
+    Raises:
+        LinkError: unknown, used or too old, or the address has an account by now.
+        StoreUnavailableError: nothing changed.
+    """
+    with store.write() as connection:
+        account_id, email = use_link(connection, secret, purpose="email", now=now)
+        try:
+            connection.execute(
+                update(Account)
+                .where(Account.id == account_id)
+                .values(
+                    email=email,
+                    email_key=fields.login_key(email),
+                    credentials_version=Account.credentials_version + 1,
+                )
+            )
+        except IntegrityError as error:
+            raise LinkError("The address has an account by now.") from error
+        connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
+    return account_id
+
+
+def lock_account(store: Store, account_id: int) -> None:
+    """Let the account do nothing, from its next request on and in every worker.
+
+    Raises:
+        NotFoundError: no such account.
+        StoreUnavailableError: nothing changed.
+    """
+    _set_status(store, account_id, "locked")
+
+
+def unlock_account(store: Store, account_id: int) -> None:
+    """Let a locked account in again.
+
+    Raises:
+        NotFoundError: no such account.
+        StoreUnavailableError: nothing changed.
+    """
+    _set_status(store, account_id, "active")
+
+
+def delete_account(store: Store, account_id: int) -> None:
+    """Delete the account and all that is personal, for good.
+
+    What stays: its invoices, which tax law wants kept (they bear the buyer's name and address as
+    printed, never the e-mail), and the keyed hash that stops a second trial.
+
+    Raises:
+        NotFoundError: no such account.
+        StoreUnavailableError: nothing changed, or (on SQLite, at the very end) old pages of the
+            journal still hold deleted rows until its next checkpoint.
+    """
+    with store.write() as connection:
+        # The other tables' rows leave with it (ON DELETE CASCADE, and SET NULL on invoices).
+        changed = connection.execute(delete(Account).where(Account.id == account_id)).rowcount
+        if not changed:
+            raise NotFoundError("No such account.")
+    store.forget_deleted_rows()
+
+
+def _set_status(store: Store, account_id: int, status: str) -> None:
+    with store.write() as connection:
+        changed = connection.execute(
+            update(Account)
+            .where(Account.id == account_id)
+            .values(status=status, credentials_version=Account.credentials_version + 1)
+        ).rowcount
+        if not changed:
+            raise NotFoundError("No such account.")
+        connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
+        connection.execute(delete(MailedLink).where(MailedLink.account_id == account_id))
+
+
+def _columns() -> Select[*tuple[Any, ...]]:
+    return select(
+        Account.id.label("account_id"),
+        Account.email,
+        func.coalesce(Account.username, "").label("username"),
+        Account.role,
+        Account.status,
+        Account.full_name,
+        Account.company,
+        Account.postal_address,
+        Account.country,
+        Account.vat_id,
+        Account.has_trial,
+        Account.has_invoice,
+        Account.created_at,
+    )
+
+
+def _one(store: Store, query: Select[*tuple[Any, ...]]) -> Profile:
+    with store.read() as connection:
+        row = connection.execute(query).first()
+    if row is None:
+        raise NotFoundError("No such account.")
+    return Profile(**row._mapping)

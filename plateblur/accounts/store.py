@@ -1,0 +1,239 @@
+"""The accounts' database: opened, migrated, and held through faults. The only engine.
+
+SQLite (one host) or PostgreSQL (several). On both a write is one transaction that either commits
+whole or leaves nothing; rules that count lock the account's row first, so that a write on one
+account waits for the other and reads what that one left:
+
+- SQLite: `BEGIN IMMEDIATE` takes the one write lock before anything is read; a second writer
+  waits inside SQLite for up to `BUSY_TIMEOUT_S`.
+- PostgreSQL: `SELECT ... FOR NO KEY UPDATE` (or an advisory lock) under READ COMMITTED, whose next
+  statement sees what the other committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import URL, Connection, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from plateblur.errors import PlateblurError
+
+BUSY_TIMEOUT_S = 10  # Source: ours; far above 64 queued writers at some ms each, see the tests.
+CONNECT_TIMEOUT_S = (
+    5  # Source: ours; a probe must learn that the server is gone before it gives up.
+)
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class StoreUnavailableError(PlateblurError):
+    """The database can't be reached, is full, busy for too long or damaged."""
+
+
+class Store:
+    """The engine and the key of the keyed hashes; thread-safe, one per process.
+
+    Attributes:
+        engine: SQLAlchemy's.
+    """
+
+    def __init__(self, url: str | URL, *, secret: bytes, pool_size: int = 20) -> None:
+        """Make the engine; nothing is connected yet.
+
+        Args:
+            url: `sqlite:///...` or `postgresql://...`.
+            secret: key of the keyed hashes; the same in every process and for good.
+            pool_size: connections kept.
+
+        Raises:
+            ValueError: another database, or a secret under 32 bytes.
+        """
+        if len(secret) < 32:
+            raise ValueError(f"secret must have at least 32 bytes, got {len(secret)}")
+        self._secret = secret
+        url = make_url(url)
+        if url.drivername in {"postgres", "postgresql"}:
+            url = url.set(drivername="postgresql+psycopg")
+        if url.drivername == "sqlite":
+            self.engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size)
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        elif url.drivername == "postgresql+psycopg":
+            self.engine = create_engine(
+                url,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,  # a server that came back needs no restart of ours
+                connect_args={
+                    "connect_timeout": CONNECT_TIMEOUT_S,
+                    "options": f"-c lock_timeout={BUSY_TIMEOUT_S}s -c timezone=UTC",
+                },
+            )
+        else:
+            raise ValueError(f"url must be of SQLite or PostgreSQL, got {url.drivername}")
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Return whether the database is SQLite."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection that only reads.
+
+        Raises:
+            StoreUnavailableError: on entering, within, or on leaving.
+        """
+        with _store_faults(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Yield a connection in one transaction; committed on leaving, undone by any error.
+
+        Raises:
+            StoreUnavailableError: on entering, within, or on leaving; after a lost commit it is
+                not known whether the writes are there.
+        """
+        with _store_faults(), self.engine.connect() as connection:
+            connection.execution_options(plateblur_writes=True)
+            with connection.begin():
+                yield connection
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Hold every other transaction that locks `name` until this one ends."""
+        if not self.is_sqlite:  # BEGIN IMMEDIATE holds them already
+            number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+    def keyed_hash(self, purpose: str, subject: str) -> str:
+        """Return 64 hex digits that only who has the secret can connect with `subject`."""
+        message = f"{purpose}\0{subject}".encode("utf-8", "surrogatepass")
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
+
+    def migrate(self) -> None:
+        """Bring the tables to this version; of several workers one does it, the rest wait.
+
+        Raises:
+            StoreUnavailableError: the database can't be reached.
+        """
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        with self.read() as connection:
+            heads = MigrationContext.configure(connection).get_current_heads()
+        if set(heads) == set(ScriptDirectory.from_config(config).get_heads()):
+            return
+        with self.write() as connection:
+            self.lock(connection, "migrate")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def forget_deleted_rows(self) -> None:
+        """Move SQLite's journal into the file, because old pages in it still hold deleted rows.
+
+        A reader in the midst of it keeps its pages; the next call, or SQLite's own one, ends it.
+        """
+        if self.is_sqlite:
+            with _store_faults(), self.engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                if not isinstance(raw, SqliteConnection):
+                    raise TypeError(f"expected sqlite3's connection, got {type(raw)}")
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def is_ready(self) -> bool:
+        """Return whether the database answers and has its tables."""
+        try:
+            with self.read() as connection:
+                connection.execute(text("SELECT 1 FROM accounts LIMIT 1")).first()
+        except StoreUnavailableError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def open_store(
+    data_dir: Path, *, database_url: str | None = None, secret: bytes | None = None
+) -> Store:
+    """Return the migrated store of a data folder; the folder and what is missing are made.
+
+    Args:
+        data_dir: holds `accounts.sqlite3` and `secret.key`, readable by the owner alone.
+        database_url: another database, e.g. `postgresql://...`.
+        secret: instead of `secret.key`; hosts that share a database must share it.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+        ValueError: another kind of database, or too short a secret.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if secret is None:
+        secret = _kept_secret(data_dir / "secret.key")
+    if database_url is None:
+        path = (data_dir / "accounts.sqlite3").absolute()
+        path.touch(mode=0o600)  # SQLite gives its journal the same mode
+        database_url = URL.create("sqlite", database=str(path)).render_as_string()
+    store = Store(database_url, secret=secret)
+    try:
+        store.migrate()
+    except StoreUnavailableError:
+        store.close()
+        raise
+    return store
+
+
+def _kept_secret(path: Path) -> bytes:
+    """Return the secret in `path`, made by whichever process links its own file there first."""
+    if not path.exists():
+        descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 600
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32))
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(name)
+        Path(name).unlink()
+    return bytes.fromhex(path.read_text())
+
+
+@contextlib.contextmanager
+def _store_faults() -> Iterator[None]:
+    """Turn the driver's errors into one of ours; a broken constraint stays what it is."""
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except (DBAPIError, PoolTimeoutError) as error:
+        raise StoreUnavailableError(
+            f"expected the accounts' database to answer, got {type(error).__name__}"
+        ) from error
+
+
+def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",  # first: the next one may have to wait
+        "journal_mode = WAL",
+        "synchronous = FULL",  # an invoice number that was shown must outlive a power cut
+        "foreign_keys = ON",
+        "secure_delete = ON",  # deleted personal data is overwritten, not only unlinked
+    ):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("plateblur_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

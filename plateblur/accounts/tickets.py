@@ -1,0 +1,177 @@
+"""Support tickets: opened by an account, answered by an operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, func, insert, select, update
+
+from plateblur.accounts import fields
+from plateblur.accounts.models import Account, Ticket, TicketMessage
+from plateblur.accounts.store import Store
+from plateblur.accounts.types import FieldError, NotFoundError
+
+MAX_TEXT_CHARS = 10_000
+MAX_OPEN_TICKETS = 20  # Source: ours, as the one above; both bound what one account can store.
+MAX_MESSAGES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class TicketEntry:
+    """A ticket in a list.
+
+    Attributes:
+        ticket_id: the store's row.
+        account_id: whose.
+        email: whose.
+        subject: one line.
+        status: "open" or "closed".
+        opened_at: UTC.
+    """
+
+    ticket_id: int
+    account_id: int
+    email: str
+    subject: str
+    status: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a ticket."""
+
+    by_operator: bool
+    text: str
+    written_at: datetime
+
+
+def open_ticket(store: Store, account_id: int, *, subject: str, text: str, now: datetime) -> int:
+    """Return the id of a new ticket.
+
+    Raises:
+        FieldError: empty or too long, or too many tickets are open.
+        NotFoundError: the account is gone.
+        StoreUnavailableError: nothing was kept.
+    """
+    subject = fields.plain_text("subject", subject, max_chars=200)
+    if not subject:
+        raise FieldError("subject", "Expected a subject.")
+    with store.write() as connection:
+        account = select(Account.id).where(Account.id == account_id)
+        if connection.execute(account.with_for_update(key_share=True)).first() is None:
+            raise NotFoundError("The account is gone.")
+        count = connection.execute(
+            select(func.count())
+            .select_from(Ticket)
+            .where(Ticket.account_id == account_id, Ticket.status == "open")
+        ).scalar_one()
+        if count >= MAX_OPEN_TICKETS:
+            raise FieldError("subject", f"Expected at most {MAX_OPEN_TICKETS} open tickets.")
+        ticket_id = connection.execute(
+            insert(Ticket)
+            .values(account_id=account_id, subject=subject, status="open", opened_at=now)
+            .returning(Ticket.id)
+        ).scalar_one()
+        _add_message(connection, ticket_id, text, by_operator=False, now=now)
+    return ticket_id
+
+
+def reply(
+    store: Store, ticket_id: int, *, account_id: int | None, text: str, now: datetime
+) -> None:
+    """Add a message; the ticket is open again.
+
+    Args:
+        store: the store.
+        ticket_id: which.
+        account_id: who writes; None for the operator.
+        text: lines.
+        now: UTC.
+
+    Raises:
+        FieldError: empty or too long, or the ticket is full.
+        NotFoundError: the account has no such ticket.
+        StoreUnavailableError: nothing was kept.
+    """
+    with store.write() as connection:
+        _set_status(connection, ticket_id, account_id, "open")
+        _add_message(connection, ticket_id, text, by_operator=account_id is None, now=now)
+
+
+def close_ticket(store: Store, ticket_id: int, *, account_id: int | None) -> None:
+    """Close a ticket; `account_id` as in `reply`.
+
+    Raises:
+        NotFoundError: the account has no such ticket.
+        StoreUnavailableError: nothing changed.
+    """
+    with store.write() as connection:
+        _set_status(connection, ticket_id, account_id, "closed")
+
+
+def list_tickets(store: Store, *, account_id: int | None, limit: int = 100) -> list[TicketEntry]:
+    """Return an account's tickets, newest first; for the operator (None) everybody's.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    query = select(
+        Ticket.id, Ticket.account_id, Account.email, Ticket.subject, Ticket.status, Ticket.opened_at
+    ).join(Account, Account.id == Ticket.account_id)
+    if account_id is not None:
+        query = query.where(Ticket.account_id == account_id)
+    with store.read() as connection:
+        rows = connection.execute(query.order_by(Ticket.id.desc()).limit(limit)).all()
+    return [TicketEntry(*row) for row in rows]
+
+
+def read_messages(store: Store, ticket_id: int, *, account_id: int | None) -> list[Message]:
+    """Return a ticket's messages, oldest first; `account_id` as in `reply`.
+
+    Raises:
+        NotFoundError: the account has no such ticket.
+        StoreUnavailableError: the database can't be reached.
+    """
+    query = (
+        select(TicketMessage.by_operator, TicketMessage.text, TicketMessage.written_at)
+        .join(Ticket, Ticket.id == TicketMessage.ticket_id)
+        .where(Ticket.id == ticket_id)
+        .order_by(TicketMessage.id)
+    )
+    if account_id is not None:
+        query = query.where(Ticket.account_id == account_id)
+    with store.read() as connection:
+        rows = connection.execute(query).all()
+    if not rows:
+        raise NotFoundError("The account has no such ticket.")
+    return [Message(*row) for row in rows]
+
+
+def _set_status(
+    connection: Connection, ticket_id: int, account_id: int | None, status: str
+) -> None:
+    change = update(Ticket).where(Ticket.id == ticket_id).values(status=status)
+    if account_id is not None:
+        change = change.where(Ticket.account_id == account_id)
+    if not connection.execute(change).rowcount:
+        raise NotFoundError("The account has no such ticket.")
+
+
+def _add_message(
+    connection: Connection, ticket_id: int, text: str, *, by_operator: bool, now: datetime
+) -> None:
+    text = fields.plain_text("text", text, max_chars=MAX_TEXT_CHARS, lines=True)
+    if not text:
+        raise FieldError("text", "Expected a message.")
+    count = connection.execute(
+        select(func.count()).select_from(TicketMessage).where(TicketMessage.ticket_id == ticket_id)
+    ).scalar_one()
+    if count >= MAX_MESSAGES:
+        raise FieldError("text", "This ticket is full; open another one.")
+    connection.execute(
+        insert(TicketMessage).values(
+            ticket_id=ticket_id, by_operator=by_operator, text=text, written_at=now
+        )
+    )
