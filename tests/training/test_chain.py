@@ -1,0 +1,131 @@
+"""Recipe > tiny epoch > export > parity > evaluation, each by the command that a person types."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from plateblur.detector import OnnxDetector
+from training.train import Config, data_hash, mixed_precision, read_config
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words: str | Path) -> str:
+    """Run a script of the project and return its standard output; fail with what it said."""
+    offline = {**os.environ, "YOLO_OFFLINE": "True"}  # noqa: TID251 - for a child process
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, env=offline
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    run("datasets/synthetic.py", folder, "--count", "16", "--seed", "7")
+    return folder / "data.yaml"
+
+
+@pytest.fixture(scope="module")
+def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "smoke"
+    run("training/train.py", "training/configs/smoke.yaml", "--data", data, "--run", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(run_folder: Path) -> Path:
+    out = run_folder / "plates.onnx"
+    run("training/export.py", run_folder / "weights" / "best.pt", "--out", out)
+    return out
+
+
+def test_a_run_keeps_what_it_was_made_of(run_folder: Path, data: Path) -> None:
+    record = json.loads((run_folder / "run.json").read_text())
+    assert record["config"]["input_size"] == 64
+    assert record["data_hash"] == data_hash(data)
+    assert record["environment"]["packages"]["torch"]
+    assert record["hours"] >= 0
+    assert (run_folder / "weights" / "last.pt").exists()
+    assert (run_folder / "results.csv").exists()
+
+
+def test_an_export_agrees_with_torch_and_tells_of_its_run(model: Path, data: Path) -> None:
+    parity = json.loads(model.with_suffix(".parity.json").read_text())
+    assert all(row["boxes_px"] <= parity["most_allowed"]["boxes_px"] for row in parity["inputs"])
+    entries = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+    assert entries["data_hash"] == data_hash(data)
+    assert entries["names"] == "{0: 'plate'}"
+
+
+def test_an_export_names_no_path_of_the_machine_that_made_it(model: Path) -> None:
+    content = model.read_bytes()
+    assert str(ROOT).encode() not in content
+    assert str(model.parent).encode() not in content
+
+
+def test_the_served_detector_runs_what_was_exported(model: Path) -> None:
+    image = np.full((90, 160, 3), 128, np.uint8)
+    detections = OnnxDetector(model).detect(image, min_confidence=0.001)
+    assert detections.xyxy.shape == (len(detections), 4)
+
+
+def test_the_evaluation_reports_on_what_was_exported(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    told = run(
+        *("training/evaluate.py", "--data", data, "--split", "val"),
+        *("--model", model, "--out", tmp_path / "val"),
+    )
+    metrics = json.loads((tmp_path / "val" / "metrics.json").read_text())
+    assert metrics["overall"]["plates"] > 0
+    assert "## What is missed" in told
+
+
+def test_a_changed_label_changes_the_hash_of_the_data(data: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels" / "train"
+    labels.mkdir(parents=True)
+    (labels / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    before = data_hash(tmp_path / "data.yaml")
+    (labels / "a.txt").write_text("0 0.5 0.5 0.1 0.2\n")
+    assert data_hash(tmp_path / "data.yaml") != before
+
+
+def test_the_command_line_overrides_the_config_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("epochs: 3\nbatch: 2\n")
+    assert read_config(file, ["epochs=9", "learning_rate=0.01"]) == Config(
+        epochs=9, batch=2, learning_rate=0.01
+    )
+
+
+def test_an_unknown_field_is_refused_and_the_known_ones_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("epoch: 3\n")
+    with pytest.raises(ValueError, match=r"unknown config fields \['epoch'\]; there are: model"):
+        read_config(file, [])
+
+
+def test_resuming_without_a_checkpoint_says_what_is_missing(data: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "training/train.py", "training/configs/smoke.yaml"),
+            *("--data", data, "--run", tmp_path / "none", "--resume"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "expected a checkpoint at" in done.stderr
+
+
+def test_mixed_precision_is_one_that_this_machine_computes() -> None:
+    assert mixed_precision() in (True, False, "bf16")
