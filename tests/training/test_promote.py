@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image as PillowImage
+
+from plateblur.guidance import BUCKET_NAMES
+from plateblur.labels import xyxy_to_labels
+from plateblur.types import BlurOptions
+from training.promote import (
+    TABLE_CLOSES,
+    TABLE_OPENS,
+    Config,
+    RefusedError,
+    missed_sentence,
+    pages_with_figures,
+    promote,
+    require_better,
+)
+
+HW = (240, 320)
+PLATE = [100.0, 100.0, 160.0, 120.0]  # 1:12
+DATA_HASH = "d" * 64
+PHOTOS = 12
+
+
+def drawn_set(folder: Path) -> Path:
+    """Grey photos with the same plate on each, and a manifest that names two sets."""
+    for part in ("images/test", "labels/test"):
+        (folder / part).mkdir(parents=True)
+    manifest = ["image,split,set,source,licence,region"]
+    for number in range(PHOTOS):
+        name = f"{number:02}"
+        pixels = np.full((*HW, 3), 90 + number, np.uint8)
+        pixels[100:120, 100:160] = 255
+        PillowImage.fromarray(pixels).save(folder / f"images/test/{name}.png")
+        label = xyxy_to_labels(np.array([PLATE]), image_hw=HW)
+        (folder / f"labels/test/{name}.txt").write_text(label)
+        manifest.append(f"images/test/{name}.png,test,drawn,here,CC0,nowhere")
+    manifest += ["images/train/a.png,train,drawn,here,CC0,nowhere"] * 2
+    manifest.append("images/val/b.png,val,other,there,MIT,elsewhere")
+    (folder / "manifest.csv").write_text("\n".join(manifest) + "\n")
+    data = folder / "data.yaml"
+    data.write_text("test: images/test\n")
+    return data
+
+
+def run_with_model(folder: Path, box: list[float]) -> Path:
+    """A run folder with the ONNX model of a detector that finds `box` on every photo."""
+    (folder / "weights").mkdir(parents=True)
+    weights = f"weights of {folder.name}".encode()
+    (folder / "weights" / "best.pt").write_bytes(weights)
+    record = {
+        "config": {"model": "yolo26n.pt", "epochs": 5},
+        "weights": "yolo26n.pt",
+        "commit": "c" * 40,
+        "data_hash": DATA_HASH,
+        "hours": 1.5,
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    x1, y1, x2, y2 = box
+    answer = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, 0.9]
+    constant = numpy_helper.from_array(np.array(answer, np.float32).reshape(1, 5, 1), "found")
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], ["output"], value=constant)],
+        "constant",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 5, 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    metadata = {
+        "names": "{0: 'plate'}",
+        "stride": "32",
+        "imgsz": "[320, 320]",
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    helper.set_model_props(model, metadata)
+    onnx.save(model, folder / "plates.onnx")
+    return folder / "plates.onnx"
+
+
+LOOSE = [115.0, 100.0, 175.0, 120.0]  # on the plate, but leaves its left edge readable
+ELSEWHERE = [10.0, 10.0, 70.0, 30.0]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A good candidate, and a repository without a shipped model."""
+    return Config(
+        candidate=run_with_model(tmp_path / "runs" / "good", PLATE),
+        data=drawn_set(tmp_path / "set"),
+        models=tmp_path / "repository" / "models",
+        docs=tmp_path / "repository" / "docs",
+        readme=tmp_path / "repository" / "README.md",
+        threads=1,
+        plots=False,
+    )
+
+
+def promoted(config: Config) -> list[str]:
+    written = promote(config, data_hash=DATA_HASH, date="2026-01-31")
+    return [path.name for path in written]
+
+
+def card_of(config: Config) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads((config.models / "plates.json").read_text())
+    return card
+
+
+def test_the_first_model_is_shipped_with_card_and_figures(config: Config) -> None:
+    assert promoted(config) == ["plates.onnx", "plates.json", "figures.json"]
+    assert (config.models / "plates.onnx").read_bytes() == config.candidate.read_bytes()
+    assert sorted(path.name for path in config.models.iterdir()) == ["plates.json", "plates.onnx"]
+
+
+def test_the_card_says_what_the_model_misses_and_is_made_of(config: Config) -> None:
+    promoted(config)
+    card = card_of(config)
+    assert list(card)[:2] == ["name", "missed_on_test"]
+    assert card["missed_on_test"][0].startswith("within 1:15: 0 of 12 plates missed; 100.0%")
+    assert card["sha256"] == hashlib.sha256(config.candidate.read_bytes()).hexdigest()
+    assert card["bytes"] == config.candidate.stat().st_size
+    assert card["name"] == "plateblur-yolo26n-320"
+    assert card["date"] == "2026-01-31"
+    assert card["licence"] == "AGPL-3.0"
+    assert card["blur"] == {
+        "margin": BlurOptions().margin,
+        "min_confidence": BlurOptions().min_confidence,
+    }
+    assert card["training"]["commit"] == "c" * 40
+    assert card["training"]["hours"] == 1.5
+    assert card["export"]["input_size"] == 320
+    assert card["export"]["opset"] == 18
+    assert card["export"]["classes"] == ["plate"]
+
+
+def test_the_card_counts_each_photo_of_each_set_once(config: Config) -> None:
+    promoted(config)
+    sets = {one["set"]: one for one in card_of(config)["data_sets"]}
+    assert sets["drawn"]["photos"] == {"train": 1, "val": 0, "test": PHOTOS}
+    assert (sets["drawn"]["licence"], sets["other"]["licence"]) == ("CC0", "MIT")
+
+
+def test_docs_get_the_figures_of_the_card(config: Config) -> None:
+    promoted(config)
+    quoted = json.loads((config.docs / "figures.json").read_text())
+    card = card_of(config)
+    assert quoted.pop("model") == card["name"]
+    assert quoted == card["figures"]
+    assert quoted["ranges"]["within 1:15"]["covered99"]["value"] == 1
+    assert quoted["overall"]["false_boxes_per_photo"] == 0
+    assert tuple(quoted["by_ratio"]) == BUCKET_NAMES
+
+
+def test_pages_with_a_place_for_it_get_the_table(config: Config) -> None:
+    config.docs.mkdir(parents=True)
+    page = f"# Ours\n\n{TABLE_OPENS}\nold\n{TABLE_CLOSES}\n\nThe end.\n"
+    config.readme.write_text(page)
+    (config.docs / "model.md").write_text(page)
+    (config.docs / "other.md").write_text("nothing to quote\n")
+    assert promoted(config)[3:] == ["README.md", "model.md"]
+    text = config.readme.read_text()
+    assert "| within 1:15 | 12 | 0 | 100.0%" in text
+    assert "old" not in text
+    assert text.startswith("# Ours")
+    assert text.endswith(f"{TABLE_CLOSES}\n\nThe end.\n")
+    assert (config.docs / "other.md").read_text() == "nothing to quote\n"
+
+
+@pytest.mark.parametrize(
+    "page", ["", f"{TABLE_OPENS} without an end", TABLE_CLOSES], ids=["empty", "open", "closed"]
+)
+def test_a_page_without_both_marks_stays_as_it_is(tmp_path: Path, page: str) -> None:
+    (tmp_path / "page.md").write_text(page)
+    figures = {
+        "overall": {"photos": 0, "plates": 0, "false_boxes_per_photo": 0, "ap50": 0, "ap50_95": 0},
+        **{"ranges": {}, "split": "test", "min_confidence": 0.25, "margin": 0.15},
+    }
+    assert pages_with_figures([tmp_path / "page.md", tmp_path / "none.md"], figures) == {}
+
+
+def test_a_better_model_replaces_the_shipped_one(config: Config, tmp_path: Path) -> None:
+    promoted(replace(config, candidate=run_with_model(tmp_path / "runs" / "loose", LOOSE)))
+    promoted(config)
+    assert (config.models / "plates.onnx").read_bytes() == config.candidate.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        (ELSEWHERE, "worse than the shipped model in recall, within 1:15 and covered99"),
+        (LOOSE, "worse than the shipped model in covered99, within 1:15"),
+        (PLATE, "better than the shipped model in neither"),
+    ],
+    ids=["finds nothing", "hides less", "the same"],
+)
+def test_a_downgrade_is_refused_with_the_table(
+    config: Config, tmp_path: Path, box: list[float], reason: str
+) -> None:
+    promoted(config)
+    before = {path: path.read_bytes() for path in config.models.parent.rglob("*.*")}
+    candidate = run_with_model(tmp_path / "runs" / "other", box)
+    with pytest.raises(RefusedError, match=reason) as refusal:
+        promoted(replace(config, candidate=candidate))
+    assert "| figure | shipped | candidate | difference |" in str(refusal.value)
+    assert {path: path.read_bytes() for path in config.models.parent.rglob("*.*")} == before
+
+
+def change(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
+    return {
+        "first": 0.9,
+        "second": 0.9,
+        "difference": {"value": value, "low": low, "high": high},
+    }
+
+
+UP, DOWN = change(0.02, 0.01, 0.03), change(-0.02, -0.03, -0.01)
+A_LITTLE_DOWN, SAME = change(-0.002, -0.01, 0.004), change(0.0, 0.0, 0.0)
+NOTHING = change(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("recall", "covered99", "refused"),
+    [
+        (UP, UP, False),
+        (UP, SAME, False),
+        (A_LITTLE_DOWN, UP, False),
+        (DOWN, UP, True),
+        (UP, DOWN, True),
+        (SAME, SAME, True),
+        (A_LITTLE_DOWN, A_LITTLE_DOWN, True),
+        (NOTHING, NOTHING, True),
+    ],
+    ids=[
+        *("both up", "one up", "down within the interval", "recall down", "covered99 down"),
+        *("the same", "better in neither", "no plates to judge by"),
+    ],
+)
+def test_no_worse_and_better_in_one_is_what_it_takes(
+    recall: dict[str, Any], covered99: dict[str, Any], refused: bool
+) -> None:
+    rows = {"recall, within 1:15": recall, "covered99, within 1:15": covered99}
+    if refused:
+        with pytest.raises(RefusedError, match="difference"):
+            require_better(rows)
+    else:
+        require_better(rows)
+
+
+def test_a_model_without_the_record_of_its_run_is_refused(config: Config) -> None:
+    (config.candidate.parent / "run.json").unlink()
+    with pytest.raises(RefusedError, match=r"expected run\.json in good/, found none"):
+        promoted(config)
+    assert not config.models.exists()
+
+
+def test_a_record_that_leaves_out_the_data_is_refused(config: Config) -> None:
+    (config.candidate.parent / "run.json").write_text('{"config": {}, "weights": "a.pt"}')
+    with pytest.raises(RefusedError, match=r"expected \['commit', 'data_hash'\]"):
+        promoted(config)
+
+
+def test_a_model_of_another_run_is_refused(config: Config, tmp_path: Path) -> None:
+    run_with_model(tmp_path / "runs" / "other", PLATE)
+    with pytest.raises(RefusedError, match="exported from the weights in other/weights"):
+        promoted(replace(config, run=tmp_path / "runs" / "other"))
+
+
+def test_other_training_data_than_the_runs_is_refused(config: Config) -> None:
+    with pytest.raises(RefusedError, match="the data set that good trained on"):
+        promote(config, data_hash="e" * 64, date="2026-01-31")
+
+
+def test_data_without_stated_licences_is_refused(config: Config) -> None:
+    (config.data.parent / "manifest.csv").unlink()
+    with pytest.raises(RefusedError, match="each set and its licence"):
+        promoted(config)
+
+
+def test_people_are_told_how_many_stay_readable() -> None:
+    group = {
+        "plates": 412,
+        "missed": 3,
+        "covered99": {"value": 0.951, "low": 0.926, "high": 0.968},
+    }
+    assert missed_sentence("within 1:15", group) == (
+        "within 1:15: 3 of 412 plates missed; 95.1% at least 99 % hidden "
+        "(95 % interval 92.6% to 96.8%)"
+    )

@@ -1,0 +1,430 @@
+"""Make a run's model the shipped one, if it is no worse than the one in place.
+
+    python -m training.promote runs/first/plates.onnx --data DATA.yaml
+
+It measures both on the test split over the same photos. The candidate replaces
+`plateblur/models/plates.onnx` if neither recall nor covered99 within 1:15 is worse (their paired
+95 % intervals reach up to no change at least) and one of the two is better; otherwise nothing is
+written, the table says why and the exit code is 1. With the model go its card,
+`plateblur/models/plates.json`, `docs/figures.json` with the figures that the docs quote, and the
+table in each page that has a place for it: one change, ready to be committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from plateblur.detector import OnnxDetector
+from plateblur.types import BlurOptions
+from training import evaluate as evaluation
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+JUDGED = ("recall, within 1:15", "covered99, within 1:15")
+"""The figures that decide; rows of `evaluate.differences`."""
+
+TABLE_OPENS = "<!-- figures: written by training/promote.py -->"
+TABLE_CLOSES = "<!-- /figures -->"
+"""Between these marks in a page stands the table of figures."""
+
+LICENCE = "AGPL-3.0"  # Source: that of the ultralytics weights which every run starts from.
+
+INTENDED_USE = (
+    "Finding the licence plates of vehicles in still photos so that they can be hidden. Photos as "
+    "the guidance asks: properly exposed, unobstructed, plates at least 1:15 of the picture's "
+    "height."
+)
+
+LIMITS = (
+    "No detector finds every plate: look at what leaves, above all where a plate is smaller than "
+    "1:15, cut by the picture's edge, half covered, or strongly tilted.",
+    "Lettering on vehicles and street signs is sometimes taken for a plate and blurred.",
+    "The figures hold for photos like those of the test split; regions that are not in it, such "
+    "as Latin America, East Asia and most of Africa, were not measured.",
+    "It finds plates; it does not read them, and nothing else that tells a person (faces, house "
+    "numbers, stickers) is found.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One promotion; the command line's options."""
+
+    candidate: Path  # ONNX file of training/export.py
+    data: Path  # data.yaml of the data set with the test split
+    run: Path | None = None  # run folder that it comes from; the candidate's own folder without it
+    train_data: Path | None = None  # data.yaml that the run trained on; `data` without it
+    manifest: Path | None = None  # CSV with each photo's set and licence; else beside train_data
+    labels_overlay: Path | None = None  # corrections of labels, JSON lines
+    models: Path = REPOSITORY / "plateblur" / "models"  # where the shipped model stands
+    docs: Path = REPOSITORY / "docs"  # where figures.json stands, and pages that quote it
+    readme: Path = REPOSITORY / "README.md"  # another page that quotes it
+    threads: int | None = None  # of the detector; all cores without it
+    plots: bool = True  # draw the plots, into the run folder
+    contact_sheet: bool = False  # also draw the worst misses there
+
+
+class RefusedError(Exception):
+    """The candidate does not become the shipped model; the message says why."""
+
+
+def promote(config: Config, *, data_hash: str, date: str) -> list[Path]:
+    """Write model, card and figures and return the files that were written.
+
+    Args:
+        config: what to promote, and where to.
+        data_hash: of the data set that the run is said to have trained on, `train.data_hash`.
+        date: of the promotion, YYYY-MM-DD.
+
+    Raises:
+        RefusedError: no record of its run, not the model of that run, or worse than the one in
+            place; nothing was written outside the run folder.
+    """
+    run = config.run or config.candidate.parent
+    record = read_run(run)
+    export = read_export(config.candidate)
+    require_same_origin(export, record, run=run, data_hash=data_hash)
+    train_data = config.train_data or config.data
+    data_sets = count_data_sets(config.manifest or train_data.parent / "manifest.csv")
+
+    shipped = config.models / "plates.onnx"
+    metrics = evaluation.evaluate(
+        evaluation.Config(
+            data=config.data,
+            out=run / "promotion",
+            split="test",
+            model=config.candidate,
+            compare=shipped if shipped.exists() else None,
+            manifest=config.manifest,
+            labels_overlay=config.labels_overlay,
+            threads=config.threads,
+            plots=config.plots,
+            contact_sheet=config.contact_sheet,
+        )
+    )
+    if "compared" in metrics:
+        require_better(metrics["compared"]["differences"])
+
+    figures = figures_to_quote(metrics)
+    card = model_card(
+        metrics, figures=figures, record=record, export=export, data_sets=data_sets, date=date
+    )
+    written = {
+        shipped: config.candidate.read_bytes(),
+        shipped.with_suffix(".json"): _as_json(card),
+        config.docs / "figures.json": _as_json({"model": card["name"], **figures}),
+        **pages_with_figures([config.readme, *sorted(config.docs.rglob("*.md"))], figures),
+    }
+    for path, content in written.items():
+        _replace(path, content)
+    return list(written)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """Return the record of a run.
+
+    Raises:
+        RefusedError: there is none, or it leaves out what the card must say.
+    """
+    path = run / "run.json"
+    if not path.exists():
+        raise RefusedError(
+            f"expected run.json in {run.name}/, found none: nobody could say what this model was "
+            "trained on"
+        )
+    record: dict[str, Any] = json.loads(path.read_text())
+    missing = sorted({"config", "weights", "commit", "data_hash"} - set(record))
+    if missing:
+        raise RefusedError(f"expected {missing} in {run.name}/run.json, found {sorted(record)}")
+    return record
+
+
+def read_export(candidate: Path) -> dict[str, Any]:
+    """Return what the ONNX file says of itself, as the detector reads it and as it was exported."""
+    metadata = OnnxDetector(candidate, threads=1).metadata
+    model = onnx.load(candidate, load_external_data=False)
+    written = {entry.key: entry.value for entry in model.metadata_props}
+    return {
+        "input_size": metadata.input_size,
+        "stride": metadata.stride,
+        "classes": list(metadata.classes),
+        "end_to_end": metadata.end_to_end,
+        "opset": max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
+        "ultralytics": written.get("ultralytics"),
+        "weights_sha256": written.get("weights_sha256"),
+    }
+
+
+def require_same_origin(
+    export: Mapping[str, Any], record: Mapping[str, Any], *, run: Path, data_hash: str
+) -> None:
+    """Refuse a card that would tell of another run's model, or of other data.
+
+    Raises:
+        RefusedError: the model was not exported from this run's weights, or the data set is not
+            the one that it trained on.
+    """
+    weights = [_sha256(path.read_bytes()) for path in (run / "weights").glob("*.pt")]
+    if export["weights_sha256"] not in weights:
+        raise RefusedError(
+            f"expected a model exported from the weights in {run.name}/weights; those in its "
+            f"metadata have the sha256 {export['weights_sha256']}"
+        )
+    if data_hash != record["data_hash"]:
+        raise RefusedError(
+            f"expected the data set that {run.name} trained on, with the hash "
+            f"{record['data_hash'][:12]}, got one with {data_hash[:12]}; see --train-data"
+        )
+
+
+def count_data_sets(manifest: Path) -> list[dict[str, Any]]:
+    """Return each set of a manifest with its stated licence and its photos by split.
+
+    Raises:
+        RefusedError: there is no manifest, so that licences are unknown.
+    """
+    if not manifest.exists():
+        raise RefusedError(
+            f"expected {manifest.name} beside the training data, found none: the card must name "
+            "each set and its licence; see --manifest"
+        )
+    with manifest.open(newline="") as file:
+        # By image, because a manifest may list one twice.
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+    sets: dict[str, dict[str, Any]] = {}
+    for row in rows.values():
+        one = sets.setdefault(
+            row["set"],
+            {
+                **{key: row.get(key, "") for key in ("set", "source", "licence", "region")},
+                "photos": {"train": 0, "val": 0, "test": 0},
+            },
+        )
+        one["photos"][row["split"]] += 1
+    return sorted(sets.values(), key=lambda one: -sum(one["photos"].values()))
+
+
+def require_better(differences: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a candidate that is worse than the shipped model, or no better.
+
+    Worse is a figure whose whole paired interval lies below no change; better is one that is
+    above it in the photos as they are.
+
+    Raises:
+        RefusedError: with the table of all differences.
+    """
+    changes = {figure: differences[figure]["difference"] for figure in JUDGED}
+    if any(change["value"] is None for change in changes.values()):
+        reason = "the test split has no plates within 1:15 to judge by"
+    elif worse := [figure for figure, change in changes.items() if change["high"] < 0]:
+        reason = f"worse than the shipped model in {' and '.join(worse)}"
+    elif not any(change["value"] > 0 for change in changes.values()):
+        reason = f"better than the shipped model in neither {' nor '.join(JUDGED)}"
+    else:
+        return
+    table = evaluation.difference_table(differences, ("shipped", "candidate"))
+    raise RefusedError("\n".join([f"{reason}:", "", *table]))
+
+
+def figures_to_quote(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that card and docs give, misses first, rounded as they are printed."""
+
+    def plates(group: Mapping[str, Any]) -> dict[str, Any]:
+        shares = {
+            key: {part: _rounded(group[key][part]) for part in ("value", "low", "high")}
+            for key in ("covered99", "recall")
+        }
+        counts = {"plates": group["plates"], "missed": group["missed"]["count"]}
+        return {**counts, "miss_rate": _rounded(group["missed"]["value"]), **shares}
+
+    def boxes(group: Mapping[str, Any]) -> dict[str, Any]:
+        rounded = {
+            key: _rounded(group[key])
+            for key in ("false_boxes_per_photo", "ap50", "ap50_95", "over_blur")
+        }
+        return {
+            "photos": group["photos"],
+            **plates(group),
+            "precision": _rounded(group["precision"]["value"]),
+            **rounded,
+        }
+
+    def all_of(groups: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "ranges": {name: plates(group) for name, group in groups["ranges"].items()},
+            "by_ratio": {name: plates(group) for name, group in groups["by_ratio"].items()},
+            "overall": boxes(groups["overall"]),
+            "by_set": {name: boxes(group) for name, group in groups["by_set"].items()},
+        }
+
+    quoted = {
+        "split": metrics["split"],
+        "min_confidence": metrics["min_confidence"],
+        "margin": metrics["margin"],
+        "labels": metrics["labels"],
+        **all_of(metrics),
+    }
+    if "labels_as_they_are" in metrics:
+        quoted["labels_as_they_are"] = all_of(metrics["labels_as_they_are"])
+    return quoted
+
+
+def model_card(
+    metrics: Mapping[str, Any],
+    *,
+    figures: Mapping[str, Any],
+    record: Mapping[str, Any],
+    export: Mapping[str, Any],
+    data_sets: list[dict[str, Any]],
+    date: str,
+) -> dict[str, Any]:
+    """Return the card of a model: what it misses, what it is for, and what it was made of.
+
+    Args:
+        metrics: of `evaluate` on the test split.
+        figures: those that are quoted.
+        record: of the run.
+        export: what the ONNX file says of itself.
+        data_sets: with licences and counts.
+        date: of the promotion.
+    """
+    network = Path(record["config"].get("model", record["weights"])).stem
+    return {
+        "name": f"plateblur-{network}-{export['input_size']}",
+        "missed_on_test": [
+            missed_sentence(name, group)
+            for name, group in [*figures["ranges"].items(), ("all plates", figures["overall"])]
+            if group["plates"]
+        ],
+        "intended_use": INTENDED_USE,
+        "limits": list(LIMITS),
+        "file": "plates.onnx",
+        "sha256": metrics["model"]["sha256"],
+        "bytes": metrics["model"]["bytes"],
+        "date": date,
+        "licence": LICENCE,
+        "blur": {
+            "margin": BlurOptions().margin,
+            "min_confidence": BlurOptions().min_confidence,
+        },
+        "figures": dict(figures),
+        "data_sets": data_sets,
+        "training": dict(record),
+        "export": dict(export),
+    }
+
+
+def pages_with_figures(pages: Iterable[Path], figures: Mapping[str, Any]) -> dict[Path, bytes]:
+    """Return the new content of each page that has a place for the table of figures.
+
+    Args:
+        pages: Markdown files; those without the two marks, or that don't exist, are left out.
+        figures: those that are quoted.
+    """
+    table = "\n".join(["", *figures_table(figures), ""])
+    content = {}
+    for page in pages:
+        before, opened, rest = (page.read_text() if page.exists() else "").partition(TABLE_OPENS)
+        _, closed, after = rest.partition(TABLE_CLOSES)
+        if opened and closed:
+            content[page] = f"{before}{opened}\n{table}\n{closed}{after}".encode()
+    return content
+
+
+def figures_table(figures: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the table that the docs show, misses first."""
+    overall = figures["overall"]
+    lines = [
+        f"On {overall['photos']} photos of the {figures['split']} split, "
+        f"{overall['plates']} plates, minimum confidence {figures['min_confidence']:g} and margin "
+        f"{figures['margin']:g} (in brackets 95 % intervals):",
+        "",
+        "| plates | number | not hidden at all | at least 99 % hidden | found (IoU 0.5) |",
+        "| --- | --: | --: | --: | --: |",
+    ]
+    for name, group in [*figures["ranges"].items(), ("all", overall)]:
+        if group["plates"]:
+            shares = [
+                f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
+                for share in (group["covered99"], group["recall"])
+            ]
+            cells = [name, str(group["plates"]), str(group["missed"]), *shares]
+            lines.append(f"| {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        f"Boxes on something that is no labelled plate: {overall['false_boxes_per_photo']:.3f} a "
+        f"photo. AP50 {overall['ap50']:.3f}, AP50-95 {overall['ap50_95']:.3f}.",
+    ]
+
+
+def missed_sentence(name: str, group: Mapping[str, Any]) -> str:
+    """Return how many plates of a group stay readable, for people."""
+    return (
+        f"{name}: {group['missed']} of {group['plates']} plates missed; "
+        f"{group['covered99']['value']:.1%} at least 99 % hidden "
+        f"(95 % interval {group['covered99']['low']:.1%} to {group['covered99']['high']:.1%})"
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _as_json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, because the service may be reading the one in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(data)
+    beside.replace(path)
+
+
+def main() -> None:
+    """Read the command line and promote."""
+    summary = (__doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(description=summary)
+    parser.add_argument("candidate", type=Path, help="ONNX file of training/export.py")
+    parser.add_argument("--data", type=Path, required=True, help="data.yaml with a test split")
+    parser.add_argument("--run", type=Path, help="its run folder; else where the candidate is")
+    parser.add_argument("--train-data", type=Path, help="data.yaml trained on; else --data")
+    parser.add_argument("--manifest", type=Path, help="CSV with each photo's set and licence")
+    parser.add_argument("--labels-overlay", type=Path, help="corrections of labels, JSON lines")
+    parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
+    parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
+    config = Config(**vars(parser.parse_args()))
+    # Here, because it brings torch along, which nothing else of this page needs.
+    from training.train import data_hash
+
+    try:
+        written = promote(
+            config,
+            data_hash=data_hash(config.train_data or config.data),
+            date=time.strftime("%Y-%m-%d"),
+        )
+    except RefusedError as refusal:
+        sys.exit(f"refused: {refusal}")
+    print("promoted; to be committed together:")
+    for path in written:
+        print(f"  {path}")
+
+
+if __name__ == "__main__":
+    main()
