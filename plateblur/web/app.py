@@ -88,6 +88,7 @@ def create_app(
         version="1",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
         middleware=[
             Middleware(Observe, settings=settings, metrics=service.metrics),
@@ -98,7 +99,7 @@ def create_app(
                 allow_headers=["Authorization", "Content-Type", "Accept"],
                 expose_headers=EXPOSED_HEADERS,
             ),
-            Middleware(HearOut),
+            Middleware(HearOut, hear_out_s=settings.hear_out_s),
             Middleware(LastNet, settings=settings),
         ],
         exception_handlers=_handlers(service),

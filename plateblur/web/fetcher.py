@@ -16,6 +16,7 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -111,12 +112,21 @@ class Reach:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to checked addresses only; the one place where the fetcher opens a socket."""
+    """Connects to checked addresses only; the one place where the fetcher opens a socket.
+
+    To be closed after use: httpcore leaves a socket open whose TLS handshake is cancelled.
+    """
 
     def __init__(self, *, reach: Reach, resolve: Resolve) -> None:
         self._reach = reach
         self._resolve = resolve
         self._sockets = httpcore.AnyIOBackend()
+        self._opened: list[httpcore.AsyncNetworkStream] = []
+
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        for stream in self._opened:
+            await stream.aclose()
 
     async def connect_tcp(
         self,
@@ -143,11 +153,14 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         failed: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
         for address in addresses[:MAX_CONNECTS]:
             try:
-                return await self._sockets.connect_tcp(
+                stream = await self._sockets.connect_tcp(
                     str(address), port, timeout, local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failed = error
+            else:
+                self._opened.append(stream)
+                return stream
         raise failed or httpcore.ConnectError
 
     async def connect_unix_socket(
@@ -234,7 +247,6 @@ class PhotoFetcher:
         target = httpcore.URL(
             scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
         )
-        backend = GuardedBackend(reach=self.reach, resolve=self.resolve)
         headers = [
             (b"Host", url.netloc),
             (b"User-Agent", b"PlateBlur"),
@@ -243,6 +255,7 @@ class PhotoFetcher:
             (b"Connection", b"close"),
         ]
         async with (
+            aclosing(GuardedBackend(reach=self.reach, resolve=self.resolve)) as backend,
             httpcore.AsyncConnectionPool(ssl_context=self.tls, network_backend=backend) as pool,
             pool.stream("GET", target, headers=headers) as response,
         ):

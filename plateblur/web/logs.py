@@ -48,5 +48,7 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    # Its warnings quote bytes of what was sent; the request's own line tells that it failed.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     for name in ("plateblur", "uvicorn.error"):
         logging.getLogger(name).setLevel(level.upper())

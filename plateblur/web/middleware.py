@@ -20,7 +20,6 @@ from plateblur.web.settings import Settings
 LOG = logging.getLogger("plateblur.web")
 
 DRAIN_BYTES = 20 * 1024 * 1024  # Four times what is taken: a sender who overshot by a bit is heard.
-DRAIN_S = 10.0  # Long enough for that on a slow line's last stretch, too short to be worth holding.
 CLIENT_GONE_STATUS = 499  # Source: nginx's code for a client that closed the connection.
 
 PAGE_POLICY = (
@@ -155,8 +154,9 @@ class HearOut:
     client then never sees the error array. What is taken in is dropped, and bounded.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, hear_out_s: float) -> None:
         self.app = app
+        self._hear_out_s = hear_out_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on."""
@@ -181,17 +181,17 @@ class HearOut:
             ends = message["type"] == "http.response.body" and not message.get("more_body", False)
             if ends and not body_ended and asked_to_continue:
                 await send({**message, "more_body": True})
-                await _take_in(counted)
+                await _take_in(counted, timeout_s=self._hear_out_s)
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
         await self.app(scope, counted, hearing)
 
 
-async def _take_in(receive: Receive) -> None:
+async def _take_in(receive: Receive, *, timeout_s: float) -> None:
     taken = 0
     try:
-        async with asyncio.timeout(DRAIN_S):
+        async with asyncio.timeout(timeout_s):
             while taken < DRAIN_BYTES:
                 message = await receive()
                 taken += len(message.get("body", b""))

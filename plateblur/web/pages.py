@@ -129,7 +129,7 @@ def _operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
             "path": path,
             "anchor": f"{method}-{path.strip('/').replace('/', '-').replace('.', '-')}",
             "summary": operation["summary"],
-            "security": [name for way in operation.get("security", []) for name in way],
+            "security": [name.title() for way in operation.get("security", []) for name in way],
             "bodies": _bodies(schema, operation.get("requestBody", {})),
             "responses": [
                 {
@@ -161,6 +161,7 @@ def _first_schema(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fields(schema: dict[str, Any], value: dict[str, Any]) -> list[dict[str, str]]:
+    value = value.get("anyOf", [value])[0]
     if "$ref" in value:
         value = schema["components"]["schemas"][value["$ref"].rpartition("/")[2]]
     return [

@@ -21,6 +21,11 @@ FRACTION_DIGITS = 9  # Source: the product page's example.
 COUNT_FLOOR = 0.05  # Source: contract section 3; the detector keeps nothing below it.
 DEFAULTS = BlurOptions()
 
+EXAMPLE_PHOTO = (  # A grey PNG of 16 x 16 pixels: the shortest that a generated client can send.
+    "iVBORw0KGgoAAAANSUhEUgAAABAAAAAQCAAAAAA6mKC9AAAAEUlEQVR42mNsYEAFTAwjWgAAmZAAoFDIQrAAAAAASUVO"
+    "RK5CYII="
+)
+
 MEDIA_TYPES = {
     "JPEG": "image/jpeg",
     "PNG": "image/png",
@@ -91,7 +96,7 @@ class BlurRequest(BaseModel):
     photo: str | None = Field(
         None,
         description="The photo, standard base64.",
-        json_schema_extra={"contentEncoding": "base64"},
+        json_schema_extra={"contentEncoding": "base64", "examples": [EXAMPLE_PHOTO]},
     )
     photo_url: str | None = Field(None, description="Where the photo is; http or https.")
     method: Method = Field(DEFAULTS.method, description="How a plate is hidden.")
@@ -193,7 +198,9 @@ class DocumentedRequest(BaseModel):
     """The documented request; further fields are ignored."""
 
     base64_Photo_String: str | None = Field(  # noqa: N815 - the documented name
-        "NO", description='The photo, standard base64; "NO" where photo_url is given.'
+        "NO",
+        description='The photo, standard base64; "NO" where photo_url is given.',
+        json_schema_extra={"examples": [EXAMPLE_PHOTO]},
     )
     photo_url: str | None = Field("NO", description='Where the photo is, or "NO".')
     boundingBoxCrop: str | None = Field(  # noqa: N815 - the documented name

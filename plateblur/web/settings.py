@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 PREFIX = "PLATEBLUR_"
 DATA_DIR = Path("data")
+LOCAL_URL = "http://127.0.0.1:8000"
 MIN_SECRET_CHARS = 32  # Source: 128 bits as hex digits.
 SAMPLE_SECRETS = ("change-me", "changeme", "sample", "example", "secret", "password", "test")
 """Beginnings that give away a secret which was copied from a page."""
@@ -39,7 +40,7 @@ class Settings:
     secret_key: str = _told(
         "", "signs sessions and links; at least 32 characters in production", secret=True
     )
-    public_url: str = _told("http://127.0.0.1:8000", "how people reach this service")
+    public_url: str = _told(LOCAL_URL, "how people reach this service")
     real_status_codes: bool = _told(
         False, "the documented endpoint answers errors with 4xx/5xx instead of 200"
     )
@@ -47,6 +48,10 @@ class Settings:
     photo_url_ports: tuple[int, ...] = _told((80, 443), "ports that a photo_url may name")
     photo_url_timeout_s: float = _told(10.0, "for the whole fetch with its redirects")
     body_timeout_s: float = _told(30.0, "for a request's body to arrive")
+    hear_out_s: float = _told(
+        10.0, "for the rest of a body after an early answer, so that its sender gets to read it"
+    )
+    max_pixels: int = _told(60_000_000, "of one photo; phones take up to 50 million")
     blur_threads: int = _told(2, "photos blurred at once in one worker")
     queue_limit: int = _told(64, "photos that may wait for a thread; more are answered busy")
     body_limit: int = _told(96, "request bodies in memory at once in one worker")
@@ -63,6 +68,8 @@ class Settings:
         for name in (
             "photo_url_timeout_s",
             "body_timeout_s",
+            "hear_out_s",
+            "max_pixels",
             "blur_threads",
             "body_limit",
             "busy_retry_s",

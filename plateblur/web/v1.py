@@ -10,6 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -65,12 +66,10 @@ def v1_router(service: Service) -> APIRouter:
         openapi_extra=_request_extra(),
         responses=_answers(
             {
+                "model": BlurAnswer,
                 "content": {
-                    "application/json": {"schema": BlurAnswer.model_json_schema()},
-                    **{
-                        media_type: {"schema": {"type": "string", "format": "binary"}}
-                        for media_type in MEDIA_TYPES.values()
-                    },
+                    media_type: {"schema": {"type": "string", "format": "binary"}}
+                    for media_type in MEDIA_TYPES.values()
                 },
                 "description": "The blurred photo; as JSON where `Accept` prefers that.",
             },
@@ -103,7 +102,7 @@ def v1_router(service: Service) -> APIRouter:
         openapi_extra=_request_extra(),
         responses=_answers(
             {
-                "content": {"application/json": {"schema": DetectAnswer.model_json_schema()}},
+                "model": DetectAnswer,
                 "description": "What was found; the photo does not come back.",
             }
         ),
@@ -195,20 +194,22 @@ async def _parse_form(request: Request, body: bytes) -> tuple[dict[str, str], by
             max_part_size=MAX_FIELD_BYTES,
         )
         form = await parser.parse()
-    except (MultiPartException, KeyError, LookupError, UnicodeDecodeError) as error:
+    except (MultiPartException, FormParserError, LookupError, UnicodeDecodeError) as error:
         raise Failure("1014", "The form is not valid multipart/form-data.") from error
     fields: dict[str, str] = {}
     data = b""
-    for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            if name != "photo":
-                raise Failure("1014", "The photo's form field must be named photo.")
-            data = await value.read()
-        elif name == "photo" or name in fields:
-            raise Failure("1014", "A form field is there twice, or the photo is no file.")
-        else:
-            fields[name] = value
-    await form.close()
+    try:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                if name != "photo":
+                    raise Failure("1014", "The photo's form field must be named photo.")
+                data = await value.read()
+            elif name == "photo" or name in fields:
+                raise Failure("1014", "A form field is there twice, or the photo is no file.")
+            else:
+                fields[name] = value
+    finally:
+        await form.close()
     return fields, data
 
 

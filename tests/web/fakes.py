@@ -35,6 +35,7 @@ from plateblur.web.fetcher import PhotoFetcher
 
 USER, PASSWORD, KEY = "ana@example.org", "pass:wörd", "pb_key_of_ana"
 NOW = datetime(2026, 5, 2, 12, 28, 9, 989_700, tzinfo=UTC)
+PHOTO_URL_PATH = "/a.jpg"
 CONFIDENCES = (0.9, 0.4453594, 0.21, 0.2, 0.1)
 """Of the plates that the fake blur finds in every photo, least confident first in its answer."""
 
@@ -238,7 +239,12 @@ def access_errors() -> list[type[AccessError]]:
 def running(app: FastAPI, **more: object) -> Iterator[str]:
     """Serve `app` on a free port of loopback, and return its address."""
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, access_log=False, **more  # type: ignore[arg-type]
+        app,
+        host="127.0.0.1",
+        port=0,
+        log_config=None,
+        access_log=False,
+        **more,  # type: ignore[arg-type]
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)

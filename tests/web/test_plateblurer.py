@@ -90,9 +90,7 @@ async def test_all_plates_are_counted_and_those_above_a_fifth_are_blurred_and_dr
 
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF"])
 async def test_each_format_comes_back_as_itself(format_: str) -> None:
-    body = (
-        await make_stand().post({"base64_Photo_String": text_of(photo_bytes(format_))})
-    ).json()
+    body = (await make_stand().post({"base64_Photo_String": text_of(photo_bytes(format_))})).json()
     assert base64.b64decode(body["final_photo"]) == photo_bytes(format_)
 
 

@@ -1,0 +1,103 @@
+"""`python serve.py`: open the model and the store, and serve the web application."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.signup import first_operator
+from plateblur.accounts.store import Store, open_store
+from plateblur.detector import OnnxDetector
+from plateblur.errors import DetectionError
+from plateblur.pipeline import blur_photo
+from plateblur.types import BlurOptions, BlurredPhoto
+from plateblur.web import Settings, SettingsError, create_app
+from plateblur.web.logs import configure_logging
+from plateblur.web.settings import LOCAL_URL, hand_to_workers, settings_help
+
+
+def main() -> None:
+    """Read the command line and the environment, then serve until told to stop."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=settings_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--data-dir", type=Path, help="before PLATEBLUR_DATA_DIR")
+    parser.add_argument("--workers", type=int, default=1, help="processes that share the store")
+    asked = parser.parse_args()
+    try:
+        settings = Settings.from_environment(data_dir=asked.data_dir)
+    except SettingsError as error:
+        parser.exit(2, f"serve.py: {error}\n")
+    if settings.public_url == LOCAL_URL:
+        settings = replace(settings, public_url=f"http://{asked.host}:{asked.port}")
+    if asked.workers > 1:
+        settings = replace(settings, metrics_dir=str(settings.data_dir / "metrics"))
+    store = open_settings_store(settings)
+    made = first_operator(store, Hasher(), now=datetime.now(UTC))
+    store.close()
+    if made:
+        sys.stdout.write("operator's account, shown once: user {} password {}\n".format(*made))
+        sys.stdout.flush()
+    hand_to_workers(settings)
+    uvicorn.run(
+        "serve:build",
+        factory=True,
+        app_dir=str(Path(__file__).parent),
+        host=asked.host,
+        port=asked.port,
+        workers=asked.workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+    )
+
+
+def build() -> FastAPI:
+    """Return the application of one worker, from the environment that `main` wrote."""
+    settings = Settings.from_environment()
+    configure_logging(settings.log_level)
+    # The cores are shared by the photos that are blurred at once.
+    cores = max(1, (os.cpu_count() or 1) // settings.blur_threads)
+    detector = OnnxDetector.shipped(threads=cores)
+
+    def blur(data: bytes, options: BlurOptions) -> BlurredPhoto:
+        return blur_photo(data, detector, options, max_pixels=settings.max_pixels)
+
+    def model_works() -> bool:
+        try:
+            detector.detect(np.zeros((64, 64, 3), np.uint8), min_confidence=0.5)
+        except DetectionError:
+            return False
+        return True
+
+    gate = StoreGate(open_settings_store(settings))
+    return create_app(blur, gate, settings, ready_checks={"model": model_works})
+
+
+def open_settings_store(settings: Settings) -> Store:
+    """Return the store that `settings` name, migrated."""
+    return open_store(
+        settings.data_dir,
+        database_url=settings.database_url or None,
+        secret=settings.secret_key.encode() or None,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""schemathesis against a real server: what the OpenAPI page promises is what the routes do.
+
+Its command runs all its checks. Two things are told to it, because a schema can't say them:
+
+- that a string or file is a photo: data that fits the schema may still be refused (400, 422);
+- that the documented endpoint answers errors with 200: it runs with real status codes here.
+
+(Its pytest plugin 4.32 does not work with pytest 9.2, hence the command.)
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from plateblur.web import Settings, create_app
+from tests.web.fakes import FakeBlur, FakeGate, basic, running
+
+CONFIG = """
+[checks]
+positive_data_acceptance.expected-statuses = ["2xx", 400, 422]
+"""
+
+
+def test_the_routes_keep_what_the_description_promises(tmp_path: Path) -> None:
+    config = tmp_path / "schemathesis.toml"
+    config.write_text(CONFIG)
+    gate = FakeGate(limit=10**9)
+    settings = Settings(real_status_codes=True, body_limit=1000)
+    with running(create_app(FakeBlur(), gate, settings)) as url:
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("schemathesis")), "--config-file"),
+                *(str(config), "run", f"{url}/openapi.json", "--seed", "1"),
+                *("--max-examples", "5", "--header", f"Authorization: {basic()}"),
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert gate.requests > 0, "no example was answered with a photo"

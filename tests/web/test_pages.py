@@ -1,0 +1,130 @@
+"""The pages for people, and the routes for machines that watch."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import pytest
+
+from plateblur.web import Settings
+from plateblur.web.failures import SENTENCES
+from plateblur.web.pages import CLIENTS, MEANINGS
+from tests.web.fakes import FakeGate, make_stand, photo_bytes, text_of
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+async def test_a_page_asks_nothing_of_other_hosts_and_holds_no_inline_code(path: str) -> None:
+    answer = await make_stand().client.get(path)
+    assert answer.status_code == 200
+    for address in re.findall(r'(?:src|href|action)="([^"]*)"', answer.text):
+        assert address.startswith(("/", "#")), address
+    assert "<style" not in answer.text
+    assert not re.search(r"<script(?![^>]*\bsrc=)", answer.text)
+    assert not re.search(r'\s(?:style|on\w+)="', answer.text)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+
+
+async def test_the_front_page_tells_every_code_field_and_client() -> None:
+    text = unescape((await make_stand().client.get("/")).text)
+    assert set(MEANINGS) == set(SENTENCES)
+    for word in [
+        *SENTENCES,
+        *(one.title for one in CLIENTS),
+        *("base64_Photo_String", "photo_url", "boundingBoxCrop", "plate_output"),
+        *("created", "predictions", "probability", "tagId", "tagName", "boundingBox"),
+        *("left", "top", "width", "height", "boundingBoxPhoto", "final_photo"),
+    ]:
+        assert word in text, word
+    assert text.count("http://127.0.0.1:8000/plateblurer.aspx") >= len(CLIENTS)
+
+
+async def test_the_address_on_the_page_is_the_setting_and_not_what_a_request_says() -> None:
+    stand = make_stand(settings=Settings(public_url="https://blur.example/"))
+    text = (await stand.client.get("/", headers={"Host": "evil.example"})).text
+    assert "https://blur.example/plateblurer.aspx" in text
+    assert "evil.example" not in text
+
+
+async def test_a_service_without_photo_url_says_so_and_refuses_it() -> None:
+    stand = make_stand(settings=Settings(photo_url=False))
+    assert "Switched off" in (await stand.client.get("/")).text
+    answer = await stand.post({"photo_url": "http://a.example/b.jpg"})
+    assert answer.json()[0]["cd"] == "1014"
+    assert "switched off" in answer.json()[0]["description"]
+
+
+async def test_the_docs_show_every_route_of_the_description() -> None:
+    stand = make_stand()
+    text = (await stand.client.get("/docs")).text
+    for path in (await stand.client.get("/openapi.json")).json()["paths"]:
+        assert path in text
+
+
+@pytest.mark.parametrize("path", ["/static/plateblur.css", "/static/try.js", "/static/plate.svg"])
+async def test_static_files_are_served(path: str) -> None:
+    assert (await make_stand().client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/static/../settings.py", "/static/%2e%2e/app.py", "/nowhere"])
+async def test_what_is_not_there_is_a_problem(path: str) -> None:
+    answer = await make_stand().client.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("mode", ["development", "production"])
+async def test_every_answer_has_strict_headers(mode: str) -> None:
+    settings = (
+        Settings()
+        if mode == "development"
+        else Settings(mode="production", secret_key="0f" * 32, public_url="https://blur.example")
+    )
+    stand = make_stand(settings=settings)
+    for path in ("/", "/healthz", "/nowhere", "/v1/usage"):
+        headers = (await stand.client.get(path)).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cache-control"] == "no-store"
+        assert ("strict-transport-security" in headers) is (mode == "production")
+
+
+@pytest.mark.parametrize(
+    ("store", "model", "status"),
+    [(True, True, 200), (False, True, 503), (True, False, 503)],
+    ids=["both", "no store", "no model"],
+)
+async def test_ready_means_store_and_model(store: bool, model: bool, status: int) -> None:
+    stand = make_stand(gate=FakeGate(ready=store), ready_checks={"model": lambda: model})
+    answer = await stand.client.get("/readyz")
+    assert answer.status_code == status
+    assert answer.json()["parts"] == {"store": store, "model": model}
+    assert (await stand.client.get("/healthz")).status_code == 200
+
+
+async def test_metrics_count_requests_by_route_and_code_and_name_nobody() -> None:
+    stand = make_stand()
+    await stand.post({"base64_Photo_String": text_of(photo_bytes())})
+    await stand.post({})
+    await stand.client.get("/secret-name?of=somebody")
+    text = (await stand.client.get("/metrics")).text
+    route = 'route="/plateblurer.aspx"'
+    assert f'plateblur_requests_total{{cd="",{route},status="200"}} 1.0' in text
+    assert f'plateblur_requests_total{{cd="1013",{route},status="200"}} 1.0' in text
+    assert "plateblur_predictions_total 5.0" in text
+    assert "plateblur_photos_in_work 0.0" in text
+    assert "secret-name" not in text
+
+
+@pytest.mark.parametrize(
+    ("authorization", "status"), [("", 401), ("Bearer wrong", 401), ("Bearer abc", 200)]
+)
+async def test_metrics_can_ask_for_a_token(authorization: str, status: int) -> None:
+    stand = make_stand(settings=Settings(metrics_token="abc"))
+    answer = await stand.client.get("/metrics", headers={"Authorization": authorization})
+    assert answer.status_code == status

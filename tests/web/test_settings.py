@@ -1,0 +1,158 @@
+"""Settings from the environment, and what the log may hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from plateblur.errors import DetectionError
+from plateblur.web import Settings, SettingsError
+from plateblur.web.logs import JsonLines
+from plateblur.web.settings import hand_to_workers, settings_help
+from tests.web.fakes import KEY, PASSWORD, USER, FakeBlur, basic, make_stand, photo_bytes, text_of
+
+STRONG = "8f1c2d7e" * 8
+
+
+def test_nothing_has_to_be_set() -> None:
+    assert Settings.from_environment({}) == Settings()
+
+
+def test_each_kind_of_value_is_read() -> None:
+    settings = Settings.from_environment(
+        {
+            "PLATEBLUR_DATA_DIR": "/srv/blur",
+            "PLATEBLUR_REAL_STATUS_CODES": "yes",
+            "PLATEBLUR_PHOTO_URL": "FALSE",
+            "PLATEBLUR_PHOTO_URL_PORTS": "80, 443,8443",
+            "PLATEBLUR_BODY_TIMEOUT_S": "2.5",
+            "PLATEBLUR_QUEUE_LIMIT": "0",
+            "PLATEBLUR_CORS_ORIGINS": "",
+            "OTHER": "x",
+        }
+    )
+    assert settings.data_dir == Path("/srv/blur")
+    assert (settings.real_status_codes, settings.photo_url) == (True, False)
+    assert settings.photo_url_ports == (80, 443, 8443)
+    assert (settings.body_timeout_s, settings.queue_limit) == (2.5, 0)
+    assert settings.cors_origins == ()
+
+
+def test_the_command_line_goes_before_the_environment() -> None:
+    environment = {"PLATEBLUR_DATA_DIR": "/srv/a", "PLATEBLUR_LOG_LEVEL": "error"}
+    settings = Settings.from_environment(environment, data_dir=Path("/srv/b"), log_level=None)
+    assert (settings.data_dir, settings.log_level) == (Path("/srv/b"), "error")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MODE", "prod"),
+        ("PHOTO_URL", "maybe"),
+        ("BLUR_THREADS", "two"),
+        ("BLUR_THREADS", "0"),
+        ("QUEUE_LIMIT", "-1"),
+        ("BODY_TIMEOUT_S", "0"),
+        ("PHOTO_URL_PORTS", "80,http"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_value_that_cannot_be_used_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"PLATEBLUR_{name}"):
+        Settings.from_environment({f"PLATEBLUR_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("secret", "public_url", "sound"),
+    [
+        (STRONG, "https://blur.example", True),
+        ("", "https://blur.example", False),
+        ("a" * 31, "https://blur.example", False),
+        ("change-me-change-me-change-me-change-me", "https://blur.example", False),
+        ("Example-" + STRONG, "https://blur.example", False),
+        (STRONG, "http://blur.example", False),
+    ],
+    ids=["sound", "missing", "short", "sample", "other sample", "no TLS"],
+)
+def test_production_refuses_missing_and_sample_secrets(
+    secret: str, public_url: str, sound: bool
+) -> None:
+    environment = {
+        "PLATEBLUR_MODE": "production",
+        "PLATEBLUR_SECRET_KEY": secret,
+        "PLATEBLUR_PUBLIC_URL": public_url,
+    }
+    if sound:
+        assert Settings.from_environment(environment).mode == "production"
+        return
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(environment)
+    assert not secret or secret not in str(caught.value)
+
+
+def test_secrets_are_not_shown() -> None:
+    assert STRONG not in repr(Settings(secret_key=STRONG, metrics_token=STRONG))
+
+
+def test_the_help_lists_every_setting() -> None:
+    for name in Settings().to_environment():
+        assert name in settings_help()
+
+
+def test_workers_read_what_the_parent_wrote(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings(
+        data_dir=tmp_path, photo_url=False, cors_origins=(), metrics_dir=str(tmp_path / "m")
+    )
+    for name in (*settings.to_environment(), "PROMETHEUS_MULTIPROC_DIR"):
+        monkeypatch.setenv(name, "")  # so that it is put back after the test
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "counter_1.db").touch()
+    hand_to_workers(settings)
+    assert Settings.from_environment() == settings
+    assert list((tmp_path / "m").iterdir()) == []
+
+
+@pytest.mark.anyio
+async def test_the_log_holds_references_and_codes_and_nothing_that_was_sent() -> None:
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonLines())
+    logger = logging.getLogger("plateblur.web")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    photo = text_of(photo_bytes())
+    failing = RuntimeError("photo of AB-123-CD at /home/ana/street.jpg")
+    try:
+        stand = make_stand()
+        await stand.post({"base64_Photo_String": photo})
+        refused = await stand.post({"photo_url": "http://10.0.0.1/private.jpg"})
+        await stand.post({}, authorization=basic(USER, "wrong"))
+        await stand.client.get("/v1/usage?token=abc", headers={"Authorization": f"Bearer {KEY}"})
+        files = {"photo": ("my-house.jpg", photo_bytes())}
+        await stand.client.post("/v1/blur", files=files, headers={"Authorization": basic()})
+        broken = make_stand(blur=FakeBlur(fails_with=failing))
+        answer = await broken.post({"base64_Photo_String": photo})
+        expected = make_stand(blur=FakeBlur(fails_with=DetectionError("AB-123-CD")))
+        await expected.post({"base64_Photo_String": photo})
+    finally:
+        logger.removeHandler(handler)
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert [one["cd"] for one in lines if one["event"] == "request"] == [
+        *(None, "1014", "1015", None, None, "2001", "2001")
+    ]
+    assert lines[0]["account"] == 7
+    assert lines[1]["reference"] in refused.text
+    unexpected = next(one for one in lines if one["event"] == "unexpected error")
+    assert unexpected["error"] == "RuntimeError"
+    assert unexpected["reference"] in answer.text
+    for secret in (
+        *(photo[:40], PASSWORD, "wrong", KEY, USER, basic(), "private.jpg", "10.0.0.1"),
+        *("token", "my-house", "AB-123", "/home/ana"),
+    ):
+        assert secret not in written.getvalue(), secret
