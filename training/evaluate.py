@@ -18,12 +18,13 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -64,9 +65,12 @@ from plateblur.metrics import (
     threshold_for_recall,
 )
 from plateblur.photo import decode
-from plateblur.types import BlurOptions, Detector
+from plateblur.types import BlurOptions, Detector, Image
 
 Floats = NDArray[np.float64]
+DrawScene = Callable[[int, float, float], tuple[Image, Floats]]
+"""From a seed and a plate's side and tilt angle in degrees: an image and its plates' `xyxy`."""
+
 Predictions = dict[str, Floats]
 """By file name of a photo: (M, 5) float64, a box's `xyxy` in pixels and its confidence."""
 
@@ -80,6 +84,10 @@ RANGES: dict[str, tuple[int, ...]] = {
 
 SWEEP = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Confidences at which the cost of a threshold is shown."""
+
+SIDE_DEGREES = (0, 15, 30, 45, 60)
+TILT_DEGREES = (0, 10, 20, 30)
+"""Angles of drawn plates, to either side; beyond them hardly anything of a plate can be read."""
 
 # Source: Okabe and Ito, "Color Universal Design": told apart with every kind of colour vision.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
@@ -101,6 +109,7 @@ class Config:
     confidence_floor: float = 0.01  # boxes are kept down to this, for AP and the thresholds
     target_recall: float = 0.985  # "which threshold gives this recall within 1:15?"
     threads: int | None = None  # of the detector; all cores without it
+    angles: int = 0  # drawn scenes an angle, for recall by side and tilt; none without it
     plots: bool = True  # draw the plots, which the report shows
     contact_sheet: bool = False  # also draw the worst misses and the false boxes
     resamples: int = 2000  # of the paired bootstrap
@@ -162,6 +171,9 @@ def evaluate(config: Config) -> dict[str, Any]:
         as_labelled = all_figures(score(labelled, predictions, config), labelled)
         metrics["labels_as_they_are"] = as_labelled
         metrics["corrections"] = dict(Counter(c.action for c in corrections))
+    if config.angles:
+        detector = OnnxDetector(config.model, threads=config.threads)
+        metrics["angles"] = recall_by_angle(detector, draw_one_plate, config)
     if config.compare:
         other_predictions, other_milliseconds = predictions_of(config.compare, labelled, config)
         write_predictions(other_predictions, config.out / "predictions-compared.jsonl")
@@ -177,6 +189,8 @@ def evaluate(config: Config) -> dict[str, Any]:
         draw_recall_by_ratio(scores, config.out / "recall-by-ratio.png")
         draw_precision_recall(scores, config.out / "precision-recall.png")
         draw_calibration(scores, config.out / "calibration.png")
+        if "angles" in metrics:
+            draw_angles(metrics["angles"], config.out / "recall-by-angle.png")
     if config.contact_sheet:
         draw_misses(scores, photos, predictions, config.out / "misses.jpg")
         draw_false_boxes(scores, photos, predictions, config.out / "false-boxes.jpg")
@@ -557,6 +571,70 @@ def _difference_row(
     return {"first": values[0], "second": values[1], "difference": asdict(drawn)}
 
 
+# Angles, on drawn scenes
+
+
+def draw_one_plate(seed: int, side_deg: float, tilt_deg: float) -> tuple[Image, Floats]:
+    """Return a drawn street by day with one plate within the guidance, and its box.
+
+    Args:
+        seed: the same vehicle and street at every angle.
+        side_deg: how far the plate is turned away, seen from above; 0 is head-on.
+        tilt_deg: how far the camera is turned about its axis.
+    """
+    # By its path, because `datasets/` is no package: it would hide another library of that name.
+    name, path = "plateblur_synthetic", Path(__file__).parent.parent / "datasets" / "synthetic.py"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(f"expected drawn scenes from {path}")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    scene = sys.modules[name].draw_scene(
+        seed,
+        image_hw=(720, 1280),
+        plates=1,
+        ratios=(1 / 14, 1 / 10),
+        side_deg=(side_deg, side_deg),
+        tilt_deg=(tilt_deg, tilt_deg),
+    )
+    return scene.image, scene.xyxy.astype(np.float64)
+
+
+def recall_by_angle(detector: Detector, draw: DrawScene, config: Config) -> dict[str, Any]:
+    """Return recall and covered99 of drawn plates by side angle and by tilt, the other being 0.
+
+    Drawn plates tell how angles change the result, not how good it is on photos.
+
+    Args:
+        detector: that is served.
+        draw: makes a scene; its angles are drawn to either side in turn.
+        config: whose blur options and number of scenes an angle count.
+    """
+    angles: dict[str, Any] = {}
+    for kind, degrees in (("side", SIDE_DEGREES), ("tilt", TILT_DEGREES)):
+        angles[kind] = {}
+        for degree in degrees:
+            drawn = []
+            for seed in range(config.angles):
+                turned = float(degree if seed % 2 == 0 else -degree)
+                image, truth = draw(seed, *((turned, 0.0) if kind == "side" else (0.0, turned)))
+                found = detector.detect(image, min_confidence=config.min_confidence)
+                image_hw = (image.shape[0], image.shape[1])
+                xyxy, confidence = found.xyxy.astype(float), found.confidence.astype(float)
+                drawn.append(PhotoBoxes(image_hw, truth, xyxy, confidence))
+            scores = score_photos(drawn, min_confidence=config.min_confidence, margin=config.margin)
+            one = figures(scores)
+            angles[kind][str(degree)] = {
+                "plates": one.plates,
+                "missed": asdict(one.missed),
+                "covered99": asdict(one.covered99),
+                "recall": asdict(one.recall),
+                "mean_coverage": one.mean_coverage,
+            }
+    return angles
+
+
 # Plots
 
 
@@ -642,6 +720,21 @@ def draw_calibration(scores: Scores, path: Path) -> None:
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.05)
     axes.legend(loc="upper left")
+    figure.savefig(path)
+
+
+def draw_angles(angles: Mapping[str, Any], path: Path) -> None:
+    """Draw recall of drawn plates against side angle and tilt."""
+    figure, axes = _empty_plot("angle of the drawn plate, degrees", "recall at IoU 0.5")
+    for kind, colour, marker in (("side", BLUE, "o"), ("tilt", ORANGE, "s")):
+        x = [float(degree) for degree in angles[kind]]
+        shares = [group["recall"] for group in angles[kind].values()]
+        y, low, high = (np.array([s[key] for s in shares]) for key in ("value", "low", "high"))
+        axes.errorbar(
+            x, y, yerr=[y - low, high - y], color=colour, marker=marker, capsize=3, label=kind
+        )
+    axes.set_ylim(0, 1.02)
+    axes.legend(loc="lower left")
     figure.savefig(path)
 
 
@@ -831,6 +924,8 @@ def report(metrics: Mapping[str, Any]) -> str:
         "![calibration](calibration.png)",
         "",
     ]
+    if "angles" in metrics:
+        lines += _angles(metrics["angles"])
     if "compared" in metrics:
         lines += _comparison(metrics)
     if metrics["detect_ms_median"] is not None:
@@ -915,6 +1010,23 @@ def _threshold_table(metrics: Mapping[str, Any]) -> list[str]:
     return _table(header, rows)
 
 
+def _angles(angles: Mapping[str, Any]) -> list[str]:
+    groups = {
+        f"{kind} {degree} deg": one for kind in angles for degree, one in angles[kind].items()
+    }
+    return [
+        "## Angles",
+        "",
+        "Drawn scenes by day, one plate of 1:14 to 1:10 each, turned to either side or tilted. "
+        "They tell how an angle changes the result, not how good it is on photos.",
+        "",
+        *_plate_table(groups, "angle"),
+        "",
+        "![recall by angle](recall-by-angle.png)",
+        "",
+    ]
+
+
 def _comparison(metrics: Mapping[str, Any]) -> list[str]:
     other = metrics["compared"]
     names = (other["model"]["file"], metrics["model"]["file"])
@@ -977,6 +1089,7 @@ def main() -> None:
         default = Config.__dataclass_fields__[name].default
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
     parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
+    parser.add_argument("--angles", type=int, default=0, metavar="SCENES", help="drawn, an angle")
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
     config = Config(**vars(parser.parse_args()))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from plateblur.errors import DetectionError
+from plateblur.guidance import plate_ratios, within_guidance
 from plateblur.labels import xyxy_to_labels
 from plateblur.types import Detections, Image
 from training.evaluate import (
@@ -22,9 +23,13 @@ from training.evaluate import (
 )
 from training.evaluate import (
     LabelledPhoto,
+    draw_angles,
+    draw_one_plate,
     evaluate,
     read_predictions,
     read_split,
+    recall_by_angle,
+    report,
     require_private,
     run_detector,
     write_predictions,
@@ -305,6 +310,47 @@ def test_the_detector_runs_once_down_to_the_floor(
 def test_a_failing_detector_gives_no_figures(one_plate: list[LabelledPhoto]) -> None:
     with pytest.raises(DetectionError):
         run_detector(Broken(), one_plate, confidence_floor=0.01)
+
+
+def one_white_plate(seed: int, side_deg: float, tilt_deg: float) -> tuple[Image, Any]:
+    """A white plate that is grey, and so not found, once it is turned or tilted far."""
+    pixels = np.full((*HW, 3), seed, np.uint8)
+    pixels[100:130, 50:90] = 255 if abs(side_deg) < 50 and abs(tilt_deg) < 25 else 128
+    return pixels, np.array([[50.0, 100, 90, 130]])
+
+
+def test_recall_is_told_by_angle() -> None:
+    config = Config(Path("data.yaml"), Path("out"), angles=4)
+    angles = recall_by_angle(WhiteBox(0.9), one_white_plate, config)
+    recall = {
+        kind: {degree: one["recall"]["value"] for degree, one in groups.items()}
+        for kind, groups in angles.items()
+    }
+    assert recall == {
+        "side": {"0": 1, "15": 1, "30": 1, "45": 1, "60": 0},
+        "tilt": {"0": 1, "10": 1, "20": 1, "30": 0},
+    }
+    assert angles["side"]["60"]["missed"]["count"] == 4
+
+
+def test_a_drawn_plate_is_within_the_guidance_and_turned_as_asked() -> None:
+    (image, head_on), (_, turned) = draw_one_plate(0, 0.0, 0.0), draw_one_plate(0, 45.0, 0.0)
+    assert within_guidance(plate_ratios(head_on, image_hw=image.shape[:2])[0])
+    width, height = (head_on[0, 2:] - head_on[0, :2]).tolist()
+    turned_width, turned_height = (turned[0, 2:] - turned[0, :2]).tolist()
+    assert turned_width / turned_height < width / height
+
+
+def test_angles_are_a_part_of_the_report(tmp_path: Path) -> None:
+    angles = recall_by_angle(
+        WhiteBox(0.9), one_white_plate, Config(Path("data.yaml"), Path("out"), angles=1)
+    )
+    draw_angles(angles, tmp_path / "recall-by-angle.png")
+    with PillowImage.open(tmp_path / "recall-by-angle.png") as plot:
+        assert plot.width > 0
+    data = stand_in(tmp_path / "set", photos=3)
+    config = Config(data, tmp_path / "out", model=stored(data, tmp_path / "found.jsonl"))
+    assert "| side 60 deg | 1 | 1.000" in report({**evaluate(config), "angles": angles})
 
 
 def test_predictions_are_read_back_to_the_last_digit(tmp_path: Path) -> None:
