@@ -23,13 +23,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+from PIL import ExifTags
 from PIL import Image as PillowImage
 from PIL.JpegImagePlugin import JpegImageFile
 
 from plateblur.errors import PhotoError, PlateblurError
 from plateblur.guidance import plate_ratios
 from plateblur.labels import TruthBoxes, labels_to_xyxy, xyxy_to_labels
-from plateblur.photo import ORIENTATION, SWAPPED_AXES, decode, encode
+from plateblur.photo import decode, encode
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -41,6 +42,8 @@ NO_BOXES: TruthBoxes = np.empty((0, 4))
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Formats that photos are kept in; OpenCV, which training reads with, opens them everywhere."""
+
+ON_ITS_SIDE = frozenset({5, 6, 7, 8})  # Source: EXIF 2.32, 4.6.4 A, orientation
 
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
@@ -217,10 +220,10 @@ def image_hw_of(path: Path) -> tuple[int, int]:
     try:
         with PillowImage.open(path) as image:
             width, height = image.size
-            orientation = image.getexif().get(ORIENTATION)
+            orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (OSError, SyntaxError) as error:
         raise DatasetError(f"{path}: expected a photo, got {error}") from error
-    return (width, height) if orientation in SWAPPED_AXES else (height, width)
+    return (width, height) if orientation in ON_ITS_SIDE else (height, width)
 
 
 def inside(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:

@@ -52,9 +52,13 @@ from plateblur.guidance import BUCKET_NAMES, bucket_indices, plate_ratios
 from plateblur.labels import Correction, TruthBoxes, correct, parse_corrections
 from plateblur.photo import decode
 
-# Bits of the 64 in which the hashes of near-duplicates differ at most.
+# Bits of the 64 in which the hashes of near-duplicates differ at most; always an even number.
+# Source: our own data (../shared/data/plates). 300 photos drawn from it and written again at JPEG
+# quality 30, halved or quartered differ in 2 bits at most, 2 % cropped in at most 6 (99 % of them).
+# Among its 6,980 photos no pair within 8 comes from different sets; at 8 the photos of one fixed
+# camera begin to look alike, at 10 photos that have nothing in common.
 NEAR_BITS = 6
-HASHES_A_BLOCK = 256  # compared with all others at once; 100,000 photos take 200 MB
+HASHES_A_BLOCK = 64  # compared with all others at once; for 100,000 photos that takes 50 MB
 
 
 @dataclass(frozen=True, slots=True)
