@@ -85,6 +85,12 @@ def test_metadata_is_left_behind(data: bytes) -> None:
     assert difference < 8  # of 255; the photo is still the photo
 
 
+def test_a_photo_that_opencv_may_not_read_becomes_a_png() -> None:
+    written, suffix, image_hw = layout.without_metadata(encoded(scene(1), "AVIF"))
+    assert (suffix, image_hw) == (".png", (240, 320))
+    assert Image.open(io.BytesIO(written)).format == "PNG"
+
+
 def test_a_turned_photo_is_turned_upright() -> None:
     written, _, image_hw = layout.without_metadata(encoded(scene(1), exif=exif(orientation=6)))
     assert image_hw == (320, 240)

@@ -15,6 +15,8 @@ import layout
 import merge
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from layout import DatasetError, SetCard, SourcePhoto, Split
 from PIL import Image
 
@@ -87,6 +89,17 @@ def test_pairs_are_found_within_and_across_blocks(monkeypatch: pytest.MonkeyPatc
     hashes = np.array([0, 2**64 - 1, 3, 2**63, 2**64 - 1], np.uint64)
     found = list(merge.near_pairs(hashes, near_bits=2))
     assert found == [(0, 2, 2), (0, 3, 1), (1, 4, 0)]
+
+
+@given(
+    hashes=st.lists(st.sampled_from([0, 1, 3, 2**63, 2**64 - 1, 2**64 - 2]), max_size=9),
+    near_bits=st.integers(0, 64),
+)
+def test_every_pair_within_the_bits_is_found_once(hashes: list[int], near_bits: int) -> None:
+    found = list(merge.near_pairs(np.array(hashes, np.uint64), near_bits=near_bits))
+    pairs = [(i, j) for j in range(len(hashes)) for i in range(j)]
+    bits = {(i, j): (hashes[i] ^ hashes[j]).bit_count() for i, j in pairs}
+    assert sorted(found) == sorted((i, j, n) for (i, j), n in bits.items() if n <= near_bits)
 
 
 def test_two_sets_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,6 +288,18 @@ def test_metadata_is_stripped_from_sets_that_kept_it(tmp_path: Path) -> None:
     assert b"at home" not in found
     assert written.sha256 == hashlib.sha256(found).hexdigest()
     assert Image.open(io.BytesIO(found)).size == (320, 240)
+
+
+def test_a_photo_of_another_format_gets_the_name_of_its_new_one(tmp_path: Path) -> None:
+    a = a_set(tmp_path, "a", [("train", encoded(scene(1)))])
+    (row,) = layout.read_manifest(a)
+    data, image = encoded(scene(1), "AVIF"), row.image.replace(".jpg", ".avif")
+    (a / image).write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    layout.write_manifest(a, [replace(row, image=image, sha256=sha256)])
+    (written,) = joined([a], tmp_path / "out")
+    assert written.image == row.image.replace(".jpg", ".png")
+    assert len(layout.read_boxes(tmp_path / "out", written)) == 1
 
 
 def test_plate_ratios_are_counted_by_set_and_split(
