@@ -162,7 +162,11 @@ def _us_plate(rng: Rng, front: bool, scale: float) -> Plate:
         ),
     )
     a = _letters(rng, 3)
-    text = f"{_digits(rng, 1)}{a}{_digits(rng, 3)}" if state[0] == "C" else f"{a} {_digits(rng, 4)}"
+    text = (
+        f"{_digits(rng, 1)}{a}{_digits(rng, 3)}"
+        if state == "CALIFORNIA"
+        else f"{a} {_digits(rng, 4)}"
+    )
     image = _blank(305, 152, scale, ground)
     if state == "FLORIDA":
         centre = (int(152 * scale), int(84 * scale))
@@ -293,7 +297,7 @@ def _cells(text: str, box_hw: tuple[int, int]) -> NDArray[np.float32]:
         if char != " ":
             glyph = _glyph(char, 7)
             room = step * share * 0.84
-            narrow = {"1": 0.52, "J": 0.8, "L": 0.85}.get(char, 1.0)
+            narrow = {"I": 0.3, "1": 0.52, "J": 0.8, "L": 0.85}.get(char, 1.0)
             glyph = _fit(glyph, size_wh=(max(2, round(room * narrow)), height))
             x = round(left + (step * share - glyph.shape[1]) / 2)
             x = min(max(x, 0), width - glyph.shape[1])
@@ -925,7 +929,9 @@ def _end_face(
     if vehicle.plate is not None:
         w, h = (v / 2 for v in vehicle.plate.size_wh_m)
         y = vehicle.plate_y_m
-        block(-w - 0.05, y - h - 0.04, w + 0.05, y + h + 0.05, _rgb(np.array(seam) * 0.8))
+        if not vehicle.front:  # a hollow in the boot lid, a little darker than the paint
+            hollow = _rgb(np.array(vehicle.paint) * 0.58)
+            block(-w - 0.09, y - h - 0.05, w + 0.09, y + h + 0.06, hollow, 0.04)
         block(-w - 0.012, y - h - 0.014, w + 0.012, y + h + 0.012, (18, 18, 20), 0.01)
     mask = Pil.new("L", face.size)
     ImageDraw.Draw(mask).polygon([at(x, y) for x, y in outline], fill=255)
@@ -1754,11 +1760,11 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "street-day": {"seed": 11, "plates": 3, "regions": ("eu", "uk")},
     "street-dusk": {"seed": 7, "plates": 3, "lit": "dusk", "regions": ("us",)},
     "car-park": {
-        "seed": 2,
+        "seed": 7,
         "plates": 6,
         "ratios": (1 / 40, 1 / 20),
         "place": "car_park",
-        "regions": ("gulf", "egypt", "eu_two_row"),
+        "regions": ("egypt", "gulf"),
     },
     "close-up": {
         "seed": 4,
