@@ -1,0 +1,177 @@
+"""`serve.py` as people start it: two workers, the shipped model, a store in a data folder."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image as PillowImage
+
+from plateblur.accounts import signup
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.quota import utc_now
+from plateblur.accounts.store import open_store
+from plateblur.web import Settings
+from tests.web.fakes import basic, documented_client, photo_bytes, text_of
+
+SERVE = [sys.executable, str(Path(__file__).parents[1] / "serve.py")]
+EMAIL, PASSWORD = "ana@example.com", "correct horse battery staple"
+START_S = 120  # Two workers load the model; on a machine that trains beside it that takes a while.
+PATH = "/plateblurer.aspx"
+ENVIRONMENT = {"PATH": os.defpath}
+
+
+@dataclass
+class Served:
+    """What one run of `serve.py` shows to the outside."""
+
+    url: str
+    told: str
+    process: subprocess.Popen[str]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    data_dir = tmp_path_factory.mktemp("data") / "made" / "by serve"
+    store = open_store(data_dir)
+    account_id = signup.create_account(
+        store,
+        Hasher(),
+        email=EMAIL,
+        username="",
+        password=PASSWORD,
+        role="customer",
+        active=True,
+        now=utc_now(),
+    )
+    signup.start_trial(store, account_id, now=utc_now())
+    store.close()
+    port = free_port()
+    process = subprocess.Popen(
+        [*SERVE, "--port", str(port), "--data-dir", str(data_dir), "--workers", "2"],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    told = process.stdout.readline()
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=10).is_success:
+                break
+        except httpx.HTTPError:
+            assert process.poll() is None, "serve.py ended"
+        assert time.monotonic() < deadline, "serve.py did not become ready"
+        time.sleep(0.2)
+    yield Served(url, told, process)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(30)
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+def test_the_documented_client_gets_its_photo_and_the_request_is_counted(served: Served) -> None:
+    headers = {"Authorization": basic(EMAIL, PASSWORD)}
+    body = {"base64_Photo_String": text_of(photo_bytes(size_wh=(320, 240)))}
+    answer = httpx.post(served.url + PATH, json=body, headers=headers, timeout=60)
+    kind, told = documented_client(answer)
+    assert kind == "answer"
+    assert isinstance(told, dict)
+    with PillowImage.open(io.BytesIO(base64.b64decode(told["final_photo"]))) as photo:
+        assert (photo.format, photo.size) == ("JPEG", (320, 240))
+    usage = httpx.get(f"{served.url}/v1/usage", headers=headers, timeout=60).json()
+    assert (usage["requests"]["used"], usage["requests"]["left"]) == (1, 49)
+
+
+@pytest.mark.parametrize(
+    ("photo", "cd"),
+    [(b"\xff\xd8\xff\xe0 and then nothing", "2001"), (b"no photo", "1014")],
+    ids=["damaged", "no photo"],
+)
+def test_a_photo_that_cannot_be_blurred_is_told_by_its_code(
+    served: Served, photo: bytes, cd: str
+) -> None:
+    headers = {"Authorization": basic(EMAIL, PASSWORD)}
+    body = {"base64_Photo_String": text_of(photo)}
+    answer = httpx.post(served.url + PATH, json=body, headers=headers, timeout=60)
+    assert documented_client(answer)[0] == cd
+
+
+def test_a_pixel_bomb_is_1014(served: Served) -> None:
+    bomb = io.BytesIO()
+    PillowImage.new("L", (12_000, 9_000)).save(bomb, "PNG")
+    headers = {"Authorization": basic(EMAIL, PASSWORD)}
+    body = {"base64_Photo_String": text_of(bomb.getvalue())}
+    answer = httpx.post(served.url + PATH, json=body, headers=headers, timeout=60)
+    assert documented_client(answer)[0] == "1014"
+
+
+def test_a_wrong_password_is_1015(served: Served) -> None:
+    headers = {"Authorization": basic(EMAIL, "wrong")}
+    answer = httpx.post(served.url + PATH, json={}, headers=headers, timeout=60)
+    assert documented_client(answer)[0] == "1015"
+
+
+def test_the_operators_account_is_made_and_told(served: Served) -> None:
+    told = re.search(r"user (\S+) password (\S+)", served.told)
+    assert told is not None
+    headers = {"Authorization": basic(told[1], told[2])}
+    answer = httpx.post(served.url + PATH, json={}, headers=headers, timeout=60)
+    assert documented_client(answer)[0] == "1006"
+
+
+def test_figures_are_of_all_workers(served: Served) -> None:
+    def asked() -> float:
+        text = httpx.get(f"{served.url}/metrics", timeout=60).text
+        found = re.search(r'plateblur_requests_total{[^}]*route="/healthz"[^}]*} (\S+)', text)
+        return float(found[1]) if found else 0.0
+
+    before = asked()
+    for _ in range(10):  # Each on a connection of its own, so that both workers get some.
+        httpx.get(f"{served.url}/healthz", timeout=60)
+    assert [asked() - before for _ in range(4)] == [10.0] * 4
+
+
+def test_help_lists_every_setting() -> None:
+    done = subprocess.run(
+        [*SERVE, "--help"], env=ENVIRONMENT, capture_output=True, text=True, check=True
+    )
+    for name in Settings().to_environment():
+        assert name in done.stdout
+
+
+def test_production_without_a_secret_is_refused_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*SERVE, "--data-dir", str(tmp_path)],
+        env=ENVIRONMENT | {"PLATEBLUR_MODE": "production"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("serve.py: PLATEBLUR_SECRET_KEY must be")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
