@@ -18,14 +18,21 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from fetch import download, locate, unpack
-from layout import NO_BOXES, DatasetError, SetCard, SourcePhoto, counts, run, split_of, write_set
 
 from plateblur.labels import TruthBoxes
 
-CARD = SetCard("ccpd", "github.com/detectRecog/CCPD", "MIT", "China (mostly Anhui), car parks")
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import fetch, layout
+else:
+    import fetch
+    import layout
+
+CARD = layout.SetCard(
+    "ccpd", "github.com/detectRecog/CCPD", "MIT", "China (mostly Anhui), car parks"
+)
 
 WITHOUT_PLATES = "ccpd_np"
 NAME = re.compile(
@@ -47,12 +54,12 @@ def parse_name(stem: str) -> tuple[TruthBoxes, str]:
     """
     match = NAME.fullmatch(stem)
     if match is None:
-        raise DatasetError(f"expected a name of CCPD's seven fields, got {stem!r}")
+        raise layout.DatasetError(f"expected a name of CCPD's seven fields, got {stem!r}")
     numbers = re.split("[&_]", match["box"])
     return np.array([numbers], dtype=np.float64), match["plate"]
 
 
-def photos(root: Path, *, per_folder: int | None) -> Iterator[SourcePhoto]:
+def photos(root: Path, *, per_folder: int | None) -> Iterator[layout.SourcePhoto]:
     """Yield the photos, all of one vehicle in one split.
 
     Several photos show the same vehicle, and the set's own split puts it on both sides (Laroca et
@@ -70,11 +77,11 @@ def photos(root: Path, *, per_folder: int | None) -> Iterator[SourcePhoto]:
         paths = sorted(folder.rglob("*.jpg"), key=lambda path: _draw(path.name))
         for path in paths[:per_folder]:
             if folder.name == WITHOUT_PLATES:
-                boxes, group = NO_BOXES, f"{folder.name}/{path.name}"
+                boxes, group = layout.NO_BOXES, f"{folder.name}/{path.name}"
             else:
                 boxes, group = parse_name(path.stem)
             name = path.relative_to(folder.parent).as_posix()
-            yield SourcePhoto(path, boxes, split_of(group), name)
+            yield layout.SourcePhoto(path, boxes, layout.split_of(group), name)
 
 
 def _draw(name: str) -> str:
@@ -94,11 +101,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("expected SOURCE, or --url with --sha256")
     work = given.out.with_name(f"{given.out.name}.source")
     if given.url:
-        root = unpack(download(given.url, sha256=given.sha256, to=work), to=work / "unpacked")
+        root = fetch.unpack(
+            fetch.download(given.url, sha256=given.sha256, to=work), to=work / "unpacked"
+        )
     else:
-        root = locate(given.source, sha256=given.sha256, to=work)
-    print(counts(write_set(given.out, CARD, photos(root, per_folder=given.per_folder))))
+        root = fetch.locate(given.source, sha256=given.sha256, to=work)
+    print(
+        layout.counts(layout.write_set(given.out, CARD, photos(root, per_folder=given.per_folder)))
+    )
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

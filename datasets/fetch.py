@@ -13,10 +13,15 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pooch  # type: ignore[import-untyped]  # ships no types
 import requests
-from layout import DatasetError
+
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import layout
+else:
+    import layout
 
 TIMEOUT_S = 60  # between two parts of a download, not for all of it
 CHUNK_BYTES = 1 << 20
@@ -44,9 +49,9 @@ def download(url: str, *, sha256: str, to: Path) -> Path:
     try:
         pooch.retrieve(url, known_hash=f"sha256:{sha256}", fname=name, path=to, downloader=fetch)
     except requests.RequestException as error:
-        raise DatasetError(f"{url} could not be downloaded: {error}") from error
+        raise layout.DatasetError(f"{url} could not be downloaded: {error}") from error
     except ValueError as error:  # pooch's word for a wrong hash
-        raise DatasetError(f"{url}: expected sha256 {sha256}, got another file") from error
+        raise layout.DatasetError(f"{url}: expected sha256 {sha256}, got another file") from error
     return to / name
 
 
@@ -74,7 +79,7 @@ def unpack(archive: Path, *, to: Path) -> Path:
             with tarfile.open(archive) as packed_tar:
                 packed_tar.extractall(to, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise DatasetError(
+        raise layout.DatasetError(
             f"{archive}: expected a whole zip or tar archive, got {error}"
         ) from error
     done.write_text(digest)
@@ -95,10 +100,10 @@ def locate(source: Path, *, sha256: str | None, to: Path) -> Path:
     if source.is_dir():
         return source
     if not source.is_file():
-        raise DatasetError(f"expected a folder or an archive at {source}, found nothing")
+        raise layout.DatasetError(f"expected a folder or an archive at {source}, found nothing")
     got = sha256_of(source)
     if sha256 is not None and got != sha256:
-        raise DatasetError(f"{source}: expected sha256 {sha256}, got {got}")
+        raise layout.DatasetError(f"{source}: expected sha256 {sha256}, got {got}")
     print(f"{source.name}: sha256 {got}{' as expected' if sha256 else ', not checked'}")
     return unpack(source, to=to)
 
@@ -120,15 +125,15 @@ def checkout(repository: str, *, commit: str, to: Path) -> Path:
         _git("-C", str(to), "checkout", "--quiet", "--detach", "FETCH_HEAD")
     head = _git("-C", str(to), "rev-parse", "HEAD")
     if head != commit:
-        raise DatasetError(f"{to}: expected commit {commit}, got {head}")
+        raise layout.DatasetError(f"{to}: expected commit {commit}, got {head}")
     changed = _git("-C", str(to), "status", "--porcelain").splitlines()
     if changed:
-        raise DatasetError(f"{to}: expected the files of {commit}, {len(changed)} are not")
+        raise layout.DatasetError(f"{to}: expected the files of {commit}, {len(changed)} are not")
     return to
 
 
 def _git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True)
     if done.returncode != 0:
-        raise DatasetError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+        raise layout.DatasetError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout.strip()

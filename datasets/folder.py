@@ -26,31 +26,25 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
 import defusedxml.ElementTree
 import numpy as np
 import yaml
 from defusedxml.common import DefusedXmlException
-from fetch import download, locate, unpack
-from layout import (
-    DatasetError,
-    SetCard,
-    SourcePhoto,
-    Split,
-    counts,
-    image_hw_of,
-    run,
-    split_of,
-    write_set,
-)
 
 from plateblur.labels import TruthBoxes, labels_to_xyxy
 
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import fetch, layout
+else:
+    import fetch
+    import layout
+
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif"})
 
-SPLIT_OF_FOLDER: dict[str, Split] = {
+SPLIT_OF_FOLDER: dict[str, layout.Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -94,12 +88,12 @@ def read_yolo(root: Path) -> Iterator[Labelled]:
         text = label.read_text()
         try:
             numbers = sorted({int(line.split()[0]) for line in text.splitlines() if line.strip()})
-            size = image_hw_of(path)
+            size = layout.image_hw_of(path)
             boxes = [
                 labels_to_xyxy(text, image_hw=size, plate_classes={number}) for number in numbers
             ]
         except ValueError as error:
-            raise DatasetError(f"{label}: {error}") from error
+            raise layout.DatasetError(f"{label}: {error}") from error
         yield Labelled(
             path=path,
             classes=tuple(
@@ -120,7 +114,7 @@ def _yolo_names(root: Path) -> dict[int, str]:
         items = given.items() if isinstance(given, dict) else enumerate(given)
         return {int(number): str(name) for number, name in items}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path}: expected `names` of the classes: {error}") from error
+        raise layout.DatasetError(f"{path}: expected `names` of the classes: {error}") from error
 
 
 def _yolo_label(path: Path) -> Path:
@@ -157,7 +151,7 @@ def voc_objects(annotation: Path) -> Labelled:
             edges = ("xmin", "ymin", "xmax", "ymax")
             rows.append([float(item.findtext(f"bndbox/{edge}", default="")) for edge in edges])
     except (ParseError, DefusedXmlException, TypeError, ValueError) as error:
-        raise DatasetError(f"{annotation}: expected Pascal VOC, got {error}") from error
+        raise layout.DatasetError(f"{annotation}: expected Pascal VOC, got {error}") from error
     return Labelled(annotation, tuple(classes), np.array(rows, dtype=np.float64).reshape(-1, 4))
 
 
@@ -167,7 +161,7 @@ def read_coco(root: Path) -> Iterator[Labelled]:
         try:
             yield from _coco_photos(root, path, json.loads(path.read_text(encoding="utf-8")))
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"{path}: expected COCO, got {error!r}") from error
+            raise layout.DatasetError(f"{path}: expected COCO, got {error!r}") from error
 
 
 def _coco_photos(root: Path, path: Path, given: dict[str, Any]) -> Iterator[Labelled]:
@@ -203,7 +197,9 @@ def read_csv(root: Path) -> Iterator[Labelled]:
                     try:
                         box = [float(row[edge]) for edge in edges]
                     except (TypeError, ValueError) as error:
-                        raise DatasetError(f"{path}, line {reader.line_num}: {error}") from error
+                        raise layout.DatasetError(
+                            f"{path}, line {reader.line_num}: {error}"
+                        ) from error
                     found.append((row.get("class") or "plate", box))
         for name, found in boxes.items():
             yield Labelled(
@@ -218,7 +214,7 @@ def _csv_columns(path: Path, header: Sequence[str]) -> tuple[str, tuple[str, ...
     forms = [("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax")]
     edges = [form for form in forms if set(form) <= set(header)]
     if not names or not edges:
-        raise DatasetError(
+        raise layout.DatasetError(
             f"{path}: expected the columns image or filename, and x1,y1,x2,y2 or "
             f"xmin,ymin,xmax,ymax; got {', '.join(header)}"
         )
@@ -254,7 +250,7 @@ def _photo(name: str, *, near: Path, by_name: dict[str, list[Path]]) -> Path:
         return beside
     candidates = by_name.get(Path(name).name, [])
     if not candidates:
-        raise DatasetError(f"{near}: expected the photo {name}, found none")
+        raise layout.DatasetError(f"{near}: expected the photo {name}, found none")
     return _nearest(near.with_name(near.stem.removeprefix("instances_")) / name, candidates)
 
 
@@ -275,7 +271,7 @@ def plate_classes(labelled: Sequence[Labelled], wanted: Collection[str]) -> set[
     found = {name for photo in labelled for name in photo.classes}
     missing = set(wanted) - found
     if missing or (not wanted and len(found) > 1):
-        raise DatasetError(
+        raise layout.DatasetError(
             f"expected --class with names of plates, got {sorted(wanted)}; "
             f"the classes are {sorted(found)}"
         )
@@ -297,11 +293,13 @@ def group_of(name: str, pattern: re.Pattern[str] | None) -> str:
         return ROBOFLOW.sub("", Path(name).stem)
     match = pattern.search(name)
     if match is None:
-        raise DatasetError(f"expected --group {pattern.pattern!r} to match each name, not {name}")
+        raise layout.DatasetError(
+            f"expected --group {pattern.pattern!r} to match each name, not {name}"
+        )
     return match[1] if pattern.groups else match[0]
 
 
-def folder_split(name: str) -> Split:
+def folder_split(name: str) -> layout.Split:
     """Return the split that a photo's folder is named after.
 
     Raises:
@@ -310,7 +308,7 @@ def folder_split(name: str) -> Split:
     for part in reversed(Path(name).parts[:-1]):
         if part.lower() in SPLIT_OF_FOLDER:
             return SPLIT_OF_FOLDER[part.lower()]
-    raise DatasetError(f"{name}: expected a folder named {sorted(SPLIT_OF_FOLDER)}")
+    raise layout.DatasetError(f"{name}: expected a folder named {sorted(SPLIT_OF_FOLDER)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -334,25 +332,29 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("expected SOURCE, or --url with --sha256")
     work = given.out.with_name(f"{given.out.name}.source")
     if given.url:
-        root = unpack(download(given.url, sha256=given.sha256, to=work), to=work / "unpacked")
+        root = fetch.unpack(
+            fetch.download(given.url, sha256=given.sha256, to=work), to=work / "unpacked"
+        )
     else:
-        root = locate(given.source, sha256=given.sha256, to=work)
+        root = fetch.locate(given.source, sha256=given.sha256, to=work)
     labelled = list(READERS[given.form](root))
     classes = plate_classes(labelled, given.classes)
 
-    def photos() -> Iterator[SourcePhoto]:
+    def photos() -> Iterator[layout.SourcePhoto]:
         for photo in labelled:
             name = photo.path.relative_to(root).as_posix()
             split = (
-                folder_split(name) if given.keep_splits else split_of(group_of(name, given.group))
+                folder_split(name)
+                if given.keep_splits
+                else layout.split_of(group_of(name, given.group))
             )
-            yield SourcePhoto(photo.path, photo.of(classes), split, name)
+            yield layout.SourcePhoto(photo.path, photo.of(classes), split, name)
 
-    card = SetCard(given.name, given.origin, given.licence, given.region)
-    print(counts(write_set(given.out, card, photos())))
+    card = layout.SetCard(given.name, given.origin, given.licence, given.region)
+    print(layout.counts(layout.write_set(given.out, card, photos())))
     left_out = len(set(photos_in(root)) - {photo.path for photo in labelled})
     print(f"left out, because no label speaks of them: {left_out}")
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

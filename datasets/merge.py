@@ -23,27 +23,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import imagehash
 import numpy as np
-from layout import (
-    DATA_YAML,
-    SPLITS,
-    SUFFIXES,
-    DatasetError,
-    Row,
-    counts,
-    inside,
-    new_folder,
-    read_boxes,
-    read_manifest,
-    run,
-    smallest_ratio,
-    table,
-    without_metadata,
-    write_manifest,
-    write_photo,
-)
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
@@ -51,6 +34,11 @@ from plateblur.errors import PhotoError
 from plateblur.guidance import BUCKET_NAMES, bucket_indices, plate_ratios
 from plateblur.labels import Correction, TruthBoxes, correct, parse_corrections
 from plateblur.photo import decode
+
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import layout
+else:
+    import layout
 
 # Bits of the 64 in which the hashes of near-duplicates differ at most; always an even number.
 # Source: our own data (../shared/data/plates). 300 photos drawn from it and written again at JPEG
@@ -86,7 +74,7 @@ class Member:
     """
 
     root: Path
-    row: Row
+    row: layout.Row
     xyxy: TruthBoxes
     looks: int
 
@@ -101,7 +89,7 @@ class Removed:
         of: file name of the photo that it is a near-duplicate of, or empty.
     """
 
-    row: Row
+    row: layout.Row
     reason: str
     of: str = ""
 
@@ -131,22 +119,22 @@ def read_members(root: Path, corrections: dict[str, list[Correction]]) -> list[M
             does not fit the labels.
     """
     members = []
-    for row in read_manifest(root):
+    for row in layout.read_manifest(root):
         path = root / row.image
         if not path.is_file():
-            raise DatasetError(f"expected the photo {path}, found none")
+            raise layout.DatasetError(f"expected the photo {path}, found none")
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != row.sha256:
-            raise DatasetError(f"{path}: expected sha256 {row.sha256}, got another file")
-        boxes = read_boxes(root, row)
+            raise layout.DatasetError(f"{path}: expected sha256 {row.sha256}, got another file")
+        boxes = layout.read_boxes(root, row)
         try:
             looks = perceptual_hash(data)
             boxes = correct(boxes, corrections.get(row.name, ()))
         except (PhotoError, ValueError) as error:
-            raise DatasetError(f"{path}: {error}") from error
+            raise layout.DatasetError(f"{path}: {error}") from error
         image_hw = (row.height, row.width)
-        boxes = inside(boxes, image_hw=image_hw)
-        ratio = smallest_ratio(boxes, image_hw=image_hw)
+        boxes = layout.inside(boxes, image_hw=image_hw)
+        ratio = layout.smallest_ratio(boxes, image_hw=image_hw)
         corrected = replace(row, plates=len(boxes), smallest_plate_height_ratio=ratio)
         members.append(Member(root, corrected, boxes, looks))
     return members
@@ -183,7 +171,7 @@ def refuse_leaks(members: Sequence[Member], pairs: Sequence[tuple[int, int, int]
         if test.split == "test" != other.split:
             lines.append(f"  {other.image} ({other.set}) is {test.image} ({test.set}), {bits} bits")
     if lines:
-        raise DatasetError(
+        raise layout.DatasetError(
             f"{len(lines)} photos of train or val show what a test photo shows; mend the split, or "
             "leave them out with --drop-leaks:\n" + "\n".join(sorted(lines))
         )
@@ -207,7 +195,7 @@ def without_duplicates(
 
     def rank(index: int) -> tuple[int, int, int]:
         row = members[index].row
-        return -SPLITS.index(row.split), -row.width * row.height, index
+        return -layout.SPLITS.index(row.split), -row.width * row.height, index
 
     kept: set[int] = set()
     removed = []
@@ -222,7 +210,7 @@ def without_duplicates(
     return [members[index] for index in sorted(kept)], removed
 
 
-def licensed(row: Row, config: Config) -> bool:
+def licensed(row: layout.Row, config: Config) -> bool:
     """Return whether a photo's licence is one of those asked for.
 
     Patterns are for the whole of the licence as stated, because what comes after its name is
@@ -252,7 +240,9 @@ def over_cap(members: Sequence[Member], caps: dict[str, int]) -> set[str]:
     return names
 
 
-def write_merged(out: Path, members: Sequence[Member], oversample: dict[str, int]) -> list[Row]:
+def write_merged(
+    out: Path, members: Sequence[Member], oversample: dict[str, int]
+) -> list[layout.Row]:
     """Write the joined set and return its manifest.
 
     Args:
@@ -264,31 +254,33 @@ def write_merged(out: Path, members: Sequence[Member], oversample: dict[str, int
     Raises:
         DatasetError: `out` holds files, or two different photos have one name.
     """
-    new_folder(out)
-    rows: list[Row] = []
+    layout.new_folder(out)
+    rows: list[layout.Row] = []
     roots: dict[str, Path] = {}
     for member in members:
         name = Path(member.row.name)
         if name.stem in roots:  # labels are found by the stem
-            raise DatasetError(f"{roots[name.stem]} and {member.root} both hold a {name.stem}")
+            raise layout.DatasetError(
+                f"{roots[name.stem]} and {member.root} both hold a {name.stem}"
+            )
         roots[name.stem] = member.root
-        data, suffix, _ = without_metadata((member.root / member.row.image).read_bytes())
-        if name.suffix.lower() not in (*SUFFIXES.values(), ".jpeg"):
+        data, suffix, _ = layout.without_metadata((member.root / member.row.image).read_bytes())
+        if name.suffix.lower() not in (*layout.SUFFIXES.values(), ".jpeg"):
             name = name.with_suffix(suffix)
         row = replace(
             member.row,
             image=f"images/{member.row.split}/{name}",
             sha256=hashlib.sha256(data).hexdigest(),
         )
-        write_photo(out, row, data, member.xyxy)
+        layout.write_photo(out, row, data, member.xyxy)
         rows.append(row)
-    write_manifest(out, rows)
+    layout.write_manifest(out, rows)
     if oversample:
         # ultralytics takes a list of files too; "./" is the folder of the list.
         train = [row for row in rows if row.split == "train"]
         lines = [f"./{row.image}\n" * oversample.get(row.set, 1) for row in train]
         (out / "train.txt").write_text("".join(lines))
-        (out / "data.yaml").write_text(DATA_YAML.replace("images/train", "train.txt"))
+        (out / "data.yaml").write_text(layout.DATA_YAML.replace("images/train", "train.txt"))
     return rows
 
 
@@ -305,10 +297,18 @@ def distribution(members: Sequence[Member]) -> list[tuple[str, str, list[int]]]:
     for member in members:
         row = member.row
         ratios = plate_ratios(member.xyxy, image_hw=(row.height, row.width))
-        found.update((row.set, SPLITS.index(row.split), int(b)) for b in bucket_indices(ratios))
-    present = sorted({(member.row.set, SPLITS.index(member.row.split)) for member in members})
+        found.update(
+            (row.set, layout.SPLITS.index(row.split), int(b)) for b in bucket_indices(ratios)
+        )
+    present = sorted(
+        {(member.row.set, layout.SPLITS.index(member.row.split)) for member in members}
+    )
     return [
-        (name, SPLITS[split], [found[name, split, bucket] for bucket in range(len(BUCKET_NAMES))])
+        (
+            name,
+            layout.SPLITS[split],
+            [found[name, split, bucket] for bucket in range(len(BUCKET_NAMES))],
+        )
         for name, split in present
     ]
 
@@ -331,7 +331,7 @@ def merge(sets: Sequence[Path], out: Path, config: Config) -> None:
     present = {member.row.set for member in members}
     unknown = {*config.caps, *config.oversample} - present
     if unknown:
-        raise DatasetError(f"expected sets of {sorted(present)}, got {sorted(unknown)}")
+        raise layout.DatasetError(f"expected sets of {sorted(present)}, got {sorted(unknown)}")
 
     looks = np.array([member.looks for member in members], dtype=np.uint64)
     pairs = list(near_pairs(looks, near_bits=config.near_bits))
@@ -346,13 +346,13 @@ def merge(sets: Sequence[Path], out: Path, config: Config) -> None:
     kept = [m for m in kept if m.row.name not in beyond]
     if not kept:
         licences = sorted({member.row.licence for member in members})
-        raise DatasetError(f"no photo is left; the licences are {licences}")
+        raise layout.DatasetError(f"no photo is left; the licences are {licences}")
 
     rows = write_merged(out, kept, config.oversample)
     plates = distribution(kept)
     _write_reports(out, removed, plates)
-    print(counts(rows), end="\n\n")
-    print(table(("plates", "split", *BUCKET_NAMES), [(s, p, *n) for s, p, n in plates]))
+    print(layout.counts(rows), end="\n\n")
+    print(layout.table(("plates", "split", *BUCKET_NAMES), [(s, p, *n) for s, p, n in plates]))
     for reason, number in Counter(one.reason for one in removed).items():
         print(f"left out, {reason}: {number}")
     here = {member.row.name for member in members}
@@ -382,7 +382,7 @@ def _by_set(given: Sequence[str]) -> dict[str, int]:
     try:
         return {name: int(number) for name, number in (one.rsplit("=", 1) for one in given)}
     except ValueError as error:
-        raise DatasetError(f"expected SET=N, got {' '.join(given)}") from error
+        raise layout.DatasetError(f"expected SET=N, got {' '.join(given)}") from error
 
 
 def _corrections(paths: Sequence[Path]) -> list[Correction]:
@@ -391,7 +391,7 @@ def _corrections(paths: Sequence[Path]) -> list[Correction]:
         try:
             found += parse_corrections(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DatasetError(f"{path}: {error}") from error
+            raise layout.DatasetError(f"{path}: {error}") from error
     return found
 
 
@@ -421,4 +421,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

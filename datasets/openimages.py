@@ -16,29 +16,25 @@ import csv
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from layout import (
-    DatasetError,
-    SetCard,
-    SourcePhoto,
-    Split,
-    counts,
-    image_hw_of,
-    run,
-    write_set,
-)
+
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import layout
+else:
+    import layout
 
 ZOO_NAME = "open-images-v7"
 CLASS = "Vehicle registration plate"
-CARD = SetCard(
+CARD = layout.SetCard(
     name="openimages",
     source="storage.googleapis.com/openimages (V7)",
     licence="CC BY 4.0 (boxes); photos listed as CC BY 2.0, which Open Images does not vouch for",
     region="world, street photos",
 )
 
-SPLIT_OF_PART: dict[str, Split] = {"train": "train", "validation": "val", "test": "test"}
+SPLIT_OF_PART: dict[str, layout.Split] = {"train": "train", "validation": "val", "test": "test"}
 EDGES = ("XMin", "YMin", "XMax", "YMax")
 
 
@@ -56,7 +52,9 @@ def fetch_zoo(to: Path, *, max_photos: int | None) -> Path:
         fiftyone = importlib.import_module("fiftyone")
         zoo = importlib.import_module("fiftyone.zoo")
     except ModuleNotFoundError as error:
-        raise DatasetError("expected FiftyOne: pip install fiftyone, or give SOURCE") from error
+        raise layout.DatasetError(
+            "expected FiftyOne: pip install fiftyone, or give SOURCE"
+        ) from error
     fiftyone.config.dataset_zoo_dir = str(to)
     _, folder = zoo.download_zoo_dataset(
         ZOO_NAME,
@@ -68,7 +66,7 @@ def fetch_zoo(to: Path, *, max_photos: int | None) -> Path:
     return Path(folder)
 
 
-def photos(root: Path) -> Iterator[SourcePhoto]:
+def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """Yield the photos in their own splits; those with a box around a group of plates are left out.
 
     A group's box says that there are plates in it, not where each of them is.
@@ -86,9 +84,11 @@ def photos(root: Path) -> Iterator[SourcePhoto]:
         for path in sorted((root / part / "data").glob("*.jpg")):
             if path.stem not in boxes or path.stem in in_groups:
                 continue
-            height, width = image_hw_of(path)
+            height, width = layout.image_hw_of(path)
             shares = np.array(boxes[path.stem], dtype=np.float64)
-            yield SourcePhoto(path, shares * [width, height, width, height], split, path.name)
+            yield layout.SourcePhoto(
+                path, shares * [width, height, width, height], split, path.name
+            )
 
 
 def _plates(part: Path) -> tuple[dict[str, list[list[float]]], set[str]]:
@@ -111,13 +111,13 @@ def _plates(part: Path) -> tuple[dict[str, list[list[float]]], set[str]]:
                 if row[is_group] == "1":
                     in_groups.add(row[image])
     except (StopIteration, LookupError, ValueError) as error:
-        raise DatasetError(f"{part}: expected Open Images' boxes, got {error!r}") from error
+        raise layout.DatasetError(f"{part}: expected Open Images' boxes, got {error!r}") from error
     return boxes, in_groups
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
     if not path.is_file():
-        raise DatasetError(f"expected FiftyOne's layout with {path}, found none")
+        raise layout.DatasetError(f"expected FiftyOne's layout with {path}, found none")
     with path.open(newline="", encoding="utf-8") as file:
         yield from csv.reader(file)
 
@@ -131,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     work = given.out.with_name(f"{given.out.name}.source")
     root = given.source or fetch_zoo(work, max_photos=given.max_photos)
-    print(counts(write_set(given.out, CARD, photos(root))))
+    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

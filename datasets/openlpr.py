@@ -16,16 +16,21 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from fetch import checkout, locate
-from layout import DatasetError, SetCard, SourcePhoto, counts, image_hw_of, run, split_of, write_set
 
 from plateblur.labels import TruthBoxes
 
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import fetch, layout
+else:
+    import fetch
+    import layout
+
 REPOSITORY = "https://github.com/faisalthaheem/open-lpr-dataset-plate-detection.git"
 COMMIT = "6350b78010cd9f0c435b9e7cd4a2f5a4be3da59f"  # holds every photo and both databases
-CARD = SetCard(
+CARD = layout.SetCard(
     name="openlpr",
     source="github.com/faisalthaheem/open-lpr-dataset-plate-detection",
     licence="Apache-2.0 (repository); photos look collected from the web: rights of others",
@@ -48,7 +53,7 @@ def areas(root: Path) -> dict[str, tuple[tuple[int, int], TruthBoxes]]:
     """
     database = next((root / name for name in DATABASES if (root / name).is_file()), None)
     if database is None:
-        raise DatasetError(f"expected one of {DATABASES} in {root}, found none")
+        raise layout.DatasetError(f"expected one of {DATABASES} in {root}, found none")
     # Opened read-only: git has checked the file, and SQLite would write beside it.
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
     try:
@@ -57,7 +62,7 @@ def areas(root: Path) -> dict[str, tuple[tuple[int, int], TruthBoxes]]:
             for name, height, width, text in connection.execute(QUERY)
         }
     except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
-        raise DatasetError(f"{database}: not Simanno's annotations: {error}") from error
+        raise layout.DatasetError(f"{database}: not Simanno's annotations: {error}") from error
     finally:
         connection.close()
 
@@ -69,7 +74,7 @@ def _rectangles(text: str) -> TruthBoxes:
     return np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]])
 
 
-def photos(root: Path) -> Iterator[SourcePhoto]:
+def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """Yield the labelled photos of a checkout; those that no one labelled are left out.
 
     Args:
@@ -80,11 +85,11 @@ def photos(root: Path) -> Iterator[SourcePhoto]:
         if path.name not in labelled:
             continue
         (height, width), xyxy = labelled[path.name]
-        found_height, found_width = image_hw_of(path)
-        yield SourcePhoto(
+        found_height, found_width = layout.image_hw_of(path)
+        yield layout.SourcePhoto(
             path=path,
             xyxy=xyxy * np.array([found_width / width, found_height / height] * 2),
-            split=split_of(path.stem),
+            split=layout.split_of(path.stem),
             original_name=f"{path.parent.name}/{path.name}",
         )
 
@@ -99,11 +104,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     work = given.out.with_name(f"{given.out.name}.source")
     if given.source is None:
-        root = checkout(given.repository, commit=given.commit, to=work)
+        root = fetch.checkout(given.repository, commit=given.commit, to=work)
     else:
-        root = locate(given.source, sha256=None, to=work)
-    print(counts(write_set(given.out, CARD, photos(root))))
+        root = fetch.locate(given.source, sha256=None, to=work)
+    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

@@ -14,14 +14,21 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fetch import checkout, locate
-from folder import voc_objects
-from layout import DatasetError, SetCard, SourcePhoto, Split, counts, run, write_set
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import fetch, folder, layout
+else:
+    import fetch
+    import folder
+    import layout
+
 
 REPOSITORY = "https://github.com/RobertLucian/license-plate-dataset.git"
 COMMIT = "06aa3c1bbfb7abe841ba076089eab31243abe147"  # holds every photo and annotation
-CARD = SetCard("robertlucian", "github.com/RobertLucian/license-plate-dataset", "MIT", "Romania")
+CARD = layout.SetCard(
+    "robertlucian", "github.com/RobertLucian/license-plate-dataset", "MIT", "Romania"
+)
 
 FRAME = re.compile(r"(?P<ride>\w+)\.mp4#t=(?P<second>\d+)")
 PLATE_CLASSES = frozenset({"license-plate"})
@@ -36,7 +43,7 @@ CUTS_S: dict[str, tuple[int, int | None]] = {
 }
 
 
-def split_of_frame(name: str) -> Split:
+def split_of_frame(name: str) -> layout.Split:
     """Return the split of a frame, by its ride and its second in it.
 
     Args:
@@ -47,7 +54,9 @@ def split_of_frame(name: str) -> Split:
     """
     match = FRAME.match(name)
     if match is None or match["ride"] not in CUTS_S:
-        raise DatasetError(f"expected RIDE.mp4#t=SECOND of the rides {sorted(CUTS_S)}, got {name}")
+        raise layout.DatasetError(
+            f"expected RIDE.mp4#t=SECOND of the rides {sorted(CUTS_S)}, got {name}"
+        )
     val_from_s, test_from_s = CUTS_S[match["ride"]]
     second = int(match["second"])
     if test_from_s is not None and second >= test_from_s:
@@ -55,7 +64,7 @@ def split_of_frame(name: str) -> Split:
     return "val" if second >= val_from_s else "train"
 
 
-def photos(root: Path) -> Iterator[SourcePhoto]:
+def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """Yield the frames of a checkout.
 
     Args:
@@ -67,9 +76,11 @@ def photos(root: Path) -> Iterator[SourcePhoto]:
     for path in sorted(root.glob("dataset/*/images/*.jpg")):
         annotation = path.parent.with_name("annots") / f"{path.stem}.xml"
         if not annotation.is_file():
-            raise DatasetError(f"{path.name}: expected an annotation at {annotation}, found none")
-        labelled = voc_objects(annotation)
-        yield SourcePhoto(
+            raise layout.DatasetError(
+                f"{path.name}: expected an annotation at {annotation}, found none"
+            )
+        labelled = folder.voc_objects(annotation)
+        yield layout.SourcePhoto(
             path=path,
             xyxy=labelled.of(PLATE_CLASSES),
             split=split_of_frame(path.name),
@@ -87,11 +98,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     work = given.out.with_name(f"{given.out.name}.source")
     if given.source is None:
-        root = checkout(given.repository, commit=given.commit, to=work)
+        root = fetch.checkout(given.repository, commit=given.commit, to=work)
     else:
-        root = locate(given.source, sha256=None, to=work)
-    print(counts(write_set(given.out, CARD, photos(root))))
+        root = fetch.locate(given.source, sha256=None, to=work)
+    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

@@ -16,12 +16,17 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from fetch import locate
-from layout import DatasetError, SetCard, SourcePhoto, counts, run, split_of, write_set
-from ufpr_alpr import corner_box, fields_of
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import fetch, layout, ufpr_alpr
+else:
+    import fetch
+    import layout
+    import ufpr_alpr
 
-CARD = SetCard(
+
+CARD = layout.SetCard(
     name="rodosol-alpr",
     source="github.com/raysonlaroca/rodosol-alpr-dataset",
     licence="academic research only, non-commercial, no redistribution (licence agreement)",
@@ -29,7 +34,7 @@ CARD = SetCard(
 )
 
 
-def photos(root: Path) -> Iterator[SourcePhoto]:
+def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """Yield the photos, all of one plate in one split.
 
     Args:
@@ -40,12 +45,16 @@ def photos(root: Path) -> Iterator[SourcePhoto]:
     """
     for path in sorted(root.rglob("img_*.jpg")):
         annotation = path.with_suffix(".txt")
-        found = fields_of(annotation)
+        found = ufpr_alpr.fields_of(annotation)
         try:
-            boxes, plate = corner_box(found["corners"]), found["plate"]
+            boxes, plate = ufpr_alpr.corner_box(found["corners"]), found["plate"]
         except (KeyError, ValueError) as error:
-            raise DatasetError(f"{annotation}: expected `plate` and `corners`: {error}") from error
-        yield SourcePhoto(path, boxes, split_of(plate), f"{path.parent.name}/{path.name}")
+            raise layout.DatasetError(
+                f"{annotation}: expected `plate` and `corners`: {error}"
+            ) from error
+        yield layout.SourcePhoto(
+            path, boxes, layout.split_of(plate), f"{path.parent.name}/{path.name}"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -56,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sha256", help="of the archive")
     given = parser.parse_args(argv)
     work = given.out.with_name(f"{given.out.name}.source")
-    root = locate(given.source, sha256=given.sha256, to=work)
-    print(counts(write_set(given.out, CARD, photos(root))))
+    root = fetch.locate(given.source, sha256=given.sha256, to=work)
+    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

@@ -17,21 +17,30 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from fetch import locate
-from layout import DatasetError, SetCard, SourcePhoto, Split, counts, run, write_set
 
 from plateblur.labels import TruthBoxes
 
-CARD = SetCard(
+if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
+    from datasets import fetch, layout
+else:
+    import fetch
+    import layout
+
+CARD = layout.SetCard(
     name="ufpr-alpr",
     source="github.com/raysonlaroca/ufpr-alpr-dataset",
     licence="academic research only, non-commercial, no redistribution (licence agreement)",
     region="Brazil, dashcam",
 )
 
-SPLIT_OF_PART: dict[str, Split] = {"training": "train", "validation": "val", "testing": "test"}
+SPLIT_OF_PART: dict[str, layout.Split] = {
+    "training": "train",
+    "validation": "val",
+    "testing": "test",
+}
 TRACK = re.compile(r"(?P<track>track\d+)\[\d+\]")
 
 
@@ -45,7 +54,7 @@ def fields_of(annotation: Path) -> dict[str, str]:
         DatasetError: there is none.
     """
     if not annotation.is_file():
-        raise DatasetError(f"expected an annotation at {annotation}, found none")
+        raise layout.DatasetError(f"expected an annotation at {annotation}, found none")
     found: dict[str, str] = {}
     for line in annotation.read_text(encoding="utf-8", errors="replace").splitlines():
         name, colon, value = line.partition(":")
@@ -90,13 +99,13 @@ def plate_box(annotation: Path) -> TruthBoxes:
             return corner_box(found["corners"])
         x, y, width, height = (float(word) for word in found["position_plate"].split())
     except (KeyError, ValueError) as error:
-        raise DatasetError(
+        raise layout.DatasetError(
             f"{annotation}: expected `corners` or `position_plate`: {error}"
         ) from error
     return np.array([[x, y, x + width, y + height]])
 
 
-def photos(root: Path) -> Iterator[SourcePhoto]:
+def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """Yield the frames.
 
     Args:
@@ -105,16 +114,20 @@ def photos(root: Path) -> Iterator[SourcePhoto]:
     Raises:
         DatasetError: a frame outside these, of no track, or of a track that stands in two of them.
     """
-    split_of_track: dict[str, Split] = {}
+    split_of_track: dict[str, layout.Split] = {}
     for path in sorted(root.rglob("track*.png")):
         part = next((part for part in path.relative_to(root).parts if part in SPLIT_OF_PART), None)
         match = TRACK.fullmatch(path.stem)
         if part is None or match is None:
-            raise DatasetError(f"expected PART/trackNNNN/trackNNNN[FF].png, got {path}")
+            raise layout.DatasetError(f"expected PART/trackNNNN/trackNNNN[FF].png, got {path}")
         split = split_of_track.setdefault(match["track"], SPLIT_OF_PART[part])
         if split != SPLIT_OF_PART[part]:
-            raise DatasetError(f"{match['track']} stands in {split} and in {SPLIT_OF_PART[part]}")
-        yield SourcePhoto(path, plate_box(path.with_suffix(".txt")), split, f"{part}/{path.name}")
+            raise layout.DatasetError(
+                f"{match['track']} stands in {split} and in {SPLIT_OF_PART[part]}"
+            )
+        yield layout.SourcePhoto(
+            path, plate_box(path.with_suffix(".txt")), split, f"{part}/{path.name}"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -125,9 +138,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sha256", help="of the archive")
     given = parser.parse_args(argv)
     work = given.out.with_name(f"{given.out.name}.source")
-    root = locate(given.source, sha256=given.sha256, to=work)
-    print(counts(write_set(given.out, CARD, photos(root))))
+    root = fetch.locate(given.source, sha256=given.sha256, to=work)
+    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
 
 
 if __name__ == "__main__":
-    run(main)
+    layout.run(main)

@@ -1,10 +1,9 @@
-"""What the tests of the recipes share: their folder on the path, and servers on 127.0.0.1."""
+"""Servers on 127.0.0.1 for what the recipes download."""
 
 from __future__ import annotations
 
 import http.server
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,9 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-# Recipes are scripts: run, their own folder is on the path.
-sys.path.insert(0, str(Path(__file__).parents[2] / "datasets"))
 
 
 class Files(http.server.SimpleHTTPRequestHandler):

@@ -6,14 +6,11 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-import ccpd
-import layout
 import numpy as np
 import pytest
-from fetch import sha256_of
-from layout import DatasetError
 
 from tests.datasets.drawn import draw
+from tests.datasets.recipes import ccpd, fetch, layout
 
 ROOT = Path(__file__).parents[2]
 
@@ -61,7 +58,7 @@ def test_a_name_tells_box_and_plate(
 
 @pytest.mark.parametrize("stem", ["", "3_1", "025-95_113-154&383_386-0_0-37-15"])
 def test_another_name_is_an_error(stem: str) -> None:
-    with pytest.raises(DatasetError, match="seven fields"):
+    with pytest.raises(layout.DatasetError, match="seven fields"):
         ccpd.parse_name(stem)
 
 
@@ -105,7 +102,7 @@ def test_a_mirror_is_downloaded_and_checked(
     with tarfile.open(archive, "w:xz", preset=0) as packed:
         packed.add(stand_in(tmp_path / "CCPD2019"), "CCPD2019")
     url = f"{serve_files(tmp_path)}/{archive.name}"
-    ccpd.main(["--out", str(tmp_path / "out"), "--url", url, "--sha256", sha256_of(archive)])
+    ccpd.main(["--out", str(tmp_path / "out"), "--url", url, "--sha256", fetch.sha256_of(archive)])
     assert len(layout.read_manifest(tmp_path / "out")) == 26
 
 

@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import fetch
 import pytest
-from layout import DatasetError
+
+from tests.datasets.recipes import fetch, layout
 
 ServeFiles = Callable[[Path], str]
 ServeGit = Callable[[Path], tuple[str, str]]
@@ -45,14 +45,14 @@ def test_a_download_with_another_hash_is_thrown_away(
 ) -> None:
     (tmp_path / "set.zip").write_bytes(b"something else")
     url = f"{serve_files(tmp_path)}/set.zip"
-    with pytest.raises(DatasetError, match=r"expected sha256 0000.* got another file"):
+    with pytest.raises(layout.DatasetError, match=r"expected sha256 0000.* got another file"):
         fetch.download(url, sha256="0" * 64, to=tmp_path / "kept")
     assert not (tmp_path / "kept" / "set.zip").exists()
 
 
 def test_a_download_that_is_not_there_is_an_error(tmp_path: Path, serve_files: ServeFiles) -> None:
     url = f"{serve_files(tmp_path)}/set.zip"
-    with pytest.raises(DatasetError, match="could not be downloaded: 404"):
+    with pytest.raises(layout.DatasetError, match="could not be downloaded: 404"):
         fetch.download(url, sha256="0" * 64, to=tmp_path / "kept")
 
 
@@ -60,7 +60,7 @@ def test_a_server_that_is_not_there_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with pytest.raises(DatasetError, match="could not be downloaded"):
+    with pytest.raises(layout.DatasetError, match="could not be downloaded"):
         fetch.download("http://127.0.0.1:9/set.zip", sha256="0" * 64, to=tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_damaged_archive_is_an_error(name: str, damage: str, tmp_path: Path) -
     archive.write_bytes(
         {"cut": archive.read_bytes()[: len(data) // 2], "turned": bytes(data), "empty": b""}[damage]
     )
-    with pytest.raises(DatasetError, match="expected a whole zip or tar archive"):
+    with pytest.raises(layout.DatasetError, match="expected a whole zip or tar archive"):
         fetch.unpack(archive, to=tmp_path / "set")
 
 
@@ -92,7 +92,7 @@ def test_a_damaged_archive_is_an_error(name: str, damage: str, tmp_path: Path) -
 def test_nothing_is_unpacked_outside_the_folder(name: str, tmp_path: Path) -> None:
     archive = packed(tmp_path / name, {"../outside.txt": b"mine now"})
     if name == "set.tar.xz":
-        with pytest.raises(DatasetError, match="outside"):
+        with pytest.raises(layout.DatasetError, match="outside"):
             fetch.unpack(archive, to=tmp_path / "set")
     else:
         fetch.unpack(archive, to=tmp_path / "set")
@@ -121,7 +121,7 @@ def test_an_archive_that_is_another_or_absent_is_an_error(
     name: str, message: str, tmp_path: Path
 ) -> None:
     packed(tmp_path / "set.zip", {"a.jpg": b"a"})
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(layout.DatasetError, match=message):
         fetch.locate(tmp_path / name, sha256="0" * 64, to=tmp_path / "set")
 
 
@@ -142,7 +142,7 @@ def test_a_commit_is_fetched_and_then_kept(repository: tuple[str, str], tmp_path
 def test_a_commit_that_is_not_there_is_an_error(
     repository: tuple[str, str], tmp_path: Path
 ) -> None:
-    with pytest.raises(DatasetError, match=r"git .*fetch"):
+    with pytest.raises(layout.DatasetError, match=r"git .*fetch"):
         fetch.checkout(repository[0], commit="0" * 39 + "1", to=tmp_path / "set")
 
 
@@ -152,7 +152,7 @@ def test_a_checkout_that_was_changed_is_an_error(
     address, commit = repository
     fetch.checkout(address, commit=commit, to=tmp_path / "set")
     (tmp_path / "set" / "a.txt").write_text("b")
-    with pytest.raises(DatasetError, match=f"expected the files of {commit}, 1 are not"):
+    with pytest.raises(layout.DatasetError, match=f"expected the files of {commit}, 1 are not"):
         fetch.checkout(address, commit=commit, to=tmp_path / "set")
 
 
@@ -166,5 +166,5 @@ def test_a_checkout_of_another_commit_is_an_error(
         ["git", "-C", str(to), *identity, "commit", "--quiet", "--allow-empty", "-m", "more"],
         check=True,
     )
-    with pytest.raises(DatasetError, match=f"expected commit {commit}, got"):
+    with pytest.raises(layout.DatasetError, match=f"expected commit {commit}, got"):
         fetch.checkout(address, commit=commit, to=to)

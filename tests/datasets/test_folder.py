@@ -7,14 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import folder
-import layout
 import numpy as np
 import pytest
-from fetch import sha256_of
-from layout import DatasetError
 
 from tests.datasets.drawn import draw
+from tests.datasets.recipes import fetch, folder, layout
 
 PLATE, CAR = (40, 60, 104, 76), (20, 30, 200, 200)
 # Of a 320x240 photo, the plate and the car above.
@@ -138,7 +135,7 @@ def test_an_archive_is_downloaded_checked_and_converted(
             archive.write(path, path.relative_to(source))
     given = ["--form", "yolo", "--name", "mine", "--class", "plate", "--out", str(tmp_path / "out")]
     url = f"{serve_files(tmp_path)}/given.zip"
-    folder.main([*given, "--url", url, "--sha256", sha256_of(tmp_path / "given.zip")])
+    folder.main([*given, "--url", url, "--sha256", fetch.sha256_of(tmp_path / "given.zip")])
     assert len(layout.read_manifest(tmp_path / "out")) == 2
 
 
@@ -152,7 +149,7 @@ def test_the_classes_of_plates_are_named_where_there_are_several(
 ) -> None:
     labelled = list(folder.read_yolo(made("yolo", tmp_path / "given")))
     if found is None:
-        with pytest.raises(DatasetError, match=r"the classes are \['car', 'plate'\]"):
+        with pytest.raises(layout.DatasetError, match=r"the classes are \['car', 'plate'\]"):
             folder.plate_classes(labelled, wanted)
     else:
         assert folder.plate_classes(labelled, wanted) == found
@@ -188,12 +185,12 @@ def test_near_duplicates_share_a_group(name: str, pattern: str | None, group: st
 
 
 def test_a_pattern_that_finds_no_group_is_an_error() -> None:
-    with pytest.raises(DatasetError, match="to match each name"):
+    with pytest.raises(layout.DatasetError, match="to match each name"):
         folder.group_of("a.jpg", re.compile("ride"))
 
 
 def test_a_folder_that_is_no_split_is_an_error() -> None:
-    with pytest.raises(DatasetError, match="expected a folder named"):
+    with pytest.raises(layout.DatasetError, match="expected a folder named"):
         folder.folder_split("photos/a.jpg")
 
 
@@ -224,5 +221,5 @@ def test_damaged_labels_are_named(
 ) -> None:
     root = made(form, tmp_path / "given")
     (root / name).write_text(text)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(layout.DatasetError, match=message):
         list(folder.READERS[form](root))

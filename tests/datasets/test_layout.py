@@ -5,17 +5,16 @@ import hashlib
 import io
 from pathlib import Path
 
-import layout
 import numpy as np
 import pytest
 import yaml
-from layout import DatasetError, SetCard, SourcePhoto
 from PIL import Image
 
 from plateblur.labels import TruthBoxes
 from tests.datasets.drawn import draw, encoded, scene
+from tests.datasets.recipes import layout
 
-CARD = SetCard("drawn", "this test", "CC0", "nowhere")
+CARD = layout.SetCard("drawn", "this test", "CC0", "nowhere")
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "plates"
 
 
@@ -107,7 +106,7 @@ def test_a_size_is_that_of_the_upright_photo(
 
 def test_a_file_that_is_no_photo_has_no_size(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("no photo")
-    with pytest.raises(DatasetError, match="expected a photo"):
+    with pytest.raises(layout.DatasetError, match="expected a photo"):
         layout.image_hw_of(tmp_path / "a.jpg")
 
 
@@ -134,7 +133,7 @@ def write(root: Path, *, photos: int = 2) -> Path:
         root / "out",
         CARD,
         [
-            SourcePhoto(
+            layout.SourcePhoto(
                 draw(root / f"{n}.jpg", n), plate if n else layout.NO_BOXES, "train", f"{n}"
             )
             for n in range(photos)
@@ -171,26 +170,26 @@ def test_the_columns_are_those_of_our_own_data(tmp_path: Path) -> None:
 
 
 def test_a_photo_that_comes_twice_is_written_once(tmp_path: Path) -> None:
-    photo = SourcePhoto(draw(tmp_path / "a.jpg", 1), layout.NO_BOXES, "train", "a")
+    photo = layout.SourcePhoto(draw(tmp_path / "a.jpg", 1), layout.NO_BOXES, "train", "a")
     assert len(layout.write_set(tmp_path / "out", CARD, [photo, photo])) == 1
 
 
 def test_a_set_is_not_written_over_another(tmp_path: Path) -> None:
     write(tmp_path)
-    with pytest.raises(DatasetError, match="to be empty or absent"):
+    with pytest.raises(layout.DatasetError, match="to be empty or absent"):
         write(tmp_path)
 
 
 def test_a_set_without_photos_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="expected photos, found none"):
+    with pytest.raises(layout.DatasetError, match="expected photos, found none"):
         write(tmp_path, photos=0)
 
 
 def test_a_damaged_photo_is_named(tmp_path: Path) -> None:
     path = draw(tmp_path / "a.jpg", 1)
     path.write_bytes(path.read_bytes()[:900])
-    photo = SourcePhoto(path, layout.NO_BOXES, "train", "rides/a.jpg")
-    with pytest.raises(DatasetError, match=r"rides/a\.jpg: .*damaged"):
+    photo = layout.SourcePhoto(path, layout.NO_BOXES, "train", "rides/a.jpg")
+    with pytest.raises(layout.DatasetError, match=r"rides/a\.jpg: .*damaged"):
         layout.write_set(tmp_path / "out", CARD, [photo])
 
 
@@ -208,12 +207,12 @@ def test_a_manifest_of_another_form_is_an_error(
 ) -> None:
     path = write(tmp_path) / "manifest.csv"
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(layout.DatasetError, match=message):
         layout.read_manifest(path.parent)
 
 
 def test_a_folder_without_manifest_is_no_set(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="expected a manifest"):
+    with pytest.raises(layout.DatasetError, match="expected a manifest"):
         layout.read_manifest(tmp_path)
 
 
@@ -226,7 +225,7 @@ def test_labels_must_be_there_and_whole(text: str | None, message: str, tmp_path
     (out / row.label).unlink()
     if text is not None:
         (out / row.label).write_text(text)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(layout.DatasetError, match=message):
         layout.read_boxes(out, row)
 
 
@@ -242,7 +241,7 @@ def test_the_counts_tell_photos_plates_and_photos_without(tmp_path: Path) -> Non
 
 def test_an_error_of_the_data_ends_a_recipe_with_its_message() -> None:
     def main() -> None:
-        raise DatasetError("expected photos, found none")
+        raise layout.DatasetError("expected photos, found none")
 
     with pytest.raises(SystemExit) as ended:
         layout.run(main)

@@ -11,16 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import layout
-import merge
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from layout import DatasetError, SetCard, SourcePhoto, Split
 from PIL import Image
 
 from tests.datasets.drawn import encoded, scene
+from tests.datasets.recipes import layout, merge
 
 ROOT = Path(__file__).parents[2]
 PLATE = (32.0, 60.0, 96.0, 84.0)  # 24 px of 240: 1:10
@@ -29,7 +27,7 @@ PLATE = (32.0, 60.0, 96.0, 84.0)  # 24 px of 240: 1:10
 def a_set(
     root: Path,
     name: str,
-    photos: Sequence[tuple[Split, bytes]],
+    photos: Sequence[tuple[layout.Split, bytes]],
     *,
     licence: str = "MIT",
     plates: Sequence[tuple[float, float, float, float]] = (PLATE,),
@@ -40,8 +38,10 @@ def a_set(
         path = root / f"{name}.source" / f"{number}.photo"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-        sources.append(SourcePhoto(path, np.array(plates, dtype=np.float64), split, f"{number}"))
-    layout.write_set(root / name, SetCard(name, "drawn", licence, "nowhere"), sources)
+        sources.append(
+            layout.SourcePhoto(path, np.array(plates, dtype=np.float64), split, f"{number}")
+        )
+    layout.write_set(root / name, layout.SetCard(name, "drawn", licence, "nowhere"), sources)
     return root / name
 
 
@@ -121,10 +121,12 @@ def test_two_sets_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.parametrize("split", ["train", "val"])
 @pytest.mark.parametrize("version", ["the same file", "written again", "another format"])
-def test_a_planted_leak_is_refused_by_name(split: Split, version: str, tmp_path: Path) -> None:
+def test_a_planted_leak_is_refused_by_name(
+    split: layout.Split, version: str, tmp_path: Path
+) -> None:
     a = a_set(tmp_path, "a", [("test", encoded(scene(1))), ("test", encoded(scene(2)))])
     b = a_set(tmp_path, "b", [(split, VERSIONS[version]), (split, encoded(scene(3)))])
-    with pytest.raises(DatasetError) as refused:
+    with pytest.raises(layout.DatasetError) as refused:
         joined([a, b], tmp_path / "out")
     (test, _), (leak, _) = layout.read_manifest(a), layout.read_manifest(b)
     assert f"{leak.image} (b) is {test.image} (a)" in str(refused.value)
@@ -149,7 +151,7 @@ def test_a_planted_leak_ends_the_script_with_code_1(tmp_path: Path) -> None:
 def test_a_leak_is_refused_even_if_its_test_photo_is_filtered_out(tmp_path: Path) -> None:
     a = a_set(tmp_path, "a", [("test", encoded(scene(1)))], licence="unstated")
     b = a_set(tmp_path, "b", [("train", smaller(1))])
-    with pytest.raises(DatasetError, match="1 photos of train or val"):
+    with pytest.raises(layout.DatasetError, match="1 photos of train or val"):
         joined([a, b], tmp_path / "out", "--licence", "MIT")
 
 
@@ -201,12 +203,12 @@ def test_licences_are_filtered_by_patterns(
 
 def test_a_filter_that_leaves_nothing_names_the_licences(tmp_path: Path) -> None:
     a = a_set(tmp_path, "a", [("train", encoded(scene(1)))])
-    with pytest.raises(DatasetError, match=r"no photo is left; the licences are \['MIT'\]"):
+    with pytest.raises(layout.DatasetError, match=r"no photo is left; the licences are \['MIT'\]"):
         joined([a], tmp_path / "out", "--licence", "CC0")
 
 
 def test_a_cap_takes_the_same_train_photos_each_time(tmp_path: Path) -> None:
-    photos: list[tuple[Split, bytes]] = [("train", encoded(scene(n))) for n in range(5)]
+    photos: list[tuple[layout.Split, bytes]] = [("train", encoded(scene(n))) for n in range(5)]
     photos += [("test", encoded(scene(n))) for n in range(5, 8)]
     a = a_set(tmp_path, "a", photos)
     first = joined([a], tmp_path / "out", "--cap", "a=2")
@@ -234,7 +236,7 @@ def test_numbers_are_given_for_sets_that_are_there(
     option: str, value: str, message: str, tmp_path: Path
 ) -> None:
     a = a_set(tmp_path, "a", [("train", encoded(scene(1)))])
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(layout.DatasetError, match=message):
         joined([a], tmp_path / "out", option, value)
 
 
@@ -273,7 +275,7 @@ def test_a_correction_that_does_not_fit_is_an_error(
     a = a_set(tmp_path, "a", [("train", encoded(scene(1)))])
     name = layout.read_manifest(a)[0].name
     stale = overlay(tmp_path / "overlay.jsonl", {"image": name, "action": "remove", "boxes": boxes})
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(layout.DatasetError, match=message):
         joined([a], tmp_path / "out", "--overlay", str(stale))
 
 
@@ -325,14 +327,16 @@ def test_a_photo_that_was_changed_is_an_error(tmp_path: Path) -> None:
     a = a_set(tmp_path, "a", [("train", encoded(scene(1)))])
     (row,) = layout.read_manifest(a)
     (a / row.image).write_bytes(encoded(scene(2)))
-    with pytest.raises(DatasetError, match=f"expected sha256 {row.sha256}, got another file"):
+    with pytest.raises(
+        layout.DatasetError, match=f"expected sha256 {row.sha256}, got another file"
+    ):
         joined([a], tmp_path / "out")
 
 
 def test_a_photo_that_is_gone_is_an_error(tmp_path: Path) -> None:
     a = a_set(tmp_path, "a", [("train", encoded(scene(1)))])
     (a / layout.read_manifest(a)[0].image).unlink()
-    with pytest.raises(DatasetError, match="expected the photo"):
+    with pytest.raises(layout.DatasetError, match="expected the photo"):
         joined([a], tmp_path / "out")
 
 
@@ -343,5 +347,5 @@ def test_two_photos_of_one_name_are_an_error(tmp_path: Path) -> None:
     for path, to in ((b / row.image, name), (b / row.label, Path(name).with_suffix(".txt").name)):
         path.rename(path.with_name(to))
     layout.write_manifest(b, [replace(row, image=f"images/train/{name}")])
-    with pytest.raises(DatasetError, match="both hold a"):
+    with pytest.raises(layout.DatasetError, match="both hold a"):
         joined([a, b], tmp_path / "out")

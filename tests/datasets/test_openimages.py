@@ -5,13 +5,11 @@ import types
 from pathlib import Path
 from typing import Any
 
-import layout
 import numpy as np
-import openimages
 import pytest
-from layout import DatasetError
 
 from tests.datasets.drawn import draw
+from tests.datasets.recipes import layout, openimages
 
 HEADER = (
     "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,"
@@ -89,7 +87,7 @@ def test_without_fiftyone_the_recipe_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fiftyone", None)
-    with pytest.raises(DatasetError, match="pip install fiftyone"):
+    with pytest.raises(layout.DatasetError, match="pip install fiftyone"):
         openimages.main(["--out", str(tmp_path / "out")])
 
 
@@ -109,5 +107,5 @@ def test_another_layout_is_an_error(
     path.unlink()
     if text is not None:
         path.write_text(text)
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(layout.DatasetError, match=message):
         list(openimages.photos(tmp_path))

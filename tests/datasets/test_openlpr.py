@@ -6,13 +6,11 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import layout
 import numpy as np
-import openlpr
 import pytest
-from layout import DatasetError
 
 from tests.datasets.drawn import draw
+from tests.datasets.recipes import layout, openlpr
 
 # Columns as in Simanno's be/create_db_schema.py.
 TABLE = """CREATE TABLE annotations (id INTEGER PRIMARY KEY AUTOINCREMENT, filename VARCHAR,
@@ -66,7 +64,7 @@ def test_a_checkout_on_this_machine_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_checkout_without_database_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"expected one of \('train_and_val\.db'"):
+    with pytest.raises(layout.DatasetError, match=r"expected one of \('train_and_val\.db'"):
         openlpr.areas(tmp_path)
 
 
@@ -80,11 +78,11 @@ def test_a_database_of_another_form_is_an_error(areas: str, table: str, tmp_path
         connection.execute(table)
         if table == TABLE:
             connection.execute(f"{INSERT} ('10.jpg', 240, 320, ?, 0)", (areas,))
-    with pytest.raises(DatasetError, match="not Simanno's annotations"):
+    with pytest.raises(layout.DatasetError, match="not Simanno's annotations"):
         openlpr.areas(tmp_path)
 
 
 def test_a_damaged_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(DatasetError, match="not Simanno's annotations"):
+    with pytest.raises(layout.DatasetError, match="not Simanno's annotations"):
         openlpr.areas(tmp_path)

@@ -3,13 +3,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import layout
 import numpy as np
 import pytest
-import robertlucian
-from layout import DatasetError
 
 from tests.datasets.drawn import draw
+from tests.datasets.recipes import layout, robertlucian
 
 # As VoTT writes it, read in the repository.
 ANNOTATION = """\
@@ -59,7 +57,7 @@ def test_a_ride_is_cut_in_time(name: str, split: str) -> None:
 
 @pytest.mark.parametrize("name", ["frame 1.jpg", "dayride_type9_001.mp4#t=3.jpg"])
 def test_a_frame_of_no_known_ride_is_an_error(name: str) -> None:
-    with pytest.raises(DatasetError, match="of the rides"):
+    with pytest.raises(layout.DatasetError, match="of the rides"):
         robertlucian.split_of_frame(name)
 
 
@@ -86,12 +84,12 @@ def test_the_repository_is_fetched_and_becomes_a_set(
 def test_a_frame_without_annotation_is_an_error(tmp_path: Path) -> None:
     root = stand_in(tmp_path)
     next(root.rglob("*=1071.xml")).unlink()
-    with pytest.raises(DatasetError, match="expected an annotation"):
+    with pytest.raises(layout.DatasetError, match="expected an annotation"):
         list(robertlucian.photos(root))
 
 
 def test_a_damaged_annotation_is_an_error(tmp_path: Path) -> None:
     root = stand_in(tmp_path)
     next(root.rglob("*=1071.xml")).write_text("<annotation>")
-    with pytest.raises(DatasetError, match="expected Pascal VOC"):
+    with pytest.raises(layout.DatasetError, match="expected Pascal VOC"):
         list(robertlucian.photos(root))

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import layout
 import numpy as np
 import pytest
-import rodosol_alpr
-from layout import DatasetError, split_of
 
 from tests.datasets.drawn import draw
+from tests.datasets.recipes import layout, rodosol_alpr
 
 ANNOTATION = "type: car\nplate: {plate}\nlayout: Brazilian\ncorners: {corners}\n"
 CORNERS = "41,60 104,62 103,76 40,75"
@@ -30,10 +28,10 @@ def test_the_stand_in_becomes_a_set_with_each_vehicle_in_one_split(
     rodosol_alpr.main([str(stand_in(tmp_path / "given")), "--out", str(out)])
     rows = layout.read_manifest(out)
     assert [(row.original_name, row.split) for row in rows] == [
-        ("cars-br/img_000001.jpg", split_of("DRW0001")),
-        ("cars-br/img_000002.jpg", split_of("DRW0001")),
-        ("motorcycles-me/img_000003.jpg", split_of("DRW0002")),
-        ("motorcycles-me/img_000004.jpg", split_of("DRW0008")),
+        ("cars-br/img_000001.jpg", layout.split_of("DRW0001")),
+        ("cars-br/img_000002.jpg", layout.split_of("DRW0001")),
+        ("motorcycles-me/img_000003.jpg", layout.split_of("DRW0002")),
+        ("motorcycles-me/img_000004.jpg", layout.split_of("DRW0008")),
     ]
     for row in rows:
         np.testing.assert_allclose(layout.read_boxes(out, row), [[40, 60, 104, 76]], atol=0.001)
@@ -51,5 +49,5 @@ def test_an_annotation_without_a_plate_is_an_error(annotation: str | None, tmp_p
     path.unlink()
     if annotation is not None:
         path.write_text(annotation)
-    with pytest.raises(DatasetError, match="expected"):
+    with pytest.raises(layout.DatasetError, match="expected"):
         list(rodosol_alpr.photos(tmp_path))

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import layout
 import numpy as np
 import pytest
-import ufpr_alpr
-from layout import DatasetError
 
 from tests.datasets.drawn import draw
+from tests.datasets.recipes import layout, ufpr_alpr
 
 # The two releases differ in how they give the plate; both read in parsers of others.
 HEAD = """\
@@ -69,7 +67,7 @@ def test_an_annotation_without_a_plate_is_an_error(annotation: str | None, tmp_p
     path.unlink()
     if annotation is not None:
         path.write_text(annotation)
-    with pytest.raises(DatasetError, match="expected"):
+    with pytest.raises(layout.DatasetError, match="expected"):
         list(ufpr_alpr.photos(tmp_path))
 
 
@@ -77,12 +75,12 @@ def test_a_track_in_two_parts_is_an_error(tmp_path: Path) -> None:
     root = stand_in(tmp_path) / "UFPR-ALPR dataset"
     path = draw(root / "testing" / "track0001" / "track0001[03].png", 9)
     path.with_suffix(".txt").write_text(OLD)
-    with pytest.raises(DatasetError, match="track0001 stands in"):
+    with pytest.raises(layout.DatasetError, match="track0001 stands in"):
         list(ufpr_alpr.photos(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["elsewhere/track0001[03].png", "training/track.png"])
 def test_a_frame_of_another_layout_is_an_error(name: str, tmp_path: Path) -> None:
     draw(tmp_path / name, 9)
-    with pytest.raises(DatasetError, match="expected PART"):
+    with pytest.raises(layout.DatasetError, match="expected PART"):
         list(ufpr_alpr.photos(tmp_path))
