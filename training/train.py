@@ -9,13 +9,14 @@ can be overridden with `--set field=value`.
 from __future__ import annotations
 
 import argparse
+import csv
+import ctypes
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
-import time
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -93,6 +94,19 @@ def _use_every_core(_: DetectionTrainer) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep what tensors free, because the next step asks for the same again.
+
+    Otherwise each step maps and unmaps hundreds of megabytes, and a sixth of the time goes into
+    page faults (docs/training-log.md). Source of the parameters: mallopt(3).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        m_trim_threshold, m_mmap_max = -1, -4
+        libc = ctypes.CDLL(None)
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
 def mixed_precision() -> str | bool:
     """Return ultralytics' `amp` for this machine: bf16 where the CPU computes it, fp16 on CUDA.
 
@@ -138,6 +152,17 @@ def environment() -> dict[str, Any]:
     }
 
 
+def hours_trained(results: Path) -> float:
+    """Return the hours of the epochs in a run's `results.csv`, over all its stretches.
+
+    Its `time` counts the seconds since the last start, so it falls where a run was resumed.
+    """
+    with results.open(newline="") as file:
+        seconds = [float(row["time"]) for row in csv.DictReader(file)]
+    ends = [now for now, then in zip(seconds, [*seconds[1:], 0.0], strict=True) if then < now]
+    return round(sum(ends) / 3600, 2)
+
+
 def read_config(path: Path, overrides: list[str]) -> Config:
     """Return the config of a YAML file with `field=value` overrides applied.
 
@@ -165,7 +190,7 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
         weights: ultralytics weights (`.pt`) or network (`.yaml`) to start from.
         resume: continue `run/weights/last.pt`; at most the epoch that was cut off is lost.
     """
-    started = time.time()
+    keep_freed_memory()
     run = run.resolve()
     last = run / "weights" / "last.pt"
     if resume and not last.exists():
@@ -198,17 +223,22 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
             "plots": True,
         }
     )
-    record = {
+    record: dict[str, Any] = {
         "config": asdict(config),
         "weights": Path(weights).name,
         "commit": git_commit(),
         "data_hash": data_hash(data),
         "environment": environment(),
     }
-    (run / "run.json").write_text(json.dumps(record, indent=2) + "\n")
+    record_file = run / "run.json"
+    if resume and record_file.exists():
+        earlier = json.loads(record_file.read_text())
+        stretch = {name: earlier[name] for name in ("config", "commit")}
+        record["earlier_stretches"] = [*earlier.get("earlier_stretches", []), stretch]
+    record_file.write_text(json.dumps(record, indent=2) + "\n")
     trainer.train()
-    hours = round((time.time() - started) / 3600, 2)
-    (run / "run.json").write_text(json.dumps({**record, "hours": hours}, indent=2) + "\n")
+    record["hours"] = hours_trained(run / "results.csv")
+    record_file.write_text(json.dumps(record, indent=2) + "\n")
     return run / "weights" / "best.pt"
 
 
