@@ -1,0 +1,119 @@
+"""What people type."""
+
+from __future__ import annotations
+
+import pytest
+
+from plateblur.accounts import fields
+from plateblur.accounts.types import FieldError
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ana@Plates.IO", "ana@plates.io"),
+        ("ana@bücher.de", "ana@xn--bcher-kva.de"),
+        (" ana@plates.io ", "ana@plates.io"),
+        ("Ana.Pop", "ana.pop"),
+    ],
+    ids=["case", "IDN", "white space", "user name"],
+)
+def test_spellings_of_one_login_share_a_key(one: str, other: str) -> None:
+    assert fields.login_key(one) == fields.login_key(other) != ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a\0b", "x" * 321, "\ud800", "a@\u200b\u200b", "a\nb"],
+    ids=["empty", "NUL", "long", "surrogate", "no domain", "line break"],
+)
+def test_names_that_nobody_can_have_give_no_key(text: str) -> None:
+    assert fields.login_key(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("ana+1@plates.io", "ana+2@plates.io", True),
+        ("a.n.a@gmail.com", "ana+x@googlemail.com", True),
+        ("ANA@plates.io", "ana@plates.io", True),
+        ("a.na@plates.io", "ana@plates.io", False),
+        ("ana@plates.io", "ion@plates.io", False),
+    ],
+    ids=["tags", "dots at Gmail", "case", "dots elsewhere", "people"],
+)
+def test_addresses_of_one_mailbox_are_one_person(one: str, other: str, same: bool) -> None:
+    assert (fields.person_key(one) == fields.person_key(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("email", "throwaway"),
+    [("a@mailinator.com", True), ("a@x.mailinator.com", True), ("a@plates.io", False)],
+    ids=["domain", "below it", "usual"],
+)
+def test_throwaway_domains_are_known(email: str, throwaway: bool) -> None:
+    assert fields.is_throwaway(email) is throwaway
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ana",
+        "ana@",
+        "@plates.io",
+        "a b@plates.io",
+        "a@plates.io\nBcc: b@plates.io",
+        "a@[1.2.3.4]",
+    ],
+    ids=["empty", "name", "no domain", "no name", "space", "header", "literal"],
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(FieldError):
+        fields.parse_email(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["ab", "a" * 33, "a:b", "a@b", "-ab", "a b", "țara"],
+    ids=["short", "long", "colon", "at", "dash", "space", "letter"],
+)  # fmt: skip
+def test_user_names_that_would_confuse_are_refused(text: str) -> None:
+    with pytest.raises(FieldError):
+        fields.parse_username(text)
+
+
+@pytest.mark.parametrize(
+    ("password", "taken"),
+    [("abcdefghijkl", True), ("abcdefghijk", False), ("abcd" * 32, True), ("abcd" * 32 + "e", False),
+     ("aaaaaaaaaaaaaa", False), ("abcdefghijk\0", False)],
+    ids=["least", "short", "most", "long", "one letter", "NUL"],
+)  # fmt: skip
+def test_passwords_have_bounds(password: str, taken: bool) -> None:
+    if taken:
+        fields.check_password(password)
+    else:
+        with pytest.raises(FieldError) as caught:
+            fields.check_password(password)
+        assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "block"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("::ffff:203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+    ],
+    ids=["IPv4", "IPv4 in IPv6", "IPv6", "zone", "no address"],
+)
+def test_addresses_count_by_blocks(address: str, block: str) -> None:
+    assert fields.address_block(address, ipv4_bits=24, ipv6_bits=64) == block
+
+
+def test_control_characters_are_refused() -> None:
+    assert fields.plain_text("text", " a\r\nb ", max_chars=9, lines=True) == "a\nb"
+    for bad in ("a\nb", "a\0b", "\ud800"):
+        with pytest.raises(FieldError):
+            fields.plain_text("text", bad, max_chars=9)

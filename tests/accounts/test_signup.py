@@ -1,0 +1,179 @@
+"""Sign-up, activation and the one trial per person."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from plateblur.accounts import profiles, signup
+from plateblur.accounts.consents import list_consents
+from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.mail import Letter
+from plateblur.accounts.signup import ConsentGiven
+from plateblur.accounts.store import Store
+from plateblur.accounts.types import (
+    AccountClosedError,
+    FieldError,
+    LinkError,
+    PlanKind,
+    SignUpLimitError,
+    TrialRefusedError,
+)
+from plateblur.accounts.upkeep import prune
+from tests.accounts.fakes import EMAIL, NOW, PASSWORD, CountingHasher, make_account
+
+HERE = "203.0.113.7"
+
+
+def sign_up(
+    store: Store, *, email: str = EMAIL, address: str = HERE, username: str = "", day: float = 0
+) -> Letter:
+    return signup.sign_up(
+        store,
+        CountingHasher(),
+        email=email,
+        username=username,
+        password=PASSWORD,
+        consents=[ConsentGiven("terms", "2026-01", True), ConsentGiven("news", "1", False)],
+        address=address,
+        activation_url="https://plates.example/activate",
+        now=NOW + timedelta(days=day),
+    )
+
+
+def secret_of(letter: Letter) -> str:
+    return letter.link.partition("?token=")[2]
+
+
+def test_the_story_from_sign_up_to_the_trial(store: Store, gate: StoreGate) -> None:
+    letter = sign_up(store, username="ana")
+    assert letter.to == EMAIL
+    assert letter.link.startswith("https://plates.example/activate?token=")
+    assert letter.link in letter.body
+    with pytest.raises(AccountClosedError):
+        gate.authenticate("ana", PASSWORD, address=HERE)
+    account_id = signup.activate(store, secret_of(letter), now=NOW)
+    identity = gate.authenticate("ana", PASSWORD, address=HERE)
+    assert identity.account_id == account_id
+    trial = signup.start_trial(store, account_id, now=NOW)
+    assert trial.ends_at == NOW + timedelta(days=7)
+    assert gate.active_plan(identity).kind is PlanKind.TRIAL
+    assert [(c.subject, c.given) for c in list_consents(store, account_id)] == [
+        ("terms", True), ("news", False),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ["used", "old", "unknown", "replaced"])
+def test_an_activation_link_works_once_and_for_two_days(store: Store, case: str) -> None:
+    letter = sign_up(store)
+    secret, now = secret_of(letter), NOW
+    if case == "used":
+        signup.activate(store, secret, now=NOW)
+    elif case == "old":
+        now = NOW + timedelta(days=2)
+    elif case == "unknown":
+        secret = "x" * 43
+    else:
+        sign_up(store)
+    with pytest.raises(LinkError):
+        signup.activate(store, secret, now=now)
+
+
+def test_an_address_with_an_account_is_told_by_letter_only(store: Store) -> None:
+    signup.activate(store, secret_of(sign_up(store)), now=NOW)
+    letter = sign_up(store, email=EMAIL.upper())
+    assert (letter.to.casefold(), letter.link) == (EMAIL, "")
+    assert "already" in letter.subject
+
+
+def test_a_sign_up_that_was_never_activated_gives_way(store: Store, gate: StoreGate) -> None:
+    sign_up(store, username="ana")
+    signup.activate(store, secret_of(sign_up(store, username="ana")), now=NOW)
+    gate.authenticate("ana", PASSWORD, address=HERE)
+
+
+@pytest.mark.parametrize(
+    ("email", "username", "field"),
+    [("a@mailinator.com", "", "email"), ("nonsense", "", "email"), (EMAIL, "taken", "username"),
+     (EMAIL, "a:b", "username")],
+    ids=["throwaway", "no address", "taken name", "bad name"],
+)  # fmt: skip
+def test_a_sign_up_that_cannot_be_taken_names_its_field(
+    store: Store, email: str, username: str, field: str
+) -> None:
+    make_account(store, email="ion@plates.io", username="Taken")
+    with pytest.raises(FieldError) as caught:
+        sign_up(store, email=email, username=username)
+    assert caught.value.field == field
+
+
+def test_sign_ups_are_limited_by_block_and_day(store: Store) -> None:
+    for number in range(signup.SIGN_UPS_PER_BLOCK):
+        sign_up(store, email=f"a{number}@plates.io", address=f"203.0.113.{number}")
+    with pytest.raises(SignUpLimitError):
+        sign_up(store, address="203.0.113.200")
+    sign_up(store, address="203.0.114.1")
+    sign_up(store, email="later@plates.io", day=1)
+
+
+def test_parallel_sign_ups_of_one_address_make_one_account(store: Store) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: sign_up(store), range(6)))
+    assert len(profiles.list_profiles(store)) == 1
+
+
+def test_a_dead_sign_up_is_dropped_after_a_week(store: Store) -> None:
+    sign_up(store)
+    make_account(store, email="ion@plates.io")
+    prune(store, now=NOW + timedelta(days=8))
+    assert [p.email for p in profiles.list_profiles(store)] == ["ion@plates.io"]
+
+
+@pytest.mark.parametrize(
+    "email", [EMAIL, "ana.pop+again@plates.io", "ANA.POP@PLATES.IO"],
+    ids=["same", "tag", "case"],
+)  # fmt: skip
+def test_one_trial_per_person_also_after_deletion(store: Store, email: str) -> None:
+    first = make_account(store, plan=PlanKind.TRIAL)
+    with pytest.raises(TrialRefusedError):
+        signup.start_trial(store, first.account_id, now=NOW)
+    profiles.delete_account(store, first.account_id)
+    again = make_account(store, email=email)
+    with pytest.raises(TrialRefusedError):
+        signup.start_trial(store, again.account_id, now=NOW)
+    assert not profiles.read_profile(store, again.account_id).has_trial
+
+
+def test_parallel_clicks_start_one_trial(store: Store) -> None:
+    accounts = [make_account(store, email=f"ana+{n}@plates.io").account_id for n in range(5)]
+
+    def click(account_id: int) -> bool:
+        try:
+            signup.start_trial(store, account_id, now=NOW)
+        except TrialRefusedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(10) as pool:
+        assert sum(pool.map(click, accounts * 2)) == 1
+
+
+def test_no_trial_before_activation_or_for_throwaway_addresses(store: Store) -> None:
+    account_id = signup.create_account(
+        store, CountingHasher(), email=EMAIL, password=PASSWORD, now=NOW, active=False
+    )
+    with pytest.raises(AccountClosedError):
+        signup.start_trial(store, account_id, now=NOW)
+    spam = make_account(store, email="a@mailinator.com")
+    with pytest.raises(TrialRefusedError):
+        signup.start_trial(store, spam.account_id, now=NOW)
+
+
+def test_the_first_operator_is_made_once(store: Store, gate: StoreGate) -> None:
+    made = signup.first_operator(store, CountingHasher(), now=NOW)
+    assert made is not None
+    gate.authenticate(*made, address=HERE)
+    assert profiles.find_profile(store, made[0]).role == "operator"
+    assert signup.first_operator(store, CountingHasher(), now=NOW) is None

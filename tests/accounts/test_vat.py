@@ -1,0 +1,62 @@
+"""VAT by country and by whether the buyer is taxable."""
+
+from __future__ import annotations
+
+import pytest
+
+from plateblur.accounts import vat
+
+
+@pytest.mark.parametrize(
+    ("country", "vat_id", "cents", "note"),
+    [
+        ("RO", "", 1680, ""),
+        ("RO", "RO7654321", 1680, ""),
+        ("DE", "", 1520, ""),
+        ("FI", "", 2040, ""),
+        ("DE", "DE123456789", 0, "Reverse charge"),
+        ("GR", "EL123456789", 0, "Reverse charge"),
+        ("DE", "RO7654321", 1520, ""),
+        ("DE", "nonsense", 1520, ""),
+        ("US", "", 0, "Outside the scope"),
+        ("GB", "GB123456789", 0, "Outside the scope"),
+    ],
+    ids=[
+        "consumer at home", "business at home", "consumer in the EU", "half per cents",
+        "business in the EU", "Greek prefix", "number of another country", "no number",
+        "outside the EU", "business outside the EU",
+    ],
+)  # fmt: skip
+def test_a_seller_in_romania_charges(country: str, vat_id: str, cents: int, note: str) -> None:
+    tax = vat.vat_on(
+        8000,
+        seller_country="RO",
+        seller_vat_id="RO1234567",
+        buyer_country=country,
+        buyer_vat_id=vat_id,
+    )
+    assert tax.amount_cents == cents
+    assert tax.note.startswith(note)
+
+
+def test_cents_are_rounded_half_up() -> None:
+    tax = vat.vat_on(
+        10, seller_country="RO", seller_vat_id="RO1234567", buyer_country="FI", buyer_vat_id=""
+    )
+    assert (tax.rate_bps, tax.amount_cents) == (2550, 3)
+
+
+def test_a_seller_without_a_vat_number_charges_none() -> None:
+    tax = vat.vat_on(
+        8000, seller_country="RO", seller_vat_id="", buyer_country="RO", buyer_vat_id=""
+    )
+    assert (tax.amount_cents, tax.note) == (0, "The seller is not registered for VAT.")
+
+
+def test_a_seller_outside_the_eu_is_refused() -> None:
+    with pytest.raises(ValueError, match="in the EU"):
+        vat.vat_on(1, seller_country="US", seller_vat_id="x", buyer_country="RO", buyer_vat_id="")
+
+
+def test_the_table_has_the_27_countries() -> None:
+    assert len(vat.EU_VAT) == 27
