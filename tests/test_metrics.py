@@ -213,6 +213,7 @@ def test_a_share_of_nothing_has_no_interval(count: int, of: int) -> None:
         wilson_interval(count, of)
 
 
+@settings(deadline=None)
 @given(of=st.integers(1, 5000), part=st.floats(0, 1))
 def test_a_share_lies_in_its_interval(of: int, part: float) -> None:
     one = share(round(part * of), of)
@@ -320,7 +321,7 @@ def drawn_boxes(draw: st.DrawFn, most: int = 6) -> Floats:
     return boxes([[x, y, x + w, y + h] for x, y, w, h in rows])
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(truth=drawn_boxes(), found=drawn_boxes(), margin=st.floats(0, 0.5))
 def test_a_wider_margin_or_one_more_box_never_uncovers(
     truth: Floats, found: Floats, margin: float
@@ -332,7 +333,7 @@ def test_a_wider_margin_or_one_more_box_never_uncovers(
     assert (coverage(truth, truth, margin=margin) == 1).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(truth=drawn_boxes(), found=drawn_boxes(), data=st.data())
 def test_figures_stay_in_range_and_ap_falls_with_iou(
     truth: Floats, found: Floats, data: st.DataObject
@@ -354,7 +355,7 @@ def test_figures_stay_in_range_and_ap_falls_with_iou(
         assert 0 <= got.ap50_95 <= got.ap50 + 1e-9 <= 1 + 2e-9
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(truth=drawn_boxes())
 def test_perfect_boxes_are_perfect(truth: Floats) -> None:
     one = PhotoBoxes((200, 200), truth, truth, np.full(len(truth), 0.9))

@@ -9,8 +9,10 @@ It runs the detector that is served, once, down to a low confidence, and writes 
 `metrics.json` (every figure), `report.md` (tables), plots, and `predictions.jsonl`: a line a photo,
 `{"image": name, "boxes": [[x1, y1, x2, y2, confidence], ...]}`, pixels of the upright photo.
 `--model` and `--compare` take such a file too, so that a detector which can't be run here can be
-measured. `--out` holds what was found on people's photos: it stands outside the repository or is
-ignored by git.
+measured. `--angles 20` also tells from which angles drawn plates are found.
+
+`--out` holds what was found on people's photos: it stands outside the repository, or git ignores
+it there.
 """
 
 from __future__ import annotations
@@ -164,7 +166,9 @@ def evaluate(config: Config) -> dict[str, Any]:
         **all_figures(scores, photos),
         "false_boxes_on": false_boxes_on(photos, predictions, marks, config),
         "calibration": calibration_of(scores),
-        "thresholds": threshold_costs(scores, photos, predictions, SWEEP),
+        "thresholds": threshold_costs(
+            scores, photos, predictions, [c for c in SWEEP if c >= config.confidence_floor]
+        ),
         "target_recall": cost_of_recall(scores, photos, predictions, config.target_recall),
     }
     if corrections:
@@ -367,7 +371,10 @@ def labels_hash(photos: Iterable[LabelledPhoto]) -> str:
 
 
 def git_commit() -> str:
-    """Return the commit of this checkout, with "+changes" where the tree differs from it."""
+    """Return the commit of this checkout, with "+changes" where the tree differs from it.
+
+    Not train.py's own, because that page brings torch along.
+    """
 
     def run(*arguments: str) -> str:
         here = Path(__file__).parent

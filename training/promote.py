@@ -407,7 +407,11 @@ def main() -> None:
     parser.add_argument("--train-data", type=Path, help="data.yaml trained on; else --data")
     parser.add_argument("--manifest", type=Path, help="CSV with each photo's set and licence")
     parser.add_argument("--labels-overlay", type=Path, help="corrections of labels, JSON lines")
+    for name in ("models", "docs", "readme"):
+        default = Config.__dataclass_fields__[name].default
+        parser.add_argument(f"--{name}", type=Path, default=default, help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
+    parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
     config = Config(**vars(parser.parse_args()))
     # Here, because it brings torch along, which nothing else of this page needs.

@@ -166,6 +166,24 @@ def test_without_a_manifest_there_are_no_sets(tmp_path: Path) -> None:
     assert "## By set" not in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_a_split_without_plates_still_has_its_report_and_plots(tmp_path: Path) -> None:
+    data = stand_in(tmp_path / "set", photos=3)
+    for label in (tmp_path / "set/labels/test").iterdir():
+        label.unlink()
+    none = tmp_path / "none.jsonl"
+    write_predictions({p.path.name: np.zeros((0, 5)) for p in read_split(data, "test")}, none)
+    metrics = evaluate(Config(data, tmp_path / "out", model=none, plots=True, contact_sheet=True))
+    assert (metrics["overall"]["plates"], metrics["overall"]["false_boxes"]) == (0, 0)
+    assert metrics["calibration"]["expected_calibration_error"] is None
+
+
+def test_thresholds_below_the_floor_are_not_told(tmp_path: Path) -> None:
+    data = stand_in(tmp_path / "set", photos=3)
+    config = Config(data, tmp_path / "out", model=stored(data, tmp_path / "found.jsonl"))
+    thresholds = evaluate(replace(config, confidence_floor=0.2))["thresholds"]
+    assert thresholds[0]["min_confidence"] == 0.2
+
+
 def test_the_threshold_for_a_recall_gives_that_recall(tmp_path: Path) -> None:
     data = stand_in(tmp_path / "set")
     config = Config(data, tmp_path / "out", model=stored(data, tmp_path / "found.jsonl"))

@@ -20,6 +20,7 @@ from training.promote import (
     TABLE_OPENS,
     Config,
     RefusedError,
+    main,
     missed_sentence,
     pages_with_figures,
     promote,
@@ -283,6 +284,36 @@ def test_data_without_stated_licences_is_refused(config: Config) -> None:
     (config.data.parent / "manifest.csv").unlink()
     with pytest.raises(RefusedError, match="each set and its licence"):
         promoted(config)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["with run.json", "without"])
+def test_the_command_says_what_to_commit_or_why_not(
+    config: Config,
+    recorded: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("torch", reason="the hash of the training data comes from train.py")
+    record = config.candidate.parent / "run.json"
+    no_training_labels = hashlib.sha256(b"").hexdigest()
+    record.write_text(record.read_text().replace(DATA_HASH, no_training_labels))
+    if not recorded:
+        record.unlink()
+    paths = {"--data": config.data, "--models": config.models, "--docs": config.docs}
+    words = [str(word) for pair in paths.items() for word in pair]
+    monkeypatch.setattr(
+        "sys.argv",
+        ["promote", str(config.candidate), *words, "--readme", str(config.readme), "--no-plots"],
+    )
+    if recorded:
+        main()
+        assert f"  {config.models / 'plates.onnx'}\n" in capsys.readouterr().out
+    else:
+        with pytest.raises(SystemExit) as refusal:
+            main()
+        # A text makes the exit code 1 and is printed on standard error.
+        assert str(refusal.value.code).startswith("refused: expected run.json")
+    assert (config.models / "plates.onnx").exists() == recorded
 
 
 def test_people_are_told_how_many_stay_readable() -> None:
