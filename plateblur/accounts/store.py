@@ -50,13 +50,13 @@ class Store:
         engine: SQLAlchemy's.
     """
 
-    def __init__(self, url: str | URL, *, secret: bytes, pool_size: int = 20) -> None:
+    def __init__(self, url: str | URL, *, secret: bytes, pool_size: int = 10) -> None:
         """Make the engine; nothing is connected yet.
 
         Args:
             url: `sqlite:///...` or `postgresql://...`.
             secret: key of the keyed hashes; the same in every process and for good.
-            pool_size: connections kept.
+            pool_size: connections kept; as many again are made when all are in use.
 
         Raises:
             ValueError: another database, or a secret under 32 bytes.
@@ -79,6 +79,7 @@ class Store:
                 pool_pre_ping=True,  # a server that came back needs no restart of ours
                 connect_args={
                     "connect_timeout": CONNECT_TIMEOUT_S,
+                    "tcp_user_timeout": BUSY_TIMEOUT_S * 1000,  # a server that went silent
                     "options": f"-c lock_timeout={BUSY_TIMEOUT_S}s -c timezone=UTC",
                 },
             )

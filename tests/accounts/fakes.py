@@ -1,4 +1,4 @@
-"""What the account tests share: a clock to turn, cheap hashing, drawn-up accounts, a private PostgreSQL."""
+"""What the account tests share: a clock to turn, cheap hashing, accounts, a private PostgreSQL."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, literal_column, select, text, update
 
-from plateblur.accounts import api_keys, passwords, profiles, throttle
+from plateblur.accounts import api_keys, invoices, passwords, profiles, throttle
 from plateblur.accounts.credentials import Hasher, VerifiedCache, api_key_prefix
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.models import Account, FailedLogin, Invoice, Trial
@@ -324,9 +324,8 @@ def test_each_damage_has_its_code(
         assert "SQL" not in str(caught.value).upper()
     finally:
         if "RENAME" in damage:
-            name = damage.split()[2]
             with store.write() as connection:
-                connection.execute(text(f"ALTER TABLE gone RENAME TO {name}"))
+                connection.execute(text(f"ALTER TABLE gone RENAME TO {damage.split()[2]}"))
 
 
 @pytest.mark.parametrize("column", ["starts_at", "ends_at"])
@@ -338,8 +337,8 @@ def test_text_that_is_no_moment_is_unreadable(
     identity = make_account(store, plan=PlanKind.TRIAL)
     paid = make_account(store, plan=PlanKind.YEARLY, email="ion@plates.io")
     with store.write() as connection:
-        connection.execute(text(f"UPDATE trials SET {column} = 'garbage'"))
-        connection.execute(text(f"UPDATE invoices SET {column} = 17"))
+        connection.execute(update(Trial).values({column: literal_column("'garbage'")}))
+        connection.execute(update(Invoice).values({column: literal_column("17")}))
     gate = StoreGate(store, hasher=CountingHasher(), clock=clock)
     with pytest.raises(TrialUnreadableError):
         gate.active_plan(identity)
@@ -351,8 +350,6 @@ def test_text_that_is_no_moment_is_unreadable(
 def test_a_running_package_outweighs_a_damaged_trial_and_an_old_damaged_invoice(
     store: Store, gate: StoreGate, clock: TurnableClock
 ) -> None:
-    from plateblur.accounts import invoices
-
     identity = make_account(store, plan=PlanKind.MONTHLY)
     with store.write() as connection:
         connection.execute(update(Account).values(has_trial=True))
@@ -381,7 +378,8 @@ def test_a_database_that_stops_is_told_and_comes_back_without_a_restart(
     gate.authenticate(EMAIL, PASSWORD, address=HERE)
     plan = gate.active_plan(paid)
     use(gate, paid)
-    with pytest.raises(InvoiceStoreError), gate.admit(paid, plan) as reservation:
+    # The store stops within the request.
+    with pytest.raises(InvoiceStoreError), gate.admit(paid, plan) as reservation:  # noqa: PT012
         stopped_and_started.stop()
         reservation.settle(predictions=1)
     assert not gate.is_ready()

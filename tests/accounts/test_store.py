@@ -6,6 +6,7 @@ import re
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_a_step_that_fails_leaves_nothing(empty_url: str, monkeypatch: pytest.Mo
 
 def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
     identity = make_account(store)
-    with pytest.raises(RuntimeError), store.write() as connection:
+    with suppress(RuntimeError), store.write() as connection:
         connection.execute(text("DELETE FROM accounts"))
         raise RuntimeError("boom")
     with store.read() as connection:
