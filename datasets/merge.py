@@ -172,8 +172,8 @@ def refuse_leaks(members: Sequence[Member], pairs: Sequence[tuple[int, int, int]
             lines.append(f"  {other.image} ({other.set}) is {test.image} ({test.set}), {bits} bits")
     if lines:
         raise layout.DatasetError(
-            f"{len(lines)} photos of train or val show what a test photo shows; mend the split, or "
-            "leave them out with --drop-leaks:\n" + "\n".join(sorted(lines))
+            f"photos of train or val show what a test photo shows ({len(lines)}); mend the split, "
+            "or leave them out with --drop-leaks:\n" + "\n".join(sorted(lines))
         )
 
 
