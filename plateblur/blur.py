@@ -11,6 +11,9 @@ known letter shapes can be told apart, so they are cosmetic and can be attacked.
 
 from __future__ import annotations
 
+import math
+from typing import get_args
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,7 @@ VEIL_EDGE = 0.2  # of the box's height: sigma of how that colour sets in from th
 FEATHER = 0.08  # of the box's height: how far outside the box its edge is softened
 MOSAIC_ROWS = 3  # cells in the height of a plate: each wider than a letter's stroke
 GAUSSIAN_SIGMA = 0.25  # of the box's height
+VEIL_ROWS = 48  # a group of taller boxes is veiled at a smaller size: it is smooth all over
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -40,24 +44,23 @@ def blur_boxes(image: Image, xyxy: Boxes, *, method: Method, margin: float) -> I
         margin: share of a box's width and height hidden beyond it on each side.
 
     Raises:
-        ValueError: an unknown method, a negative margin, or `xyxy` is not (N, 4).
+        ValueError: an unknown method, a negative margin, or `xyxy` holds no boxes that can be
+            hidden: not (N, 4), not finite, or turned inside out.
     """
+    if method not in get_args(Method):
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     bounds = hidden_bounds(xyxy, image_hw=image.shape[:2], margin=margin)
     if method == "veil":
         return _veil(image, bounds)
     blurred = image.copy()
     for x1, y1, x2, y2 in bounds:
+        inside = np.s_[y1:y2, x1:x2]
         if method == "solid":
-            blurred[y1:y2, x1:x2] = SOLID_GREY
+            blurred[inside] = SOLID_GREY
         elif method == "mosaic":
-            blurred[y1:y2, x1:x2] = _mosaic(blurred[y1:y2, x1:x2])
-        elif method == "gaussian":
-            sigma = max(1.0, GAUSSIAN_SIGMA * float(y2 - y1))
-            blurred[y1:y2, x1:x2] = cv2.GaussianBlur(blurred[y1:y2, x1:x2], (0, 0), sigma)
+            blurred[inside] = _mosaic(blurred[inside])
         else:
-            raise ValueError(
-                f"method must be 'veil', 'solid', 'mosaic' or 'gaussian', got {method!r}"
-            )
+            blurred[inside] = _gaussian(blurred[inside])
     return blurred
 
 
@@ -93,6 +96,16 @@ def _mosaic(inside: Image) -> Image:
     return cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.uint8)
 
 
+def _gaussian(inside: Image) -> Image:
+    height, width = inside.shape[:2]
+    sigma = max(1.0, GAUSSIAN_SIGMA * height)
+    shrink = max(1, math.floor(sigma / 8))  # at a sigma of 8 or more nothing finer is left to see
+    small_wh = (math.ceil(width / shrink), math.ceil(height / shrink))
+    small = cv2.resize(inside, small_wh, interpolation=cv2.INTER_AREA)
+    soft = cv2.GaussianBlur(small, (0, 0), sigma / shrink)
+    return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+
+
 def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
     """Return `image` with each group of overlapping boxes veiled.
 
@@ -106,28 +119,84 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
     for group in _groups(bounds):
         heights = group[:, 3] - group[:, 1]
         reach = int(max(8, heights.max()))  # how far around the boxes the fill looks
-        feather_px = max(1, round(FEATHER * float(heights.min())))
         left, top = (group[:, :2].min(axis=0) - reach).clip(0)
         right, bottom = group[:, 2:].max(axis=0) + reach  # beyond the image is cut by slicing
         crop = np.s_[top:bottom, left:right]
+        local = group - [left, top, left, top]
         inside = np.zeros_like(hidden[crop])
-        for x1, y1, x2, y2 in group - [left, top, left, top]:
+        for x1, y1, x2, y2 in local:
             inside[y1:y2, x1:x2] = True
-        colour = _dominant_colour(image[crop][inside])
-        around = np.where(hidden[crop][..., None], 0, image[crop]).astype(np.float32)
-        fill = _fill_from_around(around, ~hidden[crop], soften_px=float(heights.max()) / 6)
-        if fill is None:
-            fill = np.broadcast_to(colour, around.shape)
-        soft = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), VEIL_EDGE * heights.max())
-        # `soft` is 1/2 on a straight edge, 1 deep inside.
-        weight = VEIL_STRENGTH * _smooth(np.asarray(2 * soft - 1, np.float32))
-        veil = fill + (colour - fill) * weight[..., None]
-        outside = _distance(~inside)
-        opacity = np.where(inside, 1, _smooth(1 - outside / (feather_px + 1)))[..., None]
-        opacity = np.where(hidden[crop][..., None] & ~inside[..., None], 0, opacity)
-        mixed = veiled[crop] * (1 - opacity) + veil * opacity
-        veiled[crop] = mixed.round().clip(0, 255).astype(np.uint8)
+        veil = _veil_of(
+            np.where(hidden[crop][..., None], 0, image[crop]).astype(np.uint8),
+            known=~hidden[crop],
+            inside=inside,
+            colour=_dominant_colour(image[crop], inside),
+            height_px=int(heights.max()),
+        )
+        feather_px = max(1, round(FEATHER * float(heights.min())))
+        target = veiled[crop]
+        opacity = _feather(local, hw=inside.shape, feather_px=feather_px)
+        feather = (opacity > 0) & ~hidden[crop]
+        share = opacity[feather][:, None]
+        mixed = target[feather] * (1 - share) + veil[feather] * share
+        target[feather] = mixed.round().astype(np.uint8)
+        np.copyto(target, veil, where=inside[..., None])
     return veiled
+
+
+def _feather(bounds: NDArray[np.int64], *, hw: tuple[int, ...], feather_px: int) -> Float:
+    """Return how much of the veil shows outside the boxes: falling to 0 beyond `feather_px`."""
+    opacity = np.zeros(hw, np.float32)
+    reach = feather_px + 1
+    for x1, y1, x2, y2 in bounds:
+        near = np.s_[max(0, y1 - reach) : y2 + reach, max(0, x1 - reach) : x2 + reach]
+        rows, columns = np.ogrid[near]
+        down = np.maximum(y1 - rows, rows - (y2 - 1)).clip(0)
+        across = np.maximum(x1 - columns, columns - (x2 - 1)).clip(0)
+        away = np.hypot(down, across, dtype=np.float32)
+        seen = opacity[near]
+        np.maximum(seen, _smooth(1 - away[: seen.shape[0], : seen.shape[1]] / reach), out=seen)
+    return opacity
+
+
+def _veil_of(around: Image, *, known: Mask, inside: Mask, colour: Float, height_px: int) -> Image:
+    """Return what is laid over one group of boxes.
+
+    Args:
+        around: (h, w, 3) uint8, the group and what is around it; 0 inside any box.
+        known: (h, w) where `around` is not inside any box.
+        inside: (h, w) where the group's boxes are.
+        colour: (3,) the group's dominant colour.
+        height_px: height of the tallest box in the group.
+
+    Returns:
+        (h, w, 3) uint8.
+    """
+    height, width = known.shape
+    shrink = math.ceil(height_px / VEIL_ROWS)
+    small_wh = (math.ceil(width / shrink), math.ceil(height / shrink))
+    known_share = _shrunk(known, small_wh)
+    sums = np.asarray(cv2.resize(around, small_wh, interpolation=cv2.INTER_AREA), np.float32)
+    # Where less than half of a cell is known, rounding would show in its mean.
+    usable = known_share >= 0.5
+    fill = _fill_from_around(
+        np.where(usable[..., None], sums, 0).astype(np.float32),
+        np.where(usable, known_share, 0).astype(np.float32),
+        soften_px=height_px / shrink / 6,
+    )
+    if fill is None:
+        fill = np.broadcast_to(colour, (*usable.shape, 3))
+    soft = cv2.GaussianBlur(_shrunk(inside, small_wh), (0, 0), VEIL_EDGE * height_px / shrink)
+    # `soft` is 1/2 on a straight edge, 1 deep inside.
+    weight = VEIL_STRENGTH * _smooth(np.asarray(2 * soft - 1, np.float32))
+    veil = (fill + (colour - fill) * weight[..., None]).round().clip(0, 255).astype(np.uint8)
+    return cv2.resize(veil, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+
+
+def _shrunk(mask: Mask, small_wh: tuple[int, int]) -> Float:
+    """Return the share of `mask` that is set in each cell of a smaller grid."""
+    levels = cv2.resize(mask.astype(np.uint8) * 255, small_wh, interpolation=cv2.INTER_AREA)
+    return np.asarray(levels, np.float32) / np.float32(255)
 
 
 def _groups(bounds: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -145,31 +214,31 @@ def _touch(group: NDArray[np.int64], box: NDArray[np.int64]) -> bool:
     return bool((~apart.any(axis=1)).any())
 
 
-def _dominant_colour(pixels: NDArray[np.uint8]) -> Float:
-    """Return the most frequent colour of (N, 3) pixels, rounded to `COLOUR_BITS`, (3,) float32."""
-    shift = 8 - COLOUR_BITS
-    coarse = (pixels >> shift).astype(np.int64)
-    codes = (coarse[:, 0] << 2 * COLOUR_BITS) | (coarse[:, 1] << COLOUR_BITS) | coarse[:, 2]
-    code = int(np.bincount(codes).argmax())
+def _dominant_colour(image: Image, inside: Mask) -> Float:
+    """Return the most frequent colour where `inside` is set, of `COLOUR_BITS`, (3,) float32."""
     mask = (1 << COLOUR_BITS) - 1
+    coarse = image >> (8 - COLOUR_BITS)
+    red, green, blue = (coarse[..., channel].astype(np.uint16) for channel in range(3))
+    codes = (red << 2 * COLOUR_BITS) | (green << COLOUR_BITS) | blue
+    code = int(np.bincount(codes[inside]).argmax())
     levels = [(code >> 2 * COLOUR_BITS) & mask, (code >> COLOUR_BITS) & mask, code & mask]
     return np.array([level * 255 / mask for level in levels], np.float32)
 
 
-def _fill_from_around(around: Float, known: Mask, *, soften_px: float) -> Float | None:
+def _fill_from_around(around: Float, known: Float, *, soften_px: float) -> Float | None:
     """Return `around` with its unknown pixels filled in from the known ones, or None without any.
 
     Averages of ever larger neighbourhoods, as in the pull-push of Gortler et al., "The Lumigraph"
     (SIGGRAPH 1996), then softened.
 
     Args:
-        around: (h, w, 3) float32, 0 where unknown.
-        known: (h, w) which pixels may be used.
+        around: (h, w, 3) float32, each pixel times its `known`.
+        known: (h, w) float32, how much of each pixel is known, 0 to 1.
         soften_px: sigma of the last softening, pixels.
     """
     if not known.any():
         return None
-    sums, weights = around, known.astype(np.float32)
+    sums, weights = around, known
     finer: list[tuple[Float, Float]] = []
     while weights.min() == 0:
         finer.append((sums, weights))
@@ -183,11 +252,6 @@ def _fill_from_around(around: Float, known: Mask, *, soften_px: float) -> Float 
         mean = sums / np.maximum(weights, np.finfo(np.float32).tiny)[..., None]
         filled = np.where(weights[..., None] > 0, mean, coarser).astype(np.float32)
     return np.asarray(cv2.GaussianBlur(filled, (0, 0), max(0.5, soften_px)), np.float32)
-
-
-def _distance(mask: Mask) -> Float:
-    """Return for each set pixel its distance to the nearest unset one, pixels."""
-    return np.asarray(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
 
 
 def _smooth(x: NDArray[np.floating]) -> Float:

@@ -28,11 +28,13 @@ def iou_matrix(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     """
     _require_boxes(a)
     _require_boxes(b)
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    # In float64, because the area of a box far beyond its image overflows float32.
+    first, second = a.astype(np.float64), b.astype(np.float64)
+    top_left = np.maximum(first[:, None, :2], second[None, :, :2])
+    bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
     intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    area_a = np.prod(np.clip(a[:, 2:] - a[:, :2], 0, None), axis=1)
-    area_b = np.prod(np.clip(b[:, 2:] - b[:, :2], 0, None), axis=1)
+    area_a = np.prod(np.clip(first[:, 2:] - first[:, :2], 0, None), axis=1)
+    area_b = np.prod(np.clip(second[:, 2:] - second[:, :2], 0, None), axis=1)
     union = area_a[:, None] + area_b[None] - intersection
     iou = np.zeros(intersection.shape, np.float32)
     np.divide(intersection, union, out=iou, where=union > 0, casting="same_kind")
@@ -75,11 +77,11 @@ def expand(xyxy: Boxes, margin: float) -> Boxes:
         margin: fraction of the box's size, at least 0.
 
     Raises:
-        ValueError: `xyxy` is not (N, 4) or `margin` is negative.
+        ValueError: `xyxy` is not (N, 4), or `margin` is negative or not finite.
     """
     _require_boxes(xyxy)
-    if margin < 0:
-        raise ValueError(f"margin must be at least 0, got {margin}")
+    if not 0 <= margin < np.inf:
+        raise ValueError(f"margin must be at least 0 and finite, got {margin}")
     grow = (xyxy[:, 2:] - xyxy[:, :2]) * np.float32(margin)
     return np.hstack([xyxy[:, :2] - grow, xyxy[:, 2:] + grow])
 
@@ -97,11 +99,15 @@ def pixel_bounds(xyxy: Boxes, *, image_hw: tuple[int, int]) -> NDArray[np.int64]
         (N, 4) int64, row i for box i; a row may be empty (x1 == x2).
 
     Raises:
-        ValueError: `xyxy` is not (N, 4), or not finite.
+        ValueError: `xyxy` is not (N, 4), not finite, or a right or bottom side is before its
+            left or top: such a box would hide nothing.
     """
     _require_boxes(xyxy)
     if not np.isfinite(xyxy).all():
         raise ValueError("xyxy must be finite, got NaN or infinity")
+    if (xyxy[:, 2:] < xyxy[:, :2]).any():
+        raise ValueError("xyxy must have x1 <= x2 and y1 <= y2, got a box turned inside out")
     height, width = image_hw
-    outward = np.hstack([np.floor(xyxy[:, :2]), np.ceil(xyxy[:, 2:])]).astype(np.int64)
-    return outward.clip(0, [width, height, width, height])
+    outward = np.hstack([np.floor(xyxy[:, :2]), np.ceil(xyxy[:, 2:])])
+    # Clipped before the cast: a number that int64 can't hold would turn up at the other end.
+    return outward.clip(0, np.array([width, height, width, height])).astype(np.int64)

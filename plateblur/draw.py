@@ -29,7 +29,12 @@ def draw_detections(image: Image, detections: Detections) -> Image:
         cv2.rectangle(drawn, (x1, y1), (x2 - 1, y2 - 1), COLOUR, line_px)
         label = f"{confidence:.2f}"
         (width, height), below = cv2.getTextSize(label, FONT, scale, line_px)
-        base_y = y1 - line_px - below if y1 > height + below else y2 + height + line_px
+        # Above the box; else below it; else, where the box fills the image, inside its top.
+        base_y = y1 - line_px - below
+        if base_y <= height:
+            base_y = y2 + height + line_px
+        if base_y + below >= image.shape[0]:
+            base_y = y1 + height + line_px
         cv2.rectangle(
             drawn, (x1, base_y - height - 1), (x1 + width, base_y + below), COLOUR, cv2.FILLED
         )

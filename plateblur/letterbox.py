@@ -53,13 +53,13 @@ def letterbox(image: Image, *, input_size: int, stride: int) -> Letterbox:
         stride: the model's largest stride, pixels.
 
     Raises:
-        ValueError: `image` is empty, or `input_size` is no multiple of `stride`.
+        ValueError: `image` is empty, or `input_size` is no positive multiple of `stride`.
     """
     height, width = image.shape[:2]
     if not height or not width:
         raise ValueError(f"image must have pixels, got shape {image.shape}")
-    if input_size <= 0 or input_size % stride:
-        raise ValueError(f"input_size must be a multiple of {stride}, got {input_size}")
+    if stride <= 0 or input_size <= 0 or input_size % stride:
+        raise ValueError(f"input_size must be a positive multiple of {stride}, got {input_size}")
     scale = input_size / max(height, width)
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
     # Averaging when shrinking: linear sampling would skip strokes of far plates in large photos.

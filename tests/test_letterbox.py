@@ -1,0 +1,107 @@
+"""Letterbox and its undo: boxes come back where they were, and a wide photo pays for no square."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from plateblur.letterbox import PAD_GREY, letterbox
+from tests.fakes import boxes
+
+sizes = st.tuples(st.integers(1, 900), st.integers(1, 900))
+models = st.tuples(st.integers(1, 12), st.sampled_from([8, 16, 32])).map(
+    lambda m: (m[0] * m[1], m[1])
+)
+
+
+def blank(hw: tuple[int, int]) -> np.ndarray:
+    return np.full((*hw, 3), 200, np.uint8)
+
+
+@given(sizes, models)
+@settings(max_examples=60)
+def test_both_sides_are_multiples_of_the_stride_and_no_longer_than_it_asks(
+    hw: tuple[int, int], model: tuple[int, int]
+) -> None:
+    input_size, stride = model
+    boxed = letterbox(blank(hw), input_size=input_size, stride=stride)
+    height, width = boxed.image.shape[:2]
+    assert height % stride == 0
+    assert width % stride == 0
+    assert max(height, width) == input_size
+    new_w, new_h = (round(boxed.scale_xy[i] * hw[1 - i]) for i in (0, 1))
+    assert 0 <= height - new_h < stride
+    assert 0 <= width - new_w < stride
+    assert (boxed.image[new_h:] == PAD_GREY).all()
+    assert (boxed.image[:, new_w:] == PAD_GREY).all()
+    assert (boxed.image[:new_h, :new_w] == 200).all()
+
+
+@given(sizes, models, st.tuples(*[st.floats(0, 1)] * 4))
+@settings(max_examples=60)
+def test_undo_maps_boxes_back(
+    hw: tuple[int, int], model: tuple[int, int], shares: tuple[float, ...]
+) -> None:
+    input_size, stride = model
+    height, width = hw
+    there = np.array(shares, np.float32) * [width, height, width, height]
+    boxed = letterbox(blank(hw), input_size=input_size, stride=stride)
+    letterboxed = there * np.array([*boxed.scale_xy, *boxed.scale_xy])
+    back = boxed.undo(letterboxed.astype(np.float32)[None])
+    assert np.allclose(back, there, atol=1e-3 * max(hw))
+
+
+@pytest.mark.parametrize(
+    ("hw", "letterboxed_hw"),
+    [
+        ((1080, 1920), (384, 640)),
+        ((1920, 1080), (640, 384)),
+        ((640, 640), (640, 640)),
+        ((3000, 4000), (480, 640)),
+        ((1, 2000), (32, 640)),
+        ((10, 10), (640, 640)),
+    ],
+    ids=["16:9", "9:16", "square", "4:3", "sliver", "smaller-than-the-input"],
+)
+def test_the_input_is_as_small_as_the_photo_allows(
+    hw: tuple[int, int], letterboxed_hw: tuple[int, int]
+) -> None:
+    boxed = letterbox(blank(hw), input_size=640, stride=32)
+    assert boxed.image.shape == (*letterboxed_hw, 3)
+    assert boxed.image_hw == hw
+
+
+def test_a_drawn_mark_is_found_where_undo_says() -> None:
+    image = np.zeros((600, 1000, 3), np.uint8)
+    image[240:300, 500:700] = 255
+    boxed = letterbox(image, input_size=320, stride=32)
+    rows, columns = np.nonzero(boxed.image[: round(600 * 0.32), :, 0] > 127)
+    found = boxes([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert np.abs(boxed.undo(found) - boxes([500, 240, 700, 300])).max() <= 1 / 0.32
+
+
+def test_undo_clips_to_the_image() -> None:
+    boxed = letterbox(blank((90, 160)), input_size=320, stride=32)
+    assert boxed.undo(boxes([-50, -50, 500, 500])).tolist() == [[0, 0, 160, 90]]
+    assert boxed.undo(boxes()).shape == (0, 4)
+
+
+def test_the_image_is_left_as_it_was() -> None:
+    image = blank((30, 50))
+    before = image.copy()
+    letterbox(image, input_size=64, stride=32).image[:] = 0
+    assert np.array_equal(image, before)
+
+
+@pytest.mark.parametrize(
+    ("hw", "input_size", "stride"),
+    [((0, 10), 64, 32), ((10, 0), 64, 32), ((9, 9), 65, 32), ((9, 9), 0, 32), ((9, 9), 64, 0)],
+    ids=["no-rows", "no-columns", "no-multiple", "no-size", "no-stride"],
+)
+def test_what_can_not_be_fitted_is_refused(
+    hw: tuple[int, int], input_size: int, stride: int
+) -> None:
+    with pytest.raises(ValueError, match="must"):
+        letterbox(blank(hw), input_size=input_size, stride=stride)
