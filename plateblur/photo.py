@@ -7,10 +7,11 @@ decoder, chosen by the first bytes and never by what a sender says.
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from plateblur.errors import EncodeError, PhotoDecodeError, PhotoTooLargeError
 from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
+from plateblur.metadata import orientation as exif_orientation
 from plateblur.types import Image, MetadataPolicy
 
 MAX_BYTES = 100 * 1024 * 1024  # of one encoded photo; a 100-megapixel JPEG at quality 95 fits
 MAX_PIXELS = 100_000_000  # of one decoded photo: 300 MB as RGB
 LOSSY_QUALITY = 90  # WebP, HEIF and AVIF do not tell the quality they were written at
-ORIENTATION = 0x0112  # Source: EXIF 2.32, 4.6.4 A
 MAX_TEXT = 64  # PNG text chunks carried through at most
 
 # Source: EXIF 2.32, 4.6.4 A. How a stored image is turned upright.
@@ -42,11 +43,12 @@ UPRIGHT = {
 }
 SWAPPED_AXES = frozenset({5, 6, 7, 8})
 
-# What the decoders raise on damaged or hostile files; Pillow wraps only some of it.
+# What the decoders raise on damaged or hostile files; Pillow wraps only some of it. UserWarning is
+# raised where warnings are errors: Pillow warns of an AVIF's damaged EXIF block.
 _DECODER_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError),
-    *(OverflowError, RuntimeError, MemoryError, AttributeError, struct.error, zlib.error),
-    *(PillowImage.DecompressionBombError, ImageCms.PyCMSError),
+    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, RuntimeError, MemoryError, SystemError, UserWarning),
+    *(struct.error, zlib.error, PillowImage.DecompressionBombError, ImageCms.PyCMSError),
 )
 
 
@@ -56,7 +58,7 @@ class JpegCoding:
 
     Attributes:
         quantisation: tables of 64, by their number, in the orientation of the upright image.
-        subsampling: Pillow's number of the chroma subsampling; -1 where it has none for it.
+        subsampling: Pillow's number of the chroma subsampling, in the upright image.
         progressive: whether the scans refine each other.
     """
 
@@ -96,14 +98,16 @@ class Photo:
     def views(self) -> tuple[Image, ...]:
         """Images in which plates must be looked for, each (H, W, 3) uint8 RGB.
 
-        With transparency there are two: the stored colours, which anyone can bring back, and what
-        is seen on white paper, because a plate can be drawn in opacity alone.
+        With transparency there are three: the stored colours, which anyone can bring back, and
+        what is seen on white and on black paper, because a plate can be drawn in opacity alone.
         """
-        if self.alpha is None:
+        if self.alpha is None or self.alpha.min() == 255:
             return (self.pixels,)
-        opacity = self.alpha[..., None].astype(np.float32) / 255
-        on_white = self.pixels * opacity + 255 * (1 - opacity)
-        return (self.pixels, on_white.round().astype(np.uint8))
+        colours = PillowImage.fromarray(self.pixels)
+        opacity = PillowImage.fromarray(self.alpha)
+        papers = [PillowImage.new("RGB", colours.size, paper) for paper in ("white", "black")]
+        seen = (np.array(PillowImage.composite(colours, paper, opacity)) for paper in papers)
+        return (self.pixels, *seen)
 
 
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -140,9 +144,9 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         raise PhotoDecodeError("expected a still photo, got an animation of several images")
     try:
         stored.load()
-        orientation = _orientation(stored)
-        is_grey = stored.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
         metadata = _metadata(stored)
+        orientation = _orientation(metadata)
+        is_grey = stored.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
         jpeg = _jpeg_coding(stored, orientation)
         colours, alpha, was_converted = _to_rgb(stored)
         if orientation in UPRIGHT:
@@ -157,9 +161,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
     if opacity is not None:
         pixels[opacity == 0] = 0
     if was_converted:  # the profile described the colours before
-        metadata = Metadata(
-            None, metadata.exif, metadata.xmp, metadata.iptc, metadata.comment, metadata.text
-        )
+        metadata = replace(metadata, icc=None)
     return Photo(
         pixels=pixels,
         format=format_,
@@ -167,7 +169,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         is_grey=is_grey,
         metadata=metadata,
         jpeg=jpeg,
-        is_lossless=format_ == "WEBP" and b"VP8L" in data[12:64],
+        is_lossless=format_ == "WEBP" and _is_lossless_webp(data),
     )
 
 
@@ -195,14 +197,30 @@ def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
         image.putalpha(PillowImage.fromarray(photo.alpha))
     kept = apply_policy(photo.metadata, metadata)
     options = _encoder_options(photo, kept)
-    out = io.BytesIO()
     try:
         if photo.format == "HEIF":
-            pillow_heif.from_pillow(image).save(out, **options)
-        else:
-            image.save(out, photo.format, **options)
+            return _saved_heif(image, options)
+        try:
+            return _saved(image, photo.format, options)
+        except OSError:
+            if photo.format != "JPEG":
+                raise
+            # Pillow gives libjpeg 2 bytes a pixel to optimise in; noise at quality 100 needs more.
+            return _saved(image, "JPEG", options | {"optimize": False, "progressive": False})
     except _DECODER_ERRORS as error:
         raise EncodeError(f"the blurred photo could not be written as {photo.format}") from error
+
+
+def _saved(image: PillowImage.Image, format_: str, options: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format_, **options)
+    return out.getvalue()
+
+
+def _saved_heif(image: PillowImage.Image, options: dict[str, Any]) -> bytes:
+    out = io.BytesIO()
+    image.info |= {name: options[name] for name in ("icc_profile",) if name in options}
+    pillow_heif.from_pillow(image).save(out, **options)
     return out.getvalue()
 
 
@@ -213,13 +231,16 @@ def _recognise(data: bytes) -> tuple[str, Callable[[io.BytesIO], PillowImage.Ima
     and warns or raises at pixel limits of its own that are global to the process.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG", JpegImagePlugin.JpegImageFile
+        return "JPEG", _JpegFile
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        if _is_animated_png(data):  # here, because Pillow warns of some of them
+            raise PhotoDecodeError("expected a still photo, got an animation of several images")
         return "PNG", PngImagePlugin.PngImageFile
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP", WebPImagePlugin.WebPImageFile
     if data[4:8] == b"ftyp":
-        if data[8:12] in (b"avif", b"avis"):
+        brands = data[8 : min(int.from_bytes(data[:4]), 256)]
+        if data[8:12] in (b"avif", b"avis", b"mif1", b"msf1") and b"avi" in brands:
             return "AVIF", AvifImagePlugin.AvifImageFile
         if pillow_heif.is_supported(data[:64]):
             return "HEIF", pillow_heif.HeifImageFile
@@ -227,13 +248,39 @@ def _recognise(data: bytes) -> tuple[str, Callable[[io.BytesIO], PillowImage.Ima
     raise PhotoDecodeError(f"expected a JPEG, PNG, WebP, HEIC or AVIF photo, got {got}")
 
 
-def _orientation(stored: PillowImage.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 where there is none or it can't be read."""
-    try:
-        value = stored.getexif().get(ORIENTATION, 1)
-    except _DECODER_ERRORS:
-        return 1
-    return value if value in UPRIGHT else 1
+class _JpegFile(JpegImagePlugin.JpegImageFile):
+    """Pillow's decoder without its look for a resolution in EXIF: that warns of a damaged block."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
+def _is_animated_png(data: bytes) -> bool:
+    """Return whether a PNG says that it has frames other than one."""
+    control = data.find(b"acTL")  # followed by the number of frames
+    if control < 0:
+        return False
+    return data[control + 4 : control + 8] != b"\0\0\0\1" or data.find(b"acTL", control + 4) >= 0
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Return whether the image of a WebP is coded without loss; its chunks tell."""
+    at = 12
+    while at + 8 <= len(data):
+        name, length = struct.unpack_from("<4sL", data, at)
+        if name in (b"VP8 ", b"VP8L"):
+            return bool(name == b"VP8L")
+        at += 8 + length + length % 2
+    return False
+
+
+def _orientation(metadata: Metadata) -> int:
+    """Return how the stored image is turned, 1 to 8; EXIF says so, and XMP where EXIF does not."""
+    told = exif_orientation(metadata.exif)
+    if told == 1 and metadata.xmp:
+        match = re.search(rb"tiff:Orientation(?:=\"|>)([1-8])", metadata.xmp)
+        told = int(match[1]) if match else 1
+    return told
 
 
 def _to_rgb(
@@ -249,14 +296,15 @@ def _to_rgb(
         )
     if stored.mode == "CMYK":
         profile = stored.info.get("icc_profile")
-        if not profile:
-            return stored.convert("RGB"), None, False
-        converted = ImageCms.profileToProfile(
-            stored, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-        if converted is None:
-            raise ValueError("the ICC profile gave no image")
-        return converted, None, True
+        converted = None
+        if profile:
+            try:
+                converted = ImageCms.profileToProfile(
+                    stored, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
+                )
+            except (ImageCms.PyCMSError, OSError):  # damaged, or of other than CMYK
+                converted = None
+        return converted or stored.convert("RGB"), None, True
     if stored.has_transparency_data:
         rgba = stored.convert("RGBA")
         return rgba.convert("RGB"), rgba.getchannel("A"), False
@@ -267,6 +315,10 @@ def _jpeg_coding(stored: PillowImage.Image, orientation: int) -> JpegCoding | No
     if not isinstance(stored, JpegImagePlugin.JpegImageFile):
         return None
     tables = {number: list(table) for number, table in stored.quantization.items()}
+    subsampling = JpegImagePlugin.get_sampling(stored)
+    # Pillow can't write chroma that is halved downwards alone, and CMYK had none: keep it whole.
+    if subsampling < 0 or (subsampling == 1 and orientation in SWAPPED_AXES):
+        subsampling = 0
     if orientation in SWAPPED_AXES:  # a turned block has its frequencies turned
         tables = {
             number: np.array(table).reshape(8, 8).T.ravel().tolist()
@@ -274,7 +326,7 @@ def _jpeg_coding(stored: PillowImage.Image, orientation: int) -> JpegCoding | No
         }
     return JpegCoding(
         quantisation=tables,
-        subsampling=JpegImagePlugin.get_sampling(stored),
+        subsampling=subsampling,
         progressive=bool(stored.info.get("progressive")),
     )
 
@@ -284,10 +336,10 @@ def _metadata(stored: PillowImage.Image) -> Metadata:
     resources = info.get("photoshop")
     text = getattr(stored, "text", {})
     return Metadata(
-        icc=info.get("icc_profile") or None,
-        exif=info.get("exif") or None,
+        icc=_sound_profile(info.get("icc_profile")),
+        exif=_as_bytes(info.get("exif")) or _raw_profile(info.get("Raw profile type exif")),
         xmp=_as_bytes(info.get("xmp") or info.get("XML:com.adobe.xmp")),
-        iptc=resources.get(IPTC_RESOURCE) if isinstance(resources, dict) else None,
+        iptc=_as_bytes(resources.get(IPTC_RESOURCE)) if isinstance(resources, dict) else None,
         comment=_as_bytes(info.get("comment")),
         text=tuple(
             (str(key), str(value))
@@ -297,9 +349,30 @@ def _metadata(stored: PillowImage.Image) -> Metadata:
     )
 
 
+def _sound_profile(profile: object) -> bytes | None:
+    """Return an ICC profile that can be opened, or None."""
+    if not isinstance(profile, bytes) or not profile:
+        return None
+    try:
+        ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    except (OSError, TypeError):
+        return None
+    return profile
+
+
+def _raw_profile(text: object) -> bytes | None:
+    """Return the EXIF block that ImageMagick writes into a PNG as lines of hexadecimal text."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return bytes.fromhex("".join(text.split("\n")[3:])) or None
+    except ValueError:
+        return None
+
+
 def _as_bytes(value: object) -> bytes | None:
     if isinstance(value, str):
-        return value.encode()
+        return value.encode("utf-8", "replace")
     return value if isinstance(value, bytes) and value else None
 
 
