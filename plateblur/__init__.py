@@ -1,1 +1,43 @@
 """Find licence plates in photos and make them unreadable."""
+
+from plateblur.detector import OnnxDetector
+from plateblur.errors import (
+    DetectionError,
+    EncodeError,
+    ModelError,
+    PhotoDecodeError,
+    PhotoError,
+    PhotoTooLargeError,
+    PlateblurError,
+)
+from plateblur.pipeline import blur_photo
+from plateblur.types import (
+    BlurOptions,
+    BlurredPhoto,
+    Boxes,
+    Detections,
+    Detector,
+    Image,
+    MetadataPolicy,
+    Method,
+)
+
+__all__ = [
+    "BlurOptions",
+    "BlurredPhoto",
+    "Boxes",
+    "DetectionError",
+    "Detections",
+    "Detector",
+    "EncodeError",
+    "Image",
+    "MetadataPolicy",
+    "Method",
+    "ModelError",
+    "OnnxDetector",
+    "PhotoDecodeError",
+    "PhotoError",
+    "PhotoTooLargeError",
+    "PlateblurError",
+    "blur_photo",
+]

@@ -33,7 +33,8 @@ NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter
 _ORT_ERRORS = (
     *(ort.Fail, ort.InvalidArgument, ort.NoSuchFile, ort.NoModel, ort.EngineError),
     *(ort.RuntimeException, ort.InvalidProtobuf, ort.NotImplemented, ort.InvalidGraph, ort.EPFail),
-    *(RuntimeError, ValueError, MemoryError),
+    *(ort.ModelLoadCanceled, ort.ModelLoaded, ort.ModelRequiresCompilation, ort.NotFound),
+    *(ort.DeviceReset, RuntimeError, ValueError, MemoryError),
 )
 
 _Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -77,6 +78,7 @@ class OnnxDetector:
             ModelError: no such file, no ONNX model, or metadata that does not fit.
         """
         session = _open_session(model, threads=threads)
+        _check_input_and_output(session)
         self.metadata = _read_metadata(session)
         self._run: _Run
         if engine == "openvino":
@@ -99,7 +101,7 @@ class OnnxDetector:
             min_confidence: the smallest confidence kept, above 0 and at most 1.
 
         Returns:
-            Boxes in pixels of `image`, after NMS.
+            Boxes in pixels of `image`, after NMS; none of them empty.
 
         Raises:
             DetectionError: the engine failed, or its answer makes no sense.
@@ -113,24 +115,38 @@ class OnnxDetector:
         batch = boxed.image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
         xyxy, confidence = self._decode(self._run(batch))
         likely = confidence >= min_confidence
-        xyxy, confidence = xyxy[likely], confidence[likely]
+        xyxy, confidence = boxed.undo(xyxy[likely]), confidence[likely]
+        in_image = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # a plate in the fill hides nothing
+        xyxy, confidence = xyxy[in_image], confidence[in_image]
         kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
-        return Detections(boxed.undo(xyxy[kept]), confidence[kept])
+        return Detections(xyxy[kept], confidence[kept])
 
     def _decode(
         self, output: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (N, 4) `xyxy` in letterboxed pixels and (N,) confidence of one image's output."""
         width = 6 if self.metadata.end_to_end else 4 + len(self.metadata.classes)
+        if output.ndim != 3 or len(output) != 1:
+            raise DetectionError(f"expected the boxes of one image, got an output {output.shape}")
         rows = output[0] if self.metadata.end_to_end else output[0].T
-        if rows.ndim != 2 or rows.shape[1] != width:
+        if rows.shape[1] != width:
             raise DetectionError(f"expected {width} values a box, got an output {output.shape}")
         if not np.isfinite(rows).all():
             raise DetectionError("expected finite numbers from the model, got NaN or infinity")
         if self.metadata.end_to_end:
-            return rows[:, :4], rows[:, 4]
-        centre, half = rows[:, :2], rows[:, 2:4] / 2
-        return np.hstack([centre - half, centre + half]), rows[:, 4:].max(axis=1)
+            corners, confidence = rows[:, :4], rows[:, 4]
+        else:
+            centre, half = rows[:, :2], rows[:, 2:4] / 2
+            corners = np.hstack([centre - half, centre + half])
+            confidence = rows[:, 4:].max(axis=1)
+        # A hundredth beyond is the rounding of a quantised model.
+        if ((confidence < -0.01) | (confidence > 1.01)).any():
+            raise DetectionError("expected confidences of 0 to 1 from the model, got others")
+        # A box turned inside out covers what its corners span; left so, it would hide nothing.
+        first, second = corners[:, :2], corners[:, 2:]
+        return np.hstack([np.minimum(first, second), np.maximum(first, second)]), confidence.clip(
+            0, 1
+        )
 
 
 def shipped_model() -> Path:
@@ -152,13 +168,25 @@ def _open_session(model: Path, *, threads: int | None) -> onnxruntime.InferenceS
         raise ModelError(f"expected an ONNX model in {model.name}: {error}") from error
 
 
+def _check_input_and_output(session: onnxruntime.InferenceSession) -> None:
+    """Raise `ModelError` unless the model takes images of any size and gives numbers."""
+    takes, gives = session.get_inputs(), session.get_outputs()
+    if len(takes) != 1 or takes[0].type != "tensor(float)" or len(takes[0].shape) != 4:
+        got = [(each.type, each.shape) for each in takes]
+        raise ModelError(f"expected one float32 input (N, 3, H, W), got {got}")
+    if any(isinstance(side, int) for side in takes[0].shape[2:]):
+        raise ModelError(f"expected an input of any height and width, got {takes[0].shape}")
+    if gives[0].type != "tensor(float)":
+        raise ModelError(f"expected a float32 output, got {gives[0].type}")
+
+
 def _read_metadata(session: onnxruntime.InferenceSession) -> ModelMetadata:
     entries: dict[str, str] = session.get_modelmeta().custom_metadata_map
     try:
         sides = ast.literal_eval(entries["imgsz"])
         names = ast.literal_eval(entries["names"])
         metadata = ModelMetadata(
-            input_size=max(sides),
+            input_size=int(max(sides)),
             stride=int(entries["stride"]),
             classes=tuple(names[i] for i in range(len(names))),
             end_to_end=entries.get("end2end", "False") == "True",
@@ -199,7 +227,10 @@ def _openvino(model: Path, *, threads: int | None) -> _Run:
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if threads:
         config["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.Core().compile_model(model, "CPU", config)
+    try:
+        compiled = openvino.Core().compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise ModelError(f"expected a model that OpenVINO can compile in {model.name}") from error
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         try:

@@ -39,7 +39,9 @@ def blur_photo(
         PhotoError: `data` can't be taken.
         DetectionError: the detector failed.
         EncodeError: the result could not be written.
+        ValueError: `options` are out of range.
     """
+    _require_sound(options)
     photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels)
     predictions = find_plates(
         photo, detector, min_confidence=min(COUNT_FLOOR, options.min_confidence)
@@ -67,7 +69,9 @@ def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> 
 
     Raises:
         EncodeError: the result could not be written.
+        ValueError: `options` are out of range.
     """
+    _require_sound(options)
     detections = predictions.at_least(options.min_confidence)
     blurred = blur_boxes(
         photo.pixels, detections.xyxy, method=options.method, margin=options.margin
@@ -86,12 +90,23 @@ def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> 
     )
 
 
+def _require_sound(options: BlurOptions) -> None:
+    # Above 1, or with NaN, nothing would be confident enough and the photo would leave as it came.
+    if not 0 < options.min_confidence <= 1:
+        raise ValueError(
+            f"min_confidence must be above 0 and at most 1, got {options.min_confidence}"
+        )
+
+
 def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes, ...]:
     """Return a cut-out of each detection from the blurred image, in the photo's format."""
+    height, width = photo.image_hw
     bounds = pixel_bounds(detections.xyxy, image_hw=photo.image_hw)
     crops = []
     for x1, y1, x2, y2 in bounds:
-        inside = np.s_[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+        # At least one pixel: there is a crop for each detection.
+        left, top = min(x1, width - 1), min(y1, height - 1)
+        inside = np.s_[top : max(y2, top + 1), left : max(x2, left + 1)]
         part = replace(photo, alpha=None if photo.alpha is None else photo.alpha[inside])
         crops.append(encode(part, blurred[inside], metadata="strip"))
     return tuple(crops)
