@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from plateblur.detector import Engine, OnnxDetector
-from plateblur.errors import ModelError, PlateblurError
+from plateblur.errors import EncodeError, ModelError, PlateblurError
 from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates
@@ -26,7 +27,10 @@ EXIT_CODES = """
 Exit codes: 0 every photo was done; 1 at least one was not, and is listed at the end;
 2 the command could not start.
 """
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif"})
+FORMATS = {
+    **{".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"},
+    **{".heic": "HEIF", ".heif": "HEIF", ".avif": "AVIF"},
+}
 
 app = typer.Typer(
     name="plateblur",
@@ -38,13 +42,26 @@ app = typer.Typer(
 )
 console = Console(stderr=True)  # standard output is for results alone
 
+
+def finite(value: float) -> float:
+    """Return `value`; NaN passes a check of ranges, so it is refused here."""
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"expected a number, got {value}")
+    return value
+
+
 Photos = Annotated[
     list[Path],
     typer.Argument(metavar="PHOTO_OR_FOLDER...", help="Photos, or folders of photos.", exists=True),
 ]
 MinConfidence = Annotated[
     float,
-    typer.Option(min=0.001, max=1.0, help="Smallest confidence of a detection, 0 to 1."),
+    typer.Option(
+        min=0.001,
+        max=1.0,
+        callback=finite,
+        help="Smallest confidence of a detection, 0 to 1.",
+    ),
 ]
 Recursive = Annotated[bool, typer.Option(help="Look into folders within folders too.")]
 EngineOption = Annotated[
@@ -94,7 +111,12 @@ def blur(
     ] = DEFAULTS.method,
     margin: Annotated[
         float,
-        typer.Option(min=0.0, max=2.0, help="Share of a box's size hidden beyond it, a side."),
+        typer.Option(
+            min=0.0,
+            max=2.0,
+            callback=finite,
+            help="Share of a box's size hidden beyond it, a side.",
+        ),
     ] = DEFAULTS.margin,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     metadata_policy: Annotated[
@@ -125,7 +147,10 @@ def blur(
     """
     if (out is None) == (not in_place):
         raise typer.BadParameter("give either -o OUT or --in-place")
-    jobs = find_photos(photos, recursive=recursive)
+    jobs = find_photos(photos, recursive=recursive, out=out)
+    inputs = {identity(job.photo) for job in jobs}
+    if report is not None:
+        check_report(report, inputs)
     options = BlurOptions(
         method=method,
         margin=margin,
@@ -134,18 +159,22 @@ def blur(
         draw_boxes=draw_boxes,
     )
     detector = open_detector(engine)
-    one_file = out is not None and is_one_photo(photos) and out.suffix.lower() in SUFFIXES
+    one_file = out is not None and is_one_file(photos, out)
     written: set[Path] = set()
     failures: list[tuple[Path, str]] = []
     lines: list[str] = []
     for job in progress(jobs, "Blurring"):
-        target = job.photo if out is None else out if one_file else out / job.inside
+        # Through a link, because the photo itself is to be replaced and not the link to it.
+        target = job.photo.resolve() if out is None else out if one_file else out / job.inside
         record: dict[str, Any] = {"photo": str(job.photo)}
         try:
-            check_target(target, job.photo, in_place=in_place, overwrite=overwrite, taken=written)
+            if not in_place:
+                check_target(target, inputs=inputs, overwrite=overwrite, taken=written)
             blurred = blur_photo(job.photo.read_bytes(), detector, options, max_pixels=max_pixels)
+            if one_file:
+                check_suffix(target, blurred.format)
             write_atomically(target, blurred.data)
-        except (PlateblurError, OSError) as error:
+        except (PlateblurError, OSError, MemoryError) as error:
             reason = explain(error)
             failures.append((job.photo, reason))
             record["error"] = reason
@@ -154,8 +183,11 @@ def blur(
             record |= {"output": str(target), **described(blurred.detections, blurred.image_hw)}
         lines.append(json.dumps(record))
     if report is not None:
-        write_atomically(report, "".join(f"{line}\n" for line in lines).encode())
-    finish(failures, done=len(jobs) - len(failures))
+        try:
+            write_atomically(report, "".join(f"{line}\n" for line in lines).encode())
+        except OSError as error:
+            failures.append((report, explain(error)))
+    finish(failures, done=len(written))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -177,7 +209,7 @@ def detect(
         try:
             photo = decode(job.photo.read_bytes(), max_pixels=max_pixels)
             detections = find_plates(photo, detector, min_confidence=min_confidence)
-        except (PlateblurError, OSError) as error:
+        except (PlateblurError, OSError, MemoryError) as error:
             failures.append((job.photo, explain(error)))
             continue
         found = described(detections, photo.image_hw)
@@ -185,31 +217,72 @@ def detect(
     finish(failures, done=len(jobs) - len(failures))
 
 
-def find_photos(given: list[Path], *, recursive: bool) -> list[Job]:
+def find_photos(given: list[Path], *, recursive: bool, out: Path | None = None) -> list[Job]:
     """Return the photos given and those in the folders given, in order of their names.
 
     In a folder only files with a photo's suffix count; a file given by name is always tried.
+    What stands in `out` below a folder is left: it was blurred by an earlier run.
     """
     jobs: list[Job] = []
     for path in given:
         if path.is_dir():
-            found = sorted(path.rglob("*") if recursive else path.iterdir())
+            try:
+                found = sorted(path.rglob("*") if recursive else path.iterdir())
+            except OSError as error:
+                raise typer.BadParameter(explain(error)) from error
             jobs += [
                 Job(photo, photo.relative_to(path))
                 for photo in found
-                if photo.suffix.lower() in SUFFIXES and photo.is_file()
+                if photo.suffix.lower() in FORMATS
+                and photo.is_file()
+                and not (out is not None and is_earlier_output(photo, out, given=path))
             ]
         else:
             jobs.append(Job(path, Path(path.name)))
     if not jobs:
-        known = ", ".join(sorted(SUFFIXES))
+        known = ", ".join(sorted(FORMATS))
         raise typer.BadParameter(f"no photos there; looked for {known}")
     return jobs
 
 
-def is_one_photo(given: list[Path]) -> bool:
-    """Return whether a single photo, and no folder, was given."""
-    return len(given) == 1 and given[0].is_file()
+def is_earlier_output(photo: Path, out: Path, *, given: Path) -> bool:
+    """Return whether `photo` stands in `out`, where `out` stands in the folder that was given."""
+    out_folder = out.resolve()
+    is_inside = given.resolve() in out_folder.parents
+    return is_inside and photo.parent.resolve().is_relative_to(out_folder)
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return what is the same for all names of one file, whatever links lead to it."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def is_one_file(given: list[Path], out: Path) -> bool:
+    """Return whether `out` names the blurred photo itself, and not a folder for it."""
+    one_photo = len(given) == 1 and given[0].is_file()
+    return one_photo and out.suffix.lower() in FORMATS and not out.is_dir()
+
+
+def check_report(report: Path, inputs: set[tuple[int, int]]) -> None:
+    """Raise unless the report may be written to `report`: it must not replace a photo.
+
+    Raises:
+        typer.BadParameter: it would.
+    """
+    is_input = report.exists() and identity(report) in inputs
+    if is_input or report.is_dir() or report.suffix.lower() in FORMATS:
+        raise typer.BadParameter(f"the report can't be written over {report}")
+
+
+def check_suffix(target: Path, format_: str) -> None:
+    """Raise unless a photo of `format_` may be called `target`.
+
+    Raises:
+        EncodeError: another format goes by that name.
+    """
+    if FORMATS[target.suffix.lower()] != format_:
+        raise EncodeError(f"the photo is a {format_} and stays one; {target.name} says otherwise")
 
 
 def open_detector(engine: Engine) -> OnnxDetector:
@@ -222,19 +295,17 @@ def open_detector(engine: Engine) -> OnnxDetector:
 
 
 def check_target(
-    target: Path, photo: Path, *, in_place: bool, overwrite: bool, taken: set[Path]
+    target: Path, *, inputs: set[tuple[int, int]], overwrite: bool, taken: set[Path]
 ) -> None:
     """Raise unless a blurred photo may be written to `target`.
 
     Raises:
-        FileExistsError: the input itself, another photo of this run, or an earlier file.
+        FileExistsError: an input of this run, an output of it, or an earlier file.
     """
-    if in_place:
-        return
     if target.absolute() in taken:
         raise FileExistsError(f"another photo of this run was written to {target}")
-    if target.exists() and target.samefile(photo):
-        raise FileExistsError("the output is the photo itself; --in-place allows that")
+    if target.exists() and identity(target) in inputs:
+        raise FileExistsError(f"{target} is a photo given; --in-place alone replaces those")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} is there already; --overwrite replaces it")
 
@@ -247,6 +318,8 @@ def write_atomically(target: Path, data: bytes) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
         part.replace(target)
     finally:
@@ -285,7 +358,7 @@ def explain(error: Exception) -> str:
     """Return one line for people about an error of the world."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 def progress(jobs: Iterable[Job], what: str) -> Iterator[Job]:
