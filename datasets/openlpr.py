@@ -42,18 +42,28 @@ DATABASES = ("train_and_val.db", "train.db")  # the first of them that is there
 QUERY = "SELECT filename, imheight, imwidth, imgareas FROM annotations WHERE isdeleted IS NOT 1"
 
 
-def areas(root: Path) -> dict[str, tuple[tuple[int, int], TruthBoxes]]:
+def find_database(root: Path) -> Path:
+    """Return the database of a checkout, or of an archive of it with a folder around all.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    found = (path for name in DATABASES for path in sorted(root.rglob(name)))
+    database = next(found, None)
+    if database is None:
+        raise layout.DatasetError(f"expected one of {DATABASES} in {root}, found none")
+    return database
+
+
+def areas(database: Path) -> dict[str, tuple[tuple[int, int], TruthBoxes]]:
     """Return by file name the height and width that a photo was labelled at, and its boxes.
 
     Args:
-        root: folder of the repository.
+        database: SQLite file of the repository.
 
     Raises:
-        DatasetError: no database, or one of another layout.
+        DatasetError: one of another layout, or damaged.
     """
-    database = next((root / name for name in DATABASES if (root / name).is_file()), None)
-    if database is None:
-        raise layout.DatasetError(f"expected one of {DATABASES} in {root}, found none")
     # Opened read-only: git has checked the file, and SQLite would write beside it.
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
     try:
@@ -78,10 +88,11 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """Yield the labelled photos of a checkout; those that no one labelled are left out.
 
     Args:
-        root: folder of the repository.
+        root: folder that holds the repository's files, at any depth.
     """
-    labelled = areas(root)
-    for path in sorted(path for folder in FOLDERS for path in (root / folder).glob("*")):
+    database = find_database(root)
+    labelled, home = areas(database), database.parent
+    for path in sorted(path for folder in FOLDERS for path in (home / folder).glob("*")):
         if path.name not in labelled:
             continue
         (height, width), xyxy = labelled[path.name]

@@ -68,12 +68,12 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """Yield the frames of a checkout.
 
     Args:
-        root: folder of the repository.
+        root: folder that holds the repository's `dataset`, at any depth.
 
     Raises:
         DatasetError: a frame without its annotation, or one that is damaged.
     """
-    for path in sorted(root.glob("dataset/*/images/*.jpg")):
+    for path in sorted(root.rglob("dataset/*/images/*.jpg")):
         annotation = path.parent.with_name("annots") / f"{path.stem}.xml"
         if not annotation.is_file():
             raise layout.DatasetError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +22,7 @@ AREA = {"id": 0, "x": 40, "y": 60, "z": 100, "width": 64, "height": 16}
 
 
 def stand_in(root: Path) -> Path:
+    root.mkdir(parents=True)
     draw(root / "train" / "10.jpg", 1)
     draw(root / "train" / "11.jpg", 2)  # labelled at half its size
     draw(root / "val" / "12.jpg", 3)  # looked at, no plate
@@ -63,9 +65,16 @@ def test_a_checkout_on_this_machine_is_taken(tmp_path: Path) -> None:
     assert len(layout.read_manifest(tmp_path / "out")) == 3
 
 
+def test_an_archive_as_github_makes_it_is_taken(tmp_path: Path) -> None:
+    stand_in(tmp_path / "given" / "open-lpr-dataset-plate-detection-6350b78")
+    archive = shutil.make_archive(str(tmp_path / "given"), "zip", tmp_path / "given")
+    openlpr.main([archive, "--out", str(tmp_path / "out")])
+    assert len(layout.read_manifest(tmp_path / "out")) == 3
+
+
 def test_a_checkout_without_database_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(layout.DatasetError, match=r"expected one of \('train_and_val\.db'"):
-        openlpr.areas(tmp_path)
+        openlpr.find_database(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +88,10 @@ def test_a_database_of_another_form_is_an_error(areas: str, table: str, tmp_path
         if table == TABLE:
             connection.execute(f"{INSERT} ('10.jpg', 240, 320, ?, 0)", (areas,))
     with pytest.raises(layout.DatasetError, match="not Simanno's annotations"):
-        openlpr.areas(tmp_path)
+        openlpr.areas(tmp_path / "train.db")
 
 
 def test_a_damaged_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "train.db").write_bytes(b"no database at all" * 100)
     with pytest.raises(layout.DatasetError, match="not Simanno's annotations"):
-        openlpr.areas(tmp_path)
+        openlpr.areas(tmp_path / "train.db")

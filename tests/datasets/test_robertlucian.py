@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_the_repository_is_fetched_and_becomes_a_set(
     expected = [[40.5, 60.25, 104.5, 76.25]]
     np.testing.assert_allclose(layout.read_boxes(out, rows[0]), expected, atol=0.001)
     assert "all         4       4               0" in capsys.readouterr().out
+
+
+def test_an_archive_as_github_makes_it_is_taken(tmp_path: Path) -> None:
+    stand_in(tmp_path / "given" / "license-plate-dataset-06aa3c1")
+    archive = shutil.make_archive(str(tmp_path / "given"), "zip", tmp_path / "given")
+    robertlucian.main([archive, "--out", str(tmp_path / "out")])
+    assert len(layout.read_manifest(tmp_path / "out")) == 4
 
 
 def test_a_frame_without_annotation_is_an_error(tmp_path: Path) -> None:
