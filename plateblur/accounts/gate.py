@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import BigInteger, Connection, Text, bindparam, select, update
 
 from plateblur.accounts import plans, quota, throttle
 from plateblur.accounts.credentials import Hasher, VerifiedCache, api_key_prefix
@@ -37,6 +37,40 @@ LEASE = timedelta(minutes=2)  # Source: ours; far above the longest a photo may 
 TOUCH_KEY_EVERY = timedelta(minutes=1)  # "last used" is for people; a write per request is not.
 
 _log = logging.getLogger(__name__)
+
+# The statements of every request, built once; see `quota`.
+_OF_ACCOUNT = bindparam("of_account", type_=BigInteger())
+_OF_LOGIN = bindparam("of_login", type_=Text())
+_BY_LOGIN = select(
+    Account.id,
+    Account.email,
+    Account.status,
+    Account.credentials_version,
+    Account.password_hash,
+)
+_BY_EMAIL = _BY_LOGIN.where(Account.email_key == _OF_LOGIN)
+_BY_USERNAME = _BY_LOGIN.where(Account.username_key == _OF_LOGIN)
+_BY_KEY = (
+    select(
+        Account.id,
+        Account.email,
+        Account.email_key,
+        Account.username_key,
+        Account.status,
+        Account.credentials_version,
+        ApiKey.id.label("key_id"),
+        ApiKey.key_hash,
+        ApiKey.last_used_at,
+    )
+    .join(ApiKey, ApiKey.account_id == Account.id)
+    .where(ApiKey.prefix == bindparam("of_prefix", type_=Text()), ApiKey.revoked_at.is_(None))
+)
+_MARKERS = select(Account.has_trial, Account.has_invoice).where(Account.id == _OF_ACCOUNT)
+_TRIAL = select(Trial.id, Trial.starts_at, Trial.ends_at).where(Trial.account_id == _OF_ACCOUNT)
+_PACKAGES = select(Invoice.id, Invoice.kind, Invoice.starts_at, Invoice.ends_at).where(
+    Invoice.account_id == _OF_ACCOUNT, Invoice.status == "paid"
+)
+_PACKAGE_IDS = select(Invoice.id).where(Invoice.account_id == _OF_ACCOUNT, Invoice.status == "paid")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -112,11 +146,7 @@ class StoreGate:
         damage: PlanError | None = None
         now = self._clock()
         with _told_as(TrialStoreError), self._store.read() as connection:
-            markers = connection.execute(
-                select(Account.has_trial, Account.has_invoice).where(
-                    Account.id == identity.account_id
-                )
-            ).first()
+            markers = connection.execute(_MARKERS, {"of_account": identity.account_id}).first()
             if markers is None:
                 raise AccountClosedError("The account is gone.")
             if markers.has_trial:
@@ -186,24 +216,13 @@ class StoreGate:
 
     def _find(self, login: str | None, secret: str) -> _Candidate | None:
         """Return the key's account where the secret is a key of that login, else the login's."""
-        account = (Account.id, Account.email, Account.status, Account.credentials_version)
-        names_login = (
-            Account.email_key == login if "@" in (login or "") else Account.username_key == login
-        )
+        prefix = api_key_prefix(secret)
         with self._store.read() as connection:
-            prefix = api_key_prefix(secret)
             if prefix is not None:
-                query = (
-                    select(
-                        *account, ApiKey.id.label("key_id"), ApiKey.key_hash, ApiKey.last_used_at
-                    )
-                    .join(ApiKey, ApiKey.account_id == Account.id)
-                    .where(ApiKey.prefix == prefix, ApiKey.revoked_at.is_(None))
-                )
-                row = connection.execute(
-                    query if login is None else query.where(names_login)
-                ).first()
-                if row is not None:
+                row = connection.execute(_BY_KEY, {"of_prefix": prefix}).first()
+                if row is not None and (
+                    login is None or (login and login in (row.email_key, row.username_key))
+                ):
                     subject = f"{row.id}:{row.credentials_version}:key:{row.key_id}"
                     return _Candidate(
                         row.id,
@@ -216,9 +235,8 @@ class StoreGate:
                     )
             if not login:
                 return None
-            found = connection.execute(
-                select(*account, Account.password_hash).where(names_login)
-            ).first()
+            by_login = _BY_EMAIL if "@" in login else _BY_USERNAME
+            found = connection.execute(by_login, {"of_login": login}).first()
         if found is None:
             return None
         subject = f"{found.id}:{found.credentials_version}:password"
@@ -313,9 +331,7 @@ def _told_as(fault: Callable[[str], PlanError]) -> Iterator[None]:
 
 def _read_trial(connection: Connection, account_id: int) -> PlanPeriod:
     try:
-        row = connection.execute(
-            select(Trial.id, Trial.starts_at, Trial.ends_at).where(Trial.account_id == account_id)
-        ).first()
+        row = connection.execute(_TRIAL, {"of_account": account_id}).first()
         if row is None:
             raise TrialMissingError("The account's trial is not in the store.")
         return PlanPeriod(PlanKind.TRIAL, row.starts_at, row.ends_at, row.id)
@@ -327,26 +343,32 @@ def _read_packages(
     connection: Connection, account_id: int
 ) -> tuple[list[PlanPeriod], PlanError | None]:
     """Return the readable paid packages, and what to say of the others."""
-    ids = connection.execute(
-        select(Invoice.id).where(Invoice.account_id == account_id, Invoice.status == "paid")
-    ).scalars()
+    paid = {"of_account": account_id}
     packages: list[PlanPeriod] = []
     damage: PlanError | None = None
-    found = ids.all()
-    if not found:
+    try:
+        rows = list(connection.execute(_PACKAGES, paid).all())
+    except (TypeError, ValueError) as error:  # some row's moment is none: read the others alone
+        rows = []
+        damage = _unreadable_invoice(error)
+        for invoice_id in connection.execute(_PACKAGE_IDS, paid).scalars().all():
+            with contextlib.suppress(TypeError, ValueError):
+                one = _PACKAGES.where(Invoice.id == invoice_id)
+                rows.append(connection.execute(one, paid).one())
+    if not rows and damage is None:
         damage = InvoiceMissingError("The account's paid invoice is not in the store.")
-    for invoice_id in found:
-        try:  # one by one, since a damaged row stops the reading of those after it
-            row = connection.execute(
-                select(Invoice.kind, Invoice.starts_at, Invoice.ends_at).where(
-                    Invoice.id == invoice_id
-                )
-            ).one()
+    for row in rows:
+        try:
             kind = PlanKind(row.kind)
             if kind is PlanKind.TRIAL:
                 raise ValueError("an invoice must be of a package")
-            packages.append(PlanPeriod(kind, row.starts_at, row.ends_at, invoice_id))
+            packages.append(PlanPeriod(kind, row.starts_at, row.ends_at, row.id))
         except (TypeError, ValueError) as error:
-            damage = InvoiceUnreadableError("A paid invoice's package can't be read.")
-            damage.__cause__ = error
+            damage = _unreadable_invoice(error)
     return packages, damage
+
+
+def _unreadable_invoice(cause: Exception) -> InvoiceUnreadableError:
+    damage = InvoiceUnreadableError("A paid invoice's package can't be read.")
+    damage.__cause__ = cause
+    return damage

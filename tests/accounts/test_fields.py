@@ -1,4 +1,4 @@
-"""What people type."""
+"""What people type, and what of it is taken."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_throwaway_domains_are_known(email: str, throwaway: bool) -> None:
         "ana@",
         "@plates.io",
         "a b@plates.io",
-        "a@x.io\nBcc: b@x.io",
+        "a@x.io\nBcc: b@x",
         "a@[1.2.3.4]",
     ],
     ids=["empty", "name", "no domain", "no name", "space", "header", "literal"],
@@ -84,8 +84,8 @@ def test_user_names_that_would_confuse_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("password", "taken"),
-    [("abcdefghijkl", True), ("abcdefghijk", False), ("abcd" * 32, True), ("abcd" * 32 + "e", False),
-     ("aaaaaaaaaaaaaa", False), ("abcdefghijk\0", False)],
+    [("abcdefghijkl", True), ("abcdefghijk", False), ("abcd" * 32, True),
+     ("abcd" * 32 + "e", False), ("aaaaaaaaaaaaaa", False), ("abcdefghijk\0", False)],
     ids=["least", "short", "most", "long", "one letter", "NUL"],
 )  # fmt: skip
 def test_passwords_have_bounds(password: str, taken: bool) -> None:
