@@ -1,0 +1,293 @@
+"""The demo: drop a photo, see its plates hidden, correct by hand, download.
+
+    python app.py --host 127.0.0.1 --port 7860 --examples FOLDER_OF_DRAWN_SCENES
+
+The page asks nothing of any other machine. Photos are held in memory while the page is open; see
+`plateblur/demo/visits.py` for what is on disk and for how long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+from plateblur.demo import api, camera, sketches
+from plateblur.demo.page import NO_URL, NOTHING_SENT, Page, camera_answer
+from plateblur.demo.photos import Limits, example_views
+from plateblur.demo.visits import Visits
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.errors import ModelError
+from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
+from plateblur.web.fetcher import PhotoFetcher
+
+ASSETS = Path(__file__).parent / "plateblur" / "demo" / "assets"
+THEME = gr.themes.Default(
+    primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+)
+PHOTO_TYPES = ["image", ".heic", ".heif", ".avif"]
+AT_ONCE = 2  # photos in work: one decodes while the detector has the other's
+FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
+WAITING = 32  # in the queue; more are told to come back
+
+METHODS = [("Veil", "veil"), ("Solid", "solid"), ("Mosaic", "mosaic"), ("Gaussian", "gaussian")]
+METHOD_NOTE = (
+    "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: what they hide can be "
+    "worked out by an attacker."
+)
+POLICIES = [
+    ("Strip: colour profile only", "strip"),
+    ("Safe: also time, camera and panorama tags", "safe"),
+    ("Keep: all but previews; may tell where it was taken", "keep"),
+]
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+HEAVY: dict[str, Any] = PRIVATE | {"concurrency_id": "photos", "concurrency_limit": AT_ONCE}
+
+
+def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
+    """Return `app` with the demo's page at `path`; `page` answers what a person does on it."""
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        build_demo(page),
+        path=path,
+        footer_links=["settings"],
+        run_history=False,  # It would keep photos in the browser's storage.
+        show_error=False,  # An unforeseen error's text could tell of this machine.
+        max_file_size=2 * page.limits.photo_bytes,  # A little too large gets a kinder answer.
+        ssr_mode=False,
+        theme=THEME,
+        css=_asset("page.css"),
+        js=_asset("page.js"),
+    )
+    return mounted
+
+
+def build_demo(page: Page) -> gr.Blocks:
+    """Return the demo's page, not yet served."""
+    kept_s = int(page.visits.keep_s)
+    demo = gr.Blocks(title="PlateBlur", analytics_enabled=False, delete_cache=(60, kept_s))
+    with demo:
+        gr.HTML(_asset("title.html"), elem_id="title", apply_default_css=False)
+        with gr.Tab("Blur"):
+            _blur_tab(page)
+        with gr.Tab("API") as tab:
+            _api_tab(page, tab)
+        with gr.Tab("Guidance"):
+            _guidance_tab(page)
+        demo.unload(page.leave)
+    demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    return demo
+
+
+def _blur_tab(page: Page) -> None:
+    with gr.Row(elem_id="work"):  # On a phone one below the other, in this order.
+        with gr.Column(elem_id="input"):
+            photos = gr.File(
+                label=f"Photos: drop, paste or choose up to {page.limits.photos}",
+                file_count="multiple",
+                file_types=PHOTO_TYPES,
+                elem_id="photos",
+                height=150,
+            )
+            url = gr.Textbox(
+                NO_URL,
+                label="Or a photo's URL",
+                info='"NO" means none.',
+                max_lines=1,
+                submit_btn="Fetch",
+                elem_id="url",
+            )
+            views = example_views(page.examples)
+            scenes = _asset_html("scenes", views, visible=bool(views))
+            picker = gr.Radio(label="Photos", choices=[], visible=False, elem_id="picker")
+        with gr.Column(elem_id="output"):
+            viewer = _asset_html("viewer", None)
+            with gr.Row():
+                download = gr.DownloadButton(visible=False, variant="primary", elem_id="download")
+                zipper = gr.Button(visible=False, elem_id="make-zip")
+                zipped = gr.DownloadButton("Download the zip", visible=False, elem_id="zip")
+        with gr.Column(elem_id="settings"):
+            method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method", info=METHOD_NOTE)
+            with gr.Accordion("More settings", open=False):
+                margin = gr.Slider(0, 1, value=DEFAULTS.margin, step=0.05, label="Margin")
+                margin.info = "Share of a plate's size that is hidden beyond it on each side."
+                min_confidence = gr.Slider(
+                    COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
+                )
+                min_confidence.info = "The smallest that is hidden. Lower hides more, also wrongly."
+                draw_boxes = gr.Checkbox(DEFAULTS.draw_boxes, label="Draw boxes on the photo")
+                metadata = gr.Radio(POLICIES, value=DEFAULTS.metadata, label="Metadata")
+
+    settings: list[Any] = [method, margin, min_confidence, draw_boxes, metadata]
+    shown: list[Any] = [viewer, picker, download, zipper, zipped]
+    on_viewer: dict[str, Any] = HEAVY | {"show_progress_on": viewer}
+    photos.upload(page.take, [photos, *settings], [photos, url, *shown], **on_viewer)
+    url.submit(page.take_url, [url, *settings], shown, **on_viewer)
+    scenes.scene_picked(page.take_example, settings, shown, **on_viewer)
+    picker.input(page.pick, [picker, *settings], shown, **on_viewer)
+    for control in settings:
+        control.change(page.blur_again, settings, shown, trigger_mode="always_last", **on_viewer)
+    viewer.plate_added(page.add_plate, settings, shown, show_progress="hidden", **HEAVY)
+    viewer.plate_removed(page.remove_plate, settings, shown, show_progress="hidden", **HEAVY)
+    viewer.plates_reset(page.uncorrect, settings, shown, show_progress="hidden", **HEAVY)
+    zipper.click(page.zip_all, settings, zipped, **HEAVY)
+
+
+def _api_tab(page: Page, tab: gr.Tab) -> None:
+    gr.HTML(_asset("api.html"), apply_default_css=False)
+    with gr.Row():
+        crops = gr.Radio(["YES", "NO"], value="YES", label="boundingBoxCrop")
+        endpoint = gr.Textbox(api.ENDPOINT, label="Endpoint of the snippets", max_lines=1)
+    with gr.Row():
+        with gr.Column(min_width=320):
+            asked = _json_code("Request")
+            copy_asked = gr.Button("Copy the whole request", size="sm", elem_id="copy-request")
+        with gr.Column(min_width=320):
+            answered = _json_code("Response")
+            copy_answered = gr.Button("Copy the whole response", size="sm", elem_id="copy-response")
+    snippets: list[Any] = []
+    for title, language, colours in api.LANGUAGES:
+        with gr.Tab(title):
+            code = api.snippet(language, endpoint=api.ENDPOINT, crops=True)
+            snippets.append(
+                gr.Code(
+                    code,
+                    language=colours,
+                    interactive=False,
+                    show_label=False,
+                    wrap_lines=True,
+                    elem_id=f"snippet-{language}",
+                )
+            )
+    whole = gr.Textbox(visible="hidden")
+
+    shown: list[Any] = [asked, answered]
+    tab.select(page.api_texts, crops, shown, **HEAVY)
+    crops.change(page.api_texts, crops, shown, **HEAVY)
+    gr.on(
+        [crops.change, endpoint.change], page.snippets, [crops, endpoint], snippets,
+        show_progress="hidden", trigger_mode="always_last", **PRIVATE,
+    )  # fmt: skip
+    for button, answer in [(copy_asked, page.whole_request), (copy_answered, page.whole_response)]:
+        button.click(answer, crops, whole, **HEAVY).then(
+            None, whole, None, js=_asset("copy.js"), **PRIVATE
+        )
+
+
+def _json_code(label: str) -> gr.Code:
+    # Without Gradio's own buttons: they would copy what is shortened.
+    return gr.Code(
+        NOTHING_SENT,
+        label=label,
+        language="json",
+        interactive=False,
+        max_lines=30,
+        wrap_lines=True,
+        buttons=[],
+    )
+
+
+def _guidance_tab(page: Page) -> None:
+    gr.HTML(_asset("guidance.html"), apply_default_css=False)
+    gr.HTML(sketches.angle_sketches(), apply_default_css=False)
+    gr.HTML(_asset("camera.html"), apply_default_css=False)
+    with gr.Row():
+        with gr.Column(min_width=300):
+            plate = gr.Dropdown(list(camera.PLATES_MM), label="Plate")
+            sensor = gr.Dropdown(list(camera.SENSORS_MM), label="Sensor")
+            focal = gr.Slider(2, 200, value=12, step=0.5, label="Focal length, mm")
+            distance = gr.Slider(1, 60, value=6, step=0.5, label="Distance, m")
+            tilt = gr.Slider(0, 60, value=15, step=1, label="Tilt angle, degrees")
+            height = gr.Dropdown(
+                [720, 1080, 1440, 2160, 3024], value=1080, label="Picture height, px"
+            )
+        with gr.Column(min_width=300):
+            controls: list[Any] = [plate, sensor, focal, distance, tilt, height]
+            start = camera_answer(*(control.value for control in controls))
+            answer = gr.HTML(start, elem_id="camera", apply_default_css=False)
+    gr.on(
+        [control.change for control in controls], camera_answer, controls, answer,
+        show_progress="hidden", trigger_mode="always_last", **PRIVATE,
+    )  # fmt: skip
+    if page.card is not None:
+        gr.HTML(
+            _asset("recall.html").replace("PLOT", sketches.recall_plot(page.card["figures"])),
+            apply_default_css=False,
+        )
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _asset_html(name: str, value: object, *, visible: bool = True) -> gr.HTML:
+    """Return a component whose page, style and script are files of `plateblur/demo/assets`."""
+    return gr.HTML(
+        value,
+        html_template=_asset(f"{name}.html"),
+        css_template=_asset(f"{name}.css"),
+        js_on_load=_asset(f"{name}.js"),
+        apply_default_css=False,
+        visible=visible,
+        elem_id=name,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the demo until it is stopped, and return the exit code."""
+    parser = argparse.ArgumentParser(description="Serve the demo.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes any")
+    parser.add_argument("--examples", type=Path, help="folder of drawn scenes to offer")
+    parser.add_argument("--model", type=Path, default=shipped_model(), help="the detector's model")
+    asked = parser.parse_args(arguments)
+    card = asked.model.with_suffix(".json")
+    for ending in (signal.SIGINT, signal.SIGTERM):  # an exit, so that the folder is removed
+        signal.signal(ending, lambda *_: sys.exit(0))
+    # All that this process writes is under one folder, which only its owner can read.
+    with tempfile.TemporaryDirectory(prefix="plateblur-demo-") as folder:
+        tempfile.tempdir = folder
+        try:
+            page = Page(
+                OnnxDetector(asked.model),
+                Visits(Path(folder) / "gradio"),
+                PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+                examples=tuple(sorted(asked.examples.glob("*.jpg"))) if asked.examples else (),
+                card=json.loads(card.read_text(encoding="utf-8")) if card.exists() else None,
+            )
+            listening = socket.create_server((asked.host, asked.port))
+        except (ModelError, OSError) as error:
+            sys.stderr.write(f"The demo can't start: {error}\n")
+            return 2
+        with listening:
+            asyncio.run(serve(page, listening))
+    return 0
+
+
+async def serve(page: Page, listening: socket.socket) -> None:
+    """Serve the page, and print its address; return when it is stopped.
+
+    Asynchronous from the start, because Gradio leaves an event loop open for each of its locks
+    that it makes outside of one.
+    """
+    app = mount_demo(FastAPI(openapi_url=None), page, path="/")
+    page.visits.sweep_forever()
+    host, port = listening.getsockname()[:2]
+    sys.stdout.write(f"PlateBlur demo: http://{host}:{port}\n")
+    sys.stdout.flush()
+    await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listening])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+() => {
+  // A photo that is pasted anywhere goes the way of one that is dropped.
+  document.addEventListener("paste", (event) => {
+    const input = document.querySelector("#photos input[type=file]");
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (!input || files.length === 0) return;
+    const pasted = new DataTransfer();
+    for (const file of files) pasted.items.add(file);
+    input.files = pasted.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+    event.preventDefault();
+  });
+}

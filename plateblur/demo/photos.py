@@ -1,0 +1,212 @@
+"""A dropped photo on its way through the pipeline, and back to the viewer."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from plateblur.boxes import expand, pixel_bounds
+from plateblur.demo.visits import DroppedPhoto
+from plateblur.errors import PhotoDecodeError, PhotoTooLargeError, PlateblurError
+from plateblur.guidance import advice, plate_ratios, within_guidance
+from plateblur.photo import Photo, decode
+from plateblur.pipeline import COUNT_FLOOR, find_plates, hide_plates
+from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Image
+
+SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic", "AVIF": ".avif"}
+PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
+CROP_PX = 320
+EXAMPLE_PX = 240
+PREVIEW_QUALITY = 85
+CROP_CONTEXT = 0.4  # of the box's size, a side: a veiled plate alone shows nothing to know it by
+NO_PLATES = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the demo takes.
+
+    Attributes:
+        photo_bytes: of one encoded photo.
+        photo_pixels: of one decoded photo.
+        photos: at once.
+    """
+
+    photo_bytes: int = 40 * 1024 * 1024
+    photo_pixels: int = 60_000_000
+    photos: int = 20
+
+
+def open_photo(name: str, data: bytes, detector: Detector, limits: Limits) -> DroppedPhoto:
+    """Return the photo with its plates found, or with the reason why that could not be.
+
+    Args:
+        name: the file's name.
+        data: the encoded photo.
+        detector: what finds the plates.
+        limits: what is taken.
+    """
+    try:
+        photo = _decode(data, limits)
+        found = find_plates(photo, detector, min_confidence=COUNT_FLOOR)
+    except PlateblurError as error:
+        return failed_photo(name, explain(error, limits))
+    return DroppedPhoto(name, data, found, found)
+
+
+def failed_photo(name: str, reason: str) -> DroppedPhoto:
+    """Return a photo that can't be shown, and nothing of it but its name."""
+    return DroppedPhoto(name, b"", NO_PLATES, NO_PLATES, failure=reason)
+
+
+def blur_dropped(photo: DroppedPhoto, options: BlurOptions, limits: Limits) -> BlurredPhoto:
+    """Return the photo with its plates, as corrected, hidden.
+
+    Raises:
+        PlateblurError: it can't be blurred; nothing may leave.
+    """
+    return hide_plates(_decode(photo.data, limits), photo.plates, options)
+
+
+def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
+    """Return the photo with one more plate, as sure as can be.
+
+    Args:
+        photo: as it was.
+        xyxy: four numbers, pixels of the upright image, in any order of corners.
+
+    Raises:
+        ValueError: not four finite numbers, or no area.
+    """
+    if len(xyxy) != 4 or not np.isfinite(np.array(xyxy, np.float32)).all():
+        raise ValueError(f"a box must be four finite numbers, got {xyxy}")
+    corners = np.array(xyxy, np.float32).reshape(2, 2)
+    box = np.hstack([corners.min(axis=0), corners.max(axis=0)])[None]
+    if (box[0, :2] >= box[0, 2:]).any():
+        raise ValueError(f"a box must have an area, got {xyxy}")
+    plates = Detections(
+        np.vstack([box, photo.plates.xyxy]),
+        np.hstack([np.ones(1, np.float32), photo.plates.confidence]),
+    )
+    return replace(photo, plates=plates, by_hand=photo.by_hand + 1)
+
+
+def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
+    """Return the photo without the plate whose box is `xyxy`; the same photo if there is none."""
+    wrong = (photo.plates.xyxy == np.array(xyxy, np.float32)).all(axis=1)
+    plates = Detections(photo.plates.xyxy[~wrong], photo.plates.confidence[~wrong])
+    return replace(photo, plates=plates, by_hand=photo.by_hand - int(wrong[: photo.by_hand].sum()))
+
+
+def uncorrect(photo: DroppedPhoto) -> DroppedPhoto:
+    """Return the photo with its plates as the detector found them."""
+    return replace(photo, plates=photo.found, by_hand=0)
+
+
+def blurred_name(name: str, blurred: BlurredPhoto) -> str:
+    """Return what the blurred photo is to be called: "car-blurred.jpg"."""
+    path = PurePath(name.replace("\\", "/"))
+    own = SUFFIXES[blurred.format]
+    known = {".jpeg", ".jpe", ".heif"} | set(SUFFIXES.values())
+    return f"{path.stem or 'photo'}-blurred{path.suffix if path.suffix.lower() in known else own}"
+
+
+def view_of(photo: DroppedPhoto, blurred: BlurredPhoto, limits: Limits) -> dict[str, Any]:
+    """Return what the viewer shows: previews of before and after, and each plate.
+
+    The preview of after is made from the very bytes of the download.
+
+    Args:
+        photo: as it was dropped.
+        blurred: what became of it.
+        limits: those that it was taken with.
+    """
+    before = _on_white(_decode(photo.data, limits))
+    after = _on_white(decode(blurred.data, max_bytes=2**40, max_pixels=limits.photo_pixels))
+    height, width = blurred.image_hw
+    return {
+        "name": photo.name,
+        "before": _data_url(before, PREVIEW_PX),
+        "after": _data_url(after, PREVIEW_PX),
+        "width": width,
+        "height": height,
+        "corrected": photo.plates is not photo.found,
+        "plates": _plates_of(photo, blurred, after),
+    }
+
+
+def _plates_of(photo: DroppedPhoto, blurred: BlurredPhoto, after: Image) -> list[dict[str, Any]]:
+    detections = blurred.detections
+    ratios = plate_ratios(detections.xyxy, image_hw=blurred.image_hw)
+    around = pixel_bounds(expand(detections.xyxy, CROP_CONTEXT), image_hw=blurred.image_hw)
+    plates = []
+    for number, (x1, y1, x2, y2) in enumerate(around):
+        crop = after[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+        plates.append(
+            {
+                "xyxy": detections.xyxy[number].tolist(),
+                "confidence": f"{detections.confidence[number]:.2f}",
+                "by_hand": number < photo.by_hand,
+                "within": within_guidance(float(ratios[number])),
+                "advice": advice(float(ratios[number])),
+                "crop": _data_url(crop, CROP_PX) if crop.size else "",
+            }
+        )
+    return plates
+
+
+def _decode(data: bytes, limits: Limits) -> Photo:
+    return decode(data, max_bytes=limits.photo_bytes, max_pixels=limits.photo_pixels)
+
+
+def _on_white(photo: Photo) -> Image:
+    return photo.views[-1]
+
+
+def _data_url(image: Image, longer_px: int) -> str:
+    """Return `image`, no larger than asked for, as an address that holds the picture itself."""
+    small = PillowImage.fromarray(np.ascontiguousarray(image))
+    small.thumbnail((longer_px, longer_px))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=PREVIEW_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def explain(error: PlateblurError, limits: Limits) -> str:
+    """Return why a photo could not be blurred and what helps, for people."""
+    if isinstance(error, PhotoTooLargeError):
+        return (
+            f"This photo is too large for the demo, which takes up to "
+            f"{limits.photo_bytes / 1024**2:.0f} MB and {limits.photo_pixels / 1e6:.0f} megapixels "
+            f"({error}). The plateblur command takes larger ones."
+        )
+    if isinstance(error, PhotoDecodeError):
+        return (
+            f"This file could not be read as a photo: {error}. Try saving it anew as JPEG or PNG."
+        )
+    return f"This photo was not blurred, so it was not given out: {error}."
+
+
+def example_views(examples: Sequence[Path]) -> list[dict[str, str]]:
+    """Return the name and a small picture of each drawn scene.
+
+    Args:
+        examples: photos that the operator offers.
+
+    Raises:
+        PhotoError: one of them is no photo.
+    """
+    return [
+        {
+            "name": path.stem.replace("-", " ").replace("_", " "),
+            "picture": _data_url(_on_white(decode(path.read_bytes())), EXAMPLE_PX),
+        }
+        for path in examples
+    ]

@@ -1,0 +1,224 @@
+"""A visitor's photos while a page is open: in memory, for a bounded time and of a bounded size.
+
+Gradio writes each upload to a folder. The demo reads it, deletes it there at once, and holds the
+photo in memory. On disk there are then only blurred photos that wait to be downloaded. Both go
+soon after the page is closed, and anyway after `keep_s` without use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from plateblur.types import Detections
+
+KEEP_S = 30 * 60  # long enough to look at twenty photos, short enough to be told to people
+GRACE_S = 60  # after the connection ends, because a phone drops it while its screen is dark
+SWEEP_EVERY_S = 15
+MAX_HELD_BYTES = 1024**3  # of all visits; the least recently used goes first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DroppedPhoto:
+    """One photo that was dropped into the page.
+
+    Attributes:
+        name: the file's name, for people and for the download; never logged.
+        data: as it came; empty where it could not be taken.
+        found: what the detector found, down to its floor.
+        plates: `found` after corrections by hand; those added come first, with confidence 1.
+        by_hand: how many of `plates` were added.
+        failure: why it could not be blurred, for people; empty if it could.
+        url: where it was fetched from; empty where it was dropped.
+    """
+
+    name: str
+    data: bytes
+    found: Detections
+    plates: Detections
+    by_hand: int = 0
+    failure: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visit:
+    """What one open page holds.
+
+    Attributes:
+        photos: in the order in which they were dropped.
+        shown: index of the one on show.
+    """
+
+    photos: tuple[DroppedPhoto, ...] = ()
+    shown: int = 0
+
+    @property
+    def photo(self) -> DroppedPhoto | None:
+        """The photo on show."""
+        return self.photos[self.shown] if self.photos else None
+
+
+@dataclass(slots=True)
+class _Held:
+    visit: Visit
+    ends_s: float
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+class Visits:
+    """All open pages; safe to call from several threads at once."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep_s: float = KEEP_S,
+        grace_s: float = GRACE_S,
+        max_held_bytes: int = MAX_HELD_BYTES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Keep files in `folder`, and nothing else may be kept there.
+
+        Args:
+            folder: Gradio's folder for uploads; whatever grows old in it is removed.
+            keep_s: how long a visit lasts without use.
+            grace_s: how long it lasts after its page was closed.
+            max_held_bytes: the most that all visits' photos may take in memory.
+            clock: seconds since the epoch, as files' times are.
+        """
+        self.folder = folder
+        self.keep_s = keep_s
+        self._grace_s = grace_s
+        self._max_held_bytes = max_held_bytes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, _Held] = OrderedDict()
+
+    def get(self, session: str) -> Visit:
+        """Return what the page of `session` holds; an empty visit if that was forgotten."""
+        with self._lock:
+            held = self._held.get(session)
+            if held is None:
+                return Visit()
+            self._use(session, held)
+            return held.visit
+
+    def put(self, session: str, visit: Visit) -> None:
+        """Hold `visit` for `session`; others are forgotten where memory would run out."""
+        with self._lock:
+            held = self._held.setdefault(session, _Held(visit, 0))
+            held.visit = visit
+            self._use(session, held)
+            while len(self._held) > 1 and self._held_bytes() > self._max_held_bytes:
+                self._forget(next(iter(self._held)))
+
+    def new_path(self, session: str, kind: str, name: str) -> Path:
+        """Return where a file for one download is to be written; the last of its `kind` goes.
+
+        Args:
+            session: whose it is.
+            kind: what is replaced by it.
+            name: the name that the download is to have.
+        """
+        with self._lock:
+            held = self._held.setdefault(session, _Held(Visit(), 0))
+            self._use(session, held)
+            _remove_file(held.files.pop(kind, None))
+            # A new folder each time, because a browser may not ask again for the same address.
+            path = self._folder_of(session) / secrets.token_urlsafe(16) / name
+            path.parent.mkdir(parents=True)
+            held.files[kind] = path
+            return path
+
+    def drop_file(self, session: str, kind: str) -> None:
+        """Remove the file of that `kind`, which is no longer what the page shows."""
+        with self._lock:
+            if held := self._held.get(session):
+                _remove_file(held.files.pop(kind, None))
+
+    def leave(self, session: str) -> None:
+        """Let the visit end soon: its page was closed, or its connection was lost."""
+        with self._lock:
+            if held := self._held.get(session):
+                held.ends_s = min(held.ends_s, self._clock() + self._grace_s)
+
+    def sweep(self) -> None:
+        """Forget visits that have ended, and remove files that nobody will ask for."""
+        with self._lock:
+            now_s = self._clock()
+            for session in [s for s, held in self._held.items() if held.ends_s <= now_s]:
+                self._forget(session)
+            wanted = {path for held in self._held.values() for path in held.files.values()}
+            for path in sorted(self.folder.rglob("*"), reverse=True):  # files before their folder
+                _remove_if_old(path, wanted, before_s=now_s - self.keep_s)
+
+    def sweep_forever(self, *, every_s: float = SWEEP_EVERY_S) -> threading.Thread:
+        """Start a thread that sweeps until the process ends, and return it."""
+
+        def sweep_again_and_again() -> None:
+            while True:
+                time.sleep(every_s)
+                self.sweep()
+
+        thread = threading.Thread(target=sweep_again_and_again, name="sweep", daemon=True)
+        thread.start()
+        return thread
+
+    def _use(self, session: str, held: _Held) -> None:
+        held.ends_s = self._clock() + self.keep_s
+        self._held.move_to_end(session)
+
+    def _held_bytes(self) -> int:
+        return sum(len(p.data) for held in self._held.values() for p in held.visit.photos)
+
+    def _forget(self, session: str) -> None:
+        del self._held[session]
+        shutil.rmtree(self._folder_of(session), ignore_errors=True)
+
+    def _folder_of(self, session: str) -> Path:
+        # Hashed, because the browser says what its session is called.
+        return self.folder / "visits" / hashlib.sha256(session.encode()).hexdigest()
+
+
+def take_upload(path: Path) -> bytes:
+    """Return the bytes of an upload, and remove it from disk.
+
+    Raises:
+        OSError: it is gone already.
+    """
+    data = path.read_bytes()
+    _remove_file(path)
+    return data
+
+
+def _remove_file(path: Path | None) -> None:
+    if path is not None:
+        path.unlink(missing_ok=True)
+        _remove_empty(path.parent)
+
+
+def _remove_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:  # something is in it, or it is gone
+        return
+
+
+def _remove_if_old(path: Path, wanted: set[Path], *, before_s: float) -> None:
+    try:
+        if path in wanted or path.lstat().st_mtime > before_s:
+            return
+        if path.is_dir():
+            _remove_empty(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:  # a download or a visit that ended removed it meanwhile
+        return

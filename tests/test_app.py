@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import asyncio
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pillow_heif
+import pytest
+from PIL import Image as PillowImage
+
+from app import build_demo
+from plateblur.demo.page import Page, camera_answer, unused_name
+from plateblur.demo.photos import Limits
+from plateblur.demo.visits import Visits
+from plateblur.photo import decode
+from plateblur.pipeline import blur_photo
+from plateblur.types import BlurOptions
+from plateblur.web.fetcher import PhotoFetcher
+from tests.demo.fakes import (
+    FAINT,
+    IMAGE_HW,
+    MISSED,
+    PLATE,
+    DrawnDetector,
+    contrast,
+    drawn_image,
+    drawn_photo,
+)
+
+DEFAULTS = ("veil", 0.15, 0.25, False, "strip")
+VIEW, PICKER, DOWNLOAD, ZIPPER, ZIPPED = range(5)
+
+
+def heic_photo() -> bytes:
+    out = io.BytesIO()
+    pillow_heif.from_pillow(PillowImage.fromarray(drawn_image())).save(out)
+    return out.getvalue()
+
+
+def turned_photo() -> bytes:
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    out = io.BytesIO()
+    lying = PillowImage.fromarray(np.rot90(drawn_image()).copy())
+    lying.save(out, "JPEG", exif=exif, quality=93, subsampling=0)
+    return out.getvalue()
+
+
+def page_in(folder: Path, *, fails: bool = False, limits: Limits | None = None) -> Page:
+    fetcher = PhotoFetcher(timeout_s=1, max_bytes=1)
+    return Page(DrawnDetector(fails=fails), Visits(folder), fetcher, limits or Limits())
+
+
+def visitor(session: str = "one") -> gr.Request:
+    return gr.Request(session_hash=session)
+
+
+def upload(folder: Path, name: str, data: bytes) -> str:
+    path = folder / f"upload-of-{name}" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(data)
+    return str(path)
+
+
+def drop(page: Page, *photos: tuple[str, bytes], settings: Any = DEFAULTS) -> list[Any]:
+    """Drop photos as the page does; what is shown comes after the emptied drop zone and URL."""
+    uploads = [upload(page.visits.folder, name, data) for name, data in photos]
+    emptied, url, *shown = page.take(uploads, *settings, visitor())
+    assert (emptied, url) == (None, "NO")
+    return shown
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def event(**data: Any) -> gr.EventData:
+    return gr.EventData(None, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("car.jpg", drawn_photo("JPEG", quality=91)),
+        ("car.png", drawn_photo("PNG")),
+        ("car.webp", drawn_photo("WEBP")),
+        ("car.heic", heic_photo()),
+        ("turned.jpeg", turned_photo()),
+    ],
+    ids=["jpeg", "png", "webp", "heic", "turned by exif"],
+)
+def test_the_very_bytes_that_were_dropped_are_blurred(
+    tmp_path: Path, name: str, data: bytes
+) -> None:
+    page = page_in(tmp_path)
+
+    shown = drop(page, (name, data))
+
+    path = Path(shown[DOWNLOAD]["value"])
+    assert path.read_bytes() == blur_photo(data, DrawnDetector(), BlurOptions()).data
+    assert path.suffix == Path(name).suffix
+    blurred = decode(path.read_bytes())
+    assert blurred.image_hw == IMAGE_HW
+    assert contrast(drawn_image(), PLATE) > 150
+    assert contrast(blurred.pixels, PLATE) < 60
+
+
+def test_a_drop_leaves_nothing_but_the_blurred_photo_on_disk(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+
+    shown = drop(page, ("car.jpg", drawn_photo()))
+
+    assert files_in(tmp_path) == [Path(shown[DOWNLOAD]["value"])]
+
+
+def test_plates_are_listed_with_confidence_ratio_and_a_crop_that_is_hidden(tmp_path: Path) -> None:
+    shown = drop(page_in(tmp_path), ("car.jpg", drawn_photo()))
+
+    [plate] = shown[VIEW]["plates"]
+    assert plate["confidence"] == "0.90"
+    assert plate["advice"] == "1:12, within 1:15"
+    assert plate["crop"].startswith("data:image/jpeg;base64,")
+    assert not plate["by_hand"]
+
+
+@pytest.mark.parametrize(
+    ("data", "limits", "fails", "says"),
+    [
+        (b"no photo", Limits(), False, "could not be read as a photo"),
+        (b"", Limits(), False, "could not be read as a photo"),
+        (drawn_photo()[:3000], Limits(), False, "could not be read as a photo"),
+        (drawn_photo(), Limits(photo_bytes=1000), False, "too large for the demo"),
+        (drawn_photo(), Limits(photo_pixels=1000), False, "too large for the demo"),
+        (drawn_photo(), Limits(), True, "not blurred, so it was not given out"),
+    ],
+    ids=["no photo", "empty", "cut short", "too many bytes", "too many pixels", "detector fails"],
+)
+def test_a_photo_that_cannot_be_blurred_is_told_and_never_given_out(
+    tmp_path: Path, data: bytes, limits: Limits, fails: bool, says: str
+) -> None:
+    shown = drop(page_in(tmp_path, fails=fails, limits=limits), ("car.jpg", data))
+
+    assert says in shown[VIEW]["failure"]
+    assert set(shown[VIEW]) == {"name", "failure"}
+    assert shown[DOWNLOAD]["visible"] is False
+    assert files_in(tmp_path) == []
+
+
+def test_a_failure_takes_back_the_download_of_the_photo_before(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+    drop(page, ("car.jpg", drawn_photo()))
+
+    drop(page, ("text.jpg", b"no photo"))
+
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        (("solid", 0.15, 0.25, False, "strip"), 1),
+        (("veil", 0.15, 0.05, False, "strip"), 2),
+        (("veil", 0.15, 0.95, False, "strip"), 0),
+    ],
+    ids=["another method", "lower confidence", "higher confidence"],
+)
+def test_other_settings_blur_the_held_photo_again(
+    tmp_path: Path, settings: Any, count: int
+) -> None:
+    page = page_in(tmp_path)
+    first = drop(page, ("car.jpg", drawn_photo()))
+
+    shown = page.blur_again(*settings, visitor())
+
+    path = Path(shown[DOWNLOAD]["value"])
+    options = BlurOptions(method=settings[0], min_confidence=settings[2])
+    assert path.read_bytes() == blur_photo(drawn_photo(), DrawnDetector(), options).data
+    assert len(shown[VIEW]["plates"]) == count
+    assert not Path(first[DOWNLOAD]["value"]).exists()
+
+
+def test_a_missed_plate_is_hidden_once_it_is_drawn_around(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+    drop(page, ("car.png", drawn_photo("PNG")))
+
+    shown = page.add_plate(*DEFAULTS, event(xyxy=list(MISSED)), visitor())
+
+    blurred = decode(Path(shown[DOWNLOAD]["value"]).read_bytes())
+    assert contrast(blurred.pixels, MISSED) < 60
+    assert contrast(blurred.pixels, PLATE) < 60
+    assert [plate["by_hand"] for plate in shown[VIEW]["plates"]] == [True, False]
+    assert shown[VIEW]["corrected"]
+
+
+def test_a_wrong_box_is_removed_and_corrections_are_undone(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+    settings = ("veil", 0.15, 0.05, False, "strip")
+    before = drop(page, ("car.png", drawn_photo("PNG")), settings=settings)[VIEW]["plates"]
+
+    removed = page.remove_plate(*settings, event(xyxy=list(FAINT)), visitor())
+    undone = page.uncorrect(*settings, visitor())
+
+    assert [plate["xyxy"] for plate in removed[VIEW]["plates"]] == [list(PLATE)]
+    assert undone[VIEW]["plates"] == before
+    assert not undone[VIEW]["corrected"]
+
+
+@pytest.mark.parametrize(
+    "xyxy",
+    [[], [1, 2, 3], [1, 2, 1, 9], [0, 0, float("nan"), 9], [0, 0, 1e39, 9]],
+    ids=["empty", "three numbers", "no width", "nan", "infinite"],
+)
+def test_a_box_that_is_none_is_refused(tmp_path: Path, xyxy: list[float]) -> None:
+    page = page_in(tmp_path)
+    drop(page, ("car.png", drawn_photo("PNG")))
+
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="a box must"):
+        page.add_plate(*DEFAULTS, event(xyxy=xyxy), visitor())
+
+
+def test_several_photos_are_picked_from_and_zipped(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+    photo = drawn_photo()
+    shown = drop(page, ("a.jpg", photo), ("bad.jpg", b"no photo"), ("A.jpg", photo))
+
+    picked = page.pick(1, *DEFAULTS, visitor())
+    with pytest.warns(UserWarning, match="1 of 3 could not be blurred"):
+        zipped = page.zip_all(*DEFAULTS, visitor())
+
+    assert shown[PICKER]["visible"]
+    assert [name for name, _ in shown[PICKER]["choices"]] == [
+        "1. a.jpg",
+        "2. bad.jpg (not blurred)",
+        "3. A.jpg",
+    ]
+    assert picked[VIEW]["name"] == "bad.jpg"
+    with zipfile.ZipFile(zipped["value"]) as archive:
+        assert archive.namelist() == ["a-blurred.jpg", "A-blurred-2.jpg", "NOT-BLURRED.txt"]
+        assert contrast(decode(archive.read("a-blurred.jpg")).pixels, PLATE) < 60
+        assert archive.read("NOT-BLURRED.txt").startswith(b"bad.jpg: This file could not be read")
+
+
+def test_more_photos_than_allowed_are_not_taken_and_not_kept(tmp_path: Path) -> None:
+    page = page_in(tmp_path, limits=Limits(photos=1))
+
+    with pytest.warns(UserWarning, match="Only the first 1 of 2"):
+        shown = drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()))
+
+    assert len(shown[PICKER]["choices"]) == 1
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_one_visitor_never_sees_the_photos_of_another(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+    drop(page, ("a.jpg", drawn_photo()))
+
+    shown = page.blur_again(*DEFAULTS, visitor("another"))
+
+    assert shown[VIEW] is None
+    assert shown[DOWNLOAD]["visible"] is False
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://127.0.0.1/car.jpg", "The URL may not be fetched."),
+        ("file:///etc/passwd", "The URL must start with http:// or https://."),
+    ],
+    ids=["this machine", "a file of this machine"],
+)
+def test_a_url_that_may_not_be_fetched_is_told(tmp_path: Path, url: str, says: str) -> None:
+    shown = page_in(tmp_path).take_url(url, *DEFAULTS, visitor())
+
+    assert shown[VIEW]["failure"] == says
+
+
+def test_the_url_no_changes_nothing(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+    drop(page, ("a.jpg", drawn_photo()))
+
+    shown = page.take_url(" no ", *DEFAULTS, visitor())
+
+    assert shown[VIEW]["name"] == "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("distance_m", "says"),
+    [(5.0, "within 1:15"), (9.0, "may be missed")],
+    ids=["near", "far"],
+)
+def test_the_guidance_says_whether_a_plate_is_large_enough(distance_m: float, says: str) -> None:
+    answer = camera_answer(
+        "Europe, one row (110 mm)", "Full frame (24 mm high)", 100, distance_m, 0, 1080
+    )
+
+    assert says in answer
+
+
+def test_names_in_a_zip_differ_even_without_regard_to_case() -> None:
+    used: set[str] = set()
+
+    assert [unused_name(name, used) for name in ("a.jpg", "A.jpg", "a.jpg")] == [
+        "a.jpg",
+        "A-2.jpg",
+        "a-3.jpg",
+    ]
+
+
+def test_the_page_offers_no_public_interface_of_gradio(tmp_path: Path) -> None:
+    async def interface() -> Any:  # In a loop, because Gradio leaves one open otherwise.
+        return build_demo(page_in(tmp_path)).get_api_info()
+
+    info = asyncio.run(interface())
+
+    assert info == {"named_endpoints": {}, "unnamed_endpoints": {}}
