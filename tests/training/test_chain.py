@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx
 import pytest
 
 from plateblur.detector import OnnxDetector
-from training.train import Config, data_hash, mixed_precision, read_config
+from training.train import Config, data_hash, hours_trained, mixed_precision, read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +88,43 @@ def test_the_evaluation_reports_on_what_was_exported(
     metrics = json.loads((tmp_path / "val" / "metrics.json").read_text())
     assert metrics["overall"]["plates"] > 0
     assert "## What is missed" in told
+
+
+def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Path) -> None:
+    words = [
+        *(sys.executable, "training/train.py", "training/configs/smoke.yaml", "--data", str(data)),
+        *("--run", str(tmp_path / "killed"), "--set", "epochs=3"),
+    ]
+    results = tmp_path / "killed" / "results.csv"
+    child = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 300
+    while not (tmp_path / "killed" / "weights" / "last.pt").exists():
+        assert child.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    done_before = len(results.read_text().splitlines()) - 1
+
+    run(*words[1:], "--resume")
+    epochs = [line.split(",")[0] for line in results.read_text().splitlines()[1:]]
+    record = json.loads((tmp_path / "killed" / "run.json").read_text())
+    assert 1 <= done_before < 3
+    assert epochs == ["1", "2", "3"]
+    assert len(record["earlier_stretches"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("times", "hours"),
+    [([1800, 3600], 1.0), ([3600, 7200, 1800, 3600], 3.0), ([900], 0.25)],
+    ids=["in one go", "resumed after two epochs", "one epoch"],
+)
+def test_the_hours_of_all_stretches_are_added(
+    times: list[int], hours: float, tmp_path: Path
+) -> None:
+    rows = [f"{epoch},{seconds}" for epoch, seconds in enumerate(times, start=1)]
+    (tmp_path / "results.csv").write_text("\n".join(["epoch,time", *rows]) + "\n")
+    assert hours_trained(tmp_path / "results.csv") == hours
 
 
 def test_a_changed_label_changes_the_hash_of_the_data(data: Path, tmp_path: Path) -> None:
