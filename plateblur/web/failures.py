@@ -129,20 +129,20 @@ def describe(failure: Failure, *, reference: str) -> str:
 def answer_failure(request: Request, failure: Failure, *, real_status_codes: bool) -> Response:
     """Return `failure` in the form that the route asked for promises."""
     request.state.cd = failure.cd
+    documented = request.url.path == DOCUMENTED_PATH
+    status = HTTPStatus.OK if documented and not real_status_codes else failure.status
     headers = dict(failure.headers)
-    if failure.status == HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Basic realm="plateblur", charset="UTF-8"'
     description = describe(failure, reference=request.state.reference)
-    if request.url.path == DOCUMENTED_PATH:
+    if documented:
         return Response(
             orjson.dumps([{"cd": failure.cd, "description": description}]),
-            status_code=failure.status if real_status_codes else HTTPStatus.OK,
+            status_code=status,
             media_type="application/json",
             headers=headers,
         )
-    return problem(
-        request, status=failure.status, cd=failure.cd, detail=description, headers=headers
-    )
+    return problem(request, status=status, cd=failure.cd, detail=description, headers=headers)
 
 
 def problem(

@@ -53,7 +53,9 @@ def health_router(service: Service) -> APIRouter:
     async def metrics(request: Request) -> Response:
         token = service.settings.metrics_token
         given = request.headers.get("authorization", "")
-        if token and not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        open_to_all = not token and service.settings.mode == "development"
+        told = hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+        if not open_to_all and not (token and told):
             return problem(
                 request,
                 status=HTTPStatus.UNAUTHORIZED,

@@ -69,10 +69,11 @@ def fractions(photo: BlurredPhoto, index: int) -> dict[str, float]:
     """Return box `index` as fractions of the upright photo, within 0 to 1."""
     height, width = photo.image_hw
     shares = photo.detections.xyxy[index].astype(np.float64) / [width, height, width, height]
-    left, top, right, bottom = (float(share) for share in shares.clip(0.0, 1.0))
+    # Rounded before they are subtracted, so that left + width does not pass the photo's edge.
+    left, top, right, bottom = (round(float(share), FRACTION_DIGITS) for share in shares.clip(0, 1))
     return {
-        "left": round(left, FRACTION_DIGITS),
-        "top": round(top, FRACTION_DIGITS),
+        "left": left,
+        "top": top,
         "width": round(right - left, FRACTION_DIGITS),
         "height": round(bottom - top, FRACTION_DIGITS),
     }

@@ -59,7 +59,11 @@ class Settings:
     shutdown_timeout_s: int = _told(30, "how long requests in flight may take on shutdown")
     cors_origins: tuple[str, ...] = _told(("*",), "origins whose scripts may call the API")
     trusted_proxies: str = _told("127.0.0.1", "proxies whose X-Forwarded-For is believed")
-    metrics_token: str = _told("", "Bearer token that /metrics asks for; empty: open", secret=True)
+    metrics_token: str = _told(
+        "",
+        "Bearer token that /metrics asks for; empty: open, and closed in production",
+        secret=True,
+    )
     metrics_dir: str = _told("", "shared metrics of several workers; serve.py fills it in")
     log_level: Literal["debug", "info", "warning", "error"] = _told("info", "of the JSON log")
 

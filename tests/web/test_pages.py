@@ -128,3 +128,11 @@ async def test_metrics_can_ask_for_a_token(authorization: str, status: int) -> N
     stand = make_stand(settings=Settings(metrics_token="abc"))
     answer = await stand.client.get("/metrics", headers={"Authorization": authorization})
     assert answer.status_code == status
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer"])
+async def test_metrics_without_a_token_are_closed_in_production(authorization: str) -> None:
+    settings = Settings(mode="production", secret_key="0f" * 32, public_url="https://blur.example")
+    headers = {"Authorization": authorization}
+    answer = await make_stand(settings=settings).client.get("/metrics", headers=headers)
+    assert answer.status_code == 401

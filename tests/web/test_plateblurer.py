@@ -6,7 +6,10 @@ import base64
 import json
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from plateblur.accounts.types import (
     AccessError,
@@ -24,9 +27,10 @@ from plateblur.errors import (
     PhotoTooLargeError,
     PlateblurError,
 )
-from plateblur.types import BlurOptions
+from plateblur.types import BlurOptions, BlurredPhoto, Detections
 from plateblur.web import Settings
 from plateblur.web.failures import SENTENCES, STATUSES
+from plateblur.web.schemas import fractions
 from tests.web.fakes import (
     KEY,
     PASSWORD,
@@ -72,6 +76,22 @@ async def test_the_most_probable_comes_first_with_its_own_crop() -> None:
         for one in answer.json()["predictions"]
     ]
     assert shown == [(0.9, b"crop 1"), (0.5, b"crop 2"), (0.3, b"crop 0")]
+
+
+@given(
+    edges=st.tuples(*[st.floats(-2000, 6000, width=32)] * 4),
+    size_wh=st.tuples(st.integers(1, 8000), st.integers(1, 8000)),
+)
+def test_a_box_is_always_inside_the_photo(
+    edges: tuple[float, float, float, float], size_wh: tuple[int, int]
+) -> None:
+    x1, x2, y1, y2 = *sorted(edges[:2]), *sorted(edges[2:])
+    found = Detections(np.array([[x1, y1, x2, y2]], np.float32), np.ones(1, np.float32))
+    photo = BlurredPhoto(b"", "JPEG", size_wh[::-1], found, predictions_counted=1)
+    box = fractions(photo, 0)
+    assert all(0 <= share <= 1 for share in box.values())
+    assert box["left"] + box["width"] <= 1 + 1e-12
+    assert box["top"] + box["height"] <= 1 + 1e-12
 
 
 async def test_no_plate_is_a_success_without_predictions() -> None:
