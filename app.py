@@ -39,6 +39,7 @@ THEME = gr.themes.Default(
 PHOTO_TYPES = ["image", ".heic", ".heif", ".avif"]
 AT_ONCE = 2  # photos in work: one decodes while the detector has the other's
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
+STOP_S = 3  # for photos in work when the demo is stopped
 WAITING = 32  # in the queue; more are told to come back
 
 METHODS = [("Veil", "veil"), ("Solid", "solid"), ("Mosaic", "mosaic"), ("Gaussian", "gaussian")]
@@ -286,7 +287,9 @@ async def serve(page: Page, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     sys.stdout.write(f"PlateBlur demo: http://{host}:{port}\n")
     sys.stdout.flush()
-    await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listening])
+    # An open page keeps a connection, so waiting for all of them to end would be for ever.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_S)
+    await uvicorn.Server(config).serve(sockets=[listening])
 
 
 if __name__ == "__main__":

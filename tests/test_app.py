@@ -13,7 +13,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from app import build_demo
-from plateblur.demo.page import Page, camera_answer, unused_name
+from plateblur.demo.page import PROGRESS, Page, camera_answer, unused_name
 from plateblur.demo.photos import Limits
 from plateblur.demo.visits import Visits
 from plateblur.photo import decode
@@ -31,7 +31,7 @@ from tests.demo.fakes import (
     drawn_photo,
 )
 
-DEFAULTS = ("veil", 0.15, 0.25, False, "strip")
+DEFAULTS: Any = ("veil", 0.15, 0.25, False, "strip")
 VIEW, PICKER, DOWNLOAD, ZIPPER, ZIPPED = range(5)
 
 
@@ -69,7 +69,7 @@ def upload(folder: Path, name: str, data: bytes) -> str:
 def drop(page: Page, *photos: tuple[str, bytes], settings: Any = DEFAULTS) -> list[Any]:
     """Drop photos as the page does; what is shown comes after the emptied drop zone and URL."""
     uploads = [upload(page.visits.folder, name, data) for name, data in photos]
-    emptied, url, *shown = page.take(uploads, *settings, visitor())
+    emptied, url, *shown = page.take(visitor(), PROGRESS, uploads, *settings)
     assert (emptied, url) == (None, "NO")
     return shown
 
@@ -174,7 +174,7 @@ def test_other_settings_blur_the_held_photo_again(
     page = page_in(tmp_path)
     first = drop(page, ("car.jpg", drawn_photo()))
 
-    shown = page.blur_again(*settings, visitor())
+    shown = page.blur_again(visitor(), *settings)
 
     path = Path(shown[DOWNLOAD]["value"])
     options = BlurOptions(method=settings[0], min_confidence=settings[2])
@@ -187,7 +187,7 @@ def test_a_missed_plate_is_hidden_once_it_is_drawn_around(tmp_path: Path) -> Non
     page = page_in(tmp_path)
     drop(page, ("car.png", drawn_photo("PNG")))
 
-    shown = page.add_plate(*DEFAULTS, event(xyxy=list(MISSED)), visitor())
+    shown = page.add_plate(visitor(), event(xyxy=list(MISSED)), *DEFAULTS)
 
     blurred = decode(Path(shown[DOWNLOAD]["value"]).read_bytes())
     assert contrast(blurred.pixels, MISSED) < 60
@@ -201,8 +201,8 @@ def test_a_wrong_box_is_removed_and_corrections_are_undone(tmp_path: Path) -> No
     settings = ("veil", 0.15, 0.05, False, "strip")
     before = drop(page, ("car.png", drawn_photo("PNG")), settings=settings)[VIEW]["plates"]
 
-    removed = page.remove_plate(*settings, event(xyxy=list(FAINT)), visitor())
-    undone = page.uncorrect(*settings, visitor())
+    removed = page.remove_plate(visitor(), event(xyxy=list(FAINT)), *settings)
+    undone = page.uncorrect(visitor(), *settings)
 
     assert [plate["xyxy"] for plate in removed[VIEW]["plates"]] == [list(PLATE)]
     assert undone[VIEW]["plates"] == before
@@ -219,7 +219,7 @@ def test_a_box_that_is_none_is_refused(tmp_path: Path, xyxy: list[float]) -> Non
     drop(page, ("car.png", drawn_photo("PNG")))
 
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="a box must"):
-        page.add_plate(*DEFAULTS, event(xyxy=xyxy), visitor())
+        page.add_plate(visitor(), event(xyxy=xyxy), *DEFAULTS)
 
 
 def test_several_photos_are_picked_from_and_zipped(tmp_path: Path) -> None:
@@ -227,9 +227,9 @@ def test_several_photos_are_picked_from_and_zipped(tmp_path: Path) -> None:
     photo = drawn_photo()
     shown = drop(page, ("a.jpg", photo), ("bad.jpg", b"no photo"), ("A.jpg", photo))
 
-    picked = page.pick(1, *DEFAULTS, visitor())
+    picked = page.pick(visitor(), 1, *DEFAULTS)
     with pytest.warns(UserWarning, match="1 of 3 could not be blurred"):
-        zipped = page.zip_all(*DEFAULTS, visitor())
+        zipped = page.zip_all(visitor(), PROGRESS, *DEFAULTS)
 
     assert shown[PICKER]["visible"]
     assert [name for name, _ in shown[PICKER]["choices"]] == [
@@ -258,7 +258,7 @@ def test_one_visitor_never_sees_the_photos_of_another(tmp_path: Path) -> None:
     page = page_in(tmp_path)
     drop(page, ("a.jpg", drawn_photo()))
 
-    shown = page.blur_again(*DEFAULTS, visitor("another"))
+    shown = page.blur_again(visitor("another"), *DEFAULTS)
 
     assert shown[VIEW] is None
     assert shown[DOWNLOAD]["visible"] is False
@@ -273,7 +273,7 @@ def test_one_visitor_never_sees_the_photos_of_another(tmp_path: Path) -> None:
     ids=["this machine", "a file of this machine"],
 )
 def test_a_url_that_may_not_be_fetched_is_told(tmp_path: Path, url: str, says: str) -> None:
-    shown = page_in(tmp_path).take_url(url, *DEFAULTS, visitor())
+    shown = page_in(tmp_path).take_url(visitor(), url, *DEFAULTS)
 
     assert shown[VIEW]["failure"] == says
 
@@ -282,7 +282,7 @@ def test_the_url_no_changes_nothing(tmp_path: Path) -> None:
     page = page_in(tmp_path)
     drop(page, ("a.jpg", drawn_photo()))
 
-    shown = page.take_url(" no ", *DEFAULTS, visitor())
+    shown = page.take_url(visitor(), " no ", *DEFAULTS)
 
     assert shown[VIEW]["name"] == "a.jpg"
 

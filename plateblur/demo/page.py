@@ -44,6 +44,9 @@ FORGOTTEN = "There is no blurred photo here, or it is no longer held. Please dro
 class Page:
     """The parts that the page's answers need.
 
+    Every method but `leave` answers an event of the page. The values of the controls come last, as
+    `settings`; what Gradio puts in by its type comes first.
+
     Attributes:
         detector: what finds the plates.
         visits: what each open page holds.
@@ -62,14 +65,10 @@ class Page:
 
     def take(
         self,
-        uploads: list[str] | None,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
+        uploads: list[str] | None = None,
+        *settings: Any,
     ) -> list[Any]:
         """Find the plates of photos that were dropped, remove them from disk, show the first."""
         paths = [Path(upload) for upload in uploads or []]
@@ -83,22 +82,18 @@ class Page:
         if len(paths) > self.limits.photos:
             gr.Warning(f"Only the first {self.limits.photos} of {len(paths)} photos were taken.")
         visit = Visit(tuple(taken))
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         return [None, NO_URL, *self._show(request, visit, options)]
 
     def take_url(
         self,
-        url: str,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
         request: gr.Request,
+        url: str,
+        *settings: Any,
     ) -> list[Any]:
         """Show the photo behind a URL; nothing happens where it is "NO"."""
         url = url.strip()
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         if url.upper() in ("", NO_URL):
             return self._show(request, self.visits.get(session_of(request)), options)
         name = PurePath(urlsplit(url).path).name or "photo"
@@ -112,109 +107,81 @@ class Page:
 
     def take_example(
         self,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
-        event: gr.EventData,
         request: gr.Request,
+        event: gr.EventData,
+        *settings: Any,
     ) -> list[Any]:
         """Show the drawn scene that was picked, as if it had been dropped."""
         path = self.examples[int(event._data["number"])]
         photo = open_photo(path.name, path.read_bytes(), self.detector, self.limits)
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         return self._show(request, Visit((photo,)), options)
 
     def blur_again(
         self,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
         request: gr.Request,
+        *settings: Any,
     ) -> list[Any]:
         """Blur the photo on show with other settings."""
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         return self._show(request, self.visits.get(session_of(request)), options)
 
     def pick(
         self,
-        number: int | None,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
         request: gr.Request,
+        number: int | None,
+        *settings: Any,
     ) -> list[Any]:
         """Show another of the photos that were dropped."""
         visit = self.visits.get(session_of(request))
         if number is not None and 0 <= number < len(visit.photos):
             visit = replace(visit, shown=number)
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         return self._show(request, visit, options)
 
     def add_plate(
         self,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
-        event: gr.EventData,
         request: gr.Request,
+        event: gr.EventData,
+        *settings: Any,
     ) -> list[Any]:
         """Hide one more plate, which a person drew a box around."""
         xyxy = event._data["xyxy"]
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         return self._correct(request, options, lambda photo: add_plate(photo, xyxy))
 
     def remove_plate(
         self,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
-        event: gr.EventData,
         request: gr.Request,
+        event: gr.EventData,
+        *settings: Any,
     ) -> list[Any]:
         """Show again what a person says is no plate."""
         xyxy = event._data["xyxy"]
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         return self._correct(request, options, lambda photo: remove_plate(photo, xyxy))
 
     def uncorrect(
         self,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
         request: gr.Request,
+        *settings: Any,
     ) -> list[Any]:
         """Go back to the plates that the detector found."""
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         return self._correct(request, options, uncorrect)
 
     def zip_all(
         self,
-        method: Method,
-        margin: float,
-        min_confidence: float,
-        draw_boxes: bool,
-        metadata: MetadataPolicy,
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
+        *settings: Any,
     ) -> Any:
         """Blur all photos as corrected, and offer them as one zip."""
         session = session_of(request)
         photos = self.visits.get(session).photos
         if not photos:
             raise gr.Error(FORGOTTEN, print_exception=False)
-        options = options_of(method, margin, min_confidence, draw_boxes, metadata)
+        options = options_of(*settings)
         path = self.visits.new_path(session, "zip", "blurred-photos.zip")
         failures: list[str] = []
         names: set[str] = set()

@@ -4,6 +4,7 @@ const $ = (selector) => element.querySelector(selector);
 const SMALLEST = 0.004; // of the photo's side: less is a slip of the finger
 let mode = "compare";
 let drawing = null; // [x, y] in shares of the photo where the pointer went down
+let shown = ""; // name of the photo on show
 let fresh = null; // [left, top, right, bottom] in shares, of the box being made
 
 function setMode(next) {
@@ -99,6 +100,10 @@ function show() {
   $(".pb-failure").hidden = !value?.failure;
   $(".pb-work").hidden = !value || Boolean(value.failure);
   if (!value) return;
+  if (value.name !== shown && element.getBoundingClientRect().top > window.innerHeight / 2) {
+    element.scrollIntoView({ behavior: "smooth" }); // on a phone it is below the fold
+  }
+  shown = value.name;
   if (value.failure) {
     $(".pb-failure strong").textContent = value.name;
     $(".pb-failure p").textContent = value.failure;

@@ -1,0 +1,264 @@
+"""The demo along, in a real browser; skipped where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from app import mount_demo
+from plateblur.demo.page import Page as DemoPage
+from plateblur.demo.visits import Visits
+from plateblur.detector import shipped_model
+from plateblur.photo import decode
+from plateblur.web.fetcher import PhotoFetcher
+from tests.demo.fakes import (
+    IMAGE_HW,
+    MISSED,
+    PLATE,
+    DrawnDetector,
+    contrast,
+    drawn_image,
+    drawn_photo,
+)
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("no chromium is installed", allow_module_level=True)
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
+# Gradio 6.31.0 uses what pandas 4 is about to drop, in its count of past events.
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+PATIENCE_S = 60.0  # CI may train a model beside it
+
+
+@dataclass
+class Served:
+    """The demo while it is served: where, and where it may write."""
+
+    address: str
+    folder: Path
+    outside: list[str] = field(default_factory=list)
+
+    def files(self) -> list[Path]:
+        return [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setenv("GRADIO_IS_E2E_TEST", "1")  # Gradio then sees at once that a page was closed
+        visits = Visits(folder / "gradio", grace_s=0)
+        fetcher = PhotoFetcher(timeout_s=1, max_bytes=1)
+        visits.sweep_forever(every_s=0.2)
+        servers: list[uvicorn.Server] = []
+
+        async def serve() -> None:
+            page = DemoPage(DrawnDetector(), visits, fetcher)
+            app = mount_demo(FastAPI(openapi_url=None), page, path="/")
+            config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+            servers.append(uvicorn.Server(config))
+            await servers[0].serve(sockets=[listening])
+
+        thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        thread.start()
+        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}/", folder)
+        servers[0].should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(params=[(1280, 900)], ids=["desktop"])
+def page(browser: Browser, served: Served, request: pytest.FixtureRequest) -> Iterator[Page]:
+    width, height = request.param
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, permissions=["clipboard-read"]
+    )
+    context.set_default_timeout(PATIENCE_S * 1000)
+    opened = context.new_page()
+    opened.on("request", lambda asked: served.outside.append(asked.url))
+    opened.goto(served.address)
+    opened.wait_for_selector("#viewer .pb-empty")
+    yield opened
+    context.close()
+    own = (served.address, "data:", "blob:")
+    assert [url for url in served.outside if not url.startswith(own)] == []
+
+
+def drop(page: Page, *photos: tuple[str, bytes]) -> None:
+    files = [{"name": n, "mimeType": "image/jpeg", "buffer": data} for n, data in photos]
+    page.set_input_files("#photos input[type=file]", files)  # type: ignore[arg-type]
+    page.wait_for_function(
+        "name => document.querySelector('#viewer .pb-failure strong').textContent.startsWith(name)"
+        " || "
+        "document.querySelector('#download')?.innerText.includes(name)",
+        arg=photos[0][0].rsplit(".", 1)[0],
+    )
+
+
+def downloaded(page: Page, button: str) -> tuple[str, bytes]:
+    with page.expect_download() as download:
+        page.click(button)
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def wait_for_plates(page: Page, count: int) -> None:
+    page.wait_for_function(
+        "count => document.querySelectorAll('#viewer .pb-plates li').length === count", arg=count
+    )
+
+
+def test_a_photo_is_dropped_blurred_otherwise_and_downloaded(page: Page, served: Served) -> None:
+    drop(page, ("car.jpg", drawn_photo()))
+    veiled = page.get_attribute("#viewer .pb-after", "src")
+    row = page.inner_text("#viewer .pb-plates li")
+    with page.expect_event("requestfinished"):
+        page.click("#settings label:has-text('Solid')")
+    page.wait_for_function(
+        "old => document.querySelector('#viewer .pb-after').src !== old", arg=veiled
+    )
+    page.focus("#viewer .pb-range")
+    page.keyboard.press("ArrowRight")
+    name, data = downloaded(page, "#download")
+
+    assert "confidence 0.90" in row
+    assert "1:12, within 1:15" in row
+    assert "51%" in (page.get_attribute("#viewer .pb-stage", "style") or "")
+    assert name == "car-blurred.jpg"
+    photo = decode(data)
+    assert (photo.format, photo.image_hw) == ("JPEG", IMAGE_HW)
+    assert contrast(drawn_image(), PLATE) > 150
+    assert contrast(photo.pixels, PLATE) < 20
+    assert not any(path.read_bytes() == drawn_photo() for path in served.files())
+
+
+def test_a_corrupt_photo_gets_a_friendly_message_and_no_download(page: Page) -> None:
+    drop(page, ("broken.jpg", drawn_photo()[:3000]))
+
+    assert "could not be read as a photo" in page.inner_text("#viewer [role=alert]")
+    assert not page.is_visible("#download")
+
+
+def test_plates_are_added_with_mouse_and_keyboard_and_removed(page: Page) -> None:
+    drop(page, ("car.png", drawn_photo("PNG")))
+    page.click("text=Correct by hand")
+    stage = page.locator("#viewer .pb-boxes").bounding_box()
+    assert stage is not None
+    height, width = IMAGE_HW
+    at = [(MISSED[i] / width, MISSED[i + 1] / height) for i in (0, 2)]
+    points = [(stage["x"] + x * stage["width"], stage["y"] + y * stage["height"]) for x, y in at]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    page.mouse.move(*points[1], steps=4)
+    page.mouse.up()
+    wait_for_plates(page, 2)
+    page.click("#viewer .pb-new")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Enter")
+    wait_for_plates(page, 3)
+    page.click("#viewer .pb-box button >> nth=0")
+    wait_for_plates(page, 2)
+    page.wait_for_selector("#viewer .pb-stage:not([data-busy])")
+
+    photo = decode(downloaded(page, "#download")[1])
+    assert contrast(photo.pixels, MISSED) < 60
+    assert contrast(photo.pixels, PLATE) < 60
+
+
+def test_the_whole_documented_answer_is_copied_from_the_api_tab(page: Page) -> None:
+    drop(page, ("car.jpg", drawn_photo()))
+    page.click("role=tab[name='API']")
+    page.wait_for_selector("text=final_photo")
+    page.click("#copy-response")
+    end_s = time.monotonic() + PATIENCE_S
+    while not (text := page.evaluate("navigator.clipboard.readText()")):
+        assert time.monotonic() < end_s
+        page.wait_for_timeout(100)
+    body = json.loads(text)
+
+    assert list(body) == ["created", "predictions", "final_photo"]
+
+
+def test_several_photos_come_as_a_zip_and_nothing_is_left_when_the_page_is_closed(
+    page: Page, served: Served
+) -> None:
+    drop(page, ("car-1.jpg", drawn_photo()), ("broken.jpg", b"no photo"))
+    page.click("#make-zip")
+    _, data = downloaded(page, "#zip")
+    on_disk = {path.name for path in served.files()}
+    page.close()
+    end_s = time.monotonic() + PATIENCE_S
+    while served.files() and time.monotonic() < end_s:
+        time.sleep(0.1)
+
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == ["car-1-blurred.jpg", "NOT-BLURRED.txt"]
+    assert on_disk == {"car-1-blurred.jpg", "blurred-photos.zip"}
+    assert served.files() == []
+
+
+@pytest.mark.parametrize("page", [(390, 844)], ids=["phone"], indirect=True)
+def test_no_tab_is_wider_than_a_phone(page: Page) -> None:
+    for tab in ("Guidance", "API", "Blur"):
+        page.click(f"role=tab[name='{tab}']")
+        page.wait_for_timeout(300)
+        wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+        assert wide <= 0, tab
+
+
+@pytest.mark.skipif(not shipped_model().exists(), reason="no model is shipped yet")
+def test_the_command_prints_its_address_and_leaves_no_folder_when_it_is_stopped(
+    tmp_path: Path,
+) -> None:
+    command = [sys.executable, str(Path(__file__).parents[2] / "app.py"), "--port", "0"]
+    environment = {"PATH": os.defpath, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as demo:
+        assert demo.stdout is not None
+        line = demo.stdout.readline()
+        folders = list(tmp_path.glob("plateblur-demo-*"))
+        demo.terminate()
+        code = demo.wait(timeout=PATIENCE_S)
+
+    assert line.startswith("PlateBlur demo: http://127.0.0.1:")
+    assert len(folders) == 1
+    assert list(tmp_path.glob("plateblur-demo-*")) == []
+    assert code == 0
