@@ -175,7 +175,7 @@ def open_store(
 
     Args:
         data_dir: holds `accounts.sqlite3` and `secret.key`, readable by the owner alone.
-        database_url: another database, e.g. `postgresql://...`.
+        database_url: another database, e.g. `postgresql://...`; None or "" for SQLite.
         secret: instead of `secret.key`; hosts that share a database must share it.
 
     Raises:
@@ -185,7 +185,7 @@ def open_store(
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if secret is None:
         secret = _kept_secret(data_dir / "secret.key")
-    if database_url is None:
+    if not database_url:
         path = (data_dir / "accounts.sqlite3").absolute()
         path.touch(mode=0o600)  # SQLite gives its journal the same mode
         database_url = URL.create("sqlite", database=str(path)).render_as_string()
