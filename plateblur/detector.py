@@ -27,6 +27,7 @@ from plateblur.types import Detections, Image
 
 Engine = Literal["onnxruntime", "openvino"]
 
+FARTHEST_PX = 1e9  # beyond any image
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles.
 
 # onnxruntime's errors share no base but Exception.
@@ -136,7 +137,8 @@ class OnnxDetector:
         if self.metadata.end_to_end:
             corners, confidence = rows[:, :4], rows[:, 4]
         else:
-            centre, half = rows[:, :2], rows[:, 2:4] / 2
+            sides = rows[:, :4].clip(-FARTHEST_PX, FARTHEST_PX)  # their sums must not overflow
+            centre, half = sides[:, :2], sides[:, 2:] / 2
             corners = np.hstack([centre - half, centre + half])
             confidence = rows[:, 4:].max(axis=1)
         # A hundredth beyond is the rounding of a quantised model.

@@ -37,8 +37,10 @@ class Letterbox:
             (N, 4) float32.
         """
         height, width = self.image_hw
-        scale = np.array([*self.scale_xy, *self.scale_xy], np.float32)
-        return (xyxy / scale).clip(0, np.array([width, height, width, height], np.float32))
+        # In float64, because a number near float32's largest would overflow.
+        restored = xyxy.astype(np.float64) / np.array([*self.scale_xy, *self.scale_xy])
+        clipped: Boxes = restored.clip(0, [width, height, width, height]).astype(np.float32)
+        return clipped
 
 
 def letterbox(image: Image, *, input_size: int, stride: int) -> Letterbox:

@@ -85,6 +85,7 @@ def test_a_drawn_mark_is_found_where_undo_says() -> None:
 def test_undo_clips_to_the_image() -> None:
     boxed = letterbox(blank((90, 160)), input_size=320, stride=32)
     assert boxed.undo(boxes([-50, -50, 500, 500])).tolist() == [[0, 0, 160, 90]]
+    assert boxed.undo(boxes([-3e38, -3e38, 3e38, 3e38])).tolist() == [[0, 0, 160, 90]]
     assert boxed.undo(boxes()).shape == (0, 4)
 
 

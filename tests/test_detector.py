@@ -1,0 +1,330 @@
+"""The detector on tiny models: what they say of themselves and what they answer is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.errors import DetectionError, ModelError
+from plateblur.guidance import within_guidance
+from tests.drawn import synthetic
+from tests.fakes import boxes, street
+
+METADATA = {"imgsz": "[64, 64]", "stride": "32", "names": "{0: 'plate'}"}
+END_TO_END = METADATA | {"end2end": "True"}
+IMAGE = street(48, 96)  # at 64 px: 32 x 64, two thirds of its size
+
+Rows = list[list[float]]
+
+
+def save(
+    folder: Path,
+    answer: Any,
+    metadata: dict[str, str],
+    *,
+    takes: list[int | str] | None = None,
+    nodes: list[onnx.NodeProto] | None = None,
+    type_: int = TensorProto.FLOAT,
+) -> Path:
+    """Write a model that gives `answer` whatever it sees, or what `nodes` make of it."""
+    array = np.asarray(answer, np.float32 if type_ == TensorProto.FLOAT else np.int64)
+    given = helper.make_tensor_value_info(
+        "images", TensorProto.FLOAT, takes or ["batch", 3, "height", "width"]
+    )
+    gives = helper.make_tensor_value_info("output0", type_, None)
+    graph = helper.make_graph(
+        nodes or [helper.make_node("Identity", ["answer"], ["output0"])],
+        "tiny",
+        [given],
+        [gives],
+        [numpy_helper.from_array(array, "answer")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, metadata)
+    path = folder / "tiny.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def raw(rows: Rows) -> Any:
+    """Return rows of centre, size and confidence as (1, 5, anchors)."""
+    return np.array(rows, np.float32).reshape(-1, 5).T[None]
+
+
+def end_to_end(rows: Rows) -> Any:
+    """Return rows of corners, confidence and class as (1, K, 6)."""
+    return np.array(rows, np.float32).reshape(-1, 6)[None]
+
+
+ANSWERS: dict[str, tuple[Callable[[Rows], Any], dict[str, str], Rows]] = {
+    "raw": (raw, METADATA, [[20, 10, 16, 8, 0.9], [50, 25, 10, 4, 0.4], [20, 10, 16, 8, 0.01]]),
+    "end-to-end": (
+        end_to_end,
+        END_TO_END,
+        [[12, 6, 28, 14, 0.9, 0], [45, 23, 55, 27, 0.4, 0], [12, 6, 28, 14, 0.01, 0]],
+    ),
+}
+
+
+@pytest.mark.parametrize(("shaped", "metadata", "rows"), ANSWERS.values(), ids=ANSWERS)
+def test_both_kinds_of_output_give_boxes_of_the_image(
+    tmp_path: Path, shaped: Callable[[Rows], Any], metadata: dict[str, str], rows: Rows
+) -> None:
+    detector = OnnxDetector(save(tmp_path, shaped(rows), metadata))
+    found = detector.detect(IMAGE, min_confidence=0.25)
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.4])
+    assert np.allclose(found.xyxy, boxes([18, 9, 42, 21], [67.5, 34.5, 82.5, 40.5]))
+    assert found.xyxy.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("min_confidence", "count"), [(0.4, 2), (0.41, 1), (0.95, 0)], ids=["at", "above", "none"]
+)
+def test_the_smallest_confidence_is_kept(tmp_path: Path, min_confidence: float, count: int) -> None:
+    rows: Rows = [[20, 10, 16, 8, 0.9], [50, 25, 10, 4, 0.4]]
+    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(
+        IMAGE, min_confidence=float(np.float32(min_confidence))
+    )
+    assert len(found) == count
+
+
+def test_of_two_boxes_on_a_plate_the_better_stays(tmp_path: Path) -> None:
+    rows: Rows = [[20, 10, 16, 8, 0.5], [21, 10, 16, 8, 0.9], [40, 10, 16, 8, 0.3]]
+    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(IMAGE, min_confidence=0.25)
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.3])
+
+
+@pytest.mark.parametrize("rows", [[], [[20, 10, 16, 8, 0.01]]], ids=["no-anchors", "unsure"])
+def test_no_plates_is_a_result(tmp_path: Path, rows: Rows) -> None:
+    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(IMAGE, min_confidence=0.25)
+    assert found.xyxy.shape == (0, 4)
+
+
+def test_a_box_in_the_fill_is_dropped_and_one_at_the_edge_is_clipped(tmp_path: Path) -> None:
+    image = street(40, 96)  # 27 of 32 rows of the input
+    rows: Rows = [[20, 31, 8, 2, 0.9], [2, 2, 16, 16, 0.8]]
+    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(image, min_confidence=0.25)
+    assert found.confidence.tolist() == pytest.approx([0.8])
+    assert found.xyxy[0, :2].tolist() == [0, 0]
+
+
+def test_a_box_turned_inside_out_still_covers_its_corners(tmp_path: Path) -> None:
+    rows: Rows = [[28, 14, 12, 6, 0.9, 0]]
+    found = OnnxDetector(save(tmp_path, end_to_end(rows), END_TO_END)).detect(
+        IMAGE, min_confidence=0.25
+    )
+    assert np.allclose(found.xyxy, [[18, 9, 42, 21]])
+
+
+HUGE = float(np.finfo(np.float32).max)
+
+
+@pytest.mark.parametrize(
+    ("answer", "metadata"),
+    [
+        (end_to_end([[-HUGE, -HUGE, HUGE, HUGE, 0.9, 0], [12, 6, 28, 14, 0.5, 0]]), END_TO_END),
+        (raw([[32, 16, HUGE, HUGE, 0.9], [20, 10, 16, 8, 0.5]]), METADATA),
+    ],
+    ids=["end-to-end", "raw"],
+)
+def test_a_box_of_any_size_is_clipped_and_hides_what_it_covers(
+    tmp_path: Path, answer: Any, metadata: dict[str, str]
+) -> None:
+    found = OnnxDetector(save(tmp_path, answer, metadata)).detect(IMAGE, min_confidence=0.25)
+    assert found.xyxy.tolist()[0] == [0, 0, 96, 48]
+
+
+NONSENSE: dict[str, tuple[Any, dict[str, str]]] = {
+    "nan-confidence": (raw([[20, 10, 16, 8, np.nan]]), METADATA),
+    "nan-box": (raw([[np.nan, 10, 16, 8, 0.9], [20, 10, 16, 8, 0.9]]), METADATA),
+    "infinite-box": (end_to_end([[0, 0, np.inf, 8, 0.9, 0]]), END_TO_END),
+    "confidence-above-1": (raw([[20, 10, 16, 8, 7.5]]), METADATA),
+    "confidence-below-0": (raw([[20, 10, 16, 8, -3.0]]), METADATA),
+    "two-classes": (np.zeros((1, 6, 9)), METADATA),
+    "raw-called-end-to-end": (np.zeros((1, 5, 84)), END_TO_END),
+    "end-to-end-called-raw": (np.zeros((1, 300, 6)), METADATA),
+    "no-batch": (np.zeros((5, 9)), METADATA),
+    "empty-batch": (np.zeros((0, 5, 9)), METADATA),
+    "two-images": (np.zeros((2, 5, 9)), METADATA),
+    "one-number": (np.zeros(()), METADATA),
+}
+
+
+@pytest.mark.parametrize(("answer", "metadata"), NONSENSE.values(), ids=NONSENSE)
+def test_an_answer_that_makes_no_sense_is_a_failure_and_not_no_plates(
+    tmp_path: Path, answer: Any, metadata: dict[str, str]
+) -> None:
+    detector = OnnxDetector(save(tmp_path, answer, metadata))
+    with pytest.raises(DetectionError, match="expected"):
+        detector.detect(IMAGE, min_confidence=0.25)
+
+
+def test_a_graph_that_fails_is_a_detection_error(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Reshape", ["images", "shape"], ["output0"])]
+    path = save(tmp_path, 0.0, METADATA, nodes=nodes)
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([7, 11], np.int64), "shape"))
+    onnx.save(model, path)
+    with pytest.raises(DetectionError, match="failed on an input"):
+        OnnxDetector(path).detect(IMAGE, min_confidence=0.25)
+
+
+def test_the_input_is_rgb_of_0_to_1_with_channels_first(tmp_path: Path) -> None:
+    """The model answers with the means of its channels, as the box of one sure detection."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["means"], axes=[2, 3], keepdims=1),
+        helper.make_node("Squeeze", ["means", "last"], ["row"]),
+        helper.make_node("Concat", ["row", "rest"], ["all"], axis=1),
+        helper.make_node("Unsqueeze", ["all", "last"], ["output0"]),
+    ]
+    path = save(tmp_path, 0.0, METADATA, nodes=nodes)
+    model = onnx.load(path)
+    model.graph.initializer.extend(
+        [
+            numpy_helper.from_array(np.array([2], np.int64), "last"),
+            numpy_helper.from_array(np.array([[1.0, 0.9]], np.float32), "rest"),
+        ]
+    )
+    # Squeeze needs rank 3: the last axis alone goes, then the one before it.
+    model.graph.node[1].input[1] = "both"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2, 3], np.int64), "both"))
+    onnx.save(model, path)
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:] = (255, 51, 0)
+    found = OnnxDetector(path).detect(image, min_confidence=0.5)
+    # centre (1.0, 0.2), size (0.0, 1.0): no width, so nothing; wider with blue
+    assert len(found) == 0
+    image[:] = (255, 51, 204)
+    (box,) = OnnxDetector(path).detect(image, min_confidence=0.5).xyxy
+    assert np.allclose(box, [1 - 0.4, 0, 1 + 0.4, 0.7])
+
+
+MODELS: dict[str, tuple[dict[str, str], list[int | str] | None]] = {
+    "no-metadata": ({}, None),
+    "no-stride": ({"imgsz": "[64, 64]", "names": "{0: 'plate'}"}, None),
+    "no-number": (METADATA | {"stride": "wide"}, None),
+    "stride-0": (METADATA | {"stride": "0"}, None),
+    "negative-stride": (METADATA | {"stride": "-32"}, None),
+    "size-no-multiple": (METADATA | {"imgsz": "[65, 65]"}, None),
+    "size-0": (METADATA | {"imgsz": "[0, 0]"}, None),
+    "size-of-text": (METADATA | {"imgsz": "['a', 'b']"}, None),
+    "size-alone": (METADATA | {"imgsz": "64"}, None),
+    "code": (METADATA | {"imgsz": "__import__('os').getcwd()"}, None),
+    "two-classes": (METADATA | {"names": "{0: 'plate', 1: 'car'}"}, None),
+    "no-class": (METADATA | {"names": "{}"}, None),
+    "classes-from-1": (METADATA | {"names": "{1: 'plate'}"}, None),
+    "fixed-size": (METADATA, [1, 3, 64, 64]),
+    "no-image": (METADATA, ["batch", 3]),
+}
+
+
+@pytest.mark.parametrize(("metadata", "takes"), MODELS.values(), ids=MODELS)
+def test_a_model_that_does_not_fit_is_refused_when_loaded(
+    tmp_path: Path, metadata: dict[str, str], takes: list[int | str] | None
+) -> None:
+    with pytest.raises(ModelError, match="expected"):
+        OnnxDetector(save(tmp_path, raw([]), metadata, takes=takes))
+
+
+def test_a_model_of_whole_numbers_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, np.zeros((1, 5, 1)), METADATA, type_=TensorProto.INT64)
+    with pytest.raises(ModelError, match="float32 output"):
+        OnnxDetector(path)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"no model", b"\x08\x07\x12\x04"], ids=["empty", "text", "cut"]
+)
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match=r"tiny\.onnx"):
+        OnnxDetector(path)
+
+
+def test_a_model_that_is_not_there_is_refused_by_its_name_alone(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="found no such file") as raised:
+        OnnxDetector(tmp_path / "none.onnx")
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="engine must be"):
+        OnnxDetector(save(tmp_path, raw([]), METADATA), engine="cuda")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32)],
+    ids=["grey", "rgba", "float"],
+)
+def test_what_is_no_image_is_refused(tmp_path: Path, image: Any) -> None:
+    with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8"):
+        OnnxDetector(save(tmp_path, raw([]), METADATA)).detect(image, min_confidence=0.25)
+
+
+@pytest.mark.parametrize("min_confidence", [0.0, -0.1, 1.01, np.nan], ids=str)
+def test_a_threshold_out_of_range_is_refused(tmp_path: Path, min_confidence: float) -> None:
+    detector = OnnxDetector(save(tmp_path, raw([]), METADATA))
+    with pytest.raises(ValueError, match="min_confidence must be"):
+        detector.detect(IMAGE, min_confidence=min_confidence)
+
+
+def test_openvino_finds_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    shaped, metadata, rows = ANSWERS["raw"]
+    path = save(tmp_path, shaped(rows), metadata)
+    one, other = (
+        OnnxDetector(path, engine=engine).detect(IMAGE, min_confidence=0.25)
+        for engine in ("onnxruntime", "openvino")
+    )
+    assert np.allclose(one.xyxy, other.xyxy)
+
+
+# --- The shipped model ----------------------------------------------------------------------
+
+needs_model = pytest.mark.skipif(not shipped_model().is_file(), reason="no model is shipped yet")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> OnnxDetector:
+    return OnnxDetector.shipped(threads=2)
+
+
+@needs_model
+def test_the_shipped_model_finds_a_drawn_plate(shipped: OnnxDetector) -> None:
+    scene = synthetic.draw_scene(3, image_hw=(540, 960), plates=1, ratios=(1 / 12, 1 / 8))
+    found = shipped.detect(scene.image, min_confidence=0.25)
+    assert within_guidance(float(scene.ratios[0]))
+    centre = (scene.xyxy[0, :2] + scene.xyxy[0, 2:]) / 2
+    assert any((box[:2] <= centre).all() and (centre <= box[2:]).all() for box in found.xyxy)
+
+
+@needs_model
+def test_the_shipped_model_says_the_same_in_several_threads_at_once(
+    shipped: OnnxDetector,
+) -> None:
+    images = [street(270, 480, seed=seed) for seed in range(4)]
+    alone = [shipped.detect(image, min_confidence=0.001) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda i: shipped.detect(i, min_confidence=0.001), images * 2))
+    for expected, found in zip(alone * 2, together, strict=True):
+        assert np.allclose(expected.xyxy, found.xyxy, atol=1e-2)
+        assert np.allclose(expected.confidence, found.confidence, atol=1e-4)
+
+
+@needs_model
+@pytest.mark.parametrize("hw", [(1, 1), (1, 3000), (2000, 2), (31, 33)], ids=str)
+def test_the_shipped_model_takes_images_of_any_shape(
+    shipped: OnnxDetector, hw: tuple[int, int]
+) -> None:
+    found = shipped.detect(np.zeros((*hw, 3), np.uint8), min_confidence=0.25)
+    assert found.xyxy.shape == (len(found), 4)

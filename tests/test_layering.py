@@ -1,0 +1,156 @@
+"""Who may import whom: the table of the style guide, read from the code with `ast`."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "plateblur"
+
+BASE = {"types", "errors"}
+DETECTION = {
+    *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "metadata"),
+    *("metrics", "photo", "pipeline"),
+}
+JOINS = {"__init__", "cli", "demo"}  # where the parts meet, beside serve.py and app.py
+    "__init__",
+    "cli",
+}  # the only places where the parts are joined, beside serve.py and app.py
+HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
+WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
+STORES = {"sqlalchemy", "alembic", "argon2"}
+VISION = {"numpy", "cv2", "PIL", "pillow_heif", "onnxruntime", "openvino"}
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """Return the part that a file belongs to: its folder's name, or its own."""
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0] if len(inside.parts) > 1 else inside.stem
+
+
+def imports_of(path: Path) -> set[str]:
+    """Return the full names of what a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relative to itself; say the full name"
+            # `from plateblur import types` and `from plateblur.types import x` are told alike.
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def ours(path: Path) -> set[str]:
+    """Return the parts of plateblur that a file imports, "accounts.types" with its file's name."""
+    parts = set()
+    for name in imports_of(path):
+        top, *rest = name.split(".")
+        if top == "plateblur":
+            depth = 2 if rest[:1] in (["accounts"], ["web"]) else 1
+            parts.add(".".join(rest[:depth]) or "__init__")
+    return parts
+
+
+def others(path: Path) -> set[str]:
+    """Return the packages of others that a file imports."""
+    return {name.split(".")[0] for name in imports_of(path)} - {"plateblur"}
+
+
+def named(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def of(*parts: str) -> Callable[[Path], bool]:
+    return lambda path: part_of(path) in parts
+
+
+def each(chosen: Callable[[Path], bool]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("path", [path for path in FILES if chosen(path)], ids=named)
+
+
+def test_every_file_has_its_place_in_the_table() -> None:
+    known = BASE | DETECTION | JOINS | {"accounts", "web"}
+    assert {part_of(path) for path in FILES} == known
+
+
+@each(of(*BASE))
+def test_the_base_imports_only_numpy(path: Path) -> None:
+    standard = set(sys.stdlib_module_names)
+    assert others(path) - standard <= ({"numpy"} if path.stem == "types" else set())
+    assert ours(path) == set()
+
+
+@each(of(*DETECTION))
+def test_detection_files_import_only_each_other(path: Path) -> None:
+    assert ours(path) <= DETECTION | BASE
+    assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES)
+
+
+@each(lambda path: part_of(path) in DETECTION - {"detector"})
+def test_only_the_detector_has_an_inference_engine(path: Path) -> None:
+    assert not others(path) & {"onnxruntime", "openvino"}
+
+
+@each(lambda path: part_of(path) != "demo")
+def test_only_the_demo_draws_its_page(path: Path) -> None:
+    assert "demo" not in {part.split(".")[0] for part in ours(path)}
+    assert "gradio" not in others(path)
+
+
+@each(of("boxes", "metrics", "guidance"))
+def test_pure_files_need_numpy_alone(path: Path) -> None:
+    assert others(path) - set(sys.stdlib_module_names) <= {"numpy"}
+
+
+@each(of("accounts"))
+def test_accounts_know_neither_images_nor_the_web(path: Path) -> None:
+    for part in ours(path):
+        assert part == "errors" or part.split(".")[0] == "accounts", part
+    assert not others(path) & (HEAVY | WEB_FRAMEWORKS | VISION)
+
+
+@each(of("web"))
+def test_the_web_knows_only_what_the_parts_hand_to_each_other(path: Path) -> None:
+    for part in ours(path):
+        assert part in BASE | {"accounts.types"} or part.split(".")[0] == "web", part
+    assert not others(path) & (HEAVY | STORES | VISION - {"numpy"})  # it reads `Detections`
+
+
+@each(lambda path: path != PACKAGE / "web" / "settings.py")
+def test_only_the_settings_read_the_environment(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    read = [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv")
+    ]
+    assert read == []
+
+
+def test_the_folder_of_recipes_is_no_package() -> None:
+    assert not (ROOT / "datasets" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize(
+    "module", ["plateblur", "plateblur.pipeline", "plateblur.cli", "plateblur.metrics"]
+)
+def test_importing_the_library_drags_in_no_part_that_is_optional(module: str) -> None:
+    program = (
+        f"import {module}, sys; "
+        "print(*sorted({name.split('.')[0] for name in sys.modules}), sep='\\n')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(done.stdout.split())
+    assert "numpy" in loaded
+    assert not loaded & (HEAVY | WEB_FRAMEWORKS | STORES | {"openvino", "onnx", "httpx"})
