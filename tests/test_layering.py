@@ -19,9 +19,6 @@ DETECTION = {
     *("metrics", "photo", "pipeline"),
 }
 JOINS = {"__init__", "cli", "demo"}  # where the parts meet, beside serve.py and app.py
-    "__init__",
-    "cli",
-}  # the only places where the parts are joined, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
 STORES = {"sqlalchemy", "alembic", "argon2"}
