@@ -29,7 +29,7 @@ demo: install ## Blur drawn example scenes, then serve the demo page
 	.venv/bin/plateblur blur $(DRAWN)/examples -o $(DRAWN)/blurred --overwrite
 	.venv/bin/python app.py --examples $(DRAWN)/examples
 
-serve: install ## Run the service on SQLite in ./plateblur-data
+serve: install ## Run the service on SQLite in ./data
 	.venv/bin/python serve.py
 
 test: format lint types unit ## Check format, lint and types, and run every test

@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.main
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer.core import TyperGroup
 
 from plateblur.detector import Engine, OnnxDetector
 from plateblur.errors import EncodeError, ModelError, PlateblurError
@@ -32,8 +35,33 @@ FORMATS = {
     **{".heic": "HEIF", ".heif": "HEIF", ".avif": "AVIF"},
 }
 
+
+class Commands(TyperGroup):
+    """The commands, `accounts` among them where the extra `serve` is installed.
+
+    It is imported when it is called for, because the store takes longer to load than a photo to
+    blur.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of the help."""
+        served = ["accounts"] if find_spec("sqlalchemy") else []
+        return [*super().list_commands(ctx), *served]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command of that name, or None."""
+        if cmd_name != "accounts" or cmd_name not in self.list_commands(ctx):
+            return super().get_command(ctx, cmd_name)
+        from plateblur.accounts.commands import app as accounts
+
+        command = typer.main.get_command(accounts)
+        command.name = cmd_name
+        return command
+
+
 app = typer.Typer(
     name="plateblur",
+    cls=Commands,
     help="Find licence plates in photos and make them unreadable.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

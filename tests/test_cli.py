@@ -604,3 +604,32 @@ def test_ctrl_c_midway_leaves_nothing_behind(here: Path) -> None:
         child.wait()
     assert time.monotonic() - started < 30
     assert tree(here) == {"a.png": DATA}
+
+
+def test_the_operators_commands_are_among_the_commands(here: Path) -> None:
+    listed = run("--help")
+    made = CliRunner().invoke(
+        cli.app,
+        [
+            *("accounts", "create", "ana@example.com", "--password-stdin", "--activate"),
+            *("--plan", "trial", "--data-dir", "store"),
+        ],
+        input="a-long-enough-password\n",
+    )
+    assert "accounts" in listed.output
+    assert made.exit_code == 0, made.output
+    assert "ana@example.com" in run("accounts", "list", "--data-dir", "store").output
+    assert (here / "store").is_dir()
+
+
+def test_photos_are_blurred_without_loading_the_store() -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-c"),
+            "import sys; from plateblur import cli; print('sqlalchemy' in sys.modules)",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "False"
