@@ -28,6 +28,7 @@ VEIL_EDGE = 0.2  # of the box's height: sigma of how that colour sets in from th
 FEATHER = 0.08  # of the box's height: how far outside the box its edge is softened
 MOSAIC_ROWS = 3  # cells in the height of a plate: each wider than a letter's stroke
 GAUSSIAN_SIGMA = 0.25  # of the box's height
+STRIPE_ROWS = 256  # counted at a time
 VEIL_ROWS = 48  # a group of taller boxes is veiled at a smaller size: it is smooth all over
 
 Float = NDArray[np.float32]
@@ -127,7 +128,7 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
         for x1, y1, x2, y2 in local:
             inside[y1:y2, x1:x2] = True
         veil = _veil_of(
-            np.where(hidden[crop][..., None], 0, image[crop]).astype(np.uint8),
+            np.where(hidden[crop][..., None], np.uint8(0), image[crop]),
             known=~hidden[crop],
             inside=inside,
             colour=_dominant_colour(image[crop], inside),
@@ -146,16 +147,21 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
 
 def _feather(bounds: NDArray[np.int64], *, hw: tuple[int, ...], feather_px: int) -> Float:
     """Return how much of the veil shows outside the boxes: falling to 0 beyond `feather_px`."""
-    opacity = np.zeros(hw, np.float32)
+    height, width = hw
+    opacity = np.zeros((height, width), np.float32)
     reach = feather_px + 1
     for x1, y1, x2, y2 in bounds:
-        near = np.s_[max(0, y1 - reach) : y2 + reach, max(0, x1 - reach) : x2 + reach]
-        rows, columns = np.ogrid[near]
-        down = np.maximum(y1 - rows, rows - (y2 - 1)).clip(0)
-        across = np.maximum(x1 - columns, columns - (x2 - 1)).clip(0)
-        away = np.hypot(down, across, dtype=np.float32)
-        seen = opacity[near]
-        np.maximum(seen, _smooth(1 - away[: seen.shape[0], : seen.shape[1]] / reach), out=seen)
+        strips = (
+            *((y1 - reach, y1, x1 - reach, x2 + reach), (y2, y2 + reach, x1 - reach, x2 + reach)),
+            *((y1, y2, x1 - reach, x1), (y1, y2, x2, x2 + reach)),
+        )
+        for top, bottom, left, right in strips:
+            strip = np.s_[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
+            rows, columns = np.ogrid[strip]
+            down = np.maximum(y1 - rows, rows - (y2 - 1)).clip(0)
+            across = np.maximum(x1 - columns, columns - (x2 - 1)).clip(0)
+            away = np.hypot(down, across, dtype=np.float32)
+            np.maximum(opacity[strip], _smooth(1 - away / reach), out=opacity[strip])
     return opacity
 
 
@@ -217,10 +223,14 @@ def _touch(group: NDArray[np.int64], box: NDArray[np.int64]) -> bool:
 def _dominant_colour(image: Image, inside: Mask) -> Float:
     """Return the most frequent colour where `inside` is set, of `COLOUR_BITS`, (3,) float32."""
     mask = (1 << COLOUR_BITS) - 1
-    coarse = image >> (8 - COLOUR_BITS)
-    red, green, blue = (coarse[..., channel].astype(np.uint16) for channel in range(3))
-    codes = (red << 2 * COLOUR_BITS) | (green << COLOUR_BITS) | blue
-    code = int(np.bincount(codes[inside]).argmax())
+    counts = np.zeros(1 << 3 * COLOUR_BITS, np.int64)
+    # In stripes, because counting takes 8 bytes a pixel.
+    for top in range(0, len(image), STRIPE_ROWS):
+        stripe = np.s_[top : top + STRIPE_ROWS]
+        coarse = image[stripe][inside[stripe]].astype(np.int64) >> (8 - COLOUR_BITS)
+        codes = coarse @ [1 << 2 * COLOUR_BITS, 1 << COLOUR_BITS, 1]
+        counts += np.bincount(codes, minlength=len(counts))
+    code = int(counts.argmax())
     levels = [(code >> 2 * COLOUR_BITS) & mask, (code >> COLOUR_BITS) & mask, code & mask]
     return np.array([level * 255 / mask for level in levels], np.float32)
 
