@@ -23,21 +23,19 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 
-from plateblur.demo import api, camera, sketches
-from plateblur.demo.page import NO_URL, NOTHING_SENT, Page, camera_answer
+from plateblur.demo.page import NO_URL, Page
 from plateblur.demo.photos import Limits, example_views
+from plateblur.demo.tabs import AT_ONCE, HEAVY, api_tab, asset, asset_html, guidance_tab
 from plateblur.demo.visits import Visits
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import ModelError
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 from plateblur.web.fetcher import PhotoFetcher
 
-ASSETS = Path(__file__).parent / "plateblur" / "demo" / "assets"
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 )
 PHOTO_TYPES = ["image", ".heic", ".heif", ".avif"]
-AT_ONCE = 2  # photos in work: one decodes while the detector has the other's
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
 WAITING = 32  # in the queue; more are told to come back
@@ -52,8 +50,6 @@ POLICIES = [
     ("Safe: also time, camera and panorama tags", "safe"),
     ("Keep: all but previews; may tell where it was taken", "keep"),
 ]
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-HEAVY: dict[str, Any] = PRIVATE | {"concurrency_id": "photos", "concurrency_limit": AT_ONCE}
 
 
 def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
@@ -68,8 +64,8 @@ def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
         max_file_size=2 * page.limits.photo_bytes,  # A little too large gets a kinder answer.
         ssr_mode=False,
         theme=THEME,
-        css=_asset("page.css"),
-        js=_asset("page.js"),
+        css=asset("page.css"),
+        js=asset("page.js"),
     )
     return mounted
 
@@ -79,13 +75,13 @@ def build_demo(page: Page) -> gr.Blocks:
     kept_s = int(page.visits.keep_s)
     demo = gr.Blocks(title="PlateBlur", analytics_enabled=False, delete_cache=(60, kept_s))
     with demo:
-        gr.HTML(_asset("title.html"), elem_id="title", apply_default_css=False)
+        gr.HTML(asset("title.html"), elem_id="title", apply_default_css=False)
         with gr.Tab("Blur"):
             _blur_tab(page)
         with gr.Tab("API") as tab:
-            _api_tab(page, tab)
+            api_tab(page, tab)
         with gr.Tab("Guidance"):
-            _guidance_tab(page)
+            guidance_tab(page)
         demo.unload(page.leave)
     demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
     return demo
@@ -110,11 +106,11 @@ def _blur_tab(page: Page) -> None:
                 elem_id="url",
             )
             views = example_views(page.examples)
-            scenes = _asset_html("scenes", views, visible=bool(views))
+            scenes = asset_html("scenes", views, visible=bool(views))
             picker = gr.Radio(label="Photos", choices=[], visible=False, elem_id="picker")
         with gr.Column(elem_id="output"):
-            viewer = _asset_html("viewer", None)
-            with gr.Row():
+            viewer = asset_html("viewer", None)
+            with gr.Row(equal_height=True):
                 download = gr.DownloadButton(visible=False, variant="primary", elem_id="download")
                 zipper = gr.Button(visible=False, elem_id="make-zip")
                 zipped = gr.DownloadButton("Download the zip", visible=False, elem_id="zip")
@@ -143,106 +139,6 @@ def _blur_tab(page: Page) -> None:
     viewer.plate_removed(page.remove_plate, settings, shown, show_progress="hidden", **HEAVY)
     viewer.plates_reset(page.uncorrect, settings, shown, show_progress="hidden", **HEAVY)
     zipper.click(page.zip_all, settings, zipped, **HEAVY)
-
-
-def _api_tab(page: Page, tab: gr.Tab) -> None:
-    gr.HTML(_asset("api.html"), apply_default_css=False)
-    with gr.Row():
-        crops = gr.Radio(["YES", "NO"], value="YES", label="boundingBoxCrop")
-        endpoint = gr.Textbox(api.ENDPOINT, label="Endpoint of the snippets", max_lines=1)
-    with gr.Row():
-        with gr.Column(min_width=320):
-            asked = _json_code("Request")
-            copy_asked = gr.Button("Copy the whole request", size="sm", elem_id="copy-request")
-        with gr.Column(min_width=320):
-            answered = _json_code("Response")
-            copy_answered = gr.Button("Copy the whole response", size="sm", elem_id="copy-response")
-    snippets: list[Any] = []
-    for title, language, colours in api.LANGUAGES:
-        with gr.Tab(title):
-            code = api.snippet(language, endpoint=api.ENDPOINT, crops=True)
-            snippets.append(
-                gr.Code(
-                    code,
-                    language=colours,
-                    interactive=False,
-                    show_label=False,
-                    wrap_lines=True,
-                    elem_id=f"snippet-{language}",
-                )
-            )
-    whole = gr.Textbox(visible="hidden")
-
-    shown: list[Any] = [asked, answered]
-    tab.select(page.api_texts, crops, shown, **HEAVY)
-    crops.change(page.api_texts, crops, shown, **HEAVY)
-    gr.on(
-        [crops.change, endpoint.change], page.snippets, [crops, endpoint], snippets,
-        show_progress="hidden", trigger_mode="always_last", **PRIVATE,
-    )  # fmt: skip
-    for button, answer in [(copy_asked, page.whole_request), (copy_answered, page.whole_response)]:
-        button.click(answer, crops, whole, **HEAVY).then(
-            None, whole, None, js=_asset("copy.js"), **PRIVATE
-        )
-
-
-def _json_code(label: str) -> gr.Code:
-    # Without Gradio's own buttons: they would copy what is shortened.
-    return gr.Code(
-        NOTHING_SENT,
-        label=label,
-        language="json",
-        interactive=False,
-        max_lines=30,
-        wrap_lines=True,
-        buttons=[],
-    )
-
-
-def _guidance_tab(page: Page) -> None:
-    gr.HTML(_asset("guidance.html"), apply_default_css=False)
-    gr.HTML(sketches.angle_sketches(), apply_default_css=False)
-    gr.HTML(_asset("camera.html"), apply_default_css=False)
-    with gr.Row():
-        with gr.Column(min_width=300):
-            plate = gr.Dropdown(list(camera.PLATES_MM), label="Plate")
-            sensor = gr.Dropdown(list(camera.SENSORS_MM), label="Sensor")
-            focal = gr.Slider(2, 200, value=12, step=0.5, label="Focal length, mm")
-            distance = gr.Slider(1, 60, value=6, step=0.5, label="Distance, m")
-            tilt = gr.Slider(0, 60, value=15, step=1, label="Tilt angle, degrees")
-            height = gr.Dropdown(
-                [720, 1080, 1440, 2160, 3024], value=1080, label="Picture height, px"
-            )
-        with gr.Column(min_width=300):
-            controls: list[Any] = [plate, sensor, focal, distance, tilt, height]
-            start = camera_answer(*(control.value for control in controls))
-            answer = gr.HTML(start, elem_id="camera", apply_default_css=False)
-    gr.on(
-        [control.change for control in controls], camera_answer, controls, answer,
-        show_progress="hidden", trigger_mode="always_last", **PRIVATE,
-    )  # fmt: skip
-    if page.card is not None:
-        gr.HTML(
-            _asset("recall.html").replace("PLOT", sketches.recall_plot(page.card["figures"])),
-            apply_default_css=False,
-        )
-
-
-def _asset(name: str) -> str:
-    return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def _asset_html(name: str, value: object, *, visible: bool = True) -> gr.HTML:
-    """Return a component whose page, style and script are files of `plateblur/demo/assets`."""
-    return gr.HTML(
-        value,
-        html_template=_asset(f"{name}.html"),
-        css_template=_asset(f"{name}.css"),
-        js_on_load=_asset(f"{name}.js"),
-        apply_default_css=False,
-        visible=visible,
-        elem_id=name,
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

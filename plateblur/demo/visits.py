@@ -8,6 +8,7 @@ soon after the page is closed, and anyway after `keep_s` without use.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import shutil
 import threading
@@ -157,8 +158,10 @@ class Visits:
             for session in [s for s, held in self._held.items() if held.ends_s <= now_s]:
                 self._forget(session)
             wanted = {path for held in self._held.values() for path in held.files.values()}
-            for path in sorted(self.folder.rglob("*"), reverse=True):  # files before their folder
-                _remove_if_old(path, wanted, before_s=now_s - self.keep_s)
+            # Not `rglob`, which fails where an upload's folder goes away under it.
+            for parent, folders, files in os.walk(self.folder, topdown=False):
+                for name in (*files, *folders):
+                    _remove_if_old(Path(parent, name), wanted, before_s=now_s - self.keep_s)
 
     def sweep_forever(self, *, every_s: float = SWEEP_EVERY_S) -> threading.Thread:
         """Start a thread that sweeps until the process ends, and return it."""

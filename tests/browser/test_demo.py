@@ -40,7 +40,7 @@ from tests.demo.fakes import (
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -215,6 +215,29 @@ def test_the_whole_documented_answer_is_copied_from_the_api_tab(page: Page) -> N
     body = json.loads(text)
 
     assert list(body) == ["created", "predictions", "final_photo"]
+
+
+def test_the_request_is_sent_to_a_server_and_its_error_is_shown(page: Page, served: Served) -> None:
+    sent: list[str | None] = []
+    address = served.address + "elsewhere.aspx"  # Under the demo's own, so that nothing is outside.
+
+    def answer(route: Route) -> None:
+        sent.append(route.request.post_data)
+        error = [{"cd": "1001", "description": route.request.headers.get("authorization")}]
+        route.fulfill(json=error)
+
+    page.route(address, answer)
+    drop(page, ("car.jpg", drawn_photo()))
+    page.click("role=tab[name='API']")
+    page.fill("#endpoint input, #endpoint textarea", address)
+    page.click("text=Send the request to a server")
+    page.fill("#user input, #user textarea", "me")
+    page.fill("#password input", "\u00fc")
+    page.click("#send")
+    page.wait_for_selector("#server-answer >> text=1001")
+
+    assert "Basic bWU6w7w=" in page.inner_text("#server-answer")
+    assert json.loads(sent[0] or "")["boundingBoxCrop"] == "YES"
 
 
 def test_several_photos_come_as_a_zip_and_nothing_is_left_when_the_page_is_closed(

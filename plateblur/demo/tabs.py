@@ -1,0 +1,131 @@
+"""The tabs beside the main one, and what all of the demo's layout is made with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from plateblur.demo import api, camera, sketches
+from plateblur.demo.page import NOTHING_SENT, Page, camera_answer
+
+ASSETS = Path(__file__).parent / "assets"
+AT_ONCE = 2  # photos in work: one decodes while the detector has the other's
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+HEAVY: dict[str, Any] = PRIVATE | {"concurrency_id": "photos", "concurrency_limit": AT_ONCE}
+
+
+def api_tab(page: Page, tab: gr.Tab) -> None:
+    """Lay out the tab that shows the documented request and response."""
+    gr.HTML(asset("api.html"), apply_default_css=False)
+    with gr.Row():
+        crops = gr.Radio(["YES", "NO"], value="YES", label="boundingBoxCrop")
+        endpoint = gr.Textbox(api.ENDPOINT, label="Endpoint", max_lines=1, elem_id="endpoint")
+    with gr.Row():
+        with gr.Column(min_width=320):
+            asked = _json_code("Request", NOTHING_SENT)
+            copy_asked = gr.Button("Copy the whole request", size="sm", elem_id="copy-request")
+        with gr.Column(min_width=320):
+            answered = _json_code("Response", NOTHING_SENT)
+            copy_answered = gr.Button("Copy the whole response", size="sm", elem_id="copy-response")
+    snippets: list[Any] = []
+    for title, language, colours in api.LANGUAGES:
+        with gr.Tab(title):
+            code = api.snippet(language, endpoint=api.ENDPOINT, crops=True)
+            snippets.append(
+                gr.Code(
+                    code,
+                    language=colours,
+                    interactive=False,
+                    show_label=False,
+                    wrap_lines=True,
+                    elem_id=f"snippet-{language}",
+                )
+            )
+    with gr.Accordion("Send the request to a server", open=False):
+        gr.HTML(asset("send.html"), apply_default_css=False)
+        with gr.Row():
+            user = gr.Textbox(label="User", elem_id="user")
+            password = gr.Textbox(label="Password or API key", type="password", elem_id="password")
+        send = gr.Button("Send it", elem_id="send")
+        answer = _json_code("The server's answer", elem_id="server-answer")
+    whole = gr.Textbox(visible="hidden")
+
+    shown: list[Any] = [asked, answered]
+    tab.select(page.api_texts, crops, shown, **HEAVY)
+    crops.change(page.api_texts, crops, shown, **HEAVY)
+    gr.on(
+        [crops.change, endpoint.change], page.snippets, [crops, endpoint], snippets,
+        show_progress="hidden", trigger_mode="always_last", **PRIVATE,
+    )  # fmt: skip
+    for button, body in [(copy_asked, page.whole_request), (copy_answered, page.whole_response)]:
+        button.click(body, crops, whole, **HEAVY).then(
+            None, whole, None, js=asset("copy.js"), **PRIVATE
+        )
+    # By the browser, so that the credentials go to that server alone.
+    send.click(page.whole_request, crops, whole, **HEAVY).then(
+        None, [whole, endpoint, user, password], answer, js=asset("send.js"), **PRIVATE
+    )
+
+
+def _json_code(label: str, value: str = "", *, elem_id: str | None = None) -> gr.Code:
+    # Without Gradio's own buttons: they would copy what is shortened.
+    return gr.Code(
+        value,
+        label=label,
+        elem_id=elem_id,
+        language="json",
+        interactive=False,
+        max_lines=30,
+        wrap_lines=True,
+        buttons=[],
+    )
+
+
+def guidance_tab(page: Page) -> None:
+    """Lay out the tab that teaches how to take photos."""
+    gr.HTML(asset("guidance.html"), apply_default_css=False)
+    gr.HTML(sketches.angle_sketches(), apply_default_css=False)
+    gr.HTML(asset("camera.html"), apply_default_css=False)
+    with gr.Row():
+        with gr.Column(min_width=300):
+            plate = gr.Dropdown(list(camera.PLATES_MM), label="Plate")
+            sensor = gr.Dropdown(list(camera.SENSORS_MM), label="Sensor")
+            focal = gr.Slider(2, 200, value=12, step=0.5, label="Focal length, mm")
+            distance = gr.Slider(1, 60, value=6, step=0.5, label="Distance, m")
+            tilt = gr.Slider(0, 60, value=15, step=1, label="Tilt angle, degrees")
+            height = gr.Dropdown(
+                [720, 1080, 1440, 2160, 3024], value=1080, label="Picture height, px"
+            )
+        with gr.Column(min_width=300):
+            controls: list[Any] = [plate, sensor, focal, distance, tilt, height]
+            start = camera_answer(*(control.value for control in controls))
+            answer = gr.HTML(start, elem_id="camera", apply_default_css=False)
+    gr.on(
+        [control.change for control in controls], camera_answer, controls, answer,
+        show_progress="hidden", trigger_mode="always_last", **PRIVATE,
+    )  # fmt: skip
+    if page.card is not None and "figures" in page.card:
+        gr.HTML(
+            asset("recall.html").replace("PLOT", sketches.recall_plot(page.card["figures"])),
+            apply_default_css=False,
+        )
+
+
+def asset(name: str) -> str:
+    """Return the text of a file of `plateblur/demo/assets`."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def asset_html(name: str, value: object, *, visible: bool = True) -> gr.HTML:
+    """Return a component whose page, style and script are files of `plateblur/demo/assets`."""
+    return gr.HTML(
+        value,
+        html_template=asset(f"{name}.html"),
+        css_template=asset(f"{name}.css"),
+        js_on_load=asset(f"{name}.js"),
+        apply_default_css=False,
+        visible=visible,
+        elem_id=name,
+    )
