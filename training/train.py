@@ -65,6 +65,11 @@ def plate_augmentations() -> list[A.BasicTransform]:
     ]
 
 
+# Share of the loss of yolo26's one-to-many head, which is the one that is exported: with NMS it
+# finds more plates than the one-to-one head. ultralytics lets the share decay to 0.1.
+ONE_TO_MANY_SHARE = 0.8
+
+
 class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultralytics
     """ultralytics' trainer, made quick on CPUs: every core, and channels-last convolutions.
 
@@ -77,6 +82,9 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
     def set_model_attributes(self) -> None:
         """Attach the dataset's classes, then lay the weights out for this device."""
         super().set_model_attributes()
+        self.model.criterion = self.model.init_criterion()
+        if hasattr(self.model.criterion, "final_o2m"):
+            self.model.criterion.final_o2m = ONE_TO_MANY_SHARE
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
             # ultralytics leaves one core free when it selects the CPU; on two cores that is half.
@@ -231,6 +239,9 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
         "environment": environment(),
     }
     record_file = run / "run.json"
+    before = Path(weights).resolve().parent.parent / "run.json"
+    if before.exists():
+        record["weights_run"] = json.loads(before.read_text())
     if resume and record_file.exists():
         earlier = json.loads(record_file.read_text())
         stretch = {name: earlier[name] for name in ("config", "commit")}
