@@ -11,7 +11,7 @@ help: ## List what there is to make
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install $(PIP_FLAGS) --editable '.[demo,serve]'
+	.venv/bin/pip install $(PIP_FLAGS) --editable '.[demo]'
 	touch $@
 
 # rapidocr asks for opencv-python, which would lie over opencv-python-headless in one folder; its
