@@ -9,11 +9,12 @@ one, the classes, the stride and the input size are read from the file's metadat
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -38,6 +39,8 @@ _ORT_ERRORS = (
     *(ort.DeviceReset, RuntimeError, ValueError, MemoryError),
 )
 
+FloatT = TypeVar("FloatT", bound=np.floating[Any])
+
 _Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -50,12 +53,15 @@ class ModelMetadata:
         stride: height and width of the input are multiples of this, pixels.
         classes: class names in order; one, the plate.
         end_to_end: the output needs no decoding of centres and sizes.
+        calibration: slope and shift, over the log-odds, that make the network's confidence mean
+            what it says; fitted by `training/calibrate.py`.
     """
 
     input_size: int
     stride: int
     classes: tuple[str, ...]
     end_to_end: bool
+    calibration: tuple[float, float] = (1.0, 0.0)
 
 
 class OnnxDetector:
@@ -146,9 +152,31 @@ class OnnxDetector:
             raise DetectionError("expected confidences of 0 to 1 from the model, got others")
         # A box turned inside out covers what its corners span; left so, it would hide nothing.
         first, second = corners[:, :2], corners[:, 2:]
-        return np.hstack([np.minimum(first, second), np.maximum(first, second)]), confidence.clip(
-            0, 1
-        )
+        ordered = np.hstack([np.minimum(first, second), np.maximum(first, second)])
+        slope, shift = self.metadata.calibration
+        return ordered, calibrated(confidence.clip(0, 1), slope=slope, shift=shift)
+
+
+def calibrated(confidence: NDArray[FloatT], *, slope: float, shift: float) -> NDArray[FloatT]:
+    """Return confidences moved along a logistic curve; their order stays.
+
+    Args:
+        confidence: (N,) 0 to 1.
+        slope: of the curve over the log-odds, above 0.
+        shift: of the curve, in log-odds.
+    """
+    if (slope, shift) == (1.0, 0.0):
+        return confidence
+    chance = 1 / (1 + np.exp(-(slope * logit(confidence) + shift)))
+    curved: NDArray[FloatT] = chance.astype(confidence.dtype)
+    return curved
+
+
+def logit(confidence: NDArray[FloatT]) -> NDArray[FloatT]:
+    """Return the log-odds of (N,) confidences; 0 and 1 count as a millionth from it."""
+    inside = confidence.clip(1e-6, 1 - 1e-6)
+    odds: NDArray[FloatT] = np.log(inside / (1 - inside))
+    return odds
 
 
 def shipped_model() -> Path:
@@ -192,6 +220,7 @@ def _read_metadata(session: onnxruntime.InferenceSession) -> ModelMetadata:
             stride=int(entries["stride"]),
             classes=tuple(names[i] for i in range(len(names))),
             end_to_end=entries.get("end2end", "False") == "True",
+            calibration=_read_curve(entries.get("calibration", "[1.0, 0.0]")),
         )
     except (KeyError, ValueError, SyntaxError, TypeError) as error:
         raise ModelError(
@@ -206,6 +235,13 @@ def _read_metadata(session: onnxruntime.InferenceSession) -> ModelMetadata:
             f"and {metadata.stride}"
         )
     return metadata
+
+
+def _read_curve(written: str) -> tuple[float, float]:
+    slope, shift = map(float, ast.literal_eval(written))
+    if not (slope > 0 and math.isfinite(slope) and math.isfinite(shift)):
+        raise ValueError(f"expected a calibration of a slope above 0 and a shift, got {written}")
+    return slope, shift
 
 
 def _onnxruntime(session: onnxruntime.InferenceSession) -> _Run:

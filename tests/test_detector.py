@@ -86,6 +86,20 @@ def test_both_kinds_of_output_give_boxes_of_the_image(
 
 
 @pytest.mark.parametrize(
+    ("curve", "expected"),
+    [("[1.0, 0.0]", [0.9, 0.4]), ("[2.0, 0.0]", [81 / 82, 16 / 52]), ("[1.0, -9.0]", [])],
+    ids=["none", "steeper", "all below"],
+)
+def test_confidences_follow_the_model_s_calibration(
+    tmp_path: Path, curve: str, expected: list[float]
+) -> None:
+    rows: Rows = [[20, 10, 16, 8, 0.9], [50, 25, 10, 4, 0.4]]
+    path = save(tmp_path, raw(rows), METADATA | {"calibration": curve})
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.25)
+    assert found.confidence.tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
     ("min_confidence", "count"), [(0.4, 2), (0.41, 1), (0.95, 0)], ids=["at", "above", "none"]
 )
 def test_the_smallest_confidence_is_kept(tmp_path: Path, min_confidence: float, count: int) -> None:
@@ -221,6 +235,9 @@ MODELS: dict[str, tuple[dict[str, str], list[int | str] | None]] = {
     "two-classes": (METADATA | {"names": "{0: 'plate', 1: 'car'}"}, None),
     "no-class": (METADATA | {"names": "{}"}, None),
     "classes-from-1": (METADATA | {"names": "{1: 'plate'}"}, None),
+    "calibration-of-text": (METADATA | {"calibration": "steep"}, None),
+    "calibration-turned-round": (METADATA | {"calibration": "[-1.0, 0.0]"}, None),
+    "calibration-without-end": (METADATA | {"calibration": "[1e999, 0.0]"}, None),
     "fixed-size": (METADATA, [1, 3, 64, 64]),
     "no-image": (METADATA, ["batch", 3]),
 }

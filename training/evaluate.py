@@ -108,7 +108,7 @@ class Config:
     labels_overlay: Path | None = None  # corrections of labels, JSON lines (plateblur/labels.py)
     min_confidence: float = BlurOptions().min_confidence  # smallest confidence that is blurred
     margin: float = BlurOptions().margin  # widening of a box on each side, share of its size
-    confidence_floor: float = 0.01  # boxes are kept down to this, for AP and the thresholds
+    confidence_floor: float = 0.001  # boxes are kept down to this, for AP and the thresholds
     target_recall: float = 0.985  # "which threshold gives this recall within 1:15?"
     threads: int | None = None  # of the detector; all cores without it
     angles: int = 0  # drawn scenes an angle, for recall by side and tilt; none without it

@@ -159,6 +159,7 @@ def read_export(candidate: Path) -> dict[str, Any]:
         "stride": metadata.stride,
         "classes": list(metadata.classes),
         "end_to_end": metadata.end_to_end,
+        "calibration": list(metadata.calibration),
         "opset": max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
         "ultralytics": written.get("ultralytics"),
         "weights_sha256": written.get("weights_sha256"),

@@ -1,0 +1,117 @@
+"""Make a model's confidence mean what it says, by what became of its boxes on the val split.
+
+    python -m training.calibrate runs/first/plates.onnx --data DATA.yaml
+
+Trained confidences only rank boxes. Here a logistic curve over them is fitted, so that of the
+boxes with confidence 0.5 about half are plates, and written into the model's metadata, where the
+detector reads it. Source: J. Platt, "Probabilistic outputs for support vector machines", 1999; for
+detectors F. Küppers et al., "Multivariate Confidence Calibration for Object Detection", 2020.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from plateblur.detector import OnnxDetector, calibrated, logit
+from plateblur.metrics import (
+    PhotoBoxes,
+    calibration,
+    expected_calibration_error,
+    score_photos,
+)
+from plateblur.types import BlurOptions
+from training.evaluate import read_split, run_detector
+
+FITTED_FROM = 0.05  # smallest confidence fitted: below it nothing is ever kept
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One calibration."""
+
+    model: Path  # ONNX file of training/export.py; its metadata is written again
+    data: Path  # data.yaml with a val split; test is for reporting only
+
+
+def calibrate(config: Config) -> dict[str, Any]:
+    """Fit the curve on val, write it into the model, and return it with the errors.
+
+    Raises:
+        ValueError: val has no boxes to fit.
+    """
+    model = onnx.load(config.model)
+    write_curve(model, config.model, slope=1.0, shift=0.0)
+    photos = read_split(config.data, "val")
+    predictions, _ = run_detector(OnnxDetector(config.model), photos, confidence_floor=FITTED_FROM)
+    scores = score_photos(
+        [
+            PhotoBoxes(photo.image_hw, photo.truth, rows[:, :4], rows[:, 4])
+            for photo in photos
+            for rows in [predictions[photo.path.name]]
+        ],
+        min_confidence=FITTED_FROM,
+        margin=BlurOptions().margin,
+    )
+    confidence, correct = scores.box_confidence, scores.match[0] >= 0
+    if not len(confidence):
+        raise ValueError(f"expected boxes of at least {FITTED_FROM} on val, found none")
+    slope, shift = fit_curve(confidence, correct)
+    write_curve(model, config.model, slope=slope, shift=shift)
+    after = calibrated(confidence, slope=slope, shift=shift)
+    return {
+        "slope": slope,
+        "shift": shift,
+        "boxes": len(confidence),
+        "expected_calibration_error": {
+            "before": expected_calibration_error(calibration(confidence, correct)),
+            "after": expected_calibration_error(calibration(after, correct)),
+        },
+    }
+
+
+def fit_curve(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return slope and shift, over the log-odds, of the likeliest logistic curve.
+
+    Args:
+        confidence: (N,) above 0 and below 1.
+        correct: (N,) whether the box is on a plate, IoU at least 0.5.
+    """
+    odds = logit(confidence)
+
+    def surprise(curve: NDArray[np.float64]) -> float:
+        chance = curve[0] * odds + curve[1]
+        return float(np.logaddexp(0, np.where(correct, -chance, chance)).sum())
+
+    fitted = minimize(surprise, x0=np.array([1.0, 0.0]), method="BFGS")
+    return round(float(fitted.x[0]), 4), round(float(fitted.x[1]), 4)
+
+
+def write_curve(model: onnx.ModelProto, path: Path, *, slope: float, shift: float) -> None:
+    """Write the curve into the model's metadata, in place of an earlier one."""
+    kept = [(e.key, e.value) for e in model.metadata_props if e.key != "calibration"]
+    del model.metadata_props[:]
+    for key, value in [*kept, ("calibration", json.dumps([slope, shift]))]:
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+
+
+def main() -> None:
+    """Read the command line and calibrate."""
+    parser = argparse.ArgumentParser(description="Calibrate a model's confidence on val.")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
+    sys.stdout.write(json.dumps(calibrate(Config(**vars(parser.parse_args())))) + "\n")
+
+
+if __name__ == "__main__":
+    main()
