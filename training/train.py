@@ -1,6 +1,6 @@
 """Fine-tune an ultralytics detector on licence plates; a run folder holds all that it was made of.
 
-    python training/train.py training/configs/yolo26n-512.yaml --data DATA.yaml --run runs/first
+    python training/train.py training/configs/yolo26n-640.yaml --data DATA.yaml --run runs/first
 
 The same line with `--resume` goes on after a kill, from the last whole epoch. Any field of `Config`
 can be overridden with `--set field=value`.
@@ -33,9 +33,9 @@ class Config:
     """One run's hyperparameters; a YAML file of the same names, and `--set`, fill it."""
 
     model: str = "yolo26n.pt"  # weights or network to start from; `--weights` gives a local file
-    epochs: int = 4  # passes over the train split
+    epochs: int = 7  # passes over the train split
     batch: int = 16  # images a step; also the nominal batch, so that each step updates the weights
-    input_size: int = 512  # side of the square training image, pixels
+    input_size: int = 640  # side of the square training image, pixels
     learning_rate: float = 0.001  # peak of AdamW's cosine schedule
     final_learning_rate: float = 0.01  # last learning rate as a fraction of the peak
     warmup_epochs: float = 0.3  # linear warm-up, epochs
