@@ -17,6 +17,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +26,9 @@ from typing import Any
 import albumentations as A  # noqa: N812 - the name its own documentation uses
 import torch
 import yaml
+from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.torch_utils import autocast
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,16 @@ def mixed_precision() -> str | bool:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else False
 
 
+def autocast_on_cpus_too(
+    enabled: bool | torch.dtype = True, device: str = "cuda"
+) -> AbstractContextManager[Any]:
+    """Return ultralytics' autocast, or on a CPU the bf16 that ultralytics refuses there."""
+    if enabled is torch.bfloat16 and device == "cpu":
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+    context: AbstractContextManager[Any] = autocast(enabled, device=device)
+    return context
+
+
 def data_hash(data_yaml: Path) -> str:
     """Return the sha256 over the names and bytes of a data set's labels, train and val."""
     root = data_yaml.parent
@@ -199,6 +212,7 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
         resume: continue `run/weights/last.pt`; at most the epoch that was cut off is lost.
     """
     keep_freed_memory()
+    trainer_module.autocast = autocast_on_cpus_too
     run = run.resolve()
     last = run / "weights" / "last.pt"
     if resume and not last.exists():
