@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from plateblur.web import Settings, create_app
 from tests.web.fakes import PASSWORD, USER, FakeBlur, FakeGate, photo_bytes, running
@@ -55,7 +55,7 @@ def send(page: Page, *, secret: str, photo: Path | None) -> str:
     if photo:
         page.get_by_label("Photo file").set_input_files(str(photo))
     page.get_by_role("button", name="Send the photo").click()
-    page.wait_for_function("!document.getElementById('try-send').disabled")
+    expect(page.locator("#try-send")).to_be_enabled(timeout=60_000)
     return str(page.get_by_role("status").inner_text())
 
 
