@@ -41,9 +41,15 @@ class _Paper:
     how_to_pay: str
 
 
-def invoice_html(invoice: IssuedInvoice) -> str:
-    """Return the invoice as a page of its own, without scripts; everything typed is escaped."""
-    return _PAGES.get_template("invoice.html").render(paper=_paper(invoice))
+def invoice_html(invoice: IssuedInvoice, *, stylesheet: str) -> str:
+    """Return the invoice as a page of its own, without scripts; everything typed is escaped.
+
+    Args:
+        invoice: as issued.
+        stylesheet: the address of its style, which a page without inline style has to link.
+    """
+    template = _PAGES.get_template("invoice.html")
+    return template.render(paper=_paper(invoice), stylesheet=stylesheet)
 
 
 def invoice_pdf(invoice: IssuedInvoice) -> bytes:

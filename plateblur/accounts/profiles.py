@@ -73,16 +73,31 @@ def find_profile(store: Store, login: str) -> Profile:
     return _one(store, _columns().where(or_(Account.email_key == key, Account.username_key == key)))
 
 
-def list_profiles(store: Store, *, after_id: int = 0, limit: int = 100) -> list[Profile]:
+def list_profiles(
+    store: Store, *, containing: str = "", after_id: int = 0, limit: int = 100
+) -> list[Profile]:
     """Return accounts in the order of their sign-up, for the operator.
+
+    Args:
+        store: the store.
+        containing: what the e-mail or user name must hold, in any case; "" for everybody.
+        after_id: the last account of the page before.
+        limit: the most that come back.
 
     Raises:
         StoreUnavailableError: the database can't be reached.
     """
+    query = _columns().where(Account.id > after_id)
+    if containing:
+        part = containing.strip().casefold()
+        query = query.where(
+            or_(
+                Account.email_key.contains(part, autoescape=True),
+                Account.username_key.contains(part, autoescape=True),
+            )
+        )
     with store.read() as connection:
-        rows = connection.execute(
-            _columns().where(Account.id > after_id).order_by(Account.id).limit(limit)
-        ).all()
+        rows = connection.execute(query.order_by(Account.id).limit(limit)).all()
     return [Profile(**row._mapping) for row in rows]
 
 

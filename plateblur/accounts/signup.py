@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from plateblur.accounts import fields, plans
@@ -90,6 +90,7 @@ def sign_up(
     key = fields.login_key(email)
     with store.write() as connection:
         store.lock(connection, f"email {key}")
+        _check_username_is_free(connection, username, pending_of=key)
         known = connection.execute(
             select(Account.id, Account.status).where(Account.email_key == key)
         ).first()
@@ -282,6 +283,29 @@ def _count_sign_up(store: Store, address: str, now: datetime) -> None:
         connection.execute(insert(SignUpRow).values(block_hash=block_hash, signed_up_at=now))
 
 
+def _check_username_is_free(
+    connection: Connection, username: str, *, pending_of: str | None = None
+) -> None:
+    """Refuse somebody's user name, whether or not the address that asks has an account.
+
+    Were it refused only where the address has none, a taken name would tell which it is.
+
+    Args:
+        connection: in a write.
+        username: "" for none.
+        pending_of: the e-mail key whose account gives way if it was never activated.
+
+    Raises:
+        FieldError: the user name is someone's.
+    """
+    taken = select(Account.id).where(
+        Account.username_key == fields.login_key(username),
+        or_(Account.status != "pending", Account.email_key != (pending_of or "")),
+    )
+    if username and connection.execute(taken).first():
+        raise FieldError("username", "This user name is taken.")
+
+
 def _insert_account(
     connection: Connection,
     *,
@@ -296,10 +320,7 @@ def _insert_account(
     Raises:
         FieldError: the address or user name is someone's.
     """
-    username_key = fields.login_key(username) or None
-    taken = select(Account.id).where(Account.username_key == username_key)
-    if username_key and connection.execute(taken).first():
-        raise FieldError("username", "This user name is taken.")
+    _check_username_is_free(connection, username)
     try:
         return connection.execute(
             insert(Account)
@@ -307,7 +328,7 @@ def _insert_account(
                 email=email,
                 email_key=fields.login_key(email),
                 username=username or None,
-                username_key=username_key,
+                username_key=fields.login_key(username) or None,
                 password_hash=password_hash,
                 role=role,
                 status="pending",

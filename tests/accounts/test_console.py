@@ -74,6 +74,20 @@ def test_a_profile_is_seen_and_changed(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
+    ("containing", "found"),
+    [("", 3), ("PLATES.io", 2), ("onut", 1), ("%", 1), ("_", 0), ("nobody", 0)],
+    ids=["everybody", "e-mail", "user name", "per cent", "underscore", "nobody"],
+)
+def test_the_operator_finds_accounts_by_a_part_of_their_name(
+    store: Store, containing: str, found: int
+) -> None:
+    make_account(store, email="ana@plates.io")
+    make_account(store, email="ion@plates.io", username="Ionut")
+    make_account(store, email="100%@else.org")
+    assert len(profiles.list_profiles(store, containing=containing)) == found
+
+
+@pytest.mark.parametrize(
     ("field", "text"),
     [("vat_id", "DE123"), ("country", "Romania"), ("full_name", "a\0"), ("company", "x" * 201),
      ("username", "taken"), ("username", "a@b")],

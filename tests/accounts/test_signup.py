@@ -88,6 +88,15 @@ def test_an_address_with_an_account_is_told_by_letter_only(store: Store) -> None
     assert "already" in letter.subject
 
 
+def test_a_taken_user_name_does_not_tell_whether_the_address_has_an_account(store: Store) -> None:
+    make_account(store, email="ion@plates.io", username="taken")
+    signup.activate(store, secret_of(sign_up(store)), now=NOW)
+    for email in (EMAIL, "nobody@plates.io"):
+        with pytest.raises(FieldError) as caught:
+            sign_up(store, email=email, username="taken")
+        assert caught.value.field == "username"
+
+
 def test_a_sign_up_that_was_never_activated_gives_way(store: Store, gate: StoreGate) -> None:
     sign_up(store, username="ana")
     signup.activate(store, secret_of(sign_up(store, username="ana")), now=NOW)
