@@ -17,8 +17,8 @@ from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.signup import first_operator
 from plateblur.accounts.store import Store, open_store
-from plateblur.detector import OnnxDetector
-from plateblur.errors import DetectionError
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.errors import DetectionError, PlateblurError
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web import Settings, SettingsError, create_app
@@ -36,19 +36,25 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--data-dir", type=Path, help="before PLATEBLUR_DATA_DIR")
+    parser.add_argument("--model", help="before PLATEBLUR_MODEL")
     parser.add_argument("--workers", type=int, default=1, help="processes that share the store")
     asked = parser.parse_args()
     try:
-        settings = Settings.from_environment(data_dir=asked.data_dir)
+        settings = Settings.from_environment(data_dir=asked.data_dir, model=asked.model)
     except SettingsError as error:
         parser.exit(2, f"serve.py: {error}\n")
     if settings.public_url == LOCAL_URL:
         settings = replace(settings, public_url=f"http://{asked.host}:{asked.port}")
     if asked.workers > 1:
         settings = replace(settings, metrics_dir=str(settings.data_dir / "metrics"))
-    store = open_settings_store(settings)
-    made = first_operator(store, Hasher(), now=datetime.now(UTC))
-    store.close()
+    # What no worker could start without is tried here: uvicorn starts dead ones again for ever.
+    try:
+        open_detector(settings)
+        store = open_settings_store(settings)
+        made = first_operator(store, Hasher(), now=datetime.now(UTC))
+        store.close()
+    except (PlateblurError, ValueError, OSError) as error:
+        parser.exit(1, f"serve.py: {error}\n")
     if made:
         sys.stdout.write("operator's account, shown once: user {} password {}\n".format(*made))
         sys.stdout.flush()
@@ -72,9 +78,7 @@ def build() -> FastAPI:
     """Return the application of one worker, from the environment that `main` wrote."""
     settings = Settings.from_environment()
     configure_logging(settings.log_level)
-    # The cores are shared by the photos that are blurred at once.
-    cores = max(1, (os.cpu_count() or 1) // settings.blur_threads)
-    detector = OnnxDetector.shipped(threads=cores)
+    detector = open_detector(settings)
 
     def blur(data: bytes, options: BlurOptions) -> BlurredPhoto:
         return blur_photo(data, detector, options, max_pixels=settings.max_pixels)
@@ -88,6 +92,12 @@ def build() -> FastAPI:
 
     gate = StoreGate(open_settings_store(settings))
     return create_app(blur, gate, settings, ready_checks={"model": model_works})
+
+
+def open_detector(settings: Settings) -> OnnxDetector:
+    """Return the detector that `settings` name; its cores are shared by the photos in work."""
+    threads = max(1, (os.cpu_count() or 1) // settings.blur_threads)
+    return OnnxDetector(Path(settings.model or shipped_model()), threads=threads)
 
 
 def open_settings_store(settings: Settings) -> Store:

@@ -23,12 +23,13 @@ from plateblur.accounts import signup
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import open_store
+from plateblur.detector import shipped_model
 from plateblur.web import Settings
 from tests.web.fakes import basic, documented_client, photo_bytes, text_of
 
 SERVE = [sys.executable, str(Path(__file__).parents[1] / "serve.py")]
 EMAIL, PASSWORD = "ana@example.com", "correct horse battery staple"
-START_S = 120  # Two workers load the model; on a machine that trains beside it that takes a while.
+START_S = 300  # Two workers load the model; on a machine that trains beside it that takes a while.
 PATH = "/plateblurer.aspx"
 ENVIRONMENT = {"PATH": os.defpath}
 
@@ -48,8 +49,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=10).is_success
+    except httpx.HTTPError:
+        return False
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    if not shipped_model().is_file():
+        pytest.skip("no model is shipped yet")
     data_dir = tmp_path_factory.mktemp("data") / "made" / "by serve"
     store = open_store(data_dir)
     account_id = signup.create_account(
@@ -65,29 +75,27 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     signup.start_trial(store, account_id, now=utc_now())
     store.close()
     port = free_port()
-    process = subprocess.Popen(
-        [*SERVE, "--port", str(port), "--data-dir", str(data_dir), "--workers", "2"],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+    log = tmp_path_factory.mktemp("log") / "stderr"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [*SERVE, "--port", str(port), "--data-dir", str(data_dir), "--workers", "2"],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
     assert process.stdout is not None
     told = process.stdout.readline()
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + START_S
-    while True:
-        try:
-            if httpx.get(f"{url}/readyz", timeout=10).is_success:
-                break
-        except httpx.HTTPError:
-            assert process.poll() is None, "serve.py ended"
-        assert time.monotonic() < deadline, "serve.py did not become ready"
+    while not is_ready(url):
+        assert process.poll() is None, f"serve.py ended: {log.read_text()}"
+        assert time.monotonic() < deadline, f"serve.py did not become ready: {log.read_text()}"
         time.sleep(0.2)
     yield Served(url, told, process)
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(30)
+        process.wait(60)
     finally:
         process.kill()
         process.stdout.close()
@@ -175,3 +183,33 @@ def test_production_without_a_secret_is_refused_in_one_line(tmp_path: Path) -> N
     assert done.stderr.startswith("serve.py: PLATEBLUR_SECRET_KEY must be")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"PLATEBLUR_MODEL": "nowhere/plates.onnx"}, "expected an ONNX model named plates.onnx"),
+        ({"PLATEBLUR_MODEL": __file__}, "expected an ONNX model in test_serve.py"),
+        ({"PLATEBLUR_DATABASE_URL": "mysql://x/y"}, "url must be of SQLite or PostgreSQL"),
+        ({"PLATEBLUR_DATABASE_URL": "postgresql://x@/y?host=/nowhere"}, "expected the accounts'"),
+        ({"PLATEBLUR_SECRET_KEY": "short"}, "secret must have at least 32 bytes"),
+    ],
+    ids=["no model", "no ONNX", "another database", "no database", "short secret"],
+)
+def test_what_no_worker_could_start_without_ends_it_at_once_in_one_line(
+    tmp_path: Path, workers: str, settings: dict[str, str], told: str
+) -> None:
+    if "PLATEBLUR_MODEL" not in settings and not shipped_model().is_file():
+        pytest.skip("no model is shipped yet")
+    done = subprocess.run(
+        [*SERVE, "--port", str(free_port()), "--data-dir", str(tmp_path), "--workers", workers],
+        env=ENVIRONMENT | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=START_S,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"serve.py: {told}")
+    assert done.stderr.count("\n") == 1

@@ -27,7 +27,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from plateblur.errors import PlateblurError
@@ -59,12 +59,15 @@ class Store:
             pool_size: connections kept; as many again are made when all are in use.
 
         Raises:
-            ValueError: another database, or a secret under 32 bytes.
+            ValueError: no URL, another database, or a secret under 32 bytes.
         """
         if len(secret) < 32:
             raise ValueError(f"secret must have at least 32 bytes, got {len(secret)}")
         self._secret = secret
-        url = make_url(url)
+        try:
+            url = make_url(url)
+        except ArgumentError as error:
+            raise ValueError("url must be of SQLite or PostgreSQL, got no URL") from error
         if url.drivername in {"postgres", "postgresql"}:
             url = url.set(drivername="postgresql+psycopg")
         if url.drivername == "sqlite":

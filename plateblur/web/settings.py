@@ -36,6 +36,7 @@ class Settings:
     data_dir: Path = _told(  # noqa: RUF009 - a dataclass field, and a Path does not change
         DATA_DIR, "folder of the SQLite store, outbox and shared metrics"
     )
+    model: str = _told("", "ONNX model of the detector; empty means the shipped one")
     database_url: str = _told("", "SQLAlchemy URL; empty means SQLite in the data folder")
     secret_key: str = _told(
         "", "signs sessions and links; at least 32 characters in production", secret=True

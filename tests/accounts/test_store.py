@@ -147,7 +147,9 @@ def test_the_data_folder_is_its_owners_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "secret"), [("mysql://x/y", SECRET), ("sqlite:///x", b"short")], ids=["mysql", "short"]
+    ("url", "secret"),
+    [("mysql://x/y", SECRET), ("sqlite:///x", b"short"), ("accounts.db", SECRET)],
+    ids=["mysql", "short", "no URL"],
 )
 def test_what_the_store_cannot_be_made_of_is_a_bug(url: str, secret: bytes) -> None:
     with pytest.raises(ValueError, match="must"):
