@@ -56,8 +56,8 @@ def inside_of(xyxy: Boxes, *, margin: float, hw: tuple[int, int] = HW) -> np.nda
 def with_other_letters(image: Image, inside: np.ndarray, *, seed: int) -> Image:
     """Return `image` with a pale ground and other dark marks inside the boxes.
 
-    More than half of the pixels of each row are of the ground's colour, whatever the marks are, so
-    that all of them share the dominant colour.
+    A mark has ground on both sides, so that more than half of the pixels of each row in each box
+    are of the ground's colour and all such images share the dominant colour.
     """
     rng = np.random.default_rng(seed)
     other = image.copy()
@@ -65,8 +65,8 @@ def with_other_letters(image: Image, inside: np.ndarray, *, seed: int) -> Image:
     marks = rng.integers(0, 0x20, (*inside.shape, 3), dtype=np.uint8)
     columns = np.arange(inside.shape[1])
     is_mark = (rng.random(inside.shape) < 0.7) & (columns % 3 == seed % 3)
-    if inside.sum() < 9:
-        is_mark[:] = False
+    is_mark[:, 1:-1] &= inside[:, :-2] & inside[:, 2:]
+    is_mark[:, [0, -1]] = False
     texture = np.where(is_mark[..., None], marks, ground)
     other[inside] = texture[inside]
     return other
