@@ -287,7 +287,7 @@ class StoreGate:
     def _touch(self, api_key_id: int, used_at: datetime | None, now: datetime) -> None:
         if used_at is not None and now - used_at < TOUCH_KEY_EVERY:
             return
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             connection.execute(
                 update(ApiKey).where(ApiKey.id == api_key_id).values(last_used_at=now)
             )

@@ -149,7 +149,8 @@ def reserve(
         AccountClosedError: the account is gone.
         StoreUnavailableError: nothing was counted.
     """
-    with store.write() as connection:
+    # Not durable: what a power cut takes was not answered, and settling makes it last.
+    with store.write(durable=False) as connection:
         _lock_account(connection, account_id)
         now = clock()
         _check_window(connection, account_id, plan, now)

@@ -105,15 +105,20 @@ class Store:
             yield connection
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
         """Yield a connection in one transaction; committed on leaving, undone by any error.
+
+        Args:
+            durable: wait until the commit would outlive a power cut. Without it SQLite may lose in
+                one what no later durable commit followed; a killed process loses nothing.
+                PostgreSQL always waits: it may go down alone, and who reserved would live on.
 
         Raises:
             StoreUnavailableError: on entering, within, or on leaving; after a lost commit it is
                 not known whether the writes are there.
         """
         with _store_faults(), self.engine.connect() as connection:
-            connection.execution_options(plateblur_writes=True)
+            connection.execution_options(plateblur_writes="FULL" if durable else "NORMAL")
             with connection.begin():
                 yield connection
 
@@ -231,7 +236,6 @@ def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",  # first: the next one may have to wait
         "journal_mode = WAL",
-        "synchronous = FULL",  # an invoice number that was shown must outlive a power cut
         "foreign_keys = ON",
         "secure_delete = ON",  # deleted personal data is overwritten, not only unlinked
     ):
@@ -239,5 +243,10 @@ def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("plateblur_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    synchronous = connection.get_execution_options().get("plateblur_writes")
+    if synchronous is None:
+        connection.exec_driver_sql("BEGIN")
+        return
+    # FULL: an invoice number that was shown must outlive a power cut.
+    connection.exec_driver_sql(f"PRAGMA synchronous = {synchronous}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -94,6 +94,17 @@ def test_a_write_that_fails_leaves_nothing(store: Store) -> None:
         assert connection.execute(select(Account.id)).scalars().all() == [identity.account_id]
 
 
+@pytest.mark.parametrize(("durable", "level"), [(True, 2), (False, 1)], ids=["yes", "no"])
+def test_a_commit_waits_for_the_disk_where_it_must(store: Store, durable: bool, level: int) -> None:
+    with store.write(durable=not durable):
+        pass  # what another transaction of the same connection asked for does not stay
+    with store.write(durable=durable) as connection:
+        if store.is_sqlite:
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == level
+        else:
+            assert connection.exec_driver_sql("SHOW synchronous_commit").scalar_one() == "on"
+
+
 def test_a_moment_without_a_zone_is_a_bug(store: Store) -> None:
     with pytest.raises(StatementError, match="aware"), store.read() as connection:
         connection.execute(select(Account.id).where(Account.created_at > datetime(2026, 1, 1)))
