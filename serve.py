@@ -15,8 +15,10 @@ from fastapi import FastAPI
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.signup import first_operator
 from plateblur.accounts.store import Store, open_store
+from plateblur.console import add_console, check_console_settings
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import DetectionError, PlateblurError
 from plateblur.pipeline import blur_photo
@@ -49,15 +51,16 @@ def main() -> None:
         settings = replace(settings, metrics_dir=str(settings.data_dir / "metrics"))
     # What no worker could start without is tried here: uvicorn starts dead ones again for ever.
     try:
+        check_console_settings(settings)
         open_detector(settings)
+        open_minute(settings)
         store = open_settings_store(settings)
         made = first_operator(store, Hasher(), now=datetime.now(UTC))
         store.close()
     except (PlateblurError, ValueError, OSError) as error:
         parser.exit(1, f"serve.py: {error}\n")
     if made:
-        sys.stdout.write("operator's account, shown once: user {} password {}\n".format(*made))
-        sys.stdout.flush()
+        show("operator's account, shown once: user {} password {}".format(*made))
     hand_to_workers(settings)
     uvicorn.run(
         "serve:build",
@@ -65,6 +68,7 @@ def main() -> None:
         app_dir=str(Path(__file__).parent),
         host=asked.host,
         port=asked.port,
+        http="h11",  # its headers are bounded; httptools, taken where installed, bounds none
         workers=asked.workers,
         log_config=None,
         access_log=False,
@@ -90,14 +94,28 @@ def build() -> FastAPI:
             return False
         return True
 
-    gate = StoreGate(open_settings_store(settings))
-    return create_app(blur, gate, settings, ready_checks={"model": model_works})
+    store = open_settings_store(settings)
+    gate = StoreGate(store, minute=open_minute(settings))
+    app = create_app(blur, gate, settings, ready_checks={"model": model_works})
+    add_console(app, store, gate, settings, announce=show)
+    return app
+
+
+def show(line: str) -> None:
+    """Show a line on the terminal of who started the service; what opens an account is no log."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def open_detector(settings: Settings) -> OnnxDetector:
     """Return the detector that `settings` name; its cores are shared by the photos in work."""
     threads = max(1, (os.cpu_count() or 1) // settings.blur_threads)
     return OnnxDetector(Path(settings.model or shipped_model()), threads=threads)
+
+
+def open_minute(settings: Settings) -> MinuteWindow | None:
+    """Return the Redis that counts the minute beside the store, where `settings` name one."""
+    return MinuteWindow(settings.redis_url) if settings.redis_url else None
 
 
 def open_settings_store(settings: Settings) -> Store:

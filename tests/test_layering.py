@@ -18,7 +18,7 @@ DETECTION = {
     *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "metadata"),
     *("metrics", "photo", "pipeline"),
 }
-JOINS = {"__init__", "cli", "demo"}  # where the parts meet, beside serve.py and app.py
+JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
 STORES = {"sqlalchemy", "alembic", "argon2"}
@@ -120,6 +120,13 @@ def test_the_web_knows_only_what_the_parts_hand_to_each_other(path: Path) -> Non
     for part in ours(path):
         assert part in BASE | {"accounts.types"} or part.split(".")[0] == "web", part
     assert not others(path) & (HEAVY | STORES | VISION - {"numpy"})  # it reads `Detections`
+
+
+@each(of("console"))
+def test_the_console_joins_web_and_accounts_and_knows_neither_photos_nor_sql(path: Path) -> None:
+    for part in ours(path):
+        assert part == "errors" or part.split(".")[0] in {"accounts", "web", "console"}, part
+    assert not others(path) & (HEAVY | STORES | VISION)
 
 
 @each(lambda path: path != PACKAGE / "web" / "settings.py")

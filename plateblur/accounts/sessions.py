@@ -60,8 +60,14 @@ def log_in(
     return cookie
 
 
-def who_is(store: Store, cookie: str, *, now: datetime) -> LoggedIn | None:
+def who_is(store: Store, cookie: str, *, now: datetime, touch: bool = True) -> LoggedIn | None:
     """Return who the cookie speaks for; None where it is unknown, ended or of a closed account.
+
+    Args:
+        store: the store.
+        cookie: as sent.
+        now: UTC.
+        touch: whether a person is there; what a page asks by itself must not keep it logged in.
 
     Raises:
         StoreUnavailableError: the database can't be reached.
@@ -80,7 +86,7 @@ def who_is(store: Store, cookie: str, *, now: datetime) -> LoggedIn | None:
         ).first()
     if row is None:
         return None
-    if now - row.seen_at >= TOUCH_EVERY:
+    if touch and now - row.seen_at >= TOUCH_EVERY:
         with store.write() as connection:
             connection.execute(
                 update(LoginSession).where(LoginSession.id_hash == id_hash).values(seen_at=now)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from plateblur.accounts import fields
 from plateblur.accounts.models import Account, Ticket, TicketMessage
@@ -117,14 +118,24 @@ def list_tickets(store: Store, *, account_id: int | None, limit: int = 100) -> l
     Raises:
         StoreUnavailableError: the database can't be reached.
     """
-    query = select(
-        Ticket.id, Ticket.account_id, Account.email, Ticket.subject, Ticket.status, Ticket.opened_at
-    ).join(Account, Account.id == Ticket.account_id)
-    if account_id is not None:
-        query = query.where(Ticket.account_id == account_id)
+    query = _entries(account_id)
     with store.read() as connection:
         rows = connection.execute(query.order_by(Ticket.id.desc()).limit(limit)).all()
     return [TicketEntry(*row) for row in rows]
+
+
+def read_ticket(store: Store, ticket_id: int, *, account_id: int | None) -> TicketEntry:
+    """Return one ticket; `account_id` as in `reply`.
+
+    Raises:
+        NotFoundError: the account has no such ticket.
+        StoreUnavailableError: the database can't be reached.
+    """
+    with store.read() as connection:
+        row = connection.execute(_entries(account_id).where(Ticket.id == ticket_id)).first()
+    if row is None:
+        raise NotFoundError("The account has no such ticket.")
+    return TicketEntry(*row)
 
 
 def read_messages(store: Store, ticket_id: int, *, account_id: int | None) -> list[Message]:
@@ -147,6 +158,13 @@ def read_messages(store: Store, ticket_id: int, *, account_id: int | None) -> li
     if not rows:
         raise NotFoundError("The account has no such ticket.")
     return [Message(*row) for row in rows]
+
+
+def _entries(account_id: int | None) -> Select[*tuple[Any, ...]]:
+    query = select(
+        Ticket.id, Ticket.account_id, Account.email, Ticket.subject, Ticket.status, Ticket.opened_at
+    ).join(Account, Account.id == Ticket.account_id)
+    return query if account_id is None else query.where(Ticket.account_id == account_id)
 
 
 def _set_status(

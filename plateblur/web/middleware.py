@@ -63,7 +63,7 @@ class Observe:
                 self._add_headers(
                     MutableHeaders(scope=message),
                     state["reference"],
-                    static=scope["path"].startswith("/static/"),
+                    static=scope["path"].startswith(("/static/", "/console/static/")),
                 )
             elif message["type"] == "http.response.body":
                 sent_bytes += len(message.get("body", b""))

@@ -63,10 +63,14 @@ MEANINGS = {
 
 
 @cache
-def make_environment() -> Environment:
-    """Return the templates; everything put into them is escaped, a name that is missing fails."""
+def make_environment(*folders: Path) -> Environment:
+    """Return the templates; everything put into them is escaped, a name that is missing fails.
+
+    Args:
+        folders: more of them, looked into before the own one.
+    """
     return Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=FileSystemLoader([*folders, HERE / "templates"]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -85,7 +89,11 @@ def add_pages(app: FastAPI) -> None:
     """Add the pages and their static files to `app`."""
     service: Service = app.state.service
     public_url = service.settings.public_url.rstrip("/")
-    templates = Jinja2Templates(env=make_environment())
+
+    def has_console(request: Request) -> dict[str, Any]:
+        return {"has_console": getattr(request.app.state, "has_console", False)}
+
+    templates = Jinja2Templates(env=make_environment(), context_processors=[has_console])
     sources = [(client, render_client(client, public_url=public_url)) for client in CLIENTS]
     errors = [
         {

@@ -38,6 +38,12 @@ class Settings:
     )
     model: str = _told("", "ONNX model of the detector; empty means the shipped one")
     database_url: str = _told("", "SQLAlchemy URL; empty means SQLite in the data folder")
+    redis_url: str = _told(
+        "",
+        "redis://...: who floods is turned away there, for hosts that share a database; "
+        "empty: the database alone counts the minute",
+        secret=True,
+    )
     secret_key: str = _told(
         "", "signs sessions and links; at least 32 characters in production", secret=True
     )
@@ -66,6 +72,26 @@ class Settings:
         secret=True,
     )
     metrics_dir: str = _told("", "shared metrics of several workers; serve.py fills it in")
+    smtp_host: str = _told(
+        "", "mail server; empty: letters go to outbox/ in the data folder, links to the terminal"
+    )
+    smtp_port: int = _told(587, "of the mail server: 587 for starttls, 465 for tls")
+    smtp_security: Literal["starttls", "tls", "none"] = _told(
+        "starttls", "none only for a server on this host, and without a password"
+    )
+    smtp_username: str = _told("", "for the mail server; empty: no log-in")
+    smtp_password: str = _told("", "for the mail server", secret=True)
+    mail_from: str = _told("PlateBlur <no-reply@localhost>", "sender of all letters")
+    seller_name: str = _told(
+        "", "who issues invoices; empty: a sample, and in production no orders are taken"
+    )
+    seller_address: str = _told("", "of the seller; \\n parts its lines")
+    seller_country: str = _told("", "of the seller, two letters")
+    seller_vat_id: str = _told("", "of the seller; empty: not registered, no VAT is charged")
+    seller_how_to_pay: str = _told("", "printed on unpaid invoices; \\n parts its lines")
+    payment_webhook_secret: str = _told(
+        "", "signing secret of /payments/stripe; empty: there is no such route", secret=True
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _told("info", "of the JSON log")
 
     def __post_init__(self) -> None:
@@ -87,8 +113,9 @@ class Settings:
         if self.mode != "production":
             return
         _refuse_weak("secret_key", self.secret_key)
-        if self.metrics_token:
-            _refuse_weak("metrics_token", self.metrics_token)
+        for name in ("metrics_token", "payment_webhook_secret"):
+            if getattr(self, name):
+                _refuse_weak(name, getattr(self, name))
         if not self.public_url.startswith("https://"):
             raise SettingsError(f"{PREFIX}PUBLIC_URL must start with https:// in production")
 

@@ -1,0 +1,363 @@
+"""The one door of every page: who asks, whether they may, whether the form is theirs.
+
+A page is a plain function from a `Visit` to an answer. It runs in a thread, because it asks the
+database and argon2, and only after the door has checked the session, the role and the form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl
+
+from anyio import to_thread
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
+
+from plateblur.accounts import sessions
+from plateblur.accounts.credentials import random_secret
+from plateblur.accounts.mail import Letter
+from plateblur.accounts.sessions import LoggedIn
+from plateblur.accounts.store import StoreUnavailableError
+from plateblur.accounts.types import (
+    AccountClosedError,
+    FieldError,
+    InvoiceStoreError,
+    LinkError,
+    NotFoundError,
+    RequestRefusedError,
+    SignUpLimitError,
+    TrialStoreError,
+)
+from plateblur.console.parts import Parts
+from plateblur.web.middleware import CLIENT_GONE_STATUS
+
+HOME = "/console"
+LOG_IN = "/console/login"
+
+# A ticket's 10,000 characters may each take 12 bytes of a form: four of UTF-8, each as %XX.
+MAX_FORM_BYTES = 160 * 1024
+MAX_FORM_FIELDS = 40
+FORM_TYPE = "application/x-www-form-urlencoded"
+RETRY_AFTER_S = 5  # Source: ours; a database that restarts is back by then.
+_LARGEST_ID = 2**63 - 1  # of a BIGINT
+_INVOICE_NUMBER = re.compile(r"[A-Z]{2,8}-\d{4}-\d{6,10}", re.ASCII)
+_COOKIE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # a `random_secret`
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class For(Enum):
+    """Whom a page is for."""
+
+    ANYONE = "anyone"
+    CUSTOMER = "customer"
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request to the console, let in.
+
+    Attributes:
+        parts: what the pages work with.
+        request: Starlette's.
+        who: who is logged in, or None.
+        now: UTC.
+        session: the session's cookie, "" for none.
+        visitor: the cookie that forms are bound to before anybody is logged in.
+        form: what was typed, names to values; the last of several wins.
+    """
+
+    parts: Parts
+    request: Request
+    who: LoggedIn | None
+    now: datetime
+    session: str
+    visitor: str
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def account_id(self) -> int:
+        """Return whose page this is.
+
+        Raises:
+            LookupError: nobody is logged in; the page's entry in the table is wrong.
+        """
+        if self.who is None:
+            raise LookupError("expected somebody logged in, got nobody")
+        return self.who.account_id
+
+    @property
+    def address(self) -> str:
+        """Return the peer's IP address."""
+        return self.request.client.host if self.request.client else ""
+
+    @property
+    def csrf(self) -> str:
+        """Return the token of this visitor's forms; another session's forms have another."""
+        return self.parts.store.keyed_hash("csrf", f"{self.visitor}\0{self.session}")
+
+    def typed(self, name: str) -> str:
+        """Return what was typed into a field, "" for nothing."""
+        return self.form.get(name, "")
+
+    @property
+    def again(self) -> Mapping[str, str]:
+        """Return what was typed, for the form that is shown again; "" for any other name."""
+        return defaultdict(str, self.form)
+
+    def ticked(self, name: str) -> bool:
+        """Return whether a box was ticked."""
+        return self.form.get(name) == "yes"
+
+    def path_id(self, name: str) -> int:
+        """Return an id out of the path.
+
+        Raises:
+            NotFoundError: larger than any id.
+        """
+        number = int(self.request.path_params[name])
+        if number > _LARGEST_ID:
+            raise NotFoundError("No such thing.")
+        return number
+
+    def path_invoice(self) -> str:
+        """Return an invoice's number out of the path.
+
+        Raises:
+            NotFoundError: no invoice has such a number.
+        """
+        number = str(self.request.path_params["number"])
+        if _INVOICE_NUMBER.fullmatch(number) is None:
+            raise NotFoundError("No such invoice.")
+        return number
+
+    def page(
+        self,
+        template: str,
+        *,
+        status: int = HTTPStatus.OK,
+        problems: Mapping[str, str] = _NOTHING,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> Response:
+        """Return a page; everything put into it is escaped.
+
+        Args:
+            template: its file.
+            status: of HTTP.
+            problems: messages by the name of their field, for the summary and beside the field.
+            headers: of HTTP.
+            more: names for the template.
+        """
+        html = self.parts.templates.get_template(template).render(
+            visit=self, who=self.who, csrf=self.csrf, problems=problems, typed=self.again, **more
+        )
+        response = HTMLResponse(html, status_code=status, headers=dict(headers or {}))
+        if self.request.cookies.get(visitor_cookie(self.parts)) != self.visitor:
+            set_cookie(self.parts, response, visitor_cookie(self.parts), self.visitor)
+        return response
+
+    def refused(self, template: str, error: FieldError, **more: Any) -> Response:
+        """Return a form again, with what was typed and what is wrong with it."""
+        return self.page(
+            template,
+            status=HTTPStatus.UNPROCESSABLE_ENTITY,
+            problems={error.field: str(error)},
+            **more,
+        )
+
+    def sorry(
+        self, status: int, message: str, *, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """Return a page that says what could not be done."""
+        title = HTTPStatus(status).phrase
+        return self.page("sorry.html", status=status, headers=headers, title=title, message=message)
+
+    def moved(self, path: str, *, done: str = "", letter: Letter | None = None) -> Response:
+        """Send the browser to another page, so that loading it again repeats nothing.
+
+        Args:
+            path: of the console.
+            done: which note of `notes.html` the page shows.
+            letter: sent after the answer is out.
+        """
+        response = RedirectResponse(
+            f"{path}?done={done}" if done else path, status_code=HTTPStatus.SEE_OTHER
+        )
+        if letter is not None:
+            response.background = BackgroundTask(self.parts.send, letter)
+        return response
+
+
+Answer = Callable[[Visit], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One line of the table of pages."""
+
+    method: str
+    path: str
+    answer: Answer
+    whom: For = For.CUSTOMER
+    touches: bool = True
+    """Whether it counts as a sign of life; what a script asks by itself does not."""
+
+
+class FormError(Exception):
+    """A form that can't be taken; `status` is the answer's."""
+
+    def __init__(self, status: HTTPStatus, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def add_page(app: FastAPI, parts: Parts, page: Page) -> None:
+    """Put a page behind the door."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            form = await _read_form(request, parts) if page.method == "POST" else {}
+        except FormError as error:
+            refusal = error  # the page says so, once the visitor is known
+            return await to_thread.run_sync(
+                lambda: _stranger(parts, request).sorry(refusal.status, str(refusal))
+            )
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE_STATUS)
+        return await to_thread.run_sync(lambda: _let_in(parts, page, request, form))
+
+    app.add_api_route(
+        page.path, endpoint, methods=[page.method], include_in_schema=False, response_model=None
+    )
+
+
+def session_cookie(parts: Parts) -> str:
+    """Return the cookie's name; `__Host-` forbids that a subdomain sets it, and wants TLS."""
+    return _prefix(parts) + "plateblur-session"
+
+
+def visitor_cookie(parts: Parts) -> str:
+    """Return the name of the cookie that forms are bound to."""
+    return _prefix(parts) + "plateblur-visitor"
+
+
+def set_cookie(parts: Parts, response: Response, name: str, value: str) -> None:
+    """Set a cookie that no script reads and no other site's form sends; gone with the browser."""
+    response.set_cookie(
+        name, value, httponly=True, samesite="lax", secure=_is_production(parts), path="/"
+    )
+
+
+def drop_cookie(parts: Parts, response: Response, name: str) -> None:
+    """Take a cookie back."""
+    response.delete_cookie(
+        name, httponly=True, samesite="lax", secure=_is_production(parts), path="/"
+    )
+
+
+def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str]) -> Response:
+    visit = _stranger(parts, request)
+    try:
+        who = None
+        if visit.session:
+            who = sessions.who_is(parts.store, visit.session, now=visit.now, touch=page.touches)
+        visit = Visit(
+            parts, request, who, visit.now, visit.session if who else "", visit.visitor, form
+        )
+        if who is not None:
+            request.state.account_id = who.account_id
+        if page.whom is not For.ANYONE and who is None:
+            return visit.moved(LOG_IN)
+        if page.whom is For.OPERATOR and who is not None and who.role != "operator":
+            return visit.sorry(HTTPStatus.FORBIDDEN, "This page is for the operator.")
+        if page.method == "POST" and not _is_own_form(visit):
+            return visit.sorry(
+                HTTPStatus.FORBIDDEN,
+                "The form was too old, or was not ours. Go back, load the page again, and send it "
+                "once more.",
+            )
+        return page.answer(visit)
+    except (StoreUnavailableError, TrialStoreError, InvoiceStoreError):
+        return visit.sorry(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "The account store can't be reached. Please try again shortly.",
+            headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+    except AccountClosedError:
+        return visit.moved(LOG_IN)
+    except NotFoundError:
+        return visit.sorry(HTTPStatus.NOT_FOUND, "There is nothing here, or it is not yours.")
+    except SignUpLimitError as error:
+        return visit.sorry(HTTPStatus.TOO_MANY_REQUESTS, str(error))
+    except LinkError as error:
+        return visit.sorry(HTTPStatus.BAD_REQUEST, str(error))
+    except RequestRefusedError as error:
+        return visit.sorry(HTTPStatus.CONFLICT, str(error))
+
+
+def _stranger(parts: Parts, request: Request) -> Visit:
+    """Return the visit before it is known whose it is."""
+    visitor = request.cookies.get(visitor_cookie(parts), "")
+    return Visit(
+        parts,
+        request,
+        who=None,
+        now=parts.clock(),
+        session=request.cookies.get(session_cookie(parts), ""),
+        visitor=visitor if _COOKIE.fullmatch(visitor) else random_secret(),
+    )
+
+
+def _is_own_form(visit: Visit) -> bool:
+    """Return whether the form came from a page that this very visitor got."""
+    known = visitor_cookie(visit.parts) in visit.request.cookies
+    token = visit.typed("csrf").encode()
+    return known and hmac.compare_digest(token, visit.csrf.encode())
+
+
+async def _read_form(request: Request, parts: Parts) -> Mapping[str, str]:
+    """Return a form, bounded while it streams.
+
+    Raises:
+        FormError: no form, too long, too many fields, or too slow.
+        ClientDisconnect: nobody waits for the answer.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
+        raise FormError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected a form of this page.")
+    body = bytearray()
+    try:
+        async with asyncio.timeout(parts.settings.body_timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM_BYTES:
+                    raise FormError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form is too long.")
+    except TimeoutError as error:
+        raise FormError(HTTPStatus.REQUEST_TIMEOUT, "The form took too long to arrive.") from error
+    try:
+        pairs = parse_qsl(
+            body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS
+        )
+    except ValueError as error:  # UnicodeDecodeError is one: an encoded form is ASCII
+        raise FormError(HTTPStatus.BAD_REQUEST, "The form can't be read.") from error
+    return dict(pairs)
+
+
+def _prefix(parts: Parts) -> str:
+    return "__Host-" if _is_production(parts) else ""
+
+
+def _is_production(parts: Parts) -> bool:
+    return parts.settings.mode == "production"

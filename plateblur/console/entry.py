@@ -1,0 +1,200 @@
+"""From a stranger to a session: sign up, activate, log in, a forgotten password."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi.responses import Response
+from starlette.background import BackgroundTask
+
+from plateblur.accounts import fields, passwords, profiles, sessions, signup, throttle
+from plateblur.accounts.signup import ConsentGiven
+from plateblur.accounts.store import StoreUnavailableError
+from plateblur.accounts.types import AccountClosedError, FieldError, UnknownCredentialsError
+from plateblur.console.door import (
+    HOME,
+    LOG_IN,
+    Visit,
+    drop_cookie,
+    session_cookie,
+    set_cookie,
+)
+from plateblur.console.parts import LOG
+from plateblur.console.texts import CONSENTS, ConsentText
+
+ACTIVATE = "/console/activate"
+RESET = "/console/reset"
+CONFIRM_EMAIL = "/console/email"
+SENT = "/console/sent"
+
+
+def show_sign_up(visit: Visit) -> Response:
+    """Return the form."""
+    return visit.moved(HOME) if visit.who else visit.page("signup.html", consents=CONSENTS)
+
+
+def sign_up(visit: Visit) -> Response:
+    """Keep a pending account; the answer is the same where the address has one."""
+    try:
+        letter = signup.sign_up(
+            visit.parts.store,
+            visit.parts.hasher,
+            email=visit.typed("email"),
+            username=visit.typed("username"),
+            password=visit.typed("password"),
+            consents=[_decision(visit, text) for text in CONSENTS],
+            address=visit.address,
+            activation_url=visit.parts.url(ACTIVATE),
+            now=visit.now,
+        )
+    except FieldError as error:
+        return visit.refused("signup.html", error, consents=CONSENTS)
+    return visit.moved(SENT, done="signup", letter=letter)
+
+
+def show_sent(visit: Visit) -> Response:
+    """Ask to look into the mail; says nothing of whose."""
+    return visit.page("sent.html", by_mail=bool(visit.parts.settings.smtp_host))
+
+
+def show_activate(visit: Visit) -> Response:
+    """Return a button: mail scanners open links, and must not use them up."""
+    return visit.page("follow.html", what="activate", token_of_link=_token(visit))
+
+
+def activate(visit: Visit) -> Response:
+    """Activate the account of a mailed link."""
+    signup.activate(visit.parts.store, visit.typed("token"), now=visit.now)
+    return visit.moved(LOG_IN, done="activated")
+
+
+def show_log_in(visit: Visit) -> Response:
+    """Return the form."""
+    return visit.moved(HOME) if visit.who else visit.page("login.html")
+
+
+def log_in(visit: Visit) -> Response:
+    """Open a session under a new cookie."""
+    problem, status, headers = "", HTTPStatus.UNPROCESSABLE_ENTITY, {}
+    try:
+        cookie = sessions.log_in(
+            visit.parts.store,
+            visit.parts.gate,
+            username=visit.typed("username"),
+            password=visit.typed("password"),
+            address=visit.address,
+            now=visit.now,
+        )
+    except UnknownCredentialsError as error:
+        problem = "This name and password do not belong together."
+        if error.retry_after_s is not None:
+            problem = f"Too many tries. Wait {error.retry_after_s} s, then try again."
+            status = HTTPStatus.TOO_MANY_REQUESTS
+            headers = {"Retry-After": str(error.retry_after_s)}
+    except AccountClosedError:  # the password was right, so this tells its owner alone
+        problem = (
+            "The account is not activated yet, or was locked. Look into your mail for the link; "
+            "an old one is renewed by signing up again."
+        )
+    if problem:
+        return visit.page(
+            "login.html", status=status, problems={"username": problem}, headers=headers
+        )
+    response = visit.moved(HOME)
+    set_cookie(visit.parts, response, session_cookie(visit.parts), cookie)
+    return response
+
+
+def log_out(visit: Visit) -> Response:
+    """End the session."""
+    if visit.session:
+        sessions.log_out(visit.parts.store, visit.session)
+    response = visit.moved(LOG_IN, done="logged-out")
+    drop_cookie(visit.parts, response, session_cookie(visit.parts))
+    return response
+
+
+def show_forgotten(visit: Visit) -> Response:
+    """Return the form that asks for the address."""
+    return visit.page("forgotten.html")
+
+
+def forgotten(visit: Visit) -> Response:
+    """Answer the same at once, whoever asks for which address; the rest is done afterwards.
+
+    Asking is slowed as guessing is, or anyone could fill anybody's mailbox.
+    """
+    email = visit.typed("email")
+    store, now = visit.parts.store, visit.now
+    block = fields.address_block(visit.address, ipv4_bits=32, ipv6_bits=64)
+    who = {"login": f"reset {fields.login_key(email)}", "address": f"reset {block}"}
+    if wait_s := throttle.wait_s(store, now=now, **who):
+        return visit.sorry(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"Too many letters were asked for. Wait {wait_s} s, then try again.",
+            headers={"Retry-After": str(wait_s)},
+        )
+    throttle.note_failure(store, now=now, **who)
+    response = visit.moved(SENT, done="reset")
+    response.background = BackgroundTask(_send_reset, visit, email)
+    return response
+
+
+def show_reset(visit: Visit) -> Response:
+    """Return the form for the new password."""
+    return visit.page("reset.html", token_of_link=_token(visit))
+
+
+def reset(visit: Visit) -> Response:
+    """Set the password of a mailed link; every session ends."""
+    token = visit.typed("token")
+    try:
+        passwords.reset_password(
+            visit.parts.store,
+            visit.parts.hasher,
+            token,
+            new=visit.typed("password"),
+            now=visit.now,
+        )
+    except FieldError as error:
+        return visit.refused("reset.html", error, token_of_link=token)
+    return visit.moved(LOG_IN, done="password")
+
+
+def show_confirm_email(visit: Visit) -> Response:
+    """Return a button, as `show_activate`."""
+    return visit.page("follow.html", what="email", token_of_link=_token(visit))
+
+
+def confirm_email(visit: Visit) -> Response:
+    """Use a new address from now on; sessions end."""
+    profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
+    return visit.moved(LOG_IN, done="email")
+
+
+def _decision(visit: Visit, text: ConsentText) -> ConsentGiven:
+    """Return what was decided on a text.
+
+    Raises:
+        FieldError: one that an account needs was not given.
+    """
+    given = visit.ticked(f"consent_{text.subject}")
+    if text.needed and not given:
+        raise FieldError(f"consent_{text.subject}", f"An account needs this: {text.sentence}")
+    return ConsentGiven(text.subject, text.version, given)
+
+
+def _token(visit: Visit) -> str:
+    return visit.request.query_params.get("token", "")
+
+
+def _send_reset(visit: Visit, email: str) -> None:
+    try:
+        letter = passwords.request_reset(
+            visit.parts.store, email=email, page_url=visit.parts.url(RESET), now=visit.now
+        )
+    except StoreUnavailableError:
+        LOG.error("a reset was asked for, and the store did not answer")
+        return
+    if letter is not None:
+        visit.parts.send(letter)

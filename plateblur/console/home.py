@@ -1,0 +1,209 @@
+"""The first page after the log-in: the plan, and its figures while they move."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+import orjson
+from anyio import to_thread
+from fastapi.responses import Response, StreamingResponse
+
+from plateblur.accounts import profiles, quota, sessions, signup
+from plateblur.accounts.plans import PREDICTIONS_PER_MONTH
+from plateblur.accounts.store import StoreUnavailableError
+from plateblur.accounts.types import (
+    AccessError,
+    AccountClosedError,
+    Identity,
+    InvoiceStoreError,
+    PlanError,
+    PlanKind,
+    TrialRefusedError,
+    TrialStoreError,
+)
+from plateblur.console.door import HOME, Visit
+
+SHOWN_DAYS = 14
+LOOK_EVERY_S = 1.0
+STREAM_FOR_S = 300.0  # then the browser connects anew, and the door looks at its session again
+KEEP_ALIVE_S = 15.0  # Source: WHATWG HTML, 9.2.7 "a comment line every 15 seconds or so"
+STREAMS_PER_ACCOUNT = 4
+STREAMS = 200  # in one worker
+COME_BACK_MS = 2_000
+COME_BACK_LATER_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a plan has used and left, ready to be shown.
+
+    Attributes:
+        kind: "trial", "monthly", "yearly"; "none" where no plan runs.
+        cd: the code that a request would get for lack of a plan, else "".
+        why: why there is no plan, else "".
+        ends: the plan's end.
+        requests_used: in the plan's window.
+        requests_left: of it.
+        requests_limit: the most that the window allows.
+        requests_reset: when it allows more.
+        predictions_used: in the running month; on the trial today.
+        predictions_left: of the month; None on the trial, which does not limit them.
+        predictions_reset: when the month's count starts again, or "".
+    """
+
+    kind: str
+    cd: str = ""
+    why: str = ""
+    ends: str = ""
+    requests_used: int = 0
+    requests_left: int = 0
+    requests_limit: int = 0
+    requests_reset: str = ""
+    predictions_used: int = 0
+    predictions_left: int | None = None
+    predictions_reset: str = ""
+
+
+def moment(at: datetime) -> str:
+    """Return a moment as all pages write it."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def read_figures(visit: Visit, *, account_id: int, email: str, now: datetime) -> Figures:
+    """Return an account's figures as of now.
+
+    Raises:
+        AccountClosedError: the account is gone.
+        AccessError: the store can't be reached.
+        StoreUnavailableError: the same.
+    """
+    gate = visit.parts.gate
+    identity = Identity(account_id, email)
+    try:
+        plan = gate.active_plan(identity)
+    except (TrialStoreError, InvoiceStoreError):
+        raise
+    except PlanError as error:
+        return Figures("none", cd=error.cd, why=str(error))
+    usage = gate.usage(identity, plan)
+    predictions = usage.predictions
+    if usage.predictions_limit is None:
+        today = quota.days_of_use(visit.parts.store, account_id, since=now.date())
+        predictions = sum(day.predictions for day in today)
+    return Figures(
+        kind=plan.kind.value,
+        ends=moment(plan.ends_at),
+        requests_used=usage.window_requests,
+        requests_left=max(0, usage.window_limit - usage.window_requests),
+        requests_limit=usage.window_limit,
+        requests_reset=moment(usage.window_resets_at) if plan.kind is PlanKind.TRIAL else "",
+        predictions_used=predictions,
+        predictions_left=None
+        if usage.predictions_limit is None
+        else max(0, usage.predictions_limit - predictions),
+        predictions_reset=moment(usage.month_resets_at) if usage.month_resets_at else "",
+    )
+
+
+def show_home(visit: Visit) -> Response:
+    """Return the page with the figures as they are; the script keeps them so."""
+    store, account_id = visit.parts.store, visit.account_id
+    profile = profiles.read_profile(store, account_id)
+    since = (visit.now - timedelta(days=SHOWN_DAYS - 1)).date()
+    days = quota.days_of_use(store, account_id, since=since)
+    return visit.page(
+        "home.html",
+        figures=_own_figures(visit, visit.now),
+        profile=profile,
+        days=days,
+        most=max((day.requests for day in days), default=0),
+        predictions_limit=PREDICTIONS_PER_MONTH,
+    )
+
+
+def start_trial(visit: Visit) -> Response:
+    """Start the trial."""
+    try:
+        signup.start_trial(visit.parts.store, visit.account_id, now=visit.now)
+    except TrialRefusedError as error:
+        return visit.sorry(409, str(error))
+    return visit.moved(HOME, done="trial")
+
+
+def stream_figures(visit: Visit) -> Response:
+    """Return the figures as server-sent events, one whenever they change."""
+    return StreamingResponse(_events(visit), media_type="text/event-stream")
+
+
+async def _events(visit: Visit) -> AsyncIterator[bytes]:
+    with _place(visit.account_id) as free:
+        if not free:
+            yield f"retry: {COME_BACK_LATER_MS}\n\n".encode()
+            return
+        yield f"retry: {COME_BACK_MS}\n\n".encode()
+        shown, told_at = None, time.monotonic()
+        ends_at = told_at + STREAM_FOR_S
+        while time.monotonic() < ends_at and not _server_stops():
+            figures = await to_thread.run_sync(_figures_of_session, visit)
+            if figures is None:
+                return
+            if figures != shown:
+                shown, told_at = figures, time.monotonic()
+                yield b"event: figures\ndata: " + orjson.dumps(asdict(figures)) + b"\n\n"
+            elif time.monotonic() - told_at > KEEP_ALIVE_S:
+                told_at = time.monotonic()
+                yield b": still here\n\n"
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _figures_of_session(visit: Visit) -> Figures | None:
+    """Return the figures; None where the session has ended or the store does not answer."""
+    now = visit.parts.clock()
+    try:
+        if sessions.who_is(visit.parts.store, visit.session, now=now, touch=False) is None:
+            return None
+        return _own_figures(visit, now)
+    except (AccessError, StoreUnavailableError):
+        return None
+
+
+def _own_figures(visit: Visit, now: datetime) -> Figures:
+    if visit.who is None:
+        raise AccountClosedError("Nobody is logged in.")
+    return read_figures(visit, account_id=visit.account_id, email=visit.who.email, now=now)
+
+
+_streams: Counter[int] = Counter()
+_streams_lock = threading.Lock()
+
+
+@contextmanager
+def _place(account_id: int) -> Iterator[bool]:
+    """Tell whether one more stream may be open, and hold its place meanwhile."""
+    with _streams_lock:
+        free = _streams[account_id] < STREAMS_PER_ACCOUNT and _streams.total() < STREAMS
+        _streams[account_id] += free
+    try:
+        yield free
+    finally:
+        with _streams_lock:
+            _streams[account_id] -= free
+            if not _streams[account_id]:
+                del _streams[account_id]
+
+
+def _server_stops() -> bool:
+    """Return whether uvicorn was told to stop: it waits for open answers and tells them nothing.
+
+    Its handler of SIGTERM is a method of the server, which knows.
+    """
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return bool(getattr(server, "should_exit", False))

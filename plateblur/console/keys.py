@@ -1,0 +1,42 @@
+"""API keys: made and shown once, revoked."""
+
+from __future__ import annotations
+
+from fastapi.responses import Response
+
+from plateblur.accounts import api_keys
+from plateblur.accounts.types import FieldError
+from plateblur.console.door import Visit
+
+KEYS = "/console/keys"
+
+
+def show_keys(visit: Visit) -> Response:
+    """Return the list, and the form for a new one."""
+    return visit.page("keys.html", keys=_own_keys(visit), new="")
+
+
+def add_key(visit: Visit) -> Response:
+    """Make a key and show it, this once."""
+    try:
+        made = api_keys.add_key(
+            visit.parts.store,
+            visit.parts.hasher,
+            visit.account_id,
+            label=visit.typed("label"),
+            now=visit.now,
+        )
+    except FieldError as error:
+        return visit.refused("keys.html", error, keys=_own_keys(visit), new="")
+    return visit.page("keys.html", keys=_own_keys(visit), new=made.key)
+
+
+def revoke_key(visit: Visit) -> Response:
+    """Make a key work no more."""
+    key_id = visit.path_id("key_id")
+    api_keys.revoke_key(visit.parts.store, visit.account_id, key_id, now=visit.now)
+    return visit.moved(KEYS, done="revoked")
+
+
+def _own_keys(visit: Visit) -> list[api_keys.ApiKeyEntry]:
+    return api_keys.list_keys(visit.parts.store, visit.account_id)

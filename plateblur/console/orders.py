@@ -1,0 +1,156 @@
+"""Ordering a package, and the invoices of an account."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi.responses import HTMLResponse, Response
+
+from plateblur.accounts import fields, invoice_papers, invoices, plans, profiles, vat
+from plateblur.accounts.invoices import IssuedInvoice
+from plateblur.accounts.mail import Letter
+from plateblur.accounts.types import FieldError, OrderError, PlanKind
+from plateblur.console.door import Visit
+
+INVOICES = "/console/invoices"
+STYLESHEET = "/console/static/invoice.css"
+
+
+@cache
+def countries() -> tuple[tuple[str, str], ...]:
+    """Return ISO 3166-1 codes and English names, by name. Source: the tz database's own table."""
+    table = (files("tzdata") / "zoneinfo" / "iso3166.tab").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in table.splitlines() if not line.startswith("#")]
+    return tuple(sorted(((code, name) for code, name in rows), key=lambda row: row[1]))
+
+
+def show_order(visit: Visit) -> Response:
+    """Return the form, filled from the profile."""
+    profile = profiles.read_profile(visit.parts.store, visit.account_id)
+    typed = {
+        "kind": visit.request.query_params.get("kind", PlanKind.MONTHLY.value),
+        "full_name": profile.full_name,
+        "company": profile.company,
+        "postal_address": profile.postal_address,
+        "country": profile.country,
+        "vat_id": profile.vat_id,
+        "taxable": "yes" if profile.vat_id else "",
+    }
+    return visit.page("order.html", order=typed, **_choices(visit))
+
+
+def order(visit: Visit) -> Response:
+    """Keep the address in the profile, issue the invoice and mail it."""
+    seller, store = visit.parts.seller, visit.parts.store
+    if seller is None:
+        raise OrderError("This service takes no orders yet: its operator has set no seller.")
+    profile = profiles.read_profile(store, visit.account_id)
+    try:
+        kind = _kind(visit.typed("kind"))
+        profiles.change_profile(
+            store,
+            visit.account_id,
+            full_name=_needed(visit, "full_name", "Expected a name."),
+            company=visit.typed("company"),
+            postal_address=_needed(visit, "postal_address", "Expected a postal address."),
+            country=_country(visit),
+            vat_id=_vat_id(visit),
+            username=profile.username,
+        )
+    except FieldError as error:
+        return visit.refused("order.html", error, order=visit.again, **_choices(visit))
+    invoice = invoices.place_order(store, visit.account_id, kind, seller=seller, now=visit.now)
+    return visit.moved(INVOICES, done="ordered", letter=_letter(visit, invoice, profile.email))
+
+
+def show_invoices(visit: Visit) -> Response:
+    """Return the list."""
+    own = invoices.list_invoices(visit.parts.store, account_id=visit.account_id)
+    return visit.page("invoices.html", invoices=own, seller=visit.parts.seller)
+
+
+def print_invoice(visit: Visit) -> Response:
+    """Return an invoice of the account as a page to print."""
+    return paper(_own_invoice(visit))
+
+
+def download_invoice(visit: Visit) -> Response:
+    """Return an invoice of the account as a PDF."""
+    return pdf(_own_invoice(visit))
+
+
+def paper(invoice: IssuedInvoice) -> Response:
+    """Return an invoice as a page to print."""
+    return HTMLResponse(invoice_papers.invoice_html(invoice, stylesheet=STYLESHEET))
+
+
+def pdf(invoice: IssuedInvoice) -> Response:
+    """Return an invoice as a file to keep."""
+    name = f'attachment; filename="{invoice.number}.pdf"'  # a number of ours, not typed
+    return Response(
+        invoice_papers.invoice_pdf(invoice),
+        media_type="application/pdf",
+        headers={"Content-Disposition": name},
+    )
+
+
+def _own_invoice(visit: Visit) -> IssuedInvoice:
+    return invoices.read_invoice(
+        visit.parts.store, visit.path_invoice(), account_id=visit.account_id
+    )
+
+
+def _letter(visit: Visit, invoice: IssuedInvoice, email: str) -> Letter:
+    return Letter(
+        email,
+        f"Your PlateBlur invoice {invoice.number}",
+        f"Thank you for your order. The invoice is attached; your package starts as soon as it is "
+        f"paid.\n\nAll your invoices: {visit.parts.url(INVOICES)}\n",
+        attachment=(f"{invoice.number}.pdf", invoice_papers.invoice_pdf(invoice)),
+    )
+
+
+def _choices(visit: Visit) -> dict[str, Any]:
+    return {
+        "prices": {kind.value: cents for kind, cents in plans.PRICE_CENTS.items()},
+        "currency": invoices.CURRENCY,
+        "countries": countries(),
+        "seller": visit.parts.seller,
+    }
+
+
+def _kind(text: str) -> PlanKind:
+    for kind in plans.PRICE_CENTS:
+        if text == kind.value:
+            return kind
+    raise FieldError("kind", "Choose a package.")
+
+
+def _needed(visit: Visit, name: str, message: str) -> str:
+    text = visit.typed(name)
+    if not text.strip():
+        raise FieldError(name, message)
+    return text
+
+
+def _country(visit: Visit) -> str:
+    country = fields.parse_country(visit.typed("country"))
+    if country not in dict(countries()):
+        raise FieldError("country", "Choose a country.")
+    return country
+
+
+def _vat_id(visit: Visit) -> str:
+    """Return the VAT number of a taxable person; what anybody else typed does not count.
+
+    Raises:
+        FieldError: a taxable person in the EU has one.
+    """
+    if not visit.ticked("taxable"):
+        return ""
+    vat_id = visit.typed("vat_id")
+    if not vat_id.strip() and visit.typed("country") in vat.EU_VAT:
+        raise FieldError("vat_id", "Expected the VAT number of your business.")
+    return vat_id

@@ -1,0 +1,54 @@
+"""The payment provider's notices; there is no such route unless its secret is set."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from anyio import to_thread
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from plateblur.accounts.payments import apply_payment, read_payment
+from plateblur.accounts.store import StoreUnavailableError
+from plateblur.accounts.types import NotFoundError, OrderError
+from plateblur.console.parts import Parts
+from plateblur.web.body import read_body
+from plateblur.web.failures import problem
+
+PATH = "/payments/stripe"
+LOG = logging.getLogger("plateblur.console")
+
+
+def add_payments(app: FastAPI, parts: Parts) -> None:
+    """Add the webhook where `payment_webhook_secret` is set."""
+    secret = parts.settings.payment_webhook_secret
+    if not secret:
+        return
+
+    @app.post(PATH, include_in_schema=False)
+    async def take_notice(request: Request) -> Response:
+        body = await read_body(request, timeout_s=parts.settings.body_timeout_s)
+        signature = request.headers.get("stripe-signature", "")
+        return await to_thread.run_sync(lambda: _take(parts, request, body, signature, secret))
+
+
+def _take(parts: Parts, request: Request, body: bytes, signature: str, secret: str) -> Response:
+    """Apply a notice; anything but a 2xx makes the provider send it again later."""
+    try:
+        payment = read_payment(body, signature, secret=secret)
+    except OrderError as error:
+        return problem(request, status=HTTPStatus.BAD_REQUEST, detail=str(error))
+    if payment is None:
+        return JSONResponse({"taken": False})
+    try:
+        apply_payment(parts.store, payment, now=parts.clock())
+    except (NotFoundError, OrderError) as error:
+        # Money that fits no invoice: somebody has to look, so the provider must show it as failed.
+        LOG.error("payment fits no invoice", extra={"told": {"event_id": payment.event_id}})
+        return problem(request, status=HTTPStatus.CONFLICT, detail=str(error))
+    except StoreUnavailableError:
+        return problem(
+            request, status=HTTPStatus.SERVICE_UNAVAILABLE, detail="The store can't be reached."
+        )
+    return JSONResponse({"taken": True})

@@ -1,0 +1,155 @@
+"""The profile: seen, changed; its password and address; its consents; its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.responses import Response
+
+from plateblur.accounts import consents, passwords, profiles
+from plateblur.accounts.types import FieldError, UnknownCredentialsError
+from plateblur.console.door import LOG_IN, Visit, drop_cookie, session_cookie
+from plateblur.console.entry import CONFIRM_EMAIL
+from plateblur.console.orders import countries
+from plateblur.console.texts import NEWS
+
+PROFILE = "/console/profile"
+CONSENTS = "/console/consents"
+
+
+def show_profile(visit: Visit) -> Response:
+    """Return the forms, filled."""
+    return visit.page("profile.html", **_own_profile(visit))
+
+
+def change_profile(visit: Visit) -> Response:
+    """Replace what the profile says."""
+    try:
+        profiles.change_profile(
+            visit.parts.store,
+            visit.account_id,
+            full_name=visit.typed("full_name"),
+            company=visit.typed("company"),
+            postal_address=visit.typed("postal_address"),
+            country=visit.typed("country"),
+            vat_id=visit.typed("vat_id"),
+            username=visit.typed("username"),
+        )
+    except FieldError as error:
+        kept = _own_profile(visit) | {"values": visit.again}
+        return visit.refused("profile.html", error, **kept)
+    return visit.moved(PROFILE, done="profile")
+
+
+def change_password(visit: Visit) -> Response:
+    """Set another password; every session ends, this one too."""
+    try:
+        _check_password(visit, "old")
+        passwords.change_password(
+            visit.parts.store,
+            visit.parts.hasher,
+            visit.account_id,
+            old=visit.typed("old"),
+            new=visit.typed("password"),
+        )
+    except FieldError as error:
+        return visit.refused("profile.html", error, **_own_profile(visit))
+    response = visit.moved(LOG_IN, done="password")
+    drop_cookie(visit.parts, response, session_cookie(visit.parts))
+    return response
+
+
+def change_email(visit: Visit) -> Response:
+    """Send a link to the new address; it counts once that is opened."""
+    try:
+        _check_password(visit, "email_password")
+        letter = profiles.request_email_change(
+            visit.parts.store,
+            visit.account_id,
+            email=visit.typed("email"),
+            page_url=visit.parts.url(CONFIRM_EMAIL),
+            now=visit.now,
+        )
+    except FieldError as error:
+        return visit.refused("profile.html", error, **_own_profile(visit))
+    return visit.moved(PROFILE, done="email-sent", letter=letter)
+
+
+def show_delete(visit: Visit) -> Response:
+    """Return the form that says what goes and what stays."""
+    return visit.page("delete.html")
+
+
+def delete(visit: Visit) -> Response:
+    """Delete the account for good."""
+    try:
+        _check_password(visit, "password")
+        if not visit.ticked("sure"):
+            raise FieldError("sure", "Tick the box: a deleted account does not come back.")
+    except FieldError as error:
+        return visit.refused("delete.html", error)
+    profiles.delete_account(visit.parts.store, visit.account_id)
+    response = visit.moved(LOG_IN, done="deleted")
+    drop_cookie(visit.parts, response, session_cookie(visit.parts))
+    return response
+
+
+def show_consents(visit: Visit) -> Response:
+    """Return the log, and the switch of what may be taken back."""
+    log = consents.list_consents(visit.parts.store, visit.account_id)
+    gets_news = any([entry.given for entry in log if entry.subject == NEWS.subject][-1:])
+    return visit.page("consents.html", log=log, news=NEWS, gets_news=gets_news)
+
+
+def change_news(visit: Visit) -> Response:
+    """Give or take back the one consent that an account can do without; a new line of the log."""
+    consents.record_consent(
+        visit.parts.store,
+        visit.account_id,
+        subject=NEWS.subject,
+        text_version=NEWS.version,
+        given=visit.typed("given") == "yes",
+        now=visit.now,
+    )
+    return visit.moved(CONSENTS, done="consent")
+
+
+def export_consents_json(visit: Visit) -> Response:
+    """Return the log as a file for machines."""
+    log = consents.list_consents(visit.parts.store, visit.account_id)
+    return _file(consents.consents_as_json(log), "consents.json", "application/json")
+
+
+def export_consents_csv(visit: Visit) -> Response:
+    """Return the log as a file for a spreadsheet, which runs nothing in it."""
+    log = consents.list_consents(visit.parts.store, visit.account_id)
+    return _file(consents.consents_as_csv(log), "consents.csv", "text/csv; charset=utf-8")
+
+
+def _file(text: str, name: str, media_type: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text, media_type=media_type, headers=headers)
+
+
+def _own_profile(visit: Visit) -> dict[str, Any]:
+    profile = profiles.read_profile(visit.parts.store, visit.account_id)
+    return {"profile": profile, "values": profile, "countries": countries()}
+
+
+def _check_password(visit: Visit, field: str) -> None:
+    """Ask for the password again, slowed as the log-in: a session left open must not guess it.
+
+    Raises:
+        FieldError: it is wrong, or was too often.
+        AccessError: the account is closed, or the store can't be reached.
+    """
+    email = visit.who.email if visit.who else ""
+    try:
+        identity = visit.parts.gate.authenticate(email, visit.typed(field), address=visit.address)
+    except UnknownCredentialsError as error:
+        message = "The password is wrong."
+        if error.retry_after_s is not None:
+            message = f"Too many tries. Wait {error.retry_after_s} s, then try again."
+        raise FieldError(field, message) from error
+    if identity.api_key_id is not None:
+        raise FieldError(field, "An API key is not enough here; type the password.")

@@ -1,0 +1,36 @@
+"""A console over a store of its own, and people who visit it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plateblur.accounts.store import Store
+from tests.accounts.fakes import SECRET
+from tests.console.fakes import Stand, make_stand
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file to copy, which is faster than to migrate for each test."""
+    path = tmp_path_factory.mktemp("empty") / "accounts.sqlite3"
+    store = Store(f"sqlite:///{path}", secret=SECRET)
+    store.migrate()
+    store.close()
+    return path
+
+
+@pytest.fixture
+def stand(tmp_path: Path, empty_sqlite: Path) -> Iterator[Stand]:
+    shutil.copy(empty_sqlite, tmp_path)
+    store = Store(f"sqlite:///{tmp_path}/accounts.sqlite3", secret=SECRET)
+    yield make_stand(store, tmp_path)
+    store.close()
