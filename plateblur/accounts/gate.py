@@ -13,6 +13,7 @@ from sqlalchemy import BigInteger, Connection, Text, bindparam, select, update
 from plateblur.accounts import plans, quota, throttle
 from plateblur.accounts.credentials import Hasher, VerifiedCache, api_key_prefix
 from plateblur.accounts.fields import login_key
+from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.models import Account, ApiKey, Invoice, Trial
 from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.quota import Clock, Reserved, utc_now
@@ -100,6 +101,7 @@ class StoreGate:
         *,
         hasher: Hasher | None = None,
         verified: VerifiedCache | None = None,
+        minute: MinuteWindow | None = None,
         lease: timedelta = LEASE,
         clock: Clock = utc_now,
     ) -> None:
@@ -109,12 +111,14 @@ class StoreGate:
             store: open and migrated.
             hasher: argon2 at its cost.
             verified: the memory of right secrets.
+            minute: turns away who floods before the store is asked; None: the store alone counts.
             lease: after this time the request of a worker that died is given back.
             clock: aware, UTC.
         """
         self._store = store
         self._hasher = hasher or Hasher()
         self._verified = verified or VerifiedCache()
+        self._minute = minute
         self._lease = lease
         self._clock = clock
 
@@ -172,20 +176,21 @@ class StoreGate:
             PlanError: the store can't be reached.
             AccountClosedError: the account is gone.
         """
-        fault = _fault_of(plan)
-        with _told_as(fault):
-            reserved = quota.reserve(
-                self._store, identity.account_id, plan, lease=self._lease, clock=self._clock
-            )
-        reservation = _StoreReservation(self._store, reserved, self._clock)
-        try:
-            yield reservation
-        finally:
-            if not reservation.is_settled:
-                try:
-                    quota.give_back(self._store, reserved)
-                except StoreUnavailableError:
-                    _log.warning("request %d is left to its lease", reserved.request_id)
+        with contextlib.ExitStack() as undo:
+            minute = None if plan.kind is PlanKind.TRIAL else self._minute
+            if minute is not None and minute.enter(identity.account_id):
+                undo.callback(minute.leave, identity.account_id)
+            with _told_as(_fault_of(plan)):
+                reserved = quota.reserve(
+                    self._store, identity.account_id, plan, lease=self._lease, clock=self._clock
+                )
+            undo.callback(self._give_back, reserved)
+            reservation = _StoreReservation(self._store, reserved, self._clock)
+            try:
+                yield reservation
+            finally:
+                if reservation.is_settled:
+                    undo.pop_all()
 
     def usage(self, identity: Identity, plan: ActivePlan) -> Usage:
         """Return what is used and left, as of now.
@@ -199,6 +204,12 @@ class StoreGate:
     def is_ready(self) -> bool:
         """Return whether the store answers."""
         return self._store.is_ready()
+
+    def _give_back(self, reserved: Reserved) -> None:
+        try:
+            quota.give_back(self._store, reserved)
+        except StoreUnavailableError:
+            _log.warning("request %d is left to its lease", reserved.request_id)
 
     def _identify(self, login: str | None, secret: str, address: str) -> Identity:
         now = self._clock()
