@@ -9,6 +9,7 @@ from plateblur.errors import (
     PhotoError,
     PhotoTooLargeError,
     PlateblurError,
+    VideoError,
 )
 from plateblur.pipeline import blur_photo
 from plateblur.types import (
@@ -39,5 +40,6 @@ __all__ = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "VideoError",
     "blur_photo",
 ]

@@ -7,11 +7,12 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 import typer.main
@@ -91,6 +92,22 @@ MinConfidence = Annotated[
         help="Smallest confidence of a detection, 0 to 1.",
     ),
 ]
+MethodOption = Annotated[
+    Method,
+    typer.Option(
+        help="veil can't be undone, nor can solid; mosaic and gaussian are cosmetic: "
+        "what they hide can be worked out by an attacker."
+    ),
+]
+Margin = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=2.0,
+        callback=finite,
+        help="Share of a box's size hidden beyond it, a side.",
+    ),
+]
 Recursive = Annotated[bool, typer.Option(help="Look into folders within folders too.")]
 EngineOption = Annotated[
     Engine, typer.Option(help="What runs the model; openvino needs the extra of that name.")
@@ -130,22 +147,8 @@ def blur(
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Replace the photos themselves.")
     ] = False,
-    method: Annotated[
-        Method,
-        typer.Option(
-            help="veil can't be undone, nor can solid; mosaic and gaussian are cosmetic: "
-            "what they hide can be worked out by an attacker."
-        ),
-    ] = DEFAULTS.method,
-    margin: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=2.0,
-            callback=finite,
-            help="Share of a box's size hidden beyond it, a side.",
-        ),
-    ] = DEFAULTS.margin,
+    method: MethodOption = DEFAULTS.method,
+    margin: Margin = DEFAULTS.margin,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     metadata_policy: Annotated[
         MetadataPolicy,
@@ -216,6 +219,56 @@ def blur(
         except OSError as error:
             failures.append((report, explain(error)))
     finish(failures, done=len(written))
+
+
+def video(
+    clip: Annotated[Path, typer.Argument(help="The clip.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Where the blurred MP4 goes.")],
+    method: MethodOption = DEFAULTS.method,
+    margin: Margin = DEFAULTS.margin,
+    min_confidence: MinConfidence = DEFAULTS.min_confidence,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a blurred clip of an earlier run.")
+    ] = False,
+    engine: EngineOption = "onnxruntime",
+) -> None:
+    """Blur the plates of a clip, also in frames in which they were missed.
+
+    What leaves is an MP4, upright, with the clip's sound and times and without its metadata. Where
+    one frame can't be done there is no output.
+    """
+    from plateblur.video import blur_clip
+
+    if out.suffix.lower() != ".mp4":
+        raise typer.BadParameter(f"the blurred clip is an MP4; {out.name} says otherwise")
+    try:
+        check_target(out, inputs={identity(clip)}, overwrite=overwrite, taken=set())
+    except OSError as error:
+        raise typer.BadParameter(explain(error)) from error
+    detector = open_detector(engine)
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
+    )
+    try:
+        with clip.open("rb") as given, being_written(out) as part, bar:
+            task = bar.add_task("Blurring", total=1.0)
+            done = blur_clip(
+                given,
+                part,
+                detector,
+                method=method,
+                margin=margin,
+                min_confidence=min_confidence,
+                progress=lambda share: bar.update(task, completed=share),
+            )
+    except (PlateblurError, OSError, MemoryError) as error:
+        console.print(f"not done: {clip}: {explain(error)}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    console.print(f"{done.plates} plates hidden in {done.frames} frames", highlight=False)
+
+
+if find_spec("av"):  # the extra `video`
+    app.command(epilog=EXIT_CODES)(video)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -333,19 +386,26 @@ def check_target(
     if target.absolute() in taken:
         raise FileExistsError(f"another photo of this run was written to {target}")
     if target.exists() and identity(target) in inputs:
-        raise FileExistsError(f"{target} is a photo given; --in-place alone replaces those")
+        raise FileExistsError(f"{target} was given itself; --in-place alone replaces those")
     if target.exists() and not overwrite:
         raise FileExistsError(f"{target} is there already; --overwrite replaces it")
 
 
 def write_atomically(target: Path, data: bytes) -> None:
     """Write `data` to `target` whole or not at all, making its folder."""
+    with being_written(target) as file:
+        file.write(data)
+
+
+@contextmanager
+def being_written(target: Path) -> Iterator[BinaryIO]:
+    """Open a file that becomes `target` at the end, or goes where anything is raised."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".plateblur-", suffix=".part")
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())

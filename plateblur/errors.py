@@ -4,9 +4,10 @@
     |-- PhotoError              the photo can't be taken
     |   |-- PhotoTooLargeError  more bytes or pixels than allowed, known before decoding
     |   `-- PhotoDecodeError    no photo, a damaged one, or a format that is not taken
+    |-- VideoError              the clip can't be taken, or a frame of it can't be read
     |-- ModelError              the model file can't be used: damaged, or without its metadata
     |-- DetectionError          the detector failed; never an empty list of plates
-    `-- EncodeError             the blurred image could not be written
+    `-- EncodeError             the blurred image or clip could not be written
 
 Messages say what was expected and what came. They hold no photo bytes, no paths of the server
 and no plate text, so that they may be shown to whoever sent the photo.
@@ -29,6 +30,10 @@ class PhotoTooLargeError(PhotoError):
 
 class PhotoDecodeError(PhotoError):
     """The bytes are no photo, a damaged one, or of a format that is not taken."""
+
+
+class VideoError(PlateblurError):
+    """The clip can't be taken, or one of its frames can't be read."""
 
 
 class ModelError(PlateblurError):

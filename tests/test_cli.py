@@ -25,6 +25,7 @@ from plateblur.errors import DetectionError, ModelError
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.types import Detections, Image
+from tests.clips import drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes, encoded, opened, street
 
 STREET = street(90, 140)
@@ -633,3 +634,43 @@ def test_photos_are_blurred_without_loading_the_store() -> None:
         check=True,
     )
     assert done.stdout.strip() == "False"
+
+
+CLIP = drawn_clip(driving(4))
+
+
+def test_a_clip_is_blurred_and_says_how_many_plates(here: Path) -> None:
+    (here / "in.mp4").write_bytes(CLIP)
+
+    done = run("video", "in.mp4", "-o", "out/clip.mp4")
+
+    assert done.exit_code == 0
+    assert "plates hidden in 4 frames" in done.stderr
+    assert len(frames_of((here / "out" / "clip.mp4").read_bytes())) == 4
+    assert [path.name for path in (here / "out").iterdir()] == ["clip.mp4"]
+    assert (here / "in.mp4").read_bytes() == CLIP
+
+
+@pytest.mark.parametrize(
+    ("data", "out", "code", "says"),
+    [
+        (b"no clip", "out.mp4", 1, "not done: in.mp4: expected a clip"),
+        (CLIP, "out.webm", 2, "is an MP4"),
+        (CLIP, "there.mp4", 2, "is there already"),
+        (CLIP, "in.mp4", 2, "was given itself"),
+    ],
+    ids=["no clip", "another kind", "an earlier output", "the clip itself"],
+)
+def test_a_clip_that_cannot_be_done_leaves_nothing(
+    here: Path, data: bytes, out: str, code: int, says: str
+) -> None:
+    (here / "in.mp4").write_bytes(data)
+    (here / "there.mp4").write_bytes(b"earlier")
+
+    done = run("video", "in.mp4", "-o", out)
+
+    assert done.exit_code == code
+    assert says in " ".join(done.stderr.replace("\u2502", " ").split())
+    assert {path.name for path in here.iterdir()} == {"in.mp4", "there.mp4"}
+    assert (here / "in.mp4").read_bytes() == data
+    assert (here / "there.mp4").read_bytes() == b"earlier"

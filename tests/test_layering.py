@@ -16,7 +16,7 @@ PACKAGE = ROOT / "plateblur"
 BASE = {"types", "errors"}
 DETECTION = {
     *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "metadata"),
-    *("metrics", "photo", "pipeline"),
+    *("metrics", "photo", "pipeline", "tracks", "video"),
 }
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
@@ -103,7 +103,7 @@ def test_only_the_demo_draws_its_page(path: Path) -> None:
     assert "gradio" not in others(path)
 
 
-@each(of("boxes", "metrics", "guidance"))
+@each(of("boxes", "metrics", "guidance", "tracks"))
 def test_pure_files_need_numpy_alone(path: Path) -> None:
     assert others(path) - set(sys.stdlib_module_names) <= {"numpy"}
 
@@ -157,4 +157,4 @@ def test_importing_the_library_drags_in_no_part_that_is_optional(module: str) ->
     )
     loaded = set(done.stdout.split())
     assert "numpy" in loaded
-    assert not loaded & (HEAVY | WEB_FRAMEWORKS | STORES | {"openvino", "onnx", "httpx"})
+    assert not loaded & (HEAVY | WEB_FRAMEWORKS | STORES | {"openvino", "onnx", "httpx", "av"})

@@ -25,6 +25,7 @@ PUBLIC = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "VideoError",
     "blur_photo",
 ]
 
