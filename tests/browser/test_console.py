@@ -1,0 +1,230 @@
+"""The whole story of an account in Debian's chromium, against a really served application."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from plateblur.accounts import signup
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.profiles import list_profiles
+from plateblur.accounts.quota import utc_now
+from plateblur.accounts.store import open_store
+from plateblur.console import add_console
+from plateblur.web import Settings, create_app
+from tests.console.fakes import link_in, text_of_letter
+from tests.web.fakes import FakeBlur, basic, documented_client, photo_bytes, running, text_of
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+PATIENCE_MS = 120_000  # CI may train a model beside it
+EMAIL, PASSWORD = "ana.pop@plates.io", "correct horse battery staple"
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed")
+
+
+@dataclass(frozen=True)
+class Served:
+    """The service while it is served, and its first operator's password."""
+
+    url: str
+    folder: Path
+    operators_password: str
+
+    def newest_letter(self) -> str:
+        files = (self.folder / "outbox").glob("*.eml")
+        return text_of_letter(max(files, key=lambda path: path.stat().st_mtime_ns))
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("data")
+    store = open_store(folder)
+    made = signup.first_operator(store, Hasher(), now=utc_now())
+    assert made is not None
+    settings = Settings(data_dir=folder)
+    gate = StoreGate(store)
+    app = create_app(FakeBlur(), gate, settings)
+    add_console(app, store, gate, settings)
+    with running(app) as url:
+        yield Served(url, folder, made[1])
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def open_page(browser: Browser, *, width: int = 1280, **more: bool) -> Page:
+    context = browser.new_context(viewport={"width": width, "height": 900}, **more)  # type: ignore[arg-type]
+    context.set_default_timeout(PATIENCE_MS)
+    return context.new_page()
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def log_in(page: Page, served: Served, username: str, password: str) -> None:
+    page.goto(f"{served.url}/console/login")
+    page.get_by_label("E-mail or user name").fill(username)
+    page.get_by_label("Password").fill(password)
+    press(page, "Log in")
+    page.get_by_role("heading", name="Overview").wait_for()
+
+
+def sign_up(page: Page, served: Served, email: str) -> None:
+    page.goto(f"{served.url}/console/signup")
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("I agree to the terms of use.").check()
+    page.get_by_label("I have read how my data is handled.").check()
+    press(page, "Sign up")
+    page.get_by_role("heading", name="Look into your mail").wait_for()
+
+
+def activate(page: Page, served: Served) -> None:
+    page.wait_for_timeout(500)  # the letter leaves after the answer
+    page.goto(served.url + link_in(served.newest_letter()))
+    press(page, "Activate")
+    page.get_by_text("Your account is active.").wait_for()
+
+
+def ask(served: Served, email: str) -> None:
+    """Make a request as the documented client makes it."""
+    answer = httpx.post(
+        f"{served.url}/plateblurer.aspx",
+        json={"base64_Photo_String": text_of(photo_bytes())},
+        headers={"Authorization": basic(email, PASSWORD)},
+        timeout=PATIENCE_MS / 1000,
+    )
+    assert documented_client(answer)[0] == "answer"
+
+
+def figure(page: Page, name: str, value: int) -> None:
+    """Wait until the page, not loaded anew, shows the value."""
+    page.locator(f'strong[data-live="{name}"]', has_text=f"{value}").wait_for()
+
+
+def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Path) -> None:
+    page = open_page(browser)
+    complaints: list[str] = []
+    asked: list[str] = []
+    page.on("pageerror", lambda one: complaints.append(str(one)))
+    page.on("console", lambda one: complaints.append(one.text) if "Policy" in one.text else None)
+    page.on("request", lambda one: asked.append(one.url))
+
+    page.goto(served.url)
+    page.get_by_role("link", name="Sign up").click()
+    sign_up(page, served, EMAIL)
+    activate(page, served)
+    log_in(page, served, EMAIL, PASSWORD)
+
+    press(page, "Start the trial")
+    figure(page, "requests_left", 50)
+    page.locator("#live").wait_for()
+    ask(served, EMAIL)
+    figure(page, "requests_used", 1)
+    figure(page, "requests_left", 49)
+    figure(page, "predictions_used", 5)
+
+    page.get_by_role("link", name="Order", exact=True).click()
+    page.get_by_label("Monthly").check()
+    page.get_by_label("Name", exact=True).fill("Ana Pop")
+    page.get_by_label("Postal address").fill("Str. Lungă 7\nBrașov")
+    page.get_by_label("Country").select_option("RO")
+    press(page, "Order with obligation to pay")
+    page.get_by_text("Thank you for your order.").wait_for()
+    number = page.locator("tbody th").inner_text()
+
+    operator = open_page(browser, width=390)
+    log_in(operator, served, "operator", served.operators_password)
+    operator.goto(f"{served.url}/console/operator/invoices")
+    press(operator, f"Mark paid {number}")
+    operator.get_by_text("Marked as paid; the package is open.").wait_for()
+    operator.context.close()
+
+    page.goto(f"{served.url}/console")
+    page.get_by_role("heading", name="Monthly package").wait_for()
+    ask(served, EMAIL)
+    figure(page, "predictions_left", 9_995)
+
+    page.goto(f"{served.url}/console/invoices")
+    with page.expect_download() as download:
+        page.get_by_role("link", name=f"PDF of {number}").click()
+    assert download.value.suggested_filename == f"{number}.pdf"
+    assert Path(download.value.path()).read_bytes().startswith(b"%PDF-")
+
+    page.get_by_role("link", name="Consents").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export as JSON").click()
+    log = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    assert [entry["subject"] for entry in log] == ["terms", "privacy", "newsletter"]
+
+    page.goto(f"{served.url}/console/profile/delete")
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_label("Delete my account for good").check()
+    press(page, "Delete the account")
+    page.get_by_text("Your account is deleted.").wait_for()
+    page.context.close()
+
+    store = open_store(served.folder)
+    assert [one.role for one in list_profiles(store)] == ["operator"]
+    store.close()
+    assert complaints == []
+    assert [url for url in asked if not url.startswith((served.url, "data:"))] == []
+
+
+def test_everything_works_without_javascript_and_fits_a_phone(
+    browser: Browser, served: Served
+) -> None:
+    email = "ion@plates.io"
+    page = open_page(browser, width=390, java_script_enabled=False)
+    sign_up(page, served, email)
+    activate(page, served)
+    log_in(page, served, email, PASSWORD)
+    press(page, "Start the trial")
+    ask(served, email)
+    page.reload()
+    figure(page, "requests_used", 1)
+    page.get_by_role("link", name="API keys").click()
+    press(page, "Make a key")
+    assert page.get_by_label("The new key").inner_text().startswith("pb_")
+    widths = open_page(browser, width=390)
+    log_in(widths, served, email, PASSWORD)
+    for path in ("", "/order", "/invoices", "/keys", "/profile", "/consents", "/tickets", "/faqs"):
+        widths.goto(f"{served.url}/console{path}")
+        assert widths.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+    widths.context.close()
+    page.context.close()
+
+
+def test_a_form_is_filled_in_and_mended_by_keyboard(browser: Browser, served: Served) -> None:
+    page = open_page(browser)
+    page.goto(f"{served.url}/console/login")
+    page.get_by_label("E-mail or user name").focus()
+    page.keyboard.type("nobody")
+    page.keyboard.press("Tab")
+    page.keyboard.type("wrong password here")
+    page.keyboard.press("Enter")
+    summary = page.get_by_role("alert")
+    summary.wait_for()
+    assert summary.evaluate("one => one === document.activeElement")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")  # the summary's link leads to the field
+    assert page.evaluate("document.activeElement.id || location.hash.slice(1)") == "username"
+    assert page.get_by_label("E-mail or user name").get_attribute("aria-invalid") == "true"
+    page.context.close()
