@@ -18,6 +18,7 @@ from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.signup import first_operator
 from plateblur.accounts.store import Store, open_store
+from plateblur.accounts.upkeep import prune
 from plateblur.console import add_console, check_console_settings
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import DetectionError, PlateblurError
@@ -96,7 +97,13 @@ def build() -> FastAPI:
 
     store = open_settings_store(settings)
     gate = StoreGate(store, minute=open_minute(settings))
-    app = create_app(blur, gate, settings, ready_checks={"model": model_works})
+    app = create_app(
+        blur,
+        gate,
+        settings,
+        ready_checks={"model": model_works},
+        upkeep=lambda: prune(store, now=datetime.now(UTC)),
+    )
     add_console(app, store, gate, settings, announce=show)
     return app
 

@@ -23,9 +23,17 @@ app = typer.Typer(
     help="Accounts of the service: make, look at, lock, delete.", no_args_is_help=True
 )
 
-DataDir = Annotated[Path, typer.Option(help="The service's data folder.")]
+# The same variables as the service's, so that inside its container no option is needed.
+DataDir = Annotated[
+    Path, typer.Option(help="The service's data folder.", envvar="PLATEBLUR_DATA_DIR")
+]
 DatabaseUrl = Annotated[
-    str | None, typer.Option(help="postgresql://... instead of SQLite in the data folder.")
+    str | None,
+    typer.Option(
+        help="postgresql://... instead of SQLite in the data folder.",
+        envvar="PLATEBLUR_DATABASE_URL",
+        show_envvar=True,
+    ),
 ]
 Login = Annotated[str, typer.Argument(help="E-mail or user name.")]
 
@@ -46,6 +54,9 @@ def create(
     operator: Annotated[bool, typer.Option("--operator", help="With the operator's role.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
+    secret_key: Annotated[
+        str, typer.Option(help="Where the service has one.", envvar="PLATEBLUR_SECRET_KEY")
+    ] = "",
 ) -> None:
     """Make an account; packages are granted without a sale."""
     if not password_stdin:
@@ -53,7 +64,8 @@ def create(
     if plan is PlanKind.TRIAL and not activate:
         raise typer.BadParameter("a trial needs --activate")
     password = sys.stdin.readline().rstrip("\r\n")
-    with _opened(data_dir, database_url) as store:
+    # A trial is noted under the service's own key, or the person would get another one there.
+    with _opened(data_dir, database_url, secret=secret_key.encode() or None) as store:
         account_id = signup.create_account(
             store,
             Hasher(),
@@ -170,15 +182,17 @@ def delete(
 
 
 @contextlib.contextmanager
-def _opened(data_dir: Path, database_url: str | None) -> Iterator[Store]:
+def _opened(
+    data_dir: Path, database_url: str | None, *, secret: bytes | None = None
+) -> Iterator[Store]:
     """Yield the store; what goes wrong is one line on stderr and status 1."""
     try:
-        store = open_store(data_dir, database_url=database_url)
+        store = open_store(data_dir, database_url=database_url, secret=secret)
         try:
             yield store
         finally:
             store.close()
-    except PlateblurError as error:
+    except (PlateblurError, ValueError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from plateblur.accounts.types import AccessError, Gate
+from plateblur.errors import PlateblurError
 from plateblur.web.body import MAX_BODY_BYTES
 from plateblur.web.failures import ClientGoneError, Failure, answer_failure, problem
 from plateblur.web.fetcher import PhotoFetcher, Reach
@@ -28,6 +31,9 @@ from plateblur.web.service import Blur, Service
 from plateblur.web.settings import Settings
 from plateblur.web.v1 import v1_router
 
+LOG = logging.getLogger("plateblur.web")
+
+UPKEEP_EVERY_S = 3600
 EXPOSED_HEADERS = (
     "PlateBlur-Detections",
     "RateLimit-Limit",
@@ -50,6 +56,7 @@ def create_app(
     *,
     fetcher: PhotoFetcher | None = None,
     ready_checks: Mapping[str, Callable[[], bool]] | None = None,
+    upkeep: Callable[[], None] | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> FastAPI:
     """Return the web application.
@@ -60,6 +67,7 @@ def create_app(
         settings: of this deployment.
         fetcher: for `photo_url`; one that reaches the public net where None.
         ready_checks: further parts by name that `/readyz` asks, as the model.
+        upkeep: drops what is old; called at the start and every hour, in a thread.
         now: the clock, UTC.
     """
     service = Service(
@@ -79,7 +87,10 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(_keep_up(upkeep)) if upkeep else None
         yield
+        if keeping:
+            keeping.cancel()
         await to_thread.run_sync(service.threads.shutdown)
 
     app = FastAPI(
@@ -111,6 +122,15 @@ def create_app(
     add_pages(app)
     _describe_security(app)
     return app
+
+
+async def _keep_up(upkeep: Callable[[], None]) -> None:
+    while True:
+        try:
+            await to_thread.run_sync(upkeep)
+        except PlateblurError as error:
+            LOG.warning("upkeep put off", extra={"told": {"error": type(error).__name__}})
+        await asyncio.sleep(UPKEEP_EVERY_S)
 
 
 def _handlers(service: Service) -> dict[int | type[Exception], Callable[..., Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 PREFIX = "PLATEBLUR_"
 DATA_DIR = Path("data")
@@ -37,7 +38,9 @@ class Settings:
         DATA_DIR, "folder of the SQLite store, outbox and shared metrics"
     )
     model: str = _told("", "ONNX model of the detector; empty means the shipped one")
-    database_url: str = _told("", "SQLAlchemy URL; empty means SQLite in the data folder")
+    database_url: str = _told(
+        "", "SQLAlchemy URL; empty means SQLite in the data folder", secret=True
+    )
     redis_url: str = _told(
         "",
         "redis://...: who floods is turned away there, for hosts that share a database; "
@@ -116,6 +119,8 @@ class Settings:
         for name in ("metrics_token", "payment_webhook_secret"):
             if getattr(self, name):
                 _refuse_weak(name, getattr(self, name))
+        for name in ("database_url", "redis_url"):
+            _refuse_sample_password(name, getattr(self, name))
         if not self.public_url.startswith("https://"):
             raise SettingsError(f"{PREFIX}PUBLIC_URL must start with https:// in production")
 
@@ -193,6 +198,15 @@ def _refuse_weak(name: str, secret: str) -> None:
             f"{PREFIX}{name.upper()} must be a random string of at least {MIN_SECRET_CHARS} "
             "characters in production, and no sample"
         )
+
+
+def _refuse_sample_password(name: str, url: str) -> None:
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}{name.upper()} must be a URL") from error
+    if password.lower().startswith(SAMPLE_SECRETS):
+        raise SettingsError(f"{PREFIX}{name.upper()} must not hold a sample password")
 
 
 def _read(variable: str, environment: Mapping[str, str], hint: type | UnionType) -> object:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from plateblur.accounts import invoices
+from plateblur.accounts import invoices, signup
 from plateblur.accounts.commands import app
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.profiles import change_profile
 from plateblur.accounts.store import open_store
-from plateblur.accounts.types import PlanKind
-from tests.accounts.fakes import EMAIL, NOW, PASSWORD, SELLER
+from plateblur.accounts.types import PlanKind, TrialRefusedError
+from tests.accounts.fakes import EMAIL, NOW, PASSWORD, SELLER, CountingHasher
 
 Run = Callable[..., Result]
 
@@ -87,3 +87,34 @@ def test_what_cannot_be_done_is_one_line_and_status_1(run: Run, arguments: tuple
 
 def test_a_password_is_never_an_argument(run: Run) -> None:
     assert run("create", EMAIL).exit_code == 2
+
+
+def test_inside_the_services_environment_no_option_is_needed(tmp_path: Path) -> None:
+    secret = "a key of the service, 32 bytes or more"
+    environment = {
+        "PLATEBLUR_DATA_DIR": str(tmp_path / "data"),
+        "PLATEBLUR_DATABASE_URL": f"sqlite:///{tmp_path}/elsewhere.sqlite3",
+        "PLATEBLUR_SECRET_KEY": secret,
+    }
+    command = ["create", EMAIL, "--password-stdin", "--activate", "--plan", "trial"]
+    made = CliRunner().invoke(app, command, input=PASSWORD, env=environment)
+    assert made.exit_code == 0, made.output
+    assert EMAIL in CliRunner().invoke(app, ["list"], env=environment).output
+    store = open_store(
+        tmp_path / "data",
+        database_url=environment["PLATEBLUR_DATABASE_URL"],
+        secret=secret.encode(),
+    )
+    again = signup.create_account(
+        store, CountingHasher(), email="ana.pop+2@plates.io", password=PASSWORD, now=NOW
+    )
+    with pytest.raises(TrialRefusedError):
+        signup.start_trial(store, again, now=NOW)
+    store.close()
+
+
+def test_a_secret_too_short_is_one_line(tmp_path: Path) -> None:
+    command = ["create", EMAIL, "--password-stdin", "--data-dir", str(tmp_path)]
+    done = CliRunner().invoke(app, command, input=PASSWORD, env={"PLATEBLUR_SECRET_KEY": "short"})
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "32 bytes" in done.stderr

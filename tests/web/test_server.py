@@ -18,6 +18,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from plateblur.errors import PlateblurError
 from plateblur.web import Settings, create_app
 from plateblur.web.pages import CLIENTS, Client, render_client
 from tests.web.fakes import (
@@ -300,6 +301,21 @@ def test_requests_in_flight_finish_on_shutdown() -> None:
             threading.Timer(0.5, blur.wait_for.set).start()
         assert documented_client(waiting.result())[0] == "answer"
     assert gate.requests == 1
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["works", "fails"])
+def test_upkeep_is_done_at_the_start_and_a_failure_of_it_stops_nothing(fails: bool) -> None:
+    done = threading.Event()
+
+    def upkeep() -> None:
+        done.set()
+        if fails:
+            raise PlateblurError("the store is away")
+
+    app = create_app(FakeBlur(), FakeGate(), Settings(), upkeep=upkeep)
+    with running(app) as url:
+        assert done.wait(60)
+        assert httpx.get(url + "/healthz", timeout=60).is_success
 
 
 RUNNERS = {

@@ -94,6 +94,33 @@ def test_production_refuses_missing_and_sample_secrets(
     assert not secret or secret not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "url", "sound"),
+    [
+        ("DATABASE_URL", f"postgresql://plateblur:{STRONG}@postgres/plateblur", True),
+        ("DATABASE_URL", "postgresql://plateblur@/plateblur?host=/run/postgresql", True),
+        ("DATABASE_URL", "postgresql://plateblur:change-me@postgres/plateblur", False),
+        ("DATABASE_URL", "postgresql://[::1/plateblur", False),
+        ("REDIS_URL", f"redis://:{STRONG}@redis:6379/0", True),
+        ("REDIS_URL", "redis://:Password1@redis:6379/0", False),
+    ],
+    ids=["strong", "no password", "sample", "no URL", "strong Redis", "sample Redis"],
+)
+def test_production_refuses_sample_passwords_in_urls(name: str, url: str, sound: bool) -> None:
+    environment = {
+        "PLATEBLUR_MODE": "production",
+        "PLATEBLUR_SECRET_KEY": STRONG,
+        "PLATEBLUR_PUBLIC_URL": "https://blur.example",
+        f"PLATEBLUR_{name}": url,
+    }
+    if sound:
+        assert url not in repr(Settings.from_environment(environment))
+        return
+    with pytest.raises(SettingsError, match=f"PLATEBLUR_{name}") as caught:
+        Settings.from_environment(environment)
+    assert url not in str(caught.value)
+
+
 def test_secrets_are_not_shown() -> None:
     assert STRONG not in repr(Settings(secret_key=STRONG, metrics_token=STRONG))
 
