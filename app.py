@@ -25,7 +25,16 @@ from fastapi import FastAPI
 
 from plateblur.demo.page import NO_URL, Page
 from plateblur.demo.photos import Limits, example_views
-from plateblur.demo.tabs import AT_ONCE, HEAVY, api_tab, asset, asset_html, guidance_tab
+from plateblur.demo.tabs import (
+    AT_ONCE,
+    HEAVY,
+    METHODS,
+    api_tab,
+    asset,
+    asset_html,
+    guidance_tab,
+    video_tab,
+)
 from plateblur.demo.visits import Visits
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import ModelError
@@ -40,7 +49,6 @@ FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
 WAITING = 32  # in the queue; more are told to come back
 
-METHODS = [("Veil", "veil"), ("Solid", "solid"), ("Mosaic", "mosaic"), ("Gaussian", "gaussian")]
 METHOD_NOTE = (
     "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: what they hide can be "
     "worked out by an attacker."
@@ -61,7 +69,8 @@ def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
         footer_links=["settings"],
         run_history=False,  # It would keep photos in the browser's storage.
         show_error=False,  # An unforeseen error's text could tell of this machine.
-        max_file_size=2 * page.limits.photo_bytes,  # A little too large gets a kinder answer.
+        # A little too large gets a kinder answer.
+        max_file_size=max(2 * page.limits.photo_bytes, 5 * page.limits.clip_bytes // 4),
         ssr_mode=False,
         theme=THEME,
         css=asset("page.css"),
@@ -78,6 +87,8 @@ def build_demo(page: Page) -> gr.Blocks:
         gr.HTML(asset("title.html"), elem_id="title", apply_default_css=False)
         with gr.Tab("Blur"):
             _blur_tab(page)
+        with gr.Tab("Video"):
+            video_tab(page)
         with gr.Tab("API") as tab:
             api_tab(page, tab)
         with gr.Tab("Guidance"):

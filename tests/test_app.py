@@ -20,6 +20,7 @@ from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions
 from plateblur.web.fetcher import PhotoFetcher
+from tests.clips import BlinkingDetector, drawn_clip, driving, frames_of
 from tests.demo.fakes import (
     FAINT,
     IMAGE_HW,
@@ -317,3 +318,69 @@ def test_the_page_offers_no_public_interface_of_gradio(tmp_path: Path) -> None:
     info = asyncio.run(interface())
 
     assert info == {"named_endpoints": {}, "unnamed_endpoints": {}}
+
+
+def take_clip(page: Page, data: bytes, name: str = "drive.mov") -> list[Any]:
+    path = upload(page.visits.folder, name, data)
+    emptied, *shown = page.take_clip(visitor(), PROGRESS, path, "veil", 0.15, 0.25)
+    assert emptied is None
+    return shown
+
+
+def clip_page(folder: Path, detector: Any = None, *, limits: Limits | None = None) -> Page:
+    fetcher = PhotoFetcher(timeout_s=1, max_bytes=1)
+    return Page(detector or BlinkingDetector(), Visits(folder), fetcher, limits or Limits())
+
+
+def test_a_clip_comes_back_blurred_and_alone_on_disk(tmp_path: Path) -> None:
+    told, shown, download = take_clip(clip_page(tmp_path), drawn_clip(driving(4)))
+
+    assert "1 plate hidden</strong> in 4 frames" in told
+    assert shown["value"] == download["value"]
+    assert files_in(tmp_path) == [Path(download["value"])]
+    assert Path(download["value"]).name == "drive-blurred.mp4"
+    assert len(frames_of(Path(download["value"]).read_bytes())) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "detector", "limits", "says"),
+    [
+        (b"<b>no clip", BlinkingDetector(), Limits(), "nothing was given out: expected a clip"),
+        (b"12345", BlinkingDetector(), Limits(clip_bytes=4), "larger than"),
+        (None, BlinkingDetector(fails=[2]), Limits(), "given out: the detector failed"),
+    ],
+    ids=["no clip", "too large", "a frame fails"],
+)
+def test_a_clip_that_cannot_be_blurred_is_told_and_takes_back_the_one_before(
+    tmp_path: Path, data: bytes | None, detector: Any, limits: Limits, says: str
+) -> None:
+    take_clip(clip_page(tmp_path), drawn_clip(driving(2)))
+    page = clip_page(tmp_path, detector, limits=limits)
+    page.visits.new_path("one", "clip", "earlier.mp4").write_bytes(b"earlier")
+    before = {path for path in files_in(tmp_path) if path.name != "earlier.mp4"}
+
+    told, shown, download = take_clip(page, drawn_clip(driving(4)) if data is None else data)
+
+    assert says in told
+    assert (shown["visible"], download["visible"]) == (False, False)
+    assert set(files_in(tmp_path)) == before
+
+
+@pytest.mark.parametrize("way", ["cancel", "leave"])
+def test_a_clip_is_ended_by_its_visitor(tmp_path: Path, way: str) -> None:
+    class Impatient(BlinkingDetector):
+        def detect(self, image: Any, *, min_confidence: float) -> Any:
+            ends = page.end_clip if way == "cancel" else page.leave
+            ends(visitor("another"))  # which ends no one else's
+            if len(self.__dict__["calls"]) == 2:
+                ends(visitor())
+            return super().detect(image, min_confidence=min_confidence)
+
+    detector = Impatient()
+    page = clip_page(tmp_path, detector)
+
+    told, *_ = take_clip(page, drawn_clip(driving(6)))
+
+    assert "Cancelled" in told
+    assert len(detector.__dict__["calls"]) == 3
+    assert files_in(tmp_path) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
@@ -14,6 +14,14 @@ from urllib.parse import urlsplit
 import gradio as gr
 
 from plateblur.demo import api, camera
+from plateblur.demo.clips import (
+    ClipEndedError,
+    Clips,
+    blur_dropped_clip,
+    explain_clip,
+    told_done,
+    told_failure,
+)
 from plateblur.demo.photos import (
     Limits,
     add_plate,
@@ -54,6 +62,7 @@ class Page:
         limits: what is taken.
         examples: drawn scenes that a person may try.
         card: of the model, if it has one.
+        clips: those in work.
     """
 
     detector: Detector
@@ -62,6 +71,7 @@ class Page:
     limits: Limits = LIMITS
     examples: tuple[Path, ...] = ()
     card: Mapping[str, Any] | None = None
+    clips: Clips = field(default_factory=Clips)
 
     def take(
         self,
@@ -204,6 +214,59 @@ class Page:
             gr.Warning(f"{len(failures)} of {len(photos)} could not be blurred and are left out.")
         return gr.update(value=str(path), visible=True)
 
+    def take_clip(
+        self,
+        request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+        upload: str | None = None,
+        method: Method = "veil",
+        margin: float = 0.0,
+        min_confidence: float = 1.0,
+    ) -> list[Any]:
+        """Remove a clip that was dropped from disk, blur it, and offer what became of it."""
+        session = session_of(request)
+        self.visits.drop_file(session, "clip")
+        nothing = [gr.update(value=None, visible=False), gr.update(value=None, visible=False)]
+        path = Path(upload or "")
+        options = BlurOptions(method=method, margin=margin, min_confidence=min_confidence)
+        try:
+            data = take_upload(path)
+        except OSError:
+            return [
+                None,
+                told_failure("The clip did not arrive whole. Please drop it again."),
+                *nothing,
+            ]
+        if len(data) > self.limits.clip_bytes:
+            most = self.limits.clip_bytes / 1024**2
+            return [None, told_failure(f"This clip is larger than {most:.0f} MB."), *nothing]
+
+        def told(share: float) -> None:
+            progress(share, desc="Blurring the clip")
+
+        with self.clips.working(session) as ended:
+            try:
+                blurred, done = blur_dropped_clip(
+                    data, self.detector, options, ended=ended, progress=told
+                )
+            except ClipEndedError:
+                return [None, told_failure("Cancelled. Nothing of the clip is kept."), *nothing]
+            except PlateblurError as error:
+                return [None, told_failure(explain_clip(error)), *nothing]
+        target = self.visits.new_path(session, "clip", f"{path.stem or 'clip'}-blurred.mp4")
+        target.write_bytes(blurred)
+        label = f"Download {target.name} ({size_text(len(blurred))})"
+        return [
+            None,
+            told_done(done),
+            gr.update(value=str(target), visible=True),
+            gr.update(label=label, value=str(target), visible=True),
+        ]
+
+    def end_clip(self, request: gr.Request) -> None:
+        """End the work on a clip."""
+        self.clips.end(session_of(request))
+
     def api_texts(self, crops: str, request: gr.Request) -> list[str]:
         """Return the documented request and response for the photo on show, to be read."""
         photo = self._sent(request)
@@ -236,6 +299,7 @@ class Page:
 
     def leave(self, request: gr.Request) -> None:
         """Let what the page held be forgotten soon."""
+        self.clips.end(session_of(request))
         self.visits.leave(session_of(request))
 
     def _sent(self, request: gr.Request) -> DroppedPhoto | None:

@@ -37,11 +37,13 @@ class Limits:
         photo_bytes: of one encoded photo.
         photo_pixels: of one decoded photo.
         photos: at once.
+        clip_bytes: of one clip.
     """
 
     photo_bytes: int = 40 * 1024 * 1024
     photo_pixels: int = 60_000_000
     photos: int = 20
+    clip_bytes: int = 100 * 1024 * 1024
 
 
 def open_photo(name: str, data: bytes, detector: Detector, limits: Limits) -> DroppedPhoto:

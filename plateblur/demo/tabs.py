@@ -8,12 +8,17 @@ from typing import Any
 import gradio as gr
 
 from plateblur.demo import api, camera, sketches
+from plateblur.demo.clips import LIMITS as CLIP_LIMITS
 from plateblur.demo.page import NOTHING_SENT, Page, camera_answer
+from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 
 ASSETS = Path(__file__).parent / "assets"
 AT_ONCE = 2  # photos in work: one decodes while the detector has the other's
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 HEAVY: dict[str, Any] = PRIVATE | {"concurrency_id": "photos", "concurrency_limit": AT_ONCE}
+
+METHODS = [("Veil", "veil"), ("Solid", "solid"), ("Mosaic", "mosaic"), ("Gaussian", "gaussian")]
+CLIP_EMPTY = '<p class="pb-done">The blurred clip appears here.</p>'
 
 
 def api_tab(page: Page, tab: gr.Tab) -> None:
@@ -81,6 +86,39 @@ def _json_code(label: str, value: str = "", *, elem_id: str | None = None) -> gr
         wrap_lines=True,
         buttons=[],
     )
+
+
+def video_tab(page: Page) -> None:
+    """Lay out the tab that blurs a clip."""
+    text = asset("video.html").replace("SECONDS", f"{CLIP_LIMITS.length_s:.0f}")
+    megabytes = f"{page.limits.clip_bytes / 1024**2:.0f}"
+    gr.HTML(
+        f'<div class="pb-text">{text.replace("MEGABYTES", megabytes)}</div>',
+        apply_default_css=False,
+    )
+    with gr.Row(elem_id="video-work"):
+        with gr.Column(min_width=300):
+            method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method")
+            margin = gr.Slider(0, 1, value=DEFAULTS.margin, step=0.05, label="Margin")
+            confidence = gr.Slider(
+                COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
+            )
+            clip = gr.File(
+                label="Clip: drop or choose one", file_types=["video"], elem_id="clip", height=150
+            )
+            cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
+        with gr.Column(min_width=300, scale=2):
+            told = gr.HTML(CLIP_EMPTY, elem_id="clip-told", apply_default_css=False, min_height=120)
+            shown = gr.Video(
+                label="Blurred clip", visible=False, interactive=False, elem_id="clip-shown",
+                buttons=[],
+            )  # fmt: skip
+            download = gr.DownloadButton(visible=False, variant="primary", elem_id="clip-download")
+    clip.upload(
+        page.take_clip, [clip, method, margin, confidence], [clip, told, shown, download],
+        show_progress_on=told, concurrency_id="clips", concurrency_limit=1, **PRIVATE,
+    )  # fmt: skip
+    cancel.click(page.end_clip, queue=False, show_progress="hidden", **PRIVATE)
 
 
 def guidance_tab(page: Page) -> None:
