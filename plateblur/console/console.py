@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -144,7 +145,7 @@ def check_console_settings(settings: Settings) -> None:
 
 
 def _nowhere(visit: Visit) -> Response:
-    return visit.sorry(404, "There is nothing here.")
+    return visit.sorry(HTTPStatus.NOT_FOUND, "There is nothing here.")
 
 
 @cache

@@ -65,9 +65,9 @@ class For(Enum):
     OPERATOR = "operator"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Visit:
-    """One request to the console, let in.
+    """One request to the console, let in; not to be printed, for it holds passwords.
 
     Attributes:
         parts: what the pages work with.

@@ -26,7 +26,6 @@ from plateblur.accounts.types import (
     InvoiceStoreError,
     PlanError,
     PlanKind,
-    TrialRefusedError,
     TrialStoreError,
 )
 from plateblur.console.door import HOME, Visit
@@ -130,11 +129,8 @@ def show_home(visit: Visit) -> Response:
 
 
 def start_trial(visit: Visit) -> Response:
-    """Start the trial."""
-    try:
-        signup.start_trial(visit.parts.store, visit.account_id, now=visit.now)
-    except TrialRefusedError as error:
-        return visit.sorry(409, str(error))
+    """Start the trial, once per person."""
+    signup.start_trial(visit.parts.store, visit.account_id, now=visit.now)
     return visit.moved(HOME, done="trial")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -23,7 +24,7 @@ def show_accounts(visit: Visit) -> Response:
     asked = visit.request.query_params
     containing = asked.get("q", "")[:320]
     after_text = asked.get("after", "")
-    after_id = int(after_text) if after_text.isascii() and after_text[:18].isdigit() else 0
+    after_id = int(after_text) if re.fullmatch(r"\d{1,18}", after_text, re.ASCII) else 0
     found = []
     if containing.isprintable():  # what is not is in no address, and PostgreSQL takes no NUL
         found = profiles.list_profiles(

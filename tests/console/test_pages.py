@@ -17,6 +17,7 @@ from plateblur.accounts.profiles import find_profile, read_profile
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Identity, NotFoundError, PlanKind, UnknownCredentialsError
 from plateblur.console import home
+from plateblur.console.door import Visit
 from tests.accounts.fakes import EMAIL, NOW, PASSWORD, SECRET, use
 from tests.console.fakes import ADDRESS_OF_INVOICE, Stand, Visitor, hidden, link_in, make_stand
 
@@ -73,7 +74,7 @@ async def test_the_stream_tells_each_change_and_ends_with_the_session(
     looks = iter(["use", "rest", "use", "log out", "rest"])
     look = home._figures_of_session
 
-    def look_while_things_happen(visit: home.Visit) -> home.Figures | None:
+    def look_while_things_happen(visit: Visit) -> home.Figures | None:
         figures = look(visit)
         match next(looks):
             case "use":
