@@ -3,17 +3,27 @@
     python training/export.py runs/first/weights/best.pt --out runs/first/plates.onnx
 
 The file gets what `plateblur/detector.py` needs to know as metadata, and where it comes from. The
-export fails unless torch and ONNX Runtime find the same plates on fixed drawn images.
+export fails unless torch, ONNX Runtime and, where it is installed, OpenVINO find the same plates on
+fixed drawn images.
+
+    python training/export.py runs/first/weights/best.pt --out runs/first/plates.onnx \
+        --int8 runs/first/plates-int8.onnx --data DATA.yaml
+
+also writes the model in 8-bit integers, its ranges taken from photos of the train split. What that
+costs is for `training/evaluate.py` to tell: `--model plates-int8.onnx --compare plates.onnx`.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +32,30 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+import yaml
 from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from ultralytics import YOLO
+
+from plateblur.letterbox import letterbox
+from plateblur.photo import decode
 
 OPSET = 18  # the newest that ultralytics states for its torch range; ONNX Runtime 1.31 runs it
 # Two 32-bit runtimes sum in different orders; a plate moved by a hundredth of a pixel is the same.
 MOST_DIFFERENCE_PX = 0.05
 MOST_DIFFERENCE_CONFIDENCE = 0.001
 PARITY_HW = ((384, 640), (640, 640), (640, 480))  # letterboxed inputs, all unlike each other
+
+CALIBRATION_PHOTOS = 200  # of train; further ones hardly widen the ranges any more
+# Boxes and confidences stand side by side in one tensor: one scale for 0 to 640 pixels and 0 to 1
+# would leave a confidence three steps. So the head, from its first node on, stays in floats.
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +66,9 @@ class Config:
     out: Path  # the ONNX file, written only if the parity check passes
     input_size: int  # longer side at which the detector runs, pixels
     end_to_end: bool  # True exports yolo26's one-to-one head, False the one that needs NMS
+    int8: Path | None = None  # the quantised model, written beside the other
+    data: Path | None = None  # data.yaml of the set whose train photos give the ranges
+    photos: int = CALIBRATION_PHOTOS  # so many of them, evenly spread over the names
 
 
 def export(config: Config) -> dict[str, Any]:
@@ -64,6 +93,11 @@ def export(config: Config) -> dict[str, Any]:
     config.out.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, config.out)
     config.out.with_suffix(".parity.json").write_text(json.dumps(parity, indent=2) + "\n")
+    if config.int8:
+        if config.data is None:
+            raise ValueError("int8 needs a data set, whose train photos give the ranges")
+        photos = calibration_photos(config.data, most=config.photos)
+        quantise(config.out, config.int8, photos)
     return parity
 
 
@@ -98,6 +132,7 @@ def check_parity(model: onnx.ModelProto, config: Config) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
+    openvino = _openvino(model)
     network = YOLO(config.weights).model.float().eval()
     if hasattr(network, "end2end"):
         network.end2end = config.end_to_end
@@ -106,20 +141,131 @@ def check_parity(model: onnx.ModelProto, config: Config) -> dict[str, Any]:
         batch = drawn_input(seed, image_hw)
         with torch.no_grad():
             expected = network(torch.from_numpy(batch))[0].numpy()
-        (got,) = session.run(None, {"images": batch})
-        rows.append({"input_hw": image_hw, **_difference(expected, got, config.end_to_end)})
+        got = {"onnxruntime": session.run(None, {"images": batch})[0]}
+        if openvino is not None:
+            got["openvino"] = np.array(openvino([batch])[0])
+        rows += [
+            {
+                "engine": engine,
+                "input_hw": image_hw,
+                **_difference(expected, one, config.end_to_end),
+            }
+            for engine, one in got.items()
+        ]
     worst = {key: max(row[key] for row in rows) for key in ("boxes_px", "confidence")}
     if worst["boxes_px"] > MOST_DIFFERENCE_PX or worst["confidence"] > MOST_DIFFERENCE_CONFIDENCE:
-        raise RuntimeError(f"torch and ONNX Runtime disagree: {rows}")
+        raise RuntimeError(f"torch and what runs the export disagree: {rows}")
     return {
         "opset": OPSET,
         "end_to_end": config.end_to_end,
+        "against": f"torch {torch.__version__}",
+        "onnxruntime": onnxruntime.__version__,
+        "openvino": None if openvino is None else importlib.metadata.version("openvino"),
         "inputs": rows,
         "most_allowed": {
             "boxes_px": MOST_DIFFERENCE_PX,
             "confidence": MOST_DIFFERENCE_CONFIDENCE,
         },
     }
+
+
+def _openvino(model: onnx.ModelProto) -> Any:
+    """Return the model compiled by OpenVINO in 32-bit floats, or None without OpenVINO.
+
+    In floats, because parity asks whether the export is right; OpenVINO runs bf16 where it can.
+    """
+    if importlib.util.find_spec("openvino") is None:
+        return None
+    import openvino
+
+    core = openvino.Core()
+    read = core.read_model(model.SerializeToString())
+    return core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+
+def calibration_photos(data: Path, *, most: int) -> list[Path]:
+    """Return photos of the train split, evenly spread over the order of their names.
+
+    Raises:
+        ValueError: the split is no folder, or holds no photo.
+    """
+    described = yaml.safe_load(data.read_text())
+    folder = data.parent / described.get("path", "") / described["train"]
+    photos = sorted(folder.iterdir()) if folder.is_dir() else []
+    if not photos:
+        raise ValueError(f"expected a folder of train photos, got {described['train']}")
+    return photos[:: max(1, len(photos) // most)][:most]
+
+
+def quantise(model: Path, out: Path, photos: Sequence[Path]) -> None:
+    """Write the model in 8-bit integers (static QDQ), its head left in floats.
+
+    Args:
+        model: an export in floats.
+        out: the quantised one; metadata is carried over.
+        photos: whose activations give the ranges.
+    """
+    described = onnx.load(model)
+    entries = {entry.key: entry.value for entry in described.metadata_props}
+    side, stride = json.loads(entries["imgsz"])[0], int(entries["stride"])
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(model, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            out,
+            _Photos(photos, input_size=side, stride=stride),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            calibrate_method=CalibrationMethod.MinMax,
+            nodes_to_exclude=head_nodes(onnx.load(prepared)),
+        )
+    quantised = onnx.load(out)
+    del quantised.metadata_props[:]
+    for key, value in (entries | {"precision": "int8"}).items():
+        quantised.metadata_props.add(key=key, value=value)
+    onnx.save(quantised, out)
+
+
+def head_nodes(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the nodes after the last convolutions: the head's decoding of boxes."""
+    nodes = model.graph.node
+    feeds: dict[str, list[Any]] = {}
+    for node in nodes:
+        for name in node.input:
+            feeds.setdefault(name, []).append(node)
+
+    def leads_to_convolution(node: Any) -> bool:
+        following = [n for name in node.output for n in feeds.get(name, [])]
+        return any(n.op_type == "Conv" or leads[n.name] for n in following)
+
+    leads: dict[str, bool] = {}
+    for node in reversed(nodes):  # in ONNX's topological order, so that what follows is known
+        leads[node.name] = leads_to_convolution(node)
+    # The last convolutions too: their outputs are the boxes' distances and the confidences.
+    return [node.name for node in nodes if not leads[node.name]]
+
+
+class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    """Letterboxed photos one by one, as the detector sees them."""
+
+    def __init__(self, photos: Sequence[Path], *, input_size: int, stride: int) -> None:
+        self.inputs = self._batches(photos, input_size, stride)
+
+    @staticmethod
+    def _batches(
+        photos: Sequence[Path], input_size: int, stride: int
+    ) -> Iterator[dict[str, NDArray[np.float32]]]:
+        for photo in photos:
+            pixels = decode(photo.read_bytes()).pixels
+            boxed = letterbox(pixels, input_size=input_size, stride=stride).image
+            yield {"images": boxed.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)}
+
+    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
+        """Return the next input, or None at the end."""
+        return next(self.inputs, None)
 
 
 def drawn_input(seed: int, image_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -162,6 +308,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--input-size", type=int, default=640)
     parser.add_argument("--end-to-end", action="store_true")
+    parser.add_argument("--int8", type=Path, help="also write the model in 8-bit integers")
+    parser.add_argument("--data", type=Path, help="data.yaml whose train photos give the ranges")
+    parser.add_argument("--photos", type=int, default=CALIBRATION_PHOTOS, help="so many of them")
     arguments = parser.parse_args()
     parity = export(
         Config(
@@ -169,6 +318,9 @@ def main() -> None:
             out=arguments.out,
             input_size=arguments.input_size,
             end_to_end=arguments.end_to_end,
+            int8=arguments.int8,
+            data=arguments.data,
+            photos=arguments.photos,
         )
     )
     sys.stdout.write(json.dumps(parity) + "\n")

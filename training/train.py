@@ -3,7 +3,8 @@
     python training/train.py training/configs/yolo26n-640.yaml --data DATA.yaml --run runs/first
 
 The same line with `--resume` goes on after a kill, from the last whole epoch. Any field of `Config`
-can be overridden with `--set field=value`.
+can be overridden with `--set field=value`. `--hours 5` fits the epochs into five hours, with the
+learning rate at its end by then.
 """
 
 from __future__ import annotations
@@ -15,20 +16,33 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import albumentations as A  # noqa: N812 - the name its own documentation uses
 import torch
 import yaml
+from PIL import Image as PillowImage
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.torch_utils import autocast
+
+from plateblur.guidance import plate_ratios
+from plateblur.labels import correct, labels_to_xyxy, parse_corrections, xyxy_to_labels
+
+if TYPE_CHECKING or __package__:
+    from training import augment
+else:  # as a script, its own folder is on the path
+    import augment
+
+ROOT = Path(__file__).parents[1]
+FAR_RATIO = 1 / 30  # plate ratio below which a plate counts as far: half of what the guidance asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +60,18 @@ class Config:
     degrees: float = 3.0  # random tilt, degrees either way
     perspective: float = 0.0002  # random perspective, ultralytics' unit
     seed: int = 0  # weights, order and augmentation
+    augmentation: str = "first"  # list of training/augment.py: "first", or "plates"
+    overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
+    far_times: int = 1  # how often an epoch shows a train photo with a far plate
 
-
-def plate_augmentations() -> list[A.BasicTransform]:
-    """Return pixel transforms for what cameras do to plates; geometry is left to mosaic and affine.
-
-    Grey comes first because all the plate-free scenery that we have is grey: without grey plates
-    the detector would learn that grey photos hold none.
-    """
-    return [
-        A.ToGray(p=0.12),
-        A.OneOf(
-            [A.MotionBlur(blur_limit=(3, 9)), A.GaussianBlur(blur_limit=(3, 7))],
-            p=0.12,
-        ),
-        A.Downscale(scale_range=(0.4, 0.8), p=0.06),
-        A.RandomBrightnessContrast(brightness_limit=0.25, contrast_limit=0.25, p=0.15),
-        A.RandomGamma(gamma_limit=(50, 160), p=0.1),
-        A.ISONoise(p=0.06),
-        A.ImageCompression(quality_range=(35, 95), p=0.15),
-    ]
+    def __post_init__(self) -> None:
+        """Refuse values that training would trip over hours later."""
+        if self.augmentation not in augment.LISTS:
+            raise ValueError(
+                f"augmentation must be one of {sorted(augment.LISTS)}, got {self.augmentation!r}"
+            )
+        if self.far_times < 1:
+            raise ValueError(f"far_times must be at least 1, got {self.far_times}")
 
 
 # Share of the loss of yolo26's one-to-many head, which is the one that is exported: with NMS it
@@ -138,6 +144,79 @@ def autocast_on_cpus_too(
     return context
 
 
+def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
+    """Return the `data.yaml` to train on: `data` itself, or a corrected, oversampled copy of it.
+
+    The copy links to the photos and holds labels of its own, so that the set stays as it is and a
+    person can look at what was trained on. Test is left out of it.
+
+    Args:
+        config: names the overlay and how often far plates come.
+        data: the data set's `data.yaml`.
+        out: folder of the copy, made here; an earlier one is replaced.
+
+    Raises:
+        ValueError: a correction that does not fit the labels.
+    """
+    if not config.overlay and config.far_times == 1:
+        return data
+    shutil.rmtree(out, ignore_errors=True)
+    overlay = (ROOT / config.overlay).read_text(encoding="utf-8") if config.overlay else ""
+    corrections = parse_corrections(overlay)
+    described = yaml.safe_load(data.read_text())
+    root = (data.parent / described.get("path", "")).resolve()
+    applied = 0
+    for split in ("train", "val"):
+        images, labels = out / "images" / split, out / "labels" / split
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        listed: list[str] = []
+        for photo in photos_of(root, described[split]):
+            link = images / photo.name
+            if not link.exists():  # a list may name a photo several times
+                own = [c for c in corrections if c.image == photo.name]
+                applied += len(own)
+                label = Path(*_labels_for_images(photo.parts)).with_suffix(".txt")
+                height, width = _stored_hw(photo)
+                text = label.read_text() if label.exists() else ""
+                truth = correct(labels_to_xyxy(text, image_hw=(height, width)), own)
+                link.symlink_to(photo)
+                kept = xyxy_to_labels(truth, image_hw=(height, width)) if own else text
+                (labels / f"{photo.stem}.txt").write_text(kept)
+                far = plate_ratios(truth, image_hw=(height, width)).min(initial=1) < FAR_RATIO
+                times = config.far_times if split == "train" and far else 1
+            listed += [f"./images/{split}/{photo.name}\n"] * times
+        (out / f"{split}.txt").write_text("".join(listed))
+        sys.stderr.write(f"{split}: {len(listed)} photos an epoch\n")
+    sys.stderr.write(f"corrections: {applied} applied, of {len(corrections)}\n")
+    prepared = out / "data.yaml"
+    prepared.write_text(
+        yaml.safe_dump({"train": "train.txt", "val": "val.txt", "names": described["names"]})
+    )
+    return prepared
+
+
+def photos_of(root: Path, listed: str) -> list[Path]:
+    """Return the photos of a split: of a folder, or of a list of files as ultralytics reads it."""
+    place = root / listed
+    if place.suffix == ".txt":
+        return [place.parent / line.strip() for line in place.open() if line.strip()]
+    return sorted(place.iterdir())
+
+
+def _labels_for_images(parts: tuple[str, ...]) -> list[str]:
+    """Return a path's parts with the last `images` as `labels`, as ultralytics looks for them."""
+    at = len(parts) - 1 - parts[::-1].index("images")
+    return [*parts[:at], "labels", *parts[at + 1 :]]
+
+
+def _stored_hw(photo: Path) -> tuple[int, int]:
+    with PillowImage.open(photo) as stored:
+        width, height = stored.size
+        on_its_side = stored.getexif().get(0x0112, 1) >= 5  # Source: EXIF 2.32, Orientation
+    return (width, height) if on_its_side else (height, width)
+
+
 def data_hash(data_yaml: Path) -> str:
     """Return the sha256 over the names and bytes of a data set's labels, train and val."""
     root = data_yaml.parent
@@ -184,6 +263,32 @@ def hours_trained(results: Path) -> float:
     return round(sum(ends) / 3600, 2)
 
 
+def tell_progress(trainer: Any) -> None:
+    """Write after an epoch how many are done and when the last one will be."""
+    done, of = trainer.epoch + 1, trainer.epochs
+    if done > of:  # the best weights are validated once more
+        return
+    spent_s = time.time() - trainer.train_time_start
+    epoch_s = spent_s / (done - trainer.start_epoch)
+    ends = time.strftime("%a %H:%M", time.localtime(time.time() + epoch_s * (of - done)))
+    sys.stderr.write(f"epoch {done} of {of}, {epoch_s / 60:.1f} min each; done about {ends}\n")
+
+
+def hours_left(run: Path, hours: float | None) -> float | None:
+    """Return what is left of a budget of hours over all stretches of a run; None without one.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    if hours is None:
+        return None
+    results = run / "results.csv"
+    left = hours - (hours_trained(results) if results.exists() else 0.0)
+    if left <= 0:
+        raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
+    return left
+
+
 def read_config(path: Path, overrides: list[str]) -> Config:
     """Return the config of a YAML file with `field=value` overrides applied.
 
@@ -201,7 +306,16 @@ def read_config(path: Path, overrides: list[str]) -> Config:
     return Config(**values)
 
 
-def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) -> Path:
+def train(
+    config: Config,
+    *,
+    data: Path,
+    run: Path,
+    weights: str,
+    resume: bool,
+    hours: float | None = None,
+    device: str | None = None,
+) -> Path:
     """Train into the folder `run` and return the best weights, chosen on the val split.
 
     Args:
@@ -210,6 +324,8 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
         run: run folder; made, or with `resume` continued from its last epoch.
         weights: ultralytics weights (`.pt`) or network (`.yaml`) to start from.
         resume: continue `run/weights/last.pt`; at most the epoch that was cut off is lost.
+        hours: budget over all stretches, in place of the config's epochs.
+        device: "cpu", or GPUs such as "0,1", trained on at once; without it, what is there.
     """
     keep_freed_memory()
     trainer_module.autocast = autocast_on_cpus_too
@@ -217,6 +333,12 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
     last = run / "weights" / "last.pt"
     if resume and not last.exists():
         raise FileNotFoundError(f"--resume: expected a checkpoint at {last}, found none")
+    record_file = run / "run.json"
+    earlier = json.loads(record_file.read_text()) if resume and record_file.exists() else {}
+    hours = hours or earlier.get("hours_budget")
+    left = hours_left(run, hours) if resume else hours
+    # Beside the run, because ultralytics empties the run's folder before it trains on several GPUs.
+    data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))
     trainer = PlateTrainer(
         overrides={
             "model": str(last) if resume else weights,
@@ -238,13 +360,16 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
             "close_mosaic": config.close_mosaic,
             "degrees": config.degrees,
             "perspective": config.perspective,
-            "augmentations": plate_augmentations(),
+            "augmentations": augment.LISTS[config.augmentation](),
             "amp": mixed_precision(),
             "cache": "ram",
             "seed": config.seed,
             "plots": True,
+            **({} if left is None else {"time": left}),
+            **({} if device is None else {"device": device}),
         }
     )
+    trainer.add_callback("on_fit_epoch_end", tell_progress)
     record: dict[str, Any] = {
         "config": asdict(config),
         "weights": Path(weights).name,
@@ -252,15 +377,17 @@ def train(config: Config, *, data: Path, run: Path, weights: str, resume: bool) 
         "data_hash": data_hash(data),
         "environment": environment(),
     }
-    record_file = run / "run.json"
+    if hours is not None:
+        record["hours_budget"] = hours
     before = Path(weights).resolve().parent.parent / "run.json"
     if before.exists():
         record["weights_run"] = json.loads(before.read_text())
-    if resume and record_file.exists():
-        earlier = json.loads(record_file.read_text())
+    if earlier:
         stretch = {name: earlier[name] for name in ("config", "commit")}
         record["earlier_stretches"] = [*earlier.get("earlier_stretches", []), stretch]
-    record_file.write_text(json.dumps(record, indent=2) + "\n")
+    written = json.dumps(record, indent=2) + "\n"
+    # Not before, because training on several GPUs starts with an emptied run folder.
+    trainer.add_callback("on_train_start", lambda _: record_file.write_text(written))
     trainer.train()
     record["hours"] = hours_trained(run / "results.csv")
     record_file.write_text(json.dumps(record, indent=2) + "\n")
@@ -275,6 +402,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder, made here")
     parser.add_argument("--weights", help="start from this file instead of the config's model")
     parser.add_argument("--resume", action="store_true", help="go on from the last epoch")
+    parser.add_argument("--hours", type=float, help="budget, instead of the config's epochs")
+    parser.add_argument("--device", help="cpu, or GPUs such as 0,1; without it, what is there")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     arguments = parser.parse_args()
     config = read_config(arguments.config, arguments.set)
@@ -284,6 +413,8 @@ def main() -> None:
         run=arguments.run,
         weights=arguments.weights or config.model,
         resume=arguments.resume,
+        hours=arguments.hours,
+        device=arguments.device,
     )
     sys.stdout.write(f"{best}\n")
 

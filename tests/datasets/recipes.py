@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         merge,
         openimages,
         openlpr,
+        review,
         robertlucian,
         rodosol_alpr,
         ufpr_alpr,
@@ -32,6 +33,7 @@ else:
     import merge
     import openimages
     import openlpr
+    import review
     import robertlucian
     import rodosol_alpr
     import ufpr_alpr
@@ -44,6 +46,7 @@ __all__ = [
     "merge",
     "openimages",
     "openlpr",
+    "review",
     "robertlucian",
     "rodosol_alpr",
     "ufpr_alpr",

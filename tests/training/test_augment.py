@@ -1,0 +1,97 @@
+"""What training does to pictures, and that labels say afterwards what can be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import albumentations as A  # noqa: N812 - the name its own documentation uses
+import numpy as np
+import pytest
+from PIL import Image
+
+from training import augment
+
+PLATE = (100.0, 60.0, 180.0, 84.0)
+
+
+def made(step: Any, seed: int, plates: list[tuple[float, ...]]) -> tuple[Any, Any]:
+    """Return picture and boxes after a step that is made to happen."""
+    step.p = 1.0
+    image = np.random.default_rng(7).integers(40, 200, (200, 300, 3), dtype=np.uint8)
+    boxes = A.BboxParams(format="pascal_voc", label_fields=[])
+    moves = isinstance(step, A.DualTransform)
+    compose = A.Compose([step], bbox_params=boxes if moves else None, seed=seed)
+    out = compose(image=image, bboxes=np.array(plates, dtype=np.float32).reshape(-1, 4))
+    assert out["image"].shape == image.shape
+    assert out["image"].dtype == np.uint8
+    return image, (out["image"], np.asarray(out["bboxes"]).reshape(-1, 4))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_cut_plate_keeps_a_part_and_the_label_is_that_part(seed: int) -> None:
+    _, (_, boxes) = made(augment.CutAtEdge(), seed, [PLATE])
+    ((x1, y1, x2, y2),) = boxes
+    share = (x2 - x1) * (y2 - y1) / (80 * 24)
+    assert 0.3 < share < 0.8
+    assert x1 == 0 or x2 == 300 or y2 == 200
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_farther_plate_is_smaller_by_the_scale_of_the_picture(seed: int) -> None:
+    _, (_, boxes) = made(augment.Farther(), seed, [PLATE])
+    ((x1, y1, x2, y2),) = boxes
+    assert 0.34 < (x2 - x1) / 80 < 0.71
+    assert (x2 - x1) / (y2 - y1) == pytest.approx(80 / 24, rel=0.01)
+
+
+def test_a_moved_plate_is_where_its_label_says() -> None:
+    step = augment.Farther(p=1.0)
+    image = np.full((200, 300, 3), 40, np.uint8)
+    image[60:84, 100:180] = 255
+    boxes = A.BboxParams(format="pascal_voc", label_fields=[])
+    out = A.Compose([step], bbox_params=boxes, seed=3)(image=image, bboxes=np.array([PLATE]))
+    bright = np.argwhere(out["image"][..., 0] > 180)
+    ((x1, y1, x2, y2),) = out["bboxes"]
+    np.testing.assert_allclose(bright.min(axis=0), [y1, x1], atol=1.5)
+    np.testing.assert_allclose(bright.max(axis=0) + 1, [y2, x2], atol=1.5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_covered_plate_stays_visible_in_part_and_keeps_its_label(seed: int) -> None:
+    before, (after, boxes) = made(augment.PartlyCovered(), seed, [PLATE])
+    np.testing.assert_allclose(boxes, [PLATE], atol=0.01)
+    x1, y1, x2, y2 = map(int, PLATE)
+    changed = (before != after).any(axis=2)[y1:y2, x1:x2].mean()
+    assert 0.1 < changed < 0.5
+
+
+@pytest.mark.parametrize(
+    "step", [augment.CutAtEdge, augment.Farther, augment.Glare, augment.PartlyCovered]
+)
+def test_a_picture_without_plates_stays_as_it_is(step: Any) -> None:
+    before, (after, boxes) = made(step(), 0, [])
+    assert len(boxes) == 0
+    np.testing.assert_array_equal(before, after)
+
+
+def test_low_light_is_darker_and_infrared_is_grey() -> None:
+    before, (dark, _) = made(augment.LowLight(), 0, [])
+    _, (infrared, _) = made(augment.Infrared(), 0, [])
+    assert dark.mean() < 0.6 * before.mean()
+    assert (infrared == infrared[..., :1]).all()
+
+
+def test_glare_is_brightest_on_the_plate() -> None:
+    before, (lit, _) = made(augment.Glare(), 0, [PLATE])
+    y, x = np.unravel_index(np.argmax((lit.astype(int) - before).sum(axis=2)), before.shape[:2])
+    assert 100 <= x <= 180
+    assert 60 <= y <= 84
+
+
+def test_the_sheet_shows_every_transform_by_name(tmp_path: Path) -> None:
+    names = {name for name, *_ in augment.examples()}
+    assert {"CutAtEdge", "PartlyCovered", "Farther", "Infrared", "RandomRain", "Glare"} <= names
+    augment.draw_sheet(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == augment.COLUMNS * augment.CELL_PX

@@ -1,0 +1,172 @@
+"""Corrected labels, far plates, a budget of hours, and the same run twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from plateblur.labels import labels_to_xyxy
+from tests.datasets.drawn import draw
+from training.train import (
+    Config,
+    data_hash,
+    hours_left,
+    photos_of,
+    prepare_data,
+    tell_progress,
+)
+
+ROOT = Path(__file__).parents[2]
+NEAR = (40.0, 60.0, 120.0, 84.0)  # 24 px of 240: 1:10
+FAR = (40.0, 60.0, 60.0, 66.0)  # 1:40
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Return the `data.yaml` of six drawn photos, one of them with a far plate."""
+    for split, plates in (("train", [NEAR, NEAR, NEAR, FAR]), ("val", [NEAR, NEAR])):
+        for number, (x1, y1, x2, y2) in enumerate(plates):
+            name = f"{split}-{number}"
+            draw(
+                tmp_path / "set" / "images" / split / f"{name}.png",
+                number,
+                plates=((x1, y1, x2, y2),),
+            )
+            label = tmp_path / "set" / "labels" / split / f"{name}.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            cxcywhn = np.array([x1 + x2, y1 + y2, 2 * (x2 - x1), 2 * (y2 - y1)]) / 2
+            shares = cxcywhn / [320, 240, 320, 240]
+            label.write_text("0 " + " ".join(f"{share:.6f}" for share in shares) + "\n")
+    described = {"train": "images/train", "val": "images/val", "names": {0: "plate"}}
+    (tmp_path / "set" / "data.yaml").write_text(yaml.safe_dump(described))
+    return tmp_path / "set" / "data.yaml"
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Path:
+    """Return an overlay that adds a plate to a train photo, and one of a photo that is not here."""
+    add = {"action": "add", "boxes": [[200, 100, 280, 124]], "reason": "unlabelled plate"}
+    lines = [json.dumps({"image": name, **add}) for name in ("train-0.png", "elsewhere.png")]
+    (tmp_path / "overlay.jsonl").write_text("\n".join(lines) + "\n")
+    return tmp_path / "overlay.jsonl"
+
+
+def test_a_set_that_is_trained_on_as_it_is_is_not_copied(data: Path, tmp_path: Path) -> None:
+    assert prepare_data(Config(), data=data, out=tmp_path / "copy") == data
+    assert not (tmp_path / "copy").exists()
+
+
+def test_corrections_are_trained_on_and_the_set_stays_as_it_is(
+    data: Path, overlay: Path, tmp_path: Path
+) -> None:
+    before = data_hash(data)
+    prepared = prepare_data(Config(overlay=str(overlay)), data=data, out=tmp_path / "copy")
+    label = (tmp_path / "copy" / "labels" / "train" / "train-0.txt").read_text()
+    boxes = labels_to_xyxy(label, image_hw=(240, 320))
+    np.testing.assert_allclose(boxes, [NEAR, (200, 100, 280, 124)], atol=0.01)
+    assert data_hash(data) == before
+    assert data_hash(prepared) != before
+
+
+def test_a_photo_with_a_far_plate_comes_several_times_an_epoch_in_train_alone(
+    data: Path, tmp_path: Path
+) -> None:
+    prepared = prepare_data(Config(far_times=3), data=data, out=tmp_path / "copy")
+    described = yaml.safe_load(prepared.read_text())
+    names = [photo.name for photo in photos_of(prepared.parent, described["train"])]
+    assert {name: names.count(name) for name in names} == {
+        **{f"train-{number}.png": 1 for number in range(3)},
+        "train-3.png": 3,
+    }
+    assert len(photos_of(prepared.parent, described["val"])) == 2
+
+
+def test_a_prepared_set_can_be_prepared_again(data: Path, tmp_path: Path) -> None:
+    once = prepare_data(Config(far_times=2), data=data, out=tmp_path / "once")
+    twice = prepare_data(Config(far_times=2), data=once, out=tmp_path / "twice")
+    names = [photo.name for photo in photos_of(twice.parent, "train.txt")]
+    assert names.count("train-3.png") == 4
+    assert data_hash(once) == data_hash(twice)
+
+
+def test_a_stale_correction_stops_the_run_before_it_trains(data: Path, tmp_path: Path) -> None:
+    stale = {"image": "train-0.png", "action": "remove", "boxes": [[0, 0, 9, 9]], "reason": "none"}
+    (tmp_path / "stale.jsonl").write_text(json.dumps(stale) + "\n")
+    with pytest.raises(ValueError, match=r"train-0\.png: expected one labelled box"):
+        prepare_data(
+            Config(overlay=str(tmp_path / "stale.jsonl")), data=data, out=tmp_path / "copy"
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("augmentation", "none"), ("far_times", 0)], ids=["list", "times"]
+)
+def test_a_config_that_would_fail_later_is_refused_at_once(field: str, value: object) -> None:
+    with pytest.raises(ValueError, match=field):
+        Config(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_budget_counts_all_stretches(tmp_path: Path) -> None:
+    assert hours_left(tmp_path, None) is None
+    assert hours_left(tmp_path, 2.0) == 2.0
+    (tmp_path / "results.csv").write_text("epoch,time\n1,1800\n2,3600\n3,1800\n")
+    assert hours_left(tmp_path, 2.0) == 0.5
+    with pytest.raises(ValueError, match="has had its"):
+        hours_left(tmp_path, 1.5)
+
+
+def test_after_an_epoch_it_is_told_when_the_last_one_will_be_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trainer = SimpleNamespace(epoch=1, epochs=5, start_epoch=0, train_time_start=0.0)
+    tell_progress(trainer)
+    assert capsys.readouterr().err.startswith("epoch 2 of 5, ")
+    trainer.epoch = 5  # the last validation, after training
+    tell_progress(trainer)
+    assert capsys.readouterr().err == ""
+
+
+def trained(run: Path, data: Path, overlay: Path, *more: str) -> list[dict[str, str]]:
+    """Train a tiny network with everything on and return the rows of its results."""
+    offline = {**os.environ, "YOLO_OFFLINE": "True"}  # noqa: TID251 - for a child process
+    words = [
+        *(sys.executable, "training/train.py", "training/configs/smoke.yaml"),
+        *("--data", str(data), "--run", str(run), "--set", f"overlay={overlay}"),
+        *("--set", "far_times=2", "--set", "augmentation=plates", *more),
+    ]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=offline)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "corrections: 1 applied, of 2" in done.stderr
+    with (run / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_same_config_seed_and_data_give_the_same_run(
+    data: Path, overlay: Path, tmp_path: Path
+) -> None:
+    first = trained(tmp_path / "first", data, overlay)
+    second = trained(tmp_path / "second", data, overlay)
+    records = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("first", "second")]
+    assert records[0]["data_hash"] == records[1]["data_hash"]
+    assert records[0]["config"] == records[1]["config"]
+    for one, other in zip(first, second, strict=True):
+        for name in set(one) - {"time"}:
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=0.01, abs=0.001)
+
+
+def test_a_budget_of_hours_ends_a_run_and_is_kept_for_its_resumption(
+    data: Path, overlay: Path, tmp_path: Path
+) -> None:
+    rows = trained(tmp_path / "run", data, overlay, "--set", "epochs=1000", "--hours", "0.0005")
+    assert 1 <= len(rows) < 1000
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["hours_budget"] == 0.0005

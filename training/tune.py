@@ -1,0 +1,152 @@
+"""Search hyperparameters with short runs of `train.py`; the study is a file and can go on.
+
+    python training/tune.py training/configs/yolo26n-640.yaml --data DATA.yaml --out runs/tuning
+
+Each trial is a run folder of its own, trained with the same budget of hours from the same weights,
+and judged by the best AP50-95 of its epochs on val: a box has to be tight for that, and a tight box
+hides the whole plate. No trial is cut short, because with a learning rate that falls over the whole
+budget an early epoch says little.
+
+What is searched is `SPACE`, five numbers: the fewer, the sooner twenty trials say anything. The
+sampler is Optuna's TPE with a fixed seed. The table of trials stands in `--out`/trials.csv, the
+best as a config in `--out`/best.yaml; test is never looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+
+TRAIN = Path(__file__).parent / "train.py"
+AP = "metrics/mAP50-95(B)"  # column of ultralytics' results.csv
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Where one field of `train.Config` is looked for."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+
+SPACE: dict[str, Range] = {
+    "learning_rate": Range(3e-4, 3e-3, log=True),  # around AdamW's usual 0.001
+    "final_learning_rate": Range(0.005, 0.1, log=True),  # share of the peak at the end
+    "degrees": Range(0.0, 10.0),  # of tilt; plates on two wheels lean further than cars'
+    "perspective": Range(0.0, 0.0008),  # ultralytics allows up to 0.001
+    "far_times": Range(1, 4, whole=True),  # how often far plates come
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One search; the command line fills it."""
+
+    base: Path  # a file of training/configs; what is not searched comes from it
+    data: Path  # data.yaml of a YOLO data set
+    out: Path  # folder of the study and its runs
+    trials: int  # of this call; added to those in the study
+    hours: float  # of training, each trial
+    weights: str | None = None  # to start from instead of the config's model
+    seed: int = 0  # of the sampler
+
+
+def suggest(trial: optuna.Trial) -> dict[str, Any]:
+    """Return a value for each field of `SPACE`."""
+    return {
+        name: trial.suggest_int(name, int(one.low), int(one.high))
+        if one.whole
+        else trial.suggest_float(name, one.low, one.high, log=one.log)
+        for name, one in SPACE.items()
+    }
+
+
+def train_one(config: Config, values: dict[str, Any], run: Path) -> float:
+    """Train one trial in a process of its own and return its best AP50-95 on val.
+
+    Raises:
+        subprocess.CalledProcessError: training failed; the trial counts as failed, not as bad.
+    """
+    words = [
+        *(sys.executable, str(TRAIN), str(config.base), "--data", str(config.data)),
+        *("--run", str(run), "--hours", str(config.hours)),
+        *(("--weights", config.weights) if config.weights else ()),
+    ]
+    for name, value in values.items():
+        words += ["--set", f"{name}={value}"]
+    subprocess.run(words, check=True, stdout=sys.stderr)
+    return best_ap(run / "results.csv")
+
+
+def best_ap(results: Path) -> float:
+    """Return the highest AP50-95 of a run's epochs."""
+    with results.open(newline="") as file:
+        return max(float(row[AP]) for row in csv.DictReader(file))
+
+
+def tune(config: Config) -> optuna.Study:
+    """Run the trials, and write the table and the best config after each."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name="plates",
+        storage=f"sqlite:///{config.out.resolve() / 'study.db'}",
+        sampler=optuna.samplers.TPESampler(seed=config.seed),
+        direction="maximize",
+        load_if_exists=True,
+    )
+
+    def objective(trial: optuna.Trial) -> float:
+        return train_one(config, suggest(trial), config.out / f"trial-{trial.number}")
+
+    study.optimize(
+        objective,
+        n_trials=config.trials,
+        callbacks=[lambda study, _: write_results(study, config)],
+        catch=(subprocess.CalledProcessError,),
+    )
+    return study
+
+
+def write_results(study: optuna.Study, config: Config) -> None:
+    """Write `trials.csv`, and `best.yaml` once a trial was trained."""
+    with (config.out / "trials.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("trial", "state", "ap50_95", *SPACE))
+        for trial in study.trials:
+            values = [trial.params.get(name, "") for name in SPACE]
+            ap = "" if trial.value is None else f"{trial.value:.4f}"
+            writer.writerow((trial.number, trial.state.name.lower(), ap, *values))
+    if any(trial.value is not None for trial in study.trials):
+        base = yaml.safe_load(config.base.read_text()) or {}
+        (config.out / "best.yaml").write_text(yaml.safe_dump(base | study.best_params))
+
+
+def main() -> None:
+    """Read the command line and search."""
+    parser = argparse.ArgumentParser(description="Search hyperparameters with short runs.")
+    parser.add_argument("base", type=Path, help="a file of training/configs")
+    parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the study")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--hours", type=float, default=0.5, help="of training, each trial")
+    parser.add_argument("--weights", help="start from this file instead of the config's model")
+    config = Config(**vars(parser.parse_args()))
+    study = tune(config)
+    done = [trial for trial in study.trials if trial.value is not None]
+    if not done:
+        sys.exit("error: no trial was trained to its end")
+    sys.stdout.write(f"{study.best_value:.4f} {study.best_params}\n")
+
+
+if __name__ == "__main__":
+    main()
