@@ -200,7 +200,8 @@ def photos_of(root: Path, listed: str) -> list[Path]:
     """Return the photos of a split: of a folder, or of a list of files as ultralytics reads it."""
     place = root / listed
     if place.suffix == ".txt":
-        return [place.parent / line.strip() for line in place.open() if line.strip()]
+        lines = place.read_text(encoding="utf-8").splitlines()
+        return [place.parent / line.strip() for line in lines if line.strip()]
     return sorted(place.iterdir())
 
 

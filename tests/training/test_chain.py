@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from plateblur.detector import OnnxDetector
+from training.export import calibration_photos, head_nodes, quantise
 from training.train import Config, data_hash, hours_trained, mixed_precision, read_config
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,32 @@ def test_an_export_names_no_path_of_the_machine_that_made_it(model: Path) -> Non
     content = model.read_bytes()
     assert str(ROOT).encode() not in content
     assert str(model.parent).encode() not in content
+
+
+def test_every_engine_that_is_installed_is_compared_with_torch(model: Path) -> None:
+    parity = json.loads(model.with_suffix(".parity.json").read_text())
+    engines = {row["engine"] for row in parity["inputs"]}
+    assert engines == {"onnxruntime", "openvino"}
+
+
+def test_a_model_in_8_bit_integers_is_served_and_keeps_its_head_in_floats(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    photos = calibration_photos(data, most=2)
+    assert len(photos) == 2
+    quantise(model, tmp_path / "int8.onnx", photos)
+    in_floats, quantised = onnx.load(model), onnx.load(tmp_path / "int8.onnx")
+    entries = {entry.key: entry.value for entry in quantised.metadata_props}
+    assert entries["precision"] == "int8"
+    assert {e.key: e.value for e in in_floats.metadata_props}.items() <= entries.items()
+    in_integers = {node.name for node in quantised.graph.node if "QuantizeLinear" in node.op_type}
+    assert in_integers
+    (last,) = (n for n in quantised.graph.node if quantised.graph.output[0].name in n.output)
+    assert last.name in head_nodes(in_floats)
+    assert "QuantizeLinear" not in last.op_type
+    image = np.full((90, 160, 3), 128, np.uint8)
+    detections = OnnxDetector(tmp_path / "int8.onnx").detect(image, min_confidence=0.001)
+    assert detections.xyxy.shape == (len(detections), 4)
 
 
 def test_the_served_detector_runs_what_was_exported(model: Path) -> None:

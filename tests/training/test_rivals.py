@@ -1,0 +1,54 @@
+"""Other detectors are counted with the same code as ours."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.datasets.drawn import draw
+
+PATH = Path(__file__).parents[2] / "benchmarks" / "rivals.py"
+PLATE = (40.0, 60.0, 120.0, 84.0)
+
+
+@pytest.fixture
+def rivals() -> Any:
+    spec = importlib.util.spec_from_file_location("rivals", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_cascade_gives_boxes_that_count_at_our_minimum_confidence(rivals: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    rows = rivals.cascade()(image)
+    assert rows.shape[1:] == (5,)
+    assert ((rows[:, 4] >= 0.5) & (rows[:, 4] <= 1)).all()
+
+
+def test_a_rival_has_a_row_with_and_one_without_corrected_labels(
+    rivals: Any, tmp_path: Path
+) -> None:
+    draw(tmp_path / "images" / "val" / "a.png", 0, plates=(PLATE,))
+    (tmp_path / "labels" / "val").mkdir(parents=True)
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"val": "images/val"}))
+    overlay = tmp_path / "overlay.jsonl"
+    add = {"image": "a.png", "action": "add", "boxes": [PLATE], "reason": "unlabelled plate"}
+    overlay.write_text(json.dumps(add) + "\n")
+    stored = tmp_path / "stored.jsonl"
+    stored.write_text(json.dumps({"image": "a.png", "boxes": [[*PLATE, 0.9]]}) + "\n")
+    rows = rivals.measure(
+        stored, data=tmp_path / "data.yaml", split="val", out=tmp_path / "out", overlay=overlay
+    )
+    assert rows["figures"]["covered99, within 1:15"] == 1
+    assert rows["figures"]["false_boxes_per_photo"] == 0
+    assert rows["labels as they are"]["false_boxes_per_photo"] == 1
+    assert rows["labels as they are"]["recall"] is None
