@@ -1,4 +1,4 @@
-# The service alone: no torch, no compiler, no root. See docs/service.md and compose.yaml.
+# The service alone: no torch, no compiler, no root. See docs/howto/service.md and compose.yaml.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./

@@ -13,9 +13,10 @@ import time
 from math import ceil
 
 from limits import RateLimitItemPerSecond
-from limits.errors import ConfigurationError, StorageError
+from limits.errors import StorageError
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
+from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -49,16 +50,20 @@ class MinuteWindow:
                 "the minute's url must be of Redis: redis://, rediss://, redis+unix://"
             )
         try:
-            self._storage = RedisStorage(
-                url,
-                wrap_exceptions=True,
-                key_prefix="plateblur",
+            self._redis = Redis.from_url(
+                url.replace("redis+unix://", "unix://", 1),
                 socket_timeout=ANSWER_S,
                 socket_connect_timeout=ANSWER_S,
-                retry=Retry(NoBackoff(), retries=0),  # redis-py would wait seconds by default
+                retry=Retry(NoBackoff(), retries=0),  # it would wait seconds by default
             )
-        except (ConfigurationError, ValueError, RedisError) as error:
+        except ValueError as error:
             raise ValueError("the minute's url could not be read") from error
+        self._storage = RedisStorage(
+            url,
+            connection_pool=self._redis.connection_pool,
+            wrap_exceptions=True,
+            key_prefix="plateblur",
+        )
         self._window = MovingWindowRateLimiter(self._storage)
         self._left_alone_s = left_alone_s
         self._ask_again_at = 0.0
@@ -87,13 +92,13 @@ class MinuteWindow:
         """Uncount the account's newest request; the count is the same whichever it is."""
         key = self._storage.prefixed_key(_LIMIT.key_for(str(account_id)))
         try:
-            self._storage.get_connection().lpop(key)
+            self._redis.lpop(key)
         except RedisError:
             self._leave_alone()  # it stays counted for a minute
 
     def close(self) -> None:
         """Close every connection."""
-        self._storage.get_connection().close()
+        self._redis.connection_pool.disconnect()
 
     def _leave_alone(self) -> None:
         self._ask_again_at = time.monotonic() + self._left_alone_s
