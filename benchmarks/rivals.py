@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from plateblur.detector import shipped_model
 from plateblur.photo import decode
 from training import evaluate as evaluation
 
@@ -140,7 +141,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--out", type=Path, required=True, help="folder that git ignores")
     parser.add_argument("--overlay", type=Path, help="corrections of labels")
-    parser.add_argument("--model", type=Path, default=evaluation.shipped_model(), help="our own")
+    parser.add_argument("--model", type=Path, default=shipped_model(), help="our own")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     evaluation.require_private(given.out)

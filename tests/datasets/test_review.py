@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -205,7 +205,7 @@ def test_fiftyone_shows_the_faults_and_saves_what_a_person_tags(tmp_path: Path) 
 
     recipe = ROOT / "datasets" / "review.py"
     told = run(str(recipe), *words, "--findings", "findings.csv")
-    assert ["set", "photos", *review.get_args(review.Kind)] in [
+    assert ["set", "photos", *get_args(review.Kind)] in [
         line.split() for line in told.splitlines()
     ]  # FiftyOne says a word of its own before
     assert "unlabelled" in (tmp_path / "findings.csv").read_text()
