@@ -22,9 +22,13 @@ from typing import Any
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plateblur.demo.page import NO_URL, Page
 from plateblur.demo.photos import Limits, example_views
+from plateblur.demo.review import CONSENT, Review
 from plateblur.demo.tabs import (
     AT_ONCE,
     HEAVY,
@@ -39,6 +43,7 @@ from plateblur.demo.visits import Visits
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import ModelError
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
+from plateblur.types import Detector
 from plateblur.web.fetcher import PhotoFetcher
 
 THEME = gr.themes.Default(
@@ -48,11 +53,18 @@ PHOTO_TYPES = ["image", ".heic", ".heif", ".avif"]
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
 WAITING = 32  # in the queue; more are told to come back
+DEMO_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "font-src 'self' data:; worker-src 'self' blob:; connect-src 'self' data: blob: {connect}; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
 
 METHOD_NOTE = (
     "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: what they hide can be "
     "worked out by an attacker."
 )
+KEPT = "Photos are stored only where you agree to it under the photo; clips never are."
 POLICIES = [
     ("Strip: colour profile only", "strip"),
     ("Safe: also time, camera and panorama tags", "safe"),
@@ -84,7 +96,9 @@ def build_demo(page: Page) -> gr.Blocks:
     kept_s = int(page.visits.keep_s)
     demo = gr.Blocks(title="PlateBlur", analytics_enabled=False, delete_cache=(60, kept_s))
     with demo:
-        gr.HTML(asset("title.html"), elem_id="title", apply_default_css=False)
+        kept = KEPT if page.review else "Photos and clips are held in memory and are not stored."
+        title = asset("title.html").replace("KEPT", kept)
+        gr.HTML(title, elem_id="title", apply_default_css=False)
         with gr.Tab("Blur"):
             _blur_tab(page)
         with gr.Tab("Video"):
@@ -116,6 +130,7 @@ def _blur_tab(page: Page) -> None:
                 submit_btn="Fetch",
                 elem_id="url",
             )
+            asset_html("camera-shot", None)
             views = example_views(page.examples)
             scenes = asset_html("scenes", views, visible=bool(views))
             picker = gr.Radio(label="Photos", choices=[], visible=False, elem_id="picker")
@@ -125,6 +140,9 @@ def _blur_tab(page: Page) -> None:
                 download = gr.DownloadButton(visible=False, variant="primary", elem_id="download")
                 zipper = gr.Button(visible=False, elem_id="make-zip")
                 zipped = gr.DownloadButton("Download the zip", visible=False, elem_id="zip")
+            with gr.Accordion("Help to find more plates", open=False, visible=bool(page.review)):
+                agreed = gr.Checkbox(label=CONSENT, elem_id="agreed")
+                keep = gr.Button("Save this photo for training", size="sm", elem_id="keep")
         with gr.Column(elem_id="settings"):
             method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method", info=METHOD_NOTE)
             with gr.Accordion("More settings", open=False):
@@ -150,6 +168,8 @@ def _blur_tab(page: Page) -> None:
     viewer.plate_removed(page.remove_plate, settings, shown, show_progress="hidden", **HEAVY)
     viewer.plates_reset(page.uncorrect, settings, shown, show_progress="hidden", **HEAVY)
     zipper.click(page.zip_all, settings, zipped, **HEAVY)
+    if page.review:  # Otherwise there is nothing that could be called.
+        keep.click(page.keep, [agreed, *settings], agreed, show_progress="hidden", **HEAVY)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,9 +178,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes any")
     parser.add_argument("--examples", type=Path, help="folder of drawn scenes to offer")
+    parser.add_argument(
+        "--review-dir", type=Path, help="keep photos here for training, where people agree to it"
+    )
     parser.add_argument("--model", type=Path, default=shipped_model(), help="the detector's model")
     asked = parser.parse_args(arguments)
-    card = asked.model.with_suffix(".json")
     for ending in (signal.SIGINT, signal.SIGTERM):  # an exit, so that the folder is removed
         signal.signal(ending, lambda *_: sys.exit(0))
     # All that this process writes is under one folder, which only its owner can read.
@@ -172,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 Visits(Path(folder) / "gradio"),
                 PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
                 examples=tuple(sorted(asked.examples.glob("*.jpg"))) if asked.examples else (),
-                card=json.loads(card.read_text(encoding="utf-8")) if card.exists() else None,
+                card=card_of(asked.model),
+                review=Review(asked.review_dir) if asked.review_dir else None,
             )
             listening = socket.create_server((asked.host, asked.port))
         except (ModelError, OSError) as error:
@@ -181,6 +204,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with listening:
             asyncio.run(serve(page, listening))
     return 0
+
+
+def add_demo(app: FastAPI, detector: Detector, *, model: Path, public_url: str) -> None:
+    """Put the demo at /demo of the service, which has one worker; photos are not counted there.
+
+    What the demo writes is in one folder, removed when the process ends. The page needs scripts
+    and styles within it, so under /demo, and only there, the service's policy is another.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="plateblur-demo-")
+    tempfile.tempdir = folder.name
+    app.state.demo_folder = folder  # as long as the app is, because it is removed with it
+    visits = Visits(Path(folder.name) / "gradio")
+    page = Page(
+        detector,
+        visits,
+        PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+        card=card_of(model),
+        endpoint=f"{public_url}/plateblurer.aspx",
+    )
+    app.add_api_route("/demo", lambda: RedirectResponse("/demo/"), include_in_schema=False)
+    mount_demo(app, page, path="/demo")
+    app.add_middleware(DemoHeaders, connect=public_url)
+    visits.sweep_forever()
+
+
+class DemoHeaders:
+    """Gives the demo's answers, and no others, the policy that its page needs."""
+
+    def __init__(self, app: ASGIApp, *, connect: str) -> None:
+        """Wrap `app`; the page may also connect to the origin `connect`."""
+        self.app = app
+        self._connect = connect
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = DEMO_POLICY.format(connect=self._connect)
+                headers["Permissions-Policy"] = "camera=(self), geolocation=(), microphone=()"
+            await send(message)
+
+        is_demo = scope["type"] == "http" and scope["path"].startswith("/demo/")
+        await self.app(scope, receive, noted if is_demo else send)
+
+
+def card_of(model: Path) -> dict[str, Any] | None:
+    """Return the card that lies beside a model, if there is one."""
+    card = model.with_suffix(".json")
+    return json.loads(card.read_text(encoding="utf-8")) if card.exists() else None
 
 
 async def serve(page: Page, listening: socket.socket) -> None:

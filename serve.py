@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,10 @@ def main() -> None:
         parser.exit(2, f"serve.py: {error}\n")
     if settings.public_url == LOCAL_URL:
         settings = replace(settings, public_url=f"http://{asked.host}:{asked.port}")
+    if settings.demo and not find_spec("gradio"):
+        parser.exit(2, "serve.py: PLATEBLUR_DEMO needs the extra demo\n")
+    if settings.demo and asked.workers > 1:
+        parser.exit(2, "serve.py: the demo holds its visits in one process; use one worker\n")
     if asked.workers > 1:
         settings = replace(settings, metrics_dir=str(settings.data_dir / "metrics"))
     # What no worker could start without is tried here: uvicorn starts dead ones again for ever.
@@ -105,6 +110,11 @@ def build() -> FastAPI:
         upkeep=lambda: prune(store, now=datetime.now(UTC)),
     )
     add_console(app, store, gate, settings, announce=show)
+    if settings.demo:
+        from app import add_demo  # Not at the top, because Gradio takes seconds to load.
+
+        model = Path(settings.model or shipped_model())
+        add_demo(app, detector, model=model, public_url=settings.public_url)
     return app
 
 

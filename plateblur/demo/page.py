@@ -34,6 +34,7 @@ from plateblur.demo.photos import (
     uncorrect,
     view_of,
 )
+from plateblur.demo.review import Review
 from plateblur.demo.sketches import picture_sketch
 from plateblur.demo.visits import DroppedPhoto, Visit, Visits, take_upload
 from plateblur.errors import PlateblurError
@@ -63,6 +64,8 @@ class Page:
         examples: drawn scenes that a person may try.
         card: of the model, if it has one.
         clips: those in work.
+        review: where corrected photos are kept for retraining; None where they are not.
+        endpoint: address that requests are shown with.
     """
 
     detector: Detector
@@ -72,6 +75,8 @@ class Page:
     examples: tuple[Path, ...] = ()
     card: Mapping[str, Any] | None = None
     clips: Clips = field(default_factory=Clips)
+    review: Review | None = None
+    endpoint: str = api.ENDPOINT
 
     def take(
         self,
@@ -213,6 +218,22 @@ class Page:
         if failures:
             gr.Warning(f"{len(failures)} of {len(photos)} could not be blurred and are left out.")
         return gr.update(value=str(path), visible=True)
+
+    def keep(self, request: gr.Request, agreed: bool, *settings: Any) -> Any:
+        """Save the photo on show for retraining if its sender agreed, and ask anew for the next."""
+        photo = self._sent(request)
+        if self.review is None or not agreed:
+            raise gr.Error("Please tick that you agree first.", print_exception=False)
+        if photo is None:
+            raise gr.Error(FORGOTTEN, print_exception=False)
+        try:
+            name = self.review.save(
+                photo, min_confidence=options_of(*settings).min_confidence, now=datetime.now(UTC)
+            )
+        except (PlateblurError, OSError) as error:
+            raise gr.Error("The photo could not be saved.", print_exception=False) from error
+        gr.Info(f"Saved as {name}. To have it removed, tell whoever runs this page that name.")
+        return False
 
     def take_clip(
         self,

@@ -26,7 +26,7 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
     gr.HTML(asset("api.html"), apply_default_css=False)
     with gr.Row():
         crops = gr.Radio(["YES", "NO"], value="YES", label="boundingBoxCrop")
-        endpoint = gr.Textbox(api.ENDPOINT, label="Endpoint", max_lines=1, elem_id="endpoint")
+        endpoint = gr.Textbox(page.endpoint, label="Endpoint", max_lines=1, elem_id="endpoint")
     with gr.Row():
         with gr.Column(min_width=320):
             asked = _json_code("Request", NOTHING_SENT)
@@ -37,7 +37,7 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
     snippets: list[Any] = []
     for title, language, colours in api.LANGUAGES:
         with gr.Tab(title):
-            code = api.snippet(language, endpoint=api.ENDPOINT, crops=True)
+            code = api.snippet(language, endpoint=page.endpoint, crops=True)
             snippets.append(
                 gr.Code(
                     code,

@@ -95,6 +95,9 @@ class Settings:
     payment_webhook_secret: str = _told(
         "", "signing secret of /payments/stripe; empty: there is no such route", secret=True
     )
+    demo: bool = _told(
+        False, "serves the demo at /demo, open to all and not counted; needs one worker"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _told("info", "of the JSON log")
 
     def __post_init__(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import ipaddress
 import json
 import os
 import shutil
@@ -15,7 +17,9 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,12 +27,19 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from app import mount_demo
+from app import add_demo, mount_demo
 from plateblur.demo.page import Page as DemoPage
+from plateblur.demo.photos import Limits
+from plateblur.demo.review import Review
 from plateblur.demo.visits import Visits
 from plateblur.detector import shipped_model
 from plateblur.photo import decode
-from plateblur.web.fetcher import PhotoFetcher
+from plateblur.types import Detections, Image
+from plateblur.web import Settings, create_app
+from plateblur.web.fetcher import PhotoFetcher, Reach
+from plateblur.web.middleware import HEADERS, PAGE_POLICY
+from tests.clips import IMAGE_HW as CLIP_HW
+from tests.clips import drawn_clip, driving, frames_of
 from tests.demo.fakes import (
     IMAGE_HW,
     MISSED,
@@ -38,6 +49,8 @@ from tests.demo.fakes import (
     drawn_image,
     drawn_photo,
 )
+from tests.fakes import DarkDetector
+from tests.web.fakes import FakeBlur, FakeGate, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -55,10 +68,21 @@ FLAGS = [
     "--no-first-run",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
 # Gradio 6.31.0 uses what pandas 4 is about to drop, in its count of past events.
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
-PATIENCE_S = 60.0  # CI may train a model beside it
+PATIENCE_S = 240.0  # CI may train a model beside it
+
+
+class SeesBoth(DrawnDetector):
+    """Finds the plate of the drawn photo, and in the drawn clip, which is smaller, that of it."""
+
+    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+        if image.shape[:2] == CLIP_HW:
+            return DarkDetector().detect(image, min_confidence=min_confidence)
+        return super().detect(image, min_confidence=min_confidence)
 
 
 @dataclass
@@ -67,25 +91,60 @@ class Served:
 
     address: str
     folder: Path
+    photo_url: str
+    review: Path
     outside: list[str] = field(default_factory=list)
 
     def files(self) -> list[Path]:
         return [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
 
 
+class PhotoServer(BaseHTTPRequestHandler):
+    """Serves one drawn photo."""
+
+    def do_GET(self) -> None:
+        data = drawn_photo()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def photo_server() -> Iterator[int]:
+    """Serve a photo on a port of loopback."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), PhotoServer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("demo")
-    with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
+    review = tmp_path_factory.mktemp("review")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        photo_server() as photo_port,
+    ):
         patch.setattr(tempfile, "tempdir", str(folder))
         patch.setenv("GRADIO_IS_E2E_TEST", "1")  # Gradio then sees at once that a page was closed
         visits = Visits(folder / "gradio", grace_s=0)
-        fetcher = PhotoFetcher(timeout_s=1, max_bytes=1)
+        near = (ipaddress.ip_network("127.0.0.0/8"), photo_port)
+        fetcher = PhotoFetcher(
+            timeout_s=PATIENCE_S, max_bytes=Limits().photo_bytes, reach=Reach(also=(near,))
+        )
         visits.sweep_forever(every_s=0.2)
         servers: list[uvicorn.Server] = []
 
         async def serve() -> None:
-            page = DemoPage(DrawnDetector(), visits, fetcher)
+            page = DemoPage(SeesBoth(), visits, fetcher, review=Review(review))
             app = mount_demo(FastAPI(openapi_url=None), page, path="/")
             config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
             servers.append(uvicorn.Server(config))
@@ -93,7 +152,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
         thread = threading.Thread(target=lambda: asyncio.run(serve()))
         thread.start()
-        yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}/", folder)
+        yield Served(
+            f"http://127.0.0.1:{listening.getsockname()[1]}/",
+            folder,
+            f"http://127.0.0.1:{photo_port}/from-afar.jpg",
+            review,
+        )
         servers[0].should_exit = True
         thread.join()
 
@@ -258,9 +322,141 @@ def test_several_photos_come_as_a_zip_and_nothing_is_left_when_the_page_is_close
     assert served.files() == []
 
 
+def test_a_photo_behind_a_url_is_shown_and_named_in_the_request(page: Page, served: Served) -> None:
+    page.fill("#url input, #url textarea", served.photo_url)
+    page.click("#url button:has-text('Fetch')")
+    page.wait_for_selector("#download >> text=from-afar-blurred.jpg")
+    _, data = downloaded(page, "#download")
+    page.click("role=tab[name='API']")
+    page.wait_for_selector(f"text={served.photo_url}")
+
+    assert contrast(decode(data).pixels, PLATE) < 60
+
+
+def test_a_photo_is_pasted(page: Page) -> None:
+    page.evaluate(
+        """base64 => {
+          const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+          const pasted = new DataTransfer();
+          pasted.items.add(new File([bytes], "pasted.jpg", { type: "image/jpeg" }));
+          document.body.dispatchEvent(
+            new ClipboardEvent("paste", { clipboardData: pasted, bubbles: true }));
+        }""",
+        base64.b64encode(drawn_photo()).decode(),
+    )
+    page.wait_for_selector("#download >> text=pasted-blurred.jpg")
+
+
+def test_a_photo_is_taken_with_the_camera(page: Page) -> None:
+    page.click("text=Use the camera")
+    page.wait_for_function("document.querySelector('#camera-shot video').videoWidth > 0")
+    page.click("text=Take the photo")
+    page.wait_for_selector("#download >> text=camera-blurred.jpg")
+
+    assert page.is_visible("text=Use the camera")
+    assert page.evaluate("document.querySelector('#camera-shot video').srcObject") is None
+
+
+def test_ten_photos_are_picked_from(page: Page) -> None:
+    drop(page, *((f"street-{number}.jpg", drawn_photo()) for number in range(10)))
+    page.wait_for_selector("#picker label >> nth=9")
+    page.click("#picker label >> nth=9")
+    page.wait_for_selector("#download >> text=street-9-blurred.jpg")
+
+    assert page.is_visible("#make-zip >> text=Make a zip of all 10")
+
+
+def test_a_photo_is_saved_for_training_only_with_consent(page: Page, served: Served) -> None:
+    drop(page, ("car.jpg", drawn_photo()))
+    page.click("text=Help to find more plates")
+    page.click("#keep")
+    page.wait_for_selector("text=Please tick that you agree first.")
+    assert list(served.review.rglob("*")) == []
+    page.check("#agreed input")
+    page.click("#keep")
+    page.wait_for_selector("text=Saved as")
+
+    assert len(list(served.review.glob("images/*/*.jpg"))) == 1
+    assert (served.review / "data.yaml").is_file()
+
+
+def test_a_clip_is_blurred_played_and_downloaded(page: Page, served: Served) -> None:
+    page.click("role=tab[name='Video']")
+    clip = drawn_clip(driving(8), sound="aac")
+    page.set_input_files(
+        "#clip input[type=file]",
+        {"name": "drive.mp4", "mimeType": "video/mp4", "buffer": clip},
+    )
+    page.wait_for_selector("#clip-told >> text=1 plate hidden")
+    page.wait_for_function("document.querySelector('#clip-shown video')?.readyState >= 2")
+    name, data = downloaded(page, "#clip-download")
+
+    assert name == "drive-blurred.mp4"
+    assert len(frames_of(data)) == 8
+    assert not any(path.read_bytes() == clip for path in served.files())
+    assert {path.name for path in served.files()} == {"drive-blurred.mp4"}
+
+
+def test_a_file_that_is_no_clip_gets_a_friendly_message(page: Page) -> None:
+    page.click("role=tab[name='Video']")
+    page.set_input_files(
+        "#clip input[type=file]",
+        {"name": "drive.mp4", "mimeType": "video/mp4", "buffer": b"no clip"},
+    )
+    page.wait_for_selector("#clip-told [role=alert] >> text=This clip was not blurred")
+
+    assert not page.is_visible("#clip-download")
+
+
+def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    apps: list[FastAPI] = []
+
+    def build() -> FastAPI:  # in the server's loop, as `serve.py` does
+        app = create_app(FakeBlur(), FakeGate(), Settings(demo=True))
+        add_demo(app, DrawnDetector(), model=Path("none.onnx"), public_url="http://localhost:8000")
+        apps.append(app)
+        return app
+
+    with running(build, factory=True) as url:  # type: ignore[arg-type]
+        context = browser.new_context()
+        context.set_default_timeout(PATIENCE_S * 1000)
+        page = context.new_page()
+        asked: list[str] = []
+        told: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda line: told.append(line.text))
+        policies: dict[str, str] = {}
+        answers = {path: context.request.get(url + path) for path in ("/demo", "/demo/", "/docs")}
+        for path, answer in answers.items():
+            policies[path] = answer.headers["content-security-policy"]
+        page.goto(f"{url}/demo")
+        page.wait_for_selector("#viewer .pb-empty")
+        drop(page, ("car.jpg", drawn_photo()))
+        page.click("text=Use the camera")
+        page.wait_for_function("document.querySelector('#camera-shot video').videoWidth > 0")
+        page.click("role=tab[name='API']")
+        page.wait_for_selector("text=final_photo")
+        page.fill("#endpoint input, #endpoint textarea", f"{url}/plateblurer.aspx")
+        page.click("text=Send the request to a server")
+        page.click("#send")
+        page.wait_for_selector("#server-answer >> text=1001")
+        context.close()
+    apps[0].state.demo_folder.cleanup()
+
+    assert answers["/docs"].headers["permissions-policy"] == HEADERS["Permissions-Policy"]
+    assert policies["/docs"] == PAGE_POLICY
+    assert "unsafe" not in policies["/docs"]
+    assert "default-src 'self'" in policies["/demo/"]
+    assert [line for line in told if "Content Security Policy" in line] == []
+    assert [each for each in asked if not each.startswith((url, "data:", "blob:"))] == []
+
+
 @pytest.mark.parametrize("page", [(390, 844)], ids=["phone"], indirect=True)
 def test_no_tab_is_wider_than_a_phone(page: Page) -> None:
-    for tab in ("Guidance", "API", "Blur"):
+    for tab in ("Guidance", "API", "Video", "Blur"):
         page.click(f"role=tab[name='{tab}']")
         page.wait_for_timeout(300)
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -8,6 +8,7 @@
     for (const file of files) pasted.items.add(file);
     input.files = pasted.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
+    document.querySelector("[role=tab]")?.click(); // the first, where it is shown
     event.preventDefault();
   });
 }
