@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 DRAWN := datasets/out
 
-.PHONY: help install demo serve test format lint types unit clean
+.PHONY: help install demo serve docs test format lint types unit clean
 
 help: ## List what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -34,6 +34,9 @@ demo: install ## Blur drawn example scenes, then serve the demo page
 serve: install ## Run the service on SQLite in ./data
 	.venv/bin/python serve.py
 
+docs: .venv-test/.installed ## Build the documentation into site/
+	.venv-test/bin/mkdocs build --strict
+
 test: format lint types unit ## Check format, lint and types, and run every test
 
 format: .venv-test/.installed
@@ -49,4 +52,4 @@ unit: .venv-test/.installed
 	.venv-test/bin/pytest --cov --cov-report=term:skip-covered
 
 clean: ## Remove what was made here, but no training run
-	rm -rf .venv .venv-test $(DRAWN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv .venv-test site $(DRAWN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
