@@ -35,11 +35,14 @@ _log = logging.getLogger(__name__)
 class MinuteWindow:
     """The last 60 s of each account in one Redis; thread-safe, one per process."""
 
-    def __init__(self, url: str, *, left_alone_s: float = LEFT_ALONE_S) -> None:
+    def __init__(
+        self, url: str, *, answer_s: float = ANSWER_S, left_alone_s: float = LEFT_ALONE_S
+    ) -> None:
         """Make the client; nothing is connected yet.
 
         Args:
             url: `redis://[:password@]host:port/number`, `rediss://...` or `redis+unix:///socket`.
+            answer_s: the longest wait for an answer.
             left_alone_s: for so long a Redis that failed is not asked.
 
         Raises:
@@ -52,8 +55,8 @@ class MinuteWindow:
         try:
             self._redis = Redis.from_url(
                 url.replace("redis+unix://", "unix://", 1),
-                socket_timeout=ANSWER_S,
-                socket_connect_timeout=ANSWER_S,
+                socket_timeout=answer_s,
+                socket_connect_timeout=answer_s,
                 retry=Retry(NoBackoff(), retries=0),  # it would wait seconds by default
             )
         except ValueError as error:

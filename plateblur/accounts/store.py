@@ -32,7 +32,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from plateblur.errors import PlateblurError
 
-BUSY_TIMEOUT_S = 10  # Source: ours; far above 64 queued writers at some ms each, see the tests.
+# Source: ours; far above 64 queued writers at some ms each, also where other work starves them.
+BUSY_TIMEOUT_S = 30
+SILENT_TIMEOUT_S = 10  # Source: ours; for a server that went silent in the midst of it.
 CONNECT_TIMEOUT_S = (
     5  # Source: ours; a probe must learn that the server is gone before it gives up.
 )
@@ -82,7 +84,7 @@ class Store:
                 pool_pre_ping=True,  # a server that came back needs no restart of ours
                 connect_args={
                     "connect_timeout": CONNECT_TIMEOUT_S,
-                    "tcp_user_timeout": BUSY_TIMEOUT_S * 1000,  # a server that went silent
+                    "tcp_user_timeout": SILENT_TIMEOUT_S * 1000,
                     "options": f"-c lock_timeout={BUSY_TIMEOUT_S}s -c timezone=UTC",
                 },
             )
