@@ -33,11 +33,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "datasets")]
-
-import synthetic  # noqa: E402 - found by the line above
 
 from plateblur.accounts import invoices, signup  # noqa: E402
 from plateblur.accounts.credentials import Hasher  # noqa: E402
@@ -48,6 +47,11 @@ from plateblur.pipeline import blur_photo  # noqa: E402
 from plateblur.types import BlurOptions  # noqa: E402
 from plateblur.web.schemas import RETURNED_ABOVE  # noqa: E402
 from plateblur.web.settings import Settings  # noqa: E402
+
+if TYPE_CHECKING:
+    from datasets import synthetic
+else:
+    import synthetic  # found by the line above
 
 RESULTS = ROOT / "benchmarks" / "results" / "service_load.json"
 PATH = "/plateblurer.aspx"

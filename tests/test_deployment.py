@@ -53,13 +53,17 @@ def compose() -> dict[str, Any]:
 
 def test_the_dockerfile_has_no_lint() -> None:
     done = subprocess.run(
-        [TOOLS / "hadolint", "Dockerfile"], cwd=ROOT, capture_output=True, text=True, check=False
+        [str(TOOLS / "hadolint"), "Dockerfile"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_the_compose_file_fits_the_specification() -> None:
-    command = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    command = [str(TOOLS / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run(
         [*command, "compose.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
     )
