@@ -63,7 +63,7 @@ def test_a_trial_is_a_run_with_its_own_values_and_the_same_hours(
         (tmp_path / "trial").mkdir()
         (tmp_path / "trial" / "results.csv").write_text(f"epoch,{tune.AP}\n1,0.25\n2,0.5\n3,0.4\n")
 
-    monkeypatch.setattr(tune.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     assert tune.train_one(config, {"degrees": 2.5}, tmp_path / "trial") == 0.5
     assert called[0][-2:] == ["--set", "degrees=2.5"]
     assert called[0][called[0].index("--hours") + 1] == "0.1"
