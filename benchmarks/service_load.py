@@ -115,7 +115,7 @@ def bare_in_its_own_process(seconds: float, model: Path) -> dict[str, float]:
     """Return what `bare` measures, without the service's or the clients' memory around it."""
     done = subprocess.run(
         [sys.executable, __file__, "--bare", str(seconds), "--model", str(model)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
