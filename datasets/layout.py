@@ -221,7 +221,8 @@ def image_hw_of(path: Path) -> tuple[int, int]:
         with PillowImage.open(path) as image:
             width, height = image.size
             orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, SyntaxError) as error:
+    # Where ultralytics is loaded, it has replaced Pillow's `open` by one that asks for pi_heif.
+    except (OSError, SyntaxError, ImportError) as error:
         raise DatasetError(f"{path}: expected a photo, got {error}") from error
     return (width, height) if orientation in ON_ITS_SIDE else (height, width)
 

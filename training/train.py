@@ -87,6 +87,8 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
     """
 
     model: Any
+    best: Path
+    last: Path
 
     def set_model_attributes(self) -> None:
         """Attach the dataset's classes, then lay the weights out for this device."""
@@ -105,6 +107,22 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         if self.device.type == "cpu":
             batch["img"] = batch["img"].contiguous(memory_format=torch.channels_last)
         return batch
+
+    def save_model(self) -> bool:
+        """Write the checkpoints whole or not at all, because a kill may fall into the writing."""
+        whole = (self.best, self.last)  # in this order: the last is what a run goes on from
+        parts = [path.with_suffix(".part") for path in whole]
+        for part in parts:
+            part.unlink(missing_ok=True)
+        self.best, self.last = parts
+        try:
+            was_saved: bool = super().save_model()
+        finally:
+            self.best, self.last = whole
+        for part, path in zip(parts, whole, strict=True):
+            if part.exists():
+                part.replace(path)
+        return was_saved
 
 
 def _use_every_core(_: DetectionTrainer) -> None:

@@ -18,9 +18,11 @@ import hmac
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
+from sqlite3 import OperationalError
 
 from alembic import command
 from alembic.config import Config
@@ -237,11 +239,28 @@ def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
     connection.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",  # first: the next one may have to wait
-        "journal_mode = WAL",
         "foreign_keys = ON",
         "secure_delete = ON",  # deleted personal data is overwritten, not only unlinked
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
+    _turn_on_wal(connection)
+
+
+def _turn_on_wal(connection: SqliteConnection) -> None:
+    """Write ahead from now on; SQLite refuses one of two that turn it on at once, and never waits.
+
+    Raises:
+        OperationalError: refused for longer than a writer waits.
+    """
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
+            return
+        except OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: Connection) -> None:

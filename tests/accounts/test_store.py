@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import stat
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
@@ -17,7 +19,12 @@ from sqlalchemy import inspect, select, text
 from sqlalchemy.exc import StatementError
 
 from plateblur.accounts.models import Account, Base
-from plateblur.accounts.store import Store, StoreUnavailableError, open_store
+from plateblur.accounts.store import (
+    Store,
+    StoreUnavailableError,
+    _prepare_sqlite,
+    open_store,
+)
 from tests.accounts.fakes import SECRET, Postgres, make_account
 
 ACCOUNTS = Path(__file__).parents[2] / "plateblur" / "accounts"
@@ -66,6 +73,27 @@ def test_workers_that_start_at_once_migrate_once(empty_url: str) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(start, range(6)))
+
+
+class RefusingConnection(sqlite3.Connection):
+    """Refuses the change to WAL, as SQLite does to one of two that make it at once."""
+
+    refusals = 0
+
+    def execute(self, sql: str, parameters: Sequence[str] = ()) -> sqlite3.Cursor:  # type: ignore[override]
+        if "journal_mode" in sql and RefusingConnection.refusals > 0:
+            RefusingConnection.refusals -= 1
+            raise sqlite3.OperationalError("database is locked")
+        return super().execute(sql, parameters)
+
+
+def test_a_connection_that_may_not_turn_on_wal_yet_asks_again(tmp_path: Path) -> None:
+    RefusingConnection.refusals = 2
+    connection = sqlite3.connect(tmp_path / "new.sqlite3", factory=RefusingConnection)
+    _prepare_sqlite(connection, None)
+    assert RefusingConnection.refusals == 0
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
 
 
 def test_a_step_that_fails_leaves_nothing(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
