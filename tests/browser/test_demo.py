@@ -334,15 +334,17 @@ def test_a_photo_behind_a_url_is_shown_and_named_in_the_request(page: Page, serv
 
 
 def test_a_photo_is_pasted(page: Page) -> None:
-    page.evaluate(
+    # The page listens some moments after it is shown; its handler says that it took the event.
+    page.wait_for_function(
         """base64 => {
           const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
           const pasted = new DataTransfer();
           pasted.items.add(new File([bytes], "pasted.jpg", { type: "image/jpeg" }));
-          document.body.dispatchEvent(
-            new ClipboardEvent("paste", { clipboardData: pasted, bubbles: true }));
+          const about = { clipboardData: pasted, bubbles: true, cancelable: true };
+          return !document.body.dispatchEvent(new ClipboardEvent("paste", about));
         }""",
-        base64.b64encode(drawn_photo()).decode(),
+        arg=base64.b64encode(drawn_photo()).decode(),
+        polling=500,
     )
     page.wait_for_selector("#download >> text=pasted-blurred.jpg")
 
