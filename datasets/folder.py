@@ -34,7 +34,7 @@ import numpy as np
 import yaml
 from defusedxml.common import DefusedXmlException
 
-from plateblur.labels import TruthBoxes, labels_to_xyxy
+from plateblur.labels import TruthBoxes, label_file, labels_to_xyxy
 
 if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
     from datasets import fetch, layout
@@ -119,14 +119,8 @@ def _yolo_names(root: Path) -> dict[int, str]:
 
 def _yolo_label(path: Path) -> Path:
     """Return where a photo's labels are: in the last `images` folder's twin, or beside it."""
-    parts = list(path.parts)
-    if "images" in parts[:-1]:
-        last = len(parts) - 2 - parts[-2::-1].index("images")
-        parts[last] = "labels"
-        twin = Path(*parts).with_suffix(".txt")
-        if twin.is_file():
-            return twin
-    return path.with_suffix(".txt")
+    twin = label_file(path)
+    return twin if twin.is_file() else path.with_suffix(".txt")
 
 
 def read_voc(root: Path) -> Iterator[Labelled]:

@@ -23,14 +23,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import ExifTags
-from PIL import Image as PillowImage
 from PIL.JpegImagePlugin import JpegImageFile
 
 from plateblur.errors import PhotoError, PlateblurError
 from plateblur.guidance import plate_ratios
 from plateblur.labels import TruthBoxes, labels_to_xyxy, xyxy_to_labels
-from plateblur.photo import decode, encode
+from plateblur.photo import decode, encode, upright_hw
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -43,7 +41,6 @@ NO_BOXES: TruthBoxes = np.empty((0, 4))
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Formats that photos are kept in; OpenCV, which training reads with, opens them everywhere."""
 
-ON_ITS_SIDE = frozenset({5, 6, 7, 8})  # Source: EXIF 2.32, 4.6.4 A, orientation
 
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
@@ -218,13 +215,9 @@ def image_hw_of(path: Path) -> tuple[int, int]:
         DatasetError: no photo.
     """
     try:
-        with PillowImage.open(path) as image:
-            width, height = image.size
-            orientation = image.getexif().get(ExifTags.Base.Orientation)
-    # Where ultralytics is loaded, it has replaced Pillow's `open` by one that asks for pi_heif.
-    except (OSError, SyntaxError, ImportError) as error:
-        raise DatasetError(f"{path}: expected a photo, got {error}") from error
-    return (width, height) if orientation in ON_ITS_SIDE else (height, width)
+        return upright_hw(path.read_bytes())
+    except PhotoError as error:
+        raise DatasetError(f"{path}: {error}") from error
 
 
 def inside(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:

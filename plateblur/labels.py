@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -54,6 +55,18 @@ class Correction:
     boxes: TruthBoxes
     replaces: TruthBoxes
     reason: str
+
+
+def label_file(photo: Path) -> Path:
+    """Return where the labels of a photo stand, as ultralytics looks for them.
+
+    That is under the same name in the folder `labels` beside the last one named `images`; without
+    such a folder it is beside the photo.
+    """
+    folders = list(photo.parent.parts)
+    if "images" in folders:
+        folders[len(folders) - 1 - folders[::-1].index("images")] = "labels"
+    return Path(*folders, f"{photo.stem}.txt")
 
 
 def labels_to_xyxy(

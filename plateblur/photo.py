@@ -127,12 +127,8 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
     """
     if len(data) > max_bytes:
         raise PhotoTooLargeError(f"expected at most {max_bytes} bytes, got {len(data)}")
-    format_, open_ = _recognise(data)
-    try:
-        stored = open_(io.BytesIO(data))
-        width, height = stored.size
-    except _DECODER_ERRORS as error:
-        raise PhotoDecodeError(f"expected a {format_} photo, got a damaged header") from error
+    format_, stored = _open(data)
+    width, height = stored.size
     if width * height > max_pixels:
         raise PhotoTooLargeError(
             f"expected at most {max_pixels} pixels, got {width} x {height} = {width * height}"
@@ -171,6 +167,21 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         jpeg=jpeg,
         is_lossless=format_ == "WEBP" and _is_lossless_webp(data),
     )
+
+
+def upright_hw(data: bytes) -> tuple[int, int]:
+    """Return the height and width of the photo in `data`, upright, from its header alone.
+
+    Raises:
+        PhotoDecodeError: no such photo, or a damaged header.
+    """
+    format_, stored = _open(data)
+    width, height = stored.size
+    try:
+        orientation = _orientation(_metadata(stored))
+    except _DECODER_ERRORS as error:
+        raise PhotoDecodeError(f"expected a {format_} photo, got damaged metadata") from error
+    return (width, height) if orientation in SWAPPED_AXES else (height, width)
 
 
 def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
@@ -222,6 +233,15 @@ def _saved_heif(image: PillowImage.Image, options: dict[str, Any]) -> bytes:
     image.info |= {name: options[name] for name in ("icc_profile",) if name in options}
     pillow_heif.from_pillow(image).save(out, **options)
     return out.getvalue()
+
+
+def _open(data: bytes) -> tuple[str, PillowImage.Image]:
+    """Return a photo's format, and the photo with its header read and no pixel decoded."""
+    format_, open_ = _recognise(data)
+    try:
+        return format_, open_(io.BytesIO(data))
+    except _DECODER_ERRORS as error:
+        raise PhotoDecodeError(f"expected a {format_} photo, got a damaged header") from error
 
 
 def _recognise(data: bytes) -> tuple[str, Callable[[io.BytesIO], PillowImage.Image]]:

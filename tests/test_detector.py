@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
-from tests.drawn import synthetic
 from tests.fakes import boxes, street
+from training.drawn import synthetic
 
 METADATA = {"imgsz": "[64, 64]", "stride": "32", "names": "{0: 'plate'}"}
 END_TO_END = METADATA | {"end2end": "True"}

@@ -18,7 +18,7 @@ import pytest
 from plateblur.detector import shipped_model
 from plateblur.web.failures import SENTENCES
 from plateblur.web.settings import Settings
-from tests.drawn import synthetic
+from training.drawn import synthetic
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

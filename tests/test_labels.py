@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plateblur.labels import correct, labels_to_xyxy, parse_corrections, xyxy_to_labels
+from plateblur.labels import correct, label_file, labels_to_xyxy, parse_corrections, xyxy_to_labels
 
 HW = (1080, 1920)
 PLATE = [100.0, 200.0, 200.0, 240.0]
 FAR_PLATE = [900.0, 500.0, 920.0, 508.0]
+
+
+@pytest.mark.parametrize(
+    ("photo", "label"),
+    [
+        ("set/images/train/a.b.webp", "set/labels/train/a.b.txt"),
+        ("images/old/images/a.jpg", "images/old/labels/a.txt"),
+        ("set/a.jpg", "set/a.txt"),
+        ("set/images", "set/images.txt"),
+    ],
+    ids=["usual", "the last of two", "no such folder", "a photo of that name"],
+)
+def test_labels_stand_where_ultralytics_looks(photo: str, label: str) -> None:
+    assert label_file(Path(photo)) == Path(label)
 
 
 def test_a_line_becomes_a_box_in_pixels() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from plateblur.detector import shipped_model
-from tests.drawn import synthetic
+from training.drawn import synthetic
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")

@@ -22,7 +22,7 @@ from plateblur import photo as photo_module
 from plateblur.blur import blur_boxes, hidden_bounds
 from plateblur.errors import EncodeError, PhotoDecodeError, PhotoError, PhotoTooLargeError
 from plateblur.metadata import Metadata
-from plateblur.photo import UPRIGHT, Photo, decode, encode
+from plateblur.photo import UPRIGHT, Photo, decode, encode, upright_hw
 from plateblur.types import Image
 from tests.fakes import boxes, encoded, opened, psnr, street
 
@@ -239,6 +239,19 @@ def test_a_corner_is_where_exif_puts_it() -> None:
         stored[at] = 255
         photo = decode(encoded(stored, "PNG", exif=exif_of(orientation)))
         assert np.array_equal(photo.pixels, upright), orientation
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "AVIF", "HEIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_the_header_tells_the_upright_size(format_: str, orientation: int) -> None:
+    data = encoded(turned(STREET, orientation), format_, exif=exif_of(orientation))
+    assert upright_hw(data) == decode(data).image_hw == (96, 144)
+
+
+@pytest.mark.parametrize("data", [b"", b"no photo", b"\xff\xd8\xff"], ids=["empty", "text", "cut"])
+def test_what_is_no_photo_has_no_size(data: bytes) -> None:
+    with pytest.raises(PhotoDecodeError, match="expected a"):
+        upright_hw(data)
 
 
 def test_alpha_turns_with_the_colours() -> None:

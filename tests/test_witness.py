@@ -15,8 +15,8 @@ from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.types import Image
-from tests.drawn import synthetic
 from tests.fakes import boxes, encoded
+from training.drawn import synthetic
 
 rapidocr = pytest.importorskip("rapidocr_onnxruntime")
 

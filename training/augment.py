@@ -10,11 +10,9 @@ sees all that a detector is trained on.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import albumentations as A  # noqa: N812 - the name its own documentation uses
 import cv2
@@ -25,6 +23,11 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from plateblur.types import Image
+
+if TYPE_CHECKING or __package__:
+    from training.drawn import synthetic
+else:  # beside a script, its own folder is on the path
+    from drawn import synthetic
 
 PAD_GREY = 114  # Source: ultralytics' fill of mosaic and letterbox; the detector pads with it too.
 
@@ -301,17 +304,7 @@ def _mosaic(seed: int) -> tuple[Image, NDArray[np.float64]]:
 
 
 def _drawn_scene(seed: int) -> tuple[Image, NDArray[np.float64]]:
-    # By its path, because `datasets/` is no package: it would hide another library of that name.
-    name, path = "plateblur_synthetic", Path(__file__).parent.parent / "datasets" / "synthetic.py"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"expected drawn scenes from {path}")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    scene = sys.modules[name].draw_scene(
-        seed, image_hw=(480, 640), plates=1, ratios=(1 / 10, 1 / 8)
-    )
+    scene = synthetic.draw_scene(seed, image_hw=(480, 640), plates=1, ratios=(1 / 10, 1 / 8))
     return scene.image, scene.xyxy.astype(np.float64)
 
 

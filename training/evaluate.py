@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import importlib.util
 import json
 import subprocess
 import sys
@@ -48,7 +47,13 @@ from plateblur.guidance import (
     bucket_indices,
     ratio_text,
 )
-from plateblur.labels import Correction, correct, labels_to_xyxy, parse_corrections
+from plateblur.labels import (
+    Correction,
+    correct,
+    label_file,
+    labels_to_xyxy,
+    parse_corrections,
+)
 from plateblur.metrics import (
     COVERED_SHARE,
     FALSE_BOX_IOU,
@@ -66,8 +71,9 @@ from plateblur.metrics import (
     share,
     threshold_for_recall,
 )
-from plateblur.photo import decode
+from plateblur.photo import decode, upright_hw
 from plateblur.types import BlurOptions, Detector, Image
+from training.drawn import synthetic
 
 Floats = NDArray[np.float64]
 DrawScene = Callable[[int, float, float], tuple[Image, Floats]]
@@ -242,15 +248,11 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
             f"expected `{split}:` with a folder of images/ in {data.name}, got {folder!r}"
         )
     images = data.parent / described.get("path", "") / folder
-    parts = list(images.parts)
-    # As ultralytics does: labels stand beside images under the same name.
-    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    labels = Path(*parts)
     groups = _read_manifest(manifest or data.parent / "manifest.csv", needed=manifest is not None)
     photos = []
     for path in sorted(images.iterdir()):
-        image_hw = _upright_hw(path)
-        label = labels / f"{path.stem}.txt"
+        image_hw = upright_hw(path.read_bytes())
+        label = label_file(path)
         text = label.read_text() if label.exists() else ""
         try:
             truth = labels_to_xyxy(text, image_hw=image_hw)
@@ -270,13 +272,6 @@ def _read_manifest(path: Path, *, needed: bool) -> dict[str, dict[str, str]]:
             Path(row["image"]).name: {"set": row["set"], "region": row["region"]}
             for row in csv.DictReader(file)
         }
-
-
-def _upright_hw(path: Path) -> tuple[int, int]:
-    with PillowImage.open(path) as stored:
-        width, height = stored.size
-        on_its_side = stored.getexif().get(0x0112, 1) >= 5  # Source: EXIF 2.32, Orientation
-    return (width, height) if on_its_side else (height, width)
 
 
 def read_corrections(overlay: Path | None) -> list[Correction]:
@@ -589,15 +584,7 @@ def draw_one_plate(seed: int, side_deg: float, tilt_deg: float) -> tuple[Image, 
         side_deg: how far the plate is turned away, seen from above; 0 is head-on.
         tilt_deg: how far the camera is turned about its axis.
     """
-    # By its path, because `datasets/` is no package: it would hide another library of that name.
-    name, path = "plateblur_synthetic", Path(__file__).parent.parent / "datasets" / "synthetic.py"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(f"expected drawn scenes from {path}")
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    scene = sys.modules[name].draw_scene(
+    scene = synthetic.draw_scene(
         seed,
         image_hw=(720, 1280),
         plates=1,

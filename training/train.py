@@ -22,20 +22,27 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from PIL import Image as PillowImage
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.loss import v8DetectionLoss
-from ultralytics.utils.torch_utils import autocast
+from ultralytics.utils.torch_utils import ModelEMA, autocast
 
 from plateblur.guidance import plate_ratios
-from plateblur.labels import correct, labels_to_xyxy, parse_corrections, xyxy_to_labels
+from plateblur.labels import (
+    correct,
+    label_file,
+    labels_to_xyxy,
+    parse_corrections,
+    xyxy_to_labels,
+)
+from plateblur.photo import upright_hw
 
 if TYPE_CHECKING or __package__:
     from training import augment
@@ -75,6 +82,12 @@ class Config:
             raise ValueError(f"far_times must be at least 1, got {self.far_times}")
 
 
+# The weights that are kept are a moving average of those of the last steps. ultralytics' 0.9999 and
+# 2000 suit runs of 100 epochs; in one of 3,000 steps they average over the last four.
+AVERAGE_DECAY = 0.998  # 500 steps, a fifth of such a run
+AVERAGE_RAMP = 200  # steps until two thirds of that
+
+
 class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultralytics
     """ultralytics' trainer, made quick on CPUs: every core, and channels-last convolutions.
 
@@ -103,6 +116,7 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         super().set_model_attributes()
         # Here, because with several GPUs each process has an ultralytics of its own.
         v8DetectionLoss.get_assigned_targets_and_loss = loss_in_float32
+        trainer_module.ModelEMA = partial(ModelEMA, decay=AVERAGE_DECAY, tau=AVERAGE_RAMP)
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
             # ultralytics leaves one core free when it selects the CPU; on two cores that is half.
@@ -219,14 +233,14 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
             if not link.exists():  # a list may name a photo several times
                 own = [c for c in corrections if c.image == photo.name]
                 applied += len(own)
-                label = Path(*_labels_for_images(photo.parts)).with_suffix(".txt")
-                height, width = _stored_hw(photo)
+                label = label_file(photo)
+                image_hw = upright_hw(photo.read_bytes())
                 text = label.read_text() if label.exists() else ""
-                truth = correct(labels_to_xyxy(text, image_hw=(height, width)), own)
+                truth = correct(labels_to_xyxy(text, image_hw=image_hw), own)
                 link.symlink_to(photo)
-                kept = xyxy_to_labels(truth, image_hw=(height, width)) if own else text
+                kept = xyxy_to_labels(truth, image_hw=image_hw) if own else text
                 (labels / f"{photo.stem}.txt").write_text(kept)
-                far = plate_ratios(truth, image_hw=(height, width)).min(initial=1) < FAR_RATIO
+                far = plate_ratios(truth, image_hw=image_hw).min(initial=1) < FAR_RATIO
                 times = config.far_times if split == "train" and far else 1
             listed += [f"./images/{split}/{photo.name}\n"] * times
         (out / f"{split}.txt").write_text("".join(listed))
@@ -246,19 +260,6 @@ def photos_of(root: Path, listed: str) -> list[Path]:
         lines = place.read_text(encoding="utf-8").splitlines()
         return [place.parent / line.strip() for line in lines if line.strip()]
     return sorted(place.iterdir())
-
-
-def _labels_for_images(parts: tuple[str, ...]) -> list[str]:
-    """Return a path's parts with the last `images` as `labels`, as ultralytics looks for them."""
-    at = len(parts) - 1 - parts[::-1].index("images")
-    return [*parts[:at], "labels", *parts[at + 1 :]]
-
-
-def _stored_hw(photo: Path) -> tuple[int, int]:
-    with PillowImage.open(photo) as stored:
-        width, height = stored.size
-        on_its_side = stored.getexif().get(0x0112, 1) >= 5  # Source: EXIF 2.32, Orientation
-    return (width, height) if on_its_side else (height, width)
 
 
 def data_hash(data_yaml: Path) -> str:

@@ -39,16 +39,6 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
-def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated file to copy, which is faster than to migrate for each test."""
-    path = tmp_path_factory.mktemp("empty") / "accounts.sqlite3"
-    store = Store(f"sqlite:///{path}", secret=SECRET)
-    store.migrate()
-    store.close()
-    return path
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) -> str:
     """An empty, migrated store's URL, once on each database."""

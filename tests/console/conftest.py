@@ -18,16 +18,6 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-@pytest.fixture(scope="session")
-def empty_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated file to copy, which is faster than to migrate for each test."""
-    path = tmp_path_factory.mktemp("empty") / "accounts.sqlite3"
-    store = Store(f"sqlite:///{path}", secret=SECRET)
-    store.migrate()
-    store.close()
-    return path
-
-
 @pytest.fixture
 def stand(tmp_path: Path, empty_sqlite: Path) -> Iterator[Stand]:
     shutil.copy(empty_sqlite, tmp_path)

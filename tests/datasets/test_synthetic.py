@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pil
 from PIL import ImageOps
 
-from tests.drawn import FILE, synthetic
+from training.drawn import FILE, synthetic
 
 SMALL = (360, 640)
 

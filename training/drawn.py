@@ -1,7 +1,8 @@
-"""The drawn scenes, for whichever test needs plates without a person's photo.
+"""The drawn scenes, for whatever needs plates without a person's photo.
 
-`from tests.drawn import synthetic` gives the module `datasets/synthetic.py`. It is loaded from its
-file because the name `datasets` belongs to another package wherever Hugging Face's is installed.
+`from training.drawn import synthetic` gives the module `datasets/synthetic.py`. It is loaded from
+its file because the name `datasets` belongs to another package wherever Hugging Face's is
+installed.
 """
 
 from __future__ import annotations
