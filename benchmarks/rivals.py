@@ -38,7 +38,6 @@ FASTANPR = "fastanpr==0.1.13"
 # Source: the wheel on PyPI; weights are a pickle, which is not opened unless it is that very file.
 FASTANPR_SHA256 = "58f6ad86f35f09574e13484ead3346ae8cc052facae150041ed4a894ac2f3828"
 CASCADE = "haarcascade_russian_plate_number.xml"
-RANGES = ("within 1:15", "1:15-1:30", "1:30-1:60")
 
 Find = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """From an RGB image to (M, 5): boxes' `xyxy` in its pixels, and confidence."""
@@ -106,19 +105,6 @@ def run(find: Find, photos: list[evaluation.LabelledPhoto]) -> tuple[dict[str, A
     return found, round(float(np.median(seconds)) * 1000, 1)
 
 
-def row(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of the table from what `training/evaluate.py` counted."""
-    figures = {
-        f"{figure}, {name}": metrics["ranges"][name][figure]["value"]
-        for name in RANGES
-        for figure in ("covered99", "recall")
-    }
-    overall = metrics["overall"]
-    figures |= {"covered99": overall["covered99"]["value"], "recall": overall["recall"]["value"]}
-    figures |= {key: overall[key] for key in ("false_boxes_per_photo", "ap50", "ap50_95")}
-    return {key: None if value is None else round(value, 4) for key, value in figures.items()}
-
-
 def measure(
     predictions: Path, *, data: Path, split: str, out: Path, overlay: Path | None
 ) -> dict[str, Any]:
@@ -128,9 +114,9 @@ def measure(
             data=data, split=split, out=out, model=predictions, labels_overlay=overlay, plots=False
         )
     )
-    rows = {"figures": row(metrics)}
+    rows = {"figures": evaluation.headline(metrics)}
     if overlay:
-        rows["labels as they are"] = row(metrics["labels_as_they_are"])
+        rows["labels as they are"] = evaluation.headline(metrics["labels_as_they_are"])
     return rows
 
 

@@ -23,6 +23,7 @@ from plateblur.web.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "plateblur" / "models" / "plates.json"
+RESULTS = ROOT / "benchmarks" / "results"
 MARK = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
 
 
@@ -101,6 +102,96 @@ def card() -> str:
     )
 
 
+FIGURES = {
+    "covered99, within 1:15": "within 1:15: covered99",
+    "recall, within 1:15": "within 1:15: recall",
+    "covered99, 1:15-1:30": "1:15 to 1:30: covered99",
+    "covered99, 1:30-1:60": "1:30 to 1:60: covered99",
+    "covered99": "all: covered99",
+    "ap50": "AP50",
+    "ap50_95": "AP50-95",
+    "false_boxes_per_photo": "false boxes a photo",
+}
+"""Figures of `training/evaluate.py` that tables of detectors show, misses first."""
+
+
+def training_step() -> str:
+    """Return how fast each way to train is."""
+    told = json.loads((RESULTS / "training_step.json").read_text())
+    rows = [
+        [way, f"{seconds:.3f}", f"{told['times_as_fast'][way]:.2f}"]
+        for way, seconds in told["seconds_an_image"].items()
+    ]
+    return "\n".join(
+        [
+            f"On {told['machine']} ({told['cpu']}), {told['network']}:",
+            "",
+            _table(["way", "s an image", "times as fast"], rows),
+        ]
+    )
+
+
+def runs() -> str:
+    """Return the detectors that were measured on val, with what they were trained by."""
+    rows = []
+    for name, entry in _entries(split="val").items():
+        if "compared" not in entry:
+            hours = entry.get("training", {}).get("hours")
+            cells = [name, "" if hours is None else f"{hours:g}", entry["labels"]]
+            rows.append([*cells, *_figures(entry["figures"]), f"{entry['detect_ms_median']:g}"])
+    return _table(["detector", "hours", "labels", *FIGURES.values(), "ms a photo"], rows)
+
+
+def label_corrections() -> str:
+    """Return what the corrected labels change in the figures of a detector on test."""
+    parts = []
+    for name, entry in _entries(split="test").items():
+        if "labels_as_they_are" in entry:
+            pairs = (_figures(entry["labels_as_they_are"]), _figures(entry["figures"]))
+            rows = [list(row) for row in zip(FIGURES.values(), *pairs, strict=True)]
+            parts.append(_table([name, "labels as they are", "corrected"], rows))
+    return "\n\n".join(parts)
+
+
+def int8() -> str:
+    """Return what 8-bit integers cost, of each detector that was measured in both."""
+    parts = []
+    for name, entry in _entries(split="val").items():
+        if "compared" in entry:
+            found = entry["compared"]["differences"]
+            rows = [
+                [
+                    figure.replace(",", ":"),
+                    f"{row['first']:.3f}",
+                    f"{row['second']:.3f}",
+                    "{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**row["difference"]),
+                ]
+                for figure, row in found.items()
+                if row["difference"]["value"] is not None
+            ]
+            parts.append(_table([name, "fp32", "int8", "difference"], rows))
+    return "\n\n".join(parts)
+
+
+def rivals() -> str:
+    """Return other detectors beside ours, on the same photos and counted by the same code."""
+    told = json.loads((RESULTS / "rivals.json").read_text())
+    rows = [[name, *_figures(one["figures"])] for name, one in told["detectors"].items()]
+    header = [f"{told['photos']} photos of {told['split']}", *FIGURES.values()]
+    return _table(header, rows)
+
+
+def _entries(*, split: str) -> dict[str, Any]:
+    """Return the measured detectors that `training/record.py` kept, on one split."""
+    kept = json.loads((ROOT / "docs" / "training-runs.json").read_text())
+    return {name: entry for name, entry in kept.items() if entry["split"] == split}
+
+
+def _figures(figures: dict[str, float | None]) -> list[str]:
+    values = (figures[name] for name in FIGURES)
+    return ["" if value is None else f"{value:.3f}" for value in values]
+
+
 def _command(command: Any, path: str) -> list[str]:
     """Return the Markdown of one command, or of those below it where it is a group.
 
@@ -144,6 +235,11 @@ GENERATED: dict[str, Callable[[], str]] = {
     "commands": commands,
     "error-codes": error_codes,
     "error-tree": error_tree,
+    "int8": int8,
+    "label-corrections": label_corrections,
     "options": options,
+    "rivals": rivals,
+    "runs": runs,
     "settings": settings,
+    "training-step": training_step,
 }

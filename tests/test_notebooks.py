@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -45,8 +46,15 @@ def run(path: Path, parameters: Mapping[str, object] | None = None) -> str:
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
     )
-    offline = {"YOLO_OFFLINE": "True", "FIFTYONE_DO_NOT_TRACK": "true"}
-    client.execute(env={**os.environ, **offline})  # noqa: TID251 - for a child process
+    # The database goes while the process that fills it may still be closing.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        alone = {
+            "YOLO_OFFLINE": "True",
+            "FIFTYONE_DO_NOT_TRACK": "true",
+            "FIFTYONE_DATABASE_DIR": f"{home}/database",
+            "FIFTYONE_CONFIG_PATH": f"{home}/none.json",
+        }
+        client.execute(env={**os.environ, **alone})  # noqa: TID251 - for a child process
     return "".join(
         output.text
         for cell in notebook.cells

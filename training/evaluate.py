@@ -522,6 +522,23 @@ def cost_of_recall(
     return {"target": target, "min_confidence": threshold, "cost": at[0] if at else None}
 
 
+def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the few figures that detectors are told apart by, rounded, misses first.
+
+    Args:
+        metrics: what `evaluate` counted, or its `labels_as_they_are`.
+    """
+    rows = {
+        f"{figure}, {name}": metrics["ranges"][name][figure]["value"]
+        for name in RANGES
+        for figure in ("covered99", "recall")
+    }
+    overall = metrics["overall"]
+    rows |= {"covered99": overall["covered99"]["value"], "recall": overall["recall"]["value"]}
+    rows |= {key: overall[key] for key in ("false_boxes_per_photo", "ap50", "ap50_95")}
+    return {key: None if value is None else round(value, 4) for key, value in rows.items()}
+
+
 def differences(
     first: Scores, second: Scores, *, resamples: int, seed: int
 ) -> dict[str, dict[str, Any]]:

@@ -71,6 +71,7 @@ class Config:
     augmentation: str = "first"  # list of training/augment.py: "first", or "plates"
     overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
     far_times: int = 1  # how often an epoch shows a train photo with a far plate
+    every: int = 1  # of how many train photos an epoch shows one; above 1 for quick comparisons
 
     def __post_init__(self) -> None:
         """Refuse values that training would trip over hours later."""
@@ -78,8 +79,9 @@ class Config:
             raise ValueError(
                 f"augmentation must be one of {sorted(augment.LISTS)}, got {self.augmentation!r}"
             )
-        if self.far_times < 1:
-            raise ValueError(f"far_times must be at least 1, got {self.far_times}")
+        for name in ("far_times", "every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 # The weights that are kept are a moving average of those of the last steps. ultralytics' 0.9999 and
@@ -183,7 +185,7 @@ def autocast_on_cpus_too(
     return context
 
 
-_ultralytics_loss = v8DetectionLoss.get_assigned_targets_and_loss
+ultralytics_loss = v8DetectionLoss.get_assigned_targets_and_loss
 
 
 def loss_in_float32(
@@ -198,7 +200,7 @@ def loss_in_float32(
     # Of the features only height, width and type are read.
     exact["feats"] = [features[:1].float() for features in predictions["feats"]]
     with torch.autocast(exact["boxes"].device.type, enabled=False):
-        return _ultralytics_loss(criterion, exact, *arguments, **keywords)
+        return ultralytics_loss(criterion, exact, *arguments, **keywords)
 
 
 def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
@@ -208,14 +210,14 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     person can look at what was trained on. Test is left out of it.
 
     Args:
-        config: names the overlay and how often far plates come.
+        config: names the overlay, how often far plates come, and of how many photos one.
         data: the data set's `data.yaml`.
         out: folder of the copy, made here; an earlier one is replaced.
 
     Raises:
         ValueError: a correction that does not fit the labels.
     """
-    if not config.overlay and config.far_times == 1:
+    if not config.overlay and config.far_times == config.every == 1:
         return data
     shutil.rmtree(out, ignore_errors=True)
     overlay = (ROOT / config.overlay).read_text(encoding="utf-8") if config.overlay else ""
@@ -228,7 +230,7 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
         listed: list[str] = []
-        for photo in photos_of(root, described[split]):
+        for photo in photos_of(root, described[split])[:: config.every if split == "train" else 1]:
             link = images / photo.name
             if not link.exists():  # a list may name a photo several times
                 own = [c for c in corrections if c.image == photo.name]
@@ -367,7 +369,8 @@ def train(
         config: hyperparameters.
         data: the data set's `data.yaml`.
         run: run folder; made, or with `resume` continued from its last epoch.
-        weights: ultralytics weights (`.pt`) or network (`.yaml`) to start from.
+        weights: ultralytics weights (`.pt`) or network (`.yaml`) to start from. Where the config's
+            model is a network, what of these weights fits into it is taken over.
         resume: continue `run/weights/last.pt`; at most the epoch that was cut off is lost.
         hours: budget over all stretches, in place of the config's epochs.
         device: "cpu", or GPUs such as "0,1", trained on at once; without it, what is there.
@@ -378,6 +381,8 @@ def train(
     last = run / "weights" / "last.pt"
     if resume and not last.exists():
         raise FileNotFoundError(f"--resume: expected a checkpoint at {last}, found none")
+    takes_over = config.model.endswith(".yaml") and weights.endswith(".pt")
+    network = config.model if takes_over else weights
     record_file = run / "run.json"
     earlier = json.loads(record_file.read_text()) if resume and record_file.exists() else {}
     hours = hours or earlier.get("hours_budget")
@@ -386,7 +391,8 @@ def train(
     data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))
     trainer = PlateTrainer(
         overrides={
-            "model": str(last) if resume else weights,
+            "model": str(last) if resume else network,
+            **({"pretrained": weights} if takes_over else {}),
             "resume": str(last) if resume else False,
             "data": str(data.resolve()),
             "project": str(run.parent),

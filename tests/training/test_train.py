@@ -9,10 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import DEFAULT_CFG
+from ultralytics.utils.loss import v8DetectionLoss
 
 from plateblur.labels import labels_to_xyxy
 from tests.datasets.drawn import draw
@@ -20,9 +26,11 @@ from training.train import (
     Config,
     data_hash,
     hours_left,
+    loss_in_float32,
     photos_of,
     prepare_data,
     tell_progress,
+    ultralytics_loss,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +98,15 @@ def test_a_photo_with_a_far_plate_comes_several_times_an_epoch_in_train_alone(
     assert len(photos_of(prepared.parent, described["val"])) == 2
 
 
+def test_of_every_few_train_photos_one_is_trained_on(data: Path, tmp_path: Path) -> None:
+    prepared = prepare_data(Config(every=3), data=data, out=tmp_path / "copy")
+    names = {
+        split: [photo.stem for photo in photos_of(prepared.parent, f"{split}.txt")]
+        for split in ("train", "val")
+    }
+    assert names == {"train": ["train-0", "train-3"], "val": ["val-0", "val-1"]}
+
+
 def test_a_prepared_set_can_be_prepared_again(data: Path, tmp_path: Path) -> None:
     once = prepare_data(Config(far_times=2), data=data, out=tmp_path / "once")
     twice = prepare_data(Config(far_times=2), data=once, out=tmp_path / "twice")
@@ -108,7 +125,9 @@ def test_a_stale_correction_stops_the_run_before_it_trains(data: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("augmentation", "none"), ("far_times", 0)], ids=["list", "times"]
+    ("field", "value"),
+    [("augmentation", "none"), ("far_times", 0), ("every", 0)],
+    ids=["list", "times", "every"],
 )
 def test_a_config_that_would_fail_later_is_refused_at_once(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
@@ -122,6 +141,35 @@ def test_a_budget_counts_all_stretches(tmp_path: Path) -> None:
     assert hours_left(tmp_path, 2.0) == 0.5
     with pytest.raises(ValueError, match="has had its"):
         hours_left(tmp_path, 1.5)
+
+
+def predictions(dtype: torch.dtype) -> dict[str, Any]:
+    """Return what a one-class head gives for a 768 px picture, the same in either precision."""
+    torch.manual_seed(0)
+    features = [torch.zeros(2, 1, side, side, dtype=dtype) for side in (96, 48, 24)]
+    cells = sum(feature[0, 0].numel() for feature in features)
+    boxes, scores = torch.rand(2, 4, cells) * 4, torch.randn(2, 1, cells)
+    exact = {"boxes": boxes.bfloat16().to(dtype), "scores": scores.bfloat16().to(dtype)}
+    return {**exact, "feats": features}
+
+
+def test_losses_of_bf16_predictions_are_those_in_floats() -> None:
+    network = DetectionModel("yolo26n.yaml", nc=1, verbose=False)
+    network.args = DEFAULT_CFG
+    criterion = v8DetectionLoss(network)
+    plates = [[0.9, 0.8, 0.06, 0.02], [0.7, 0.9, 0.1, 0.04]]
+    batch = {
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.zeros(2, 1),
+        "bboxes": torch.tensor(plates),
+    }
+    rough, exact = predictions(torch.bfloat16), predictions(torch.float32)
+    expected = ultralytics_loss(criterion, exact, batch)[1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = loss_in_float32(criterion, rough, batch)[1]
+        without = ultralytics_loss(criterion, rough, batch)[1]
+    assert torch.equal(got, expected)
+    assert not torch.allclose(without, expected, rtol=0.001)
 
 
 def test_after_an_epoch_it_is_told_when_the_last_one_will_be_done(
@@ -158,6 +206,9 @@ def test_the_same_config_seed_and_data_give_the_same_run(
     records = [json.loads((tmp_path / run / "run.json").read_text()) for run in ("first", "second")]
     assert records[0]["data_hash"] == records[1]["data_hash"]
     assert records[0]["config"] == records[1]["config"]
+    for run in ("first", "second"):
+        head = YOLO(tmp_path / run / "weights" / "best.pt").model.model[-1]
+        assert not hasattr(head, "one2one_cv2")
     for one, other in zip(first, second, strict=True):
         for name in set(one) - {"time"}:
             assert float(one[name]) == pytest.approx(float(other[name]), rel=0.01, abs=0.001)

@@ -1,0 +1,76 @@
+"""Keep the figures of a measured detector, for the training log to quote.
+
+    python -m training.evaluate --data DATA.yaml --split val --out runs/first/val \
+        --model runs/first/plates.onnx
+    python -m training.record runs/first/val --name "first, 640 px"
+
+`docs/training-runs.json` gets an entry of that name, in place of an earlier one; the docs draw
+their tables from it. No file name of a photo and no box is in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.evaluate import headline
+
+RUNS = Path(__file__).parents[1] / "docs" / "training-runs.json"
+
+
+def record(evaluation: Path, *, name: str, runs: Path, run: Path | None = None) -> dict[str, Any]:
+    """Write an entry for what `training/evaluate.py` measured, and return it.
+
+    Args:
+        evaluation: its `--out`.
+        name: of the entry.
+        runs: JSON file of all entries, in the order in which they came.
+        run: run folder, whose `run.json` tells how it was trained; without it none is told.
+    """
+    metrics = json.loads((evaluation / "metrics.json").read_text())
+    entry: dict[str, Any] = {
+        key: metrics[key]
+        for key in ("split", "labels", "min_confidence", "margin", "detect_ms_median", "commit")
+    }
+    entry["model_sha256"] = metrics["model"]["sha256"]
+    entry["figures"] = headline(metrics)
+    if "labels_as_they_are" in metrics:
+        entry["labels_as_they_are"] = headline(metrics["labels_as_they_are"])
+    if "compared" in metrics:
+        compared = metrics["compared"]
+        entry["compared"] = {
+            "model_sha256": compared["model"]["sha256"],
+            "figures": headline(compared),
+            "differences": compared["differences"],
+        }
+    if run is not None:
+        told = json.loads((run / "run.json").read_text())
+        entry["training"] = {"config": told["config"], "hours": hours_of(told)}
+    entries = json.loads(runs.read_text()) if runs.exists() else {}
+    runs.write_text(json.dumps(entries | {name: entry}, indent=2) + "\n")
+    return entry
+
+
+def hours_of(run: Mapping[str, Any]) -> float:
+    """Return the hours of a run and of those that its first weights came from."""
+    before = run.get("weights_run")
+    return round(run["hours"] + (hours_of(before) if before else 0.0), 2)
+
+
+def main() -> None:
+    """Read the command line and write the entry."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("evaluation", type=Path, help="folder of training/evaluate.py's report")
+    parser.add_argument("--name", required=True, help="of the entry")
+    parser.add_argument("--run", type=Path, help="run folder of training/train.py")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="default: docs/training-runs.json")
+    given = parser.parse_args()
+    entry = record(given.evaluation, name=given.name, runs=given.runs, run=given.run)
+    print(json.dumps(entry["figures"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
