@@ -165,6 +165,15 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def give_back_memory(_: DetectionTrainer) -> None:
+    """Return to the system what validation left free in pieces that training can't use.
+
+    Its batches have other shapes; without this a run at 768 px grows by 2 GB an epoch.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def mixed_precision() -> str | bool:
     """Return ultralytics' `amp` for this machine: bf16 where the CPU computes it, fp16 on CUDA.
 
@@ -421,6 +430,7 @@ def train(
         }
     )
     trainer.add_callback("on_fit_epoch_end", tell_progress)
+    trainer.add_callback("on_fit_epoch_end", give_back_memory)
     record: dict[str, Any] = {
         "config": asdict(config),
         "weights": Path(weights).name,
