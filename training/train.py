@@ -309,14 +309,24 @@ def environment() -> dict[str, Any]:
 
 
 def hours_trained(results: Path) -> float:
-    """Return the hours of the epochs in a run's `results.csv`, over all its stretches.
-
-    Its `time` counts the seconds since the last start, so it falls where a run was resumed.
-    """
+    """Return the hours of all stretches of a run, as the last epoch of its `results.csv` tells."""
     with results.open(newline="") as file:
-        seconds = [float(row["time"]) for row in csv.DictReader(file)]
-    ends = [now for now, then in zip(seconds, [*seconds[1:], 0.0], strict=True) if then < now]
-    return round(sum(ends) / 3600, 2)
+        return round([float(row["time"]) for row in csv.DictReader(file)][-1] / 3600, 4)
+
+
+def count_from_the_start(trainer: Any, *, hours: float) -> None:
+    """Let a resumed run count its time and its epochs from its first stretch on.
+
+    ultralytics counts both from the resumption. It then takes the epochs that a budget of hours
+    still allows for all there are, and ends too early.
+
+    Args:
+        trainer: at the start of an epoch.
+        hours: of the stretches before.
+    """
+    if trainer.start_epoch:
+        trainer.train_time_start -= hours * 3600
+        trainer.start_epoch = 0
 
 
 def tell_progress(trainer: Any) -> None:
@@ -328,21 +338,6 @@ def tell_progress(trainer: Any) -> None:
     epoch_s = spent_s / (done - trainer.start_epoch)
     ends = time.strftime("%a %H:%M", time.localtime(time.time() + epoch_s * (of - done)))
     sys.stderr.write(f"epoch {done} of {of}, {epoch_s / 60:.1f} min each; done about {ends}\n")
-
-
-def hours_left(run: Path, hours: float | None) -> float | None:
-    """Return what is left of a budget of hours over all stretches of a run; None without one.
-
-    Raises:
-        ValueError: nothing is left.
-    """
-    if hours is None:
-        return None
-    results = run / "results.csv"
-    left = hours - (hours_trained(results) if results.exists() else 0.0)
-    if left <= 0:
-        raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
-    return left
 
 
 def read_config(path: Path, overrides: list[str]) -> Config:
@@ -395,7 +390,9 @@ def train(
     record_file = run / "run.json"
     earlier = json.loads(record_file.read_text()) if resume and record_file.exists() else {}
     hours = hours or earlier.get("hours_budget")
-    left = hours_left(run, hours) if resume else hours
+    spent = hours_trained(run / "results.csv") if resume else 0.0
+    if hours is not None and spent >= hours:
+        raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
     # Beside the run, because ultralytics empties the run's folder before it trains on several GPUs.
     data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))
     trainer = PlateTrainer(
@@ -425,10 +422,11 @@ def train(
             "cache": "ram",
             "seed": config.seed,
             "plots": True,
-            **({} if left is None else {"time": left}),
+            **({} if hours is None else {"time": hours}),
             **({} if device is None else {"device": device}),
         }
     )
+    trainer.add_callback("on_train_epoch_start", partial(count_from_the_start, hours=spent))
     trainer.add_callback("on_fit_epoch_end", tell_progress)
     trainer.add_callback("on_fit_epoch_end", give_back_memory)
     record: dict[str, Any] = {
