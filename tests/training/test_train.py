@@ -24,8 +24,9 @@ from plateblur.labels import labels_to_xyxy
 from tests.datasets.drawn import draw
 from training.train import (
     Config,
+    count_from_the_start,
     data_hash,
-    hours_left,
+    hours_trained,
     loss_in_float32,
     photos_of,
     prepare_data,
@@ -134,13 +135,16 @@ def test_a_config_that_would_fail_later_is_refused_at_once(field: str, value: ob
         Config(**{field: value})  # type: ignore[arg-type]
 
 
-def test_a_budget_counts_all_stretches(tmp_path: Path) -> None:
-    assert hours_left(tmp_path, None) is None
-    assert hours_left(tmp_path, 2.0) == 2.0
-    (tmp_path / "results.csv").write_text("epoch,time\n1,1800\n2,3600\n3,1800\n")
-    assert hours_left(tmp_path, 2.0) == 0.5
-    with pytest.raises(ValueError, match="has had its"):
-        hours_left(tmp_path, 1.5)
+def test_the_hours_of_a_run_are_those_of_its_last_epoch(tmp_path: Path) -> None:
+    (tmp_path / "results.csv").write_text("epoch,time\n1,1800\n2,5400\n")
+    assert hours_trained(tmp_path / "results.csv") == 1.5
+
+
+def test_a_resumed_run_counts_hours_and_epochs_from_its_first_stretch_on() -> None:
+    trainer = SimpleNamespace(start_epoch=3, train_time_start=10_000.0)
+    for _ in range(2):  # each epoch asks, only the first one counts
+        count_from_the_start(trainer, hours=1.5)
+    assert (trainer.start_epoch, trainer.train_time_start) == (0, 4600.0)
 
 
 def predictions(dtype: torch.dtype) -> dict[str, Any]:
