@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -73,7 +73,11 @@ from plateblur.metrics import (
 )
 from plateblur.photo import decode, upright_hw
 from plateblur.types import BlurOptions, Detector, Image
-from training.drawn import synthetic
+
+if TYPE_CHECKING or __package__:
+    from training.drawn import synthetic
+else:  # as a script, its own folder is on the path
+    from drawn import synthetic
 
 Floats = NDArray[np.float64]
 DrawScene = Callable[[int, float, float], tuple[Image, Floats]]

@@ -66,7 +66,6 @@ class Config:
     weights: Path  # an ultralytics checkpoint of training/train.py
     out: Path  # the ONNX file, written only if the parity check passes
     input_size: int  # longer side at which the detector runs, pixels
-    end_to_end: bool  # True exports yolo26's one-to-one head, False the one that needs NMS
     int8: Path | None = None  # the quantised model, written beside the other
     data: Path | None = None  # data.yaml of the set whose train photos give the ranges
     photos: int = CALIBRATION_PHOTOS  # so many of them, evenly spread over the names
@@ -86,7 +85,7 @@ def export(config: Config) -> dict[str, Any]:
             opset=OPSET,
             dynamic=True,
             simplify=True,
-            nms=False if config.end_to_end else None,
+            nms=None,  # of yolo26's two heads the one-to-many, which our NMS follows
         )
         model = onnx.load(exported)
     describe(model, config)
@@ -102,6 +101,19 @@ def export(config: Config) -> dict[str, Any]:
     return parity
 
 
+def trained_size(weights: Path) -> int:
+    """Return the input size that a run's weights were trained at, pixels.
+
+    Raises:
+        ValueError: no run tells it.
+    """
+    run = weights.parent.parent / "run.json"
+    if not run.exists():
+        raise ValueError(f"expected --input-size, or a run.json beside {weights.parent.name}/")
+    size: int = json.loads(run.read_text())["config"]["input_size"]
+    return size
+
+
 def describe(model: onnx.ModelProto, config: Config) -> None:
     """Replace ultralytics' metadata, which names paths of this machine, by what is needed."""
     theirs = {entry.key: entry.value for entry in model.metadata_props}
@@ -111,7 +123,7 @@ def describe(model: onnx.ModelProto, config: Config) -> None:
         "names": theirs["names"],
         "stride": theirs["stride"],
         "imgsz": str([config.input_size, config.input_size]),
-        "end2end": str(config.end_to_end),
+        "end2end": "False",
         "description": "PlateBlur licence plate detector",
         "license": "AGPL-3.0",
         "ultralytics": theirs["version"],
@@ -136,7 +148,7 @@ def check_parity(model: onnx.ModelProto, config: Config) -> dict[str, Any]:
     openvino = _openvino(model)
     network = YOLO(config.weights).model.float().eval()
     if hasattr(network, "end2end"):
-        network.end2end = config.end_to_end
+        network.end2end = False
     rows: list[dict[str, Any]] = []
     for seed, image_hw in enumerate(PARITY_HW):
         batch = drawn_input(seed, image_hw)
@@ -149,7 +161,7 @@ def check_parity(model: onnx.ModelProto, config: Config) -> dict[str, Any]:
             {
                 "engine": engine,
                 "input_hw": image_hw,
-                **_difference(expected, one, config.end_to_end),
+                **_difference(expected, one),
             }
             for engine, one in got.items()
         ]
@@ -158,7 +170,6 @@ def check_parity(model: onnx.ModelProto, config: Config) -> dict[str, Any]:
         raise RuntimeError(f"torch and what runs the export disagree: {rows}")
     return {
         "opset": OPSET,
-        "end_to_end": config.end_to_end,
         "against": f"torch {torch.__version__}",
         "onnxruntime": onnxruntime.__version__,
         "openvino": None if openvino is None else importlib.metadata.version("openvino"),
@@ -290,17 +301,11 @@ def drawn_input(seed: int, image_hw: tuple[int, int]) -> NDArray[np.float32]:
     return image.clip(0, 1).astype(np.float32).transpose(2, 0, 1)[None]
 
 
-def _difference(
-    expected: NDArray[np.float32], got: NDArray[np.float32], end_to_end: bool
-) -> dict[str, float]:
+def _difference(expected: NDArray[np.float32], got: NDArray[np.float32]) -> dict[str, float]:
     """Return the largest differences of boxes (pixels) and confidences of two raw outputs."""
     if expected.shape != got.shape:
         raise RuntimeError(f"torch gives {expected.shape}, ONNX Runtime {got.shape}")
-    if end_to_end:  # rows far below any threshold may swap places
-        sure = expected[0, :, 4] > 0.01
-        boxes, confidence = (expected - got)[0][sure, :4], (expected - got)[0][:, 4]
-    else:
-        boxes, confidence = (expected - got)[:, :4], (expected - got)[:, 4:]
+    boxes, confidence = (expected - got)[:, :4], (expected - got)[:, 4:]
     return {
         "boxes_px": float(np.abs(boxes).max(initial=0)),
         "confidence": float(np.abs(confidence).max(initial=0)),
@@ -312,8 +317,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Export weights to ONNX, with a parity check.")
     parser.add_argument("weights", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--input-size", type=int, default=640)
-    parser.add_argument("--end-to-end", action="store_true")
+    parser.add_argument("--input-size", type=int, help="pixels; without it, that of the training")
     parser.add_argument("--int8", type=Path, help="also write the model in 8-bit integers")
     parser.add_argument("--data", type=Path, help="data.yaml whose train photos give the ranges")
     parser.add_argument("--photos", type=int, default=CALIBRATION_PHOTOS, help="so many of them")
@@ -322,8 +326,7 @@ def main() -> None:
         Config(
             weights=arguments.weights,
             out=arguments.out,
-            input_size=arguments.input_size,
-            end_to_end=arguments.end_to_end,
+            input_size=arguments.input_size or trained_size(arguments.weights),
             int8=arguments.int8,
             data=arguments.data,
             photos=arguments.photos,

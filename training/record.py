@@ -57,7 +57,7 @@ def record(evaluation: Path, *, name: str, runs: Path, run: Path | None = None) 
 def hours_of(run: Mapping[str, Any]) -> float:
     """Return the hours of a run and of those that its first weights came from."""
     before = run.get("weights_run")
-    return round(run["hours"] + (hours_of(before) if before else 0.0), 2)
+    return round(float(run["hours"]) + (hours_of(before) if before else 0.0), 2)
 
 
 def main() -> None:

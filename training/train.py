@@ -93,8 +93,8 @@ AVERAGE_RAMP = 200  # steps until two thirds of that
 class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultralytics
     """ultralytics' trainer, made quick on CPUs: every core, and channels-last convolutions.
 
-    ultralytics limits channels-last to CUDA; on a 2-core Zen 3 it takes yolo26n at 512 px from
-    0.22 to 0.16 s an image with gradients equal within float noise (docs/training-log.md).
+    ultralytics limits channels-last to CUDA; `benchmarks/training_step.py` measures what it and
+    the others bring on a CPU.
     """
 
     model: Any
@@ -105,7 +105,7 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         """Return the network without yolo26's one-to-one head.
 
         With NMS the one-to-many head finds more plates, so it is the one that is exported. Alone
-        it has the whole loss, chooses the best epoch, and a step takes a seventh less.
+        it has the whole loss, chooses the best epoch, and a step is quicker.
         """
         network = super().get_model(*arguments, **keywords)
         head = network.model[-1]

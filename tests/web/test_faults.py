@@ -33,7 +33,7 @@ from plateblur.accounts.store import Store, open_store
 from plateblur.accounts.types import Identity, PlanKind
 from plateblur.web import Settings, create_app
 from plateblur.web.failures import SENTENCES
-from tests.accounts.conftest import empty_sqlite, postgres, url
+from tests.accounts.conftest import postgres, url
 from tests.accounts.fakes import (
     EMAIL,
     PASSWORD,
@@ -45,7 +45,7 @@ from tests.accounts.fakes import (
 )
 from tests.web.fakes import FakeBlur, basic, documented_client, photo_bytes, running, text_of
 
-__all__ = ["empty_sqlite", "postgres", "url"]  # fixtures of the account tests
+__all__ = ["postgres", "url"]  # fixtures of the account tests
 
 PATH = "/plateblurer.aspx"
 BODY = json.dumps({"base64_Photo_String": text_of(photo_bytes())}).encode()
