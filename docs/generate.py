@@ -24,7 +24,7 @@ from plateblur.web.settings import PREFIX, Settings
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "plateblur" / "models" / "plates.json"
 RESULTS = ROOT / "benchmarks" / "results"
-MARK = re.compile(r"^<!-- generated: ([a-z-]+) -->$", re.MULTILINE)
+MARK = re.compile(r"^<!-- generated: ([a-z0-9-]+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

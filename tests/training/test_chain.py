@@ -13,7 +13,7 @@ import pytest
 
 from plateblur.detector import OnnxDetector
 from training.export import calibration_photos, head_nodes, quantise
-from training.train import Config, data_hash, hours_trained, mixed_precision, read_config
+from training.train import Config, data_hash, mixed_precision, read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -139,19 +139,6 @@ def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Pa
     assert 1 <= done_before < 3
     assert epochs == ["1", "2", "3"]
     assert len(record["earlier_stretches"]) == 1
-
-
-@pytest.mark.parametrize(
-    ("times", "hours"),
-    [([1800, 3600], 1.0), ([3600, 7200, 1800, 3600], 3.0), ([900], 0.25)],
-    ids=["in one go", "resumed after two epochs", "one epoch"],
-)
-def test_the_hours_of_all_stretches_are_added(
-    times: list[int], hours: float, tmp_path: Path
-) -> None:
-    rows = [f"{epoch},{seconds}" for epoch, seconds in enumerate(times, start=1)]
-    (tmp_path / "results.csv").write_text("\n".join(["epoch,time", *rows]) + "\n")
-    assert hours_trained(tmp_path / "results.csv") == hours
 
 
 def test_a_changed_label_changes_the_hash_of_the_data(data: Path, tmp_path: Path) -> None:
