@@ -30,7 +30,7 @@ from plateblur.metrics import (
     score_photos,
 )
 from plateblur.types import BlurOptions
-from training.evaluate import read_split, run_detector
+from training.evaluate import corrected_photo, read_corrections, read_split, run_detector
 
 FITTED_FROM = 0.05  # smallest confidence fitted: below it nothing is ever kept
 
@@ -41,6 +41,7 @@ class Config:
 
     model: Path  # ONNX file of training/export.py; its metadata is written again
     data: Path  # data.yaml with a val split; test is for reporting only
+    labels_overlay: Path | None = None  # corrections of labels, JSON lines (plateblur/labels.py)
 
 
 def calibrate(config: Config) -> dict[str, Any]:
@@ -51,7 +52,8 @@ def calibrate(config: Config) -> dict[str, Any]:
     """
     model = onnx.load(config.model)
     write_curve(model, config.model, slope=1.0, shift=0.0)
-    photos = read_split(config.data, "val")
+    corrections = read_corrections(config.labels_overlay)
+    photos = [corrected_photo(photo, corrections) for photo in read_split(config.data, "val")]
     predictions, _ = run_detector(OnnxDetector(config.model), photos, confidence_floor=FITTED_FROM)
     scores = score_photos(
         [
@@ -110,6 +112,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Calibrate a model's confidence on val.")
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
+    parser.add_argument("--labels-overlay", type=Path, help="corrections of labels, JSON lines")
     sys.stdout.write(json.dumps(calibrate(Config(**vars(parser.parse_args())))) + "\n")
 
 

@@ -1,14 +1,19 @@
 """Calibration: of the boxes with confidence 0.5 about half are plates."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import yaml
+from numpy.typing import NDArray
 
-from plateblur.detector import OnnxDetector, calibrated
-from training.calibrate import fit_curve, write_curve
+from plateblur.detector import OnnxDetector, calibrated, shipped_model
+from training import calibrate as calibration
+from training.calibrate import Config, calibrate, fit_curve, write_curve
+from training.drawn import synthetic
 
 
 @pytest.mark.parametrize(
@@ -50,3 +55,26 @@ def test_a_second_calibration_takes_the_place_of_the_first(tmp_path: Path) -> No
     entries = [e.value for e in onnx.load(path).metadata_props if e.key == "calibration"]
     assert [json.loads(entry) for entry in entries] == [[2.0, 0.5]]
     assert OnnxDetector(path).metadata.calibration == (2.0, 0.5)
+
+
+@pytest.mark.parametrize(("is_corrected", "most"), [(False, 0), (True, 1)], ids=["as is", "mended"])
+def test_the_curve_is_fitted_to_corrected_labels(
+    is_corrected: bool, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = synthetic.draw_scene(3, image_hw=(540, 960), plates=1, ratios=(1 / 12, 1 / 8))
+    (tmp_path / "images" / "val").mkdir(parents=True)
+    (tmp_path / "images" / "val" / "a.jpg").write_bytes(synthetic.encode(scene.image))
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"val": "images/val"}))
+    add = {"image": "a.jpg", "action": "add", "boxes": scene.xyxy.tolist(), "reason": "unlabelled"}
+    (tmp_path / "overlay.jsonl").write_text(json.dumps(add) + "\n")
+    shutil.copy(shipped_model(), tmp_path / "plates.onnx")
+    fitted: list[NDArray[np.bool_]] = []
+
+    def fit(_: object, correct: NDArray[np.bool_]) -> tuple[float, float]:
+        fitted.append(correct)
+        return 1.0, 0.0
+
+    monkeypatch.setattr(calibration, "fit_curve", fit)
+    overlay = tmp_path / "overlay.jsonl" if is_corrected else None
+    calibrate(Config(tmp_path / "plates.onnx", tmp_path / "data.yaml", overlay))
+    assert fitted[0].sum() == most
