@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -133,13 +133,18 @@ def training_step() -> str:
 
 def runs() -> str:
     """Return the detectors that were measured on val, with what they were trained by."""
-    rows = []
+    columns = {}
     for name, entry in _entries(split="val").items():
         if "compared" not in entry:
             hours = entry.get("training", {}).get("hours")
-            cells = [name, "" if hours is None else f"{hours:g}", entry["labels"]]
-            rows.append([*cells, *_figures(entry["figures"]), f"{entry['detect_ms_median']:g}"])
-    return _table(["detector", "hours", "labels", *FIGURES.values(), "ms a photo"], rows)
+            columns[name] = [
+                "" if hours is None else f"{hours:g}",
+                entry["labels"],
+                *_figures(entry["figures"]),
+                f"{entry['detect_ms_median']:g}",
+            ]
+    rows = ["hours of training", "labels", *FIGURES.values(), "ms a photo"]
+    return _side_by_side("val", rows, columns)
 
 
 def label_corrections() -> str:
@@ -147,9 +152,11 @@ def label_corrections() -> str:
     parts = []
     for name, entry in _entries(split="test").items():
         if "labels_as_they_are" in entry:
-            pairs = (_figures(entry["labels_as_they_are"]), _figures(entry["figures"]))
-            rows = [list(row) for row in zip(FIGURES.values(), *pairs, strict=True)]
-            parts.append(_table([name, "labels as they are", "corrected"], rows))
+            columns = {
+                "labels as they are": _figures(entry["labels_as_they_are"]),
+                "corrected": _figures(entry["figures"]),
+            }
+            parts.append(_side_by_side(name, FIGURES.values(), columns))
     return "\n\n".join(parts)
 
 
@@ -176,9 +183,14 @@ def int8() -> str:
 def rivals() -> str:
     """Return other detectors beside ours, on the same photos and counted by the same code."""
     told = json.loads((RESULTS / "rivals.json").read_text())
-    rows = [[name, *_figures(one["figures"])] for name, one in told["detectors"].items()]
-    header = [f"{told['photos']} photos of {told['split']}", *FIGURES.values()]
-    return _table(header, rows)
+    columns = {name: _figures(one["figures"]) for name, one in told["detectors"].items()}
+    return _side_by_side(f"{told['photos']} photos of {told['split']}", FIGURES.values(), columns)
+
+
+def _side_by_side(corner: str, rows: Iterable[str], columns: dict[str, list[str]]) -> str:
+    """Return a table with a row a figure, because a page has more room below than beside."""
+    lines = [list(line) for line in zip(rows, *columns.values(), strict=True)]
+    return _table([corner, *columns], lines)
 
 
 def _entries(*, split: str) -> dict[str, Any]:
