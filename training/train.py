@@ -65,8 +65,8 @@ class Config:
     final_learning_rate: float = 0.01  # last learning rate as a fraction of the peak
     warmup_epochs: float = 0.3  # linear warm-up, epochs
     close_mosaic: int = 1  # last epochs without mosaic, so that the end sees whole photos
-    degrees: float = 3.0  # random tilt, degrees either way
-    perspective: float = 0.0002  # random perspective, ultralytics' unit
+    degrees: float = 0.0  # random tilt, degrees either way; boxes of tilted plates get loose
+    perspective: float = 0.0  # random perspective, ultralytics' unit; loose boxes too
     seed: int = 0  # weights, order and augmentation
     augmentation: str = "first"  # list of training/augment.py: "first", or "plates"
     overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
