@@ -32,7 +32,7 @@ from tests.demo.fakes import (
     drawn_photo,
 )
 
-DEFAULTS: Any = ("veil", 0.15, 0.25, False, "strip")
+DEFAULTS: Any = ("veil", 0.2, 0.25, False, "strip")
 VIEW, PICKER, DOWNLOAD, ZIPPER, ZIPPED = range(5)
 
 

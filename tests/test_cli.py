@@ -540,7 +540,7 @@ def test_help_tells_the_exit_codes(arguments: list[str]) -> None:
 def test_help_says_which_methods_are_cosmetic() -> None:
     told = plain(run("blur", "--help").stdout)
     assert "mosaic and gaussian are cosmetic" in told
-    for default in ("[default: veil]", "[default: 0.15]", "[default: 0.25]", "[default: strip]"):
+    for default in ("[default: veil]", "[default: 0.2]", "[default: 0.25]", "[default: strip]"):
         assert default in told
 
 
