@@ -23,7 +23,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ def export(config: Config) -> dict[str, Any]:
         )
         model = onnx.load(exported)
     describe(model, config)
-    parity = check_parity(model, config)
+    parity = check_parity(model, YOLO(config.weights).model.float())
     config.out.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, config.out)
     config.out.with_suffix(".parity.json").write_text(json.dumps(parity, indent=2) + "\n")
@@ -136,8 +136,12 @@ def describe(model: onnx.ModelProto, config: Config) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
-def check_parity(model: onnx.ModelProto, config: Config) -> dict[str, Any]:
+def check_parity(model: onnx.ModelProto, network: torch.nn.Module) -> dict[str, Any]:
     """Return how far torch and ONNX Runtime are apart on drawn inputs, in px and confidence.
+
+    Args:
+        model: an export.
+        network: ultralytics' detector that it is to agree with, in 32-bit floats.
 
     Raises:
         RuntimeError: further than float noise explains.
@@ -146,7 +150,7 @@ def check_parity(model: onnx.ModelProto, config: Config) -> dict[str, Any]:
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     openvino = _openvino(model)
-    network = YOLO(config.weights).model.float().eval()
+    network.eval()
     if hasattr(network, "end2end"):
         network.end2end = False
     rows: list[dict[str, Any]] = []
@@ -219,14 +223,13 @@ def quantise(model: Path, out: Path, photos: Sequence[Path]) -> None:
     """
     described = onnx.load(model)
     entries = {entry.key: entry.value for entry in described.metadata_props}
-    side, stride = json.loads(entries["imgsz"])[0], int(entries["stride"])
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(model, prepared, skip_symbolic_shape=True)
         quantize_static(
             prepared,
             out,
-            _Photos(photos, input_size=side, stride=stride),
+            _Photos(inputs_of(described, photos)),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -266,23 +269,24 @@ def head_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Letterboxed photos one by one, as the detector sees them."""
+    """Letterboxed photos one by one, as the quantisation asks for them."""
 
-    def __init__(self, photos: Sequence[Path], *, input_size: int, stride: int) -> None:
-        self.inputs = self._batches(photos, input_size, stride)
-
-    @staticmethod
-    def _batches(
-        photos: Sequence[Path], input_size: int, stride: int
-    ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for photo in photos:
-            pixels = decode(photo.read_bytes()).pixels
-            boxed = letterbox(pixels, input_size=input_size, stride=stride).image
-            yield {"images": boxed.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)}
+    def __init__(self, inputs: Iterator[NDArray[np.float32]]) -> None:
+        self.inputs = inputs
 
     def get_next(self) -> dict[str, NDArray[np.float32]] | None:
         """Return the next input, or None at the end."""
-        return next(self.inputs, None)
+        batch = next(self.inputs, None)
+        return None if batch is None else {"images": batch}
+
+
+def inputs_of(model: onnx.ModelProto, photos: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
+    """Yield photos as the detector gives them to the model, (1, 3, H, W) float32 in [0, 1]."""
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    side, stride = json.loads(entries["imgsz"])[0], int(entries["stride"])
+    for photo in photos:
+        boxed = letterbox(decode(photo.read_bytes()).pixels, input_size=side, stride=stride).image
+        yield boxed.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
 
 
 def drawn_input(seed: int, image_hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -107,11 +107,7 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         With NMS the one-to-many head finds more plates, so it is the one that is exported. Alone
         it has the whole loss, chooses the best epoch, and a step is quicker.
         """
-        network = super().get_model(*arguments, **keywords)
-        head = network.model[-1]
-        if getattr(head, "one2one_cv2", None) is not None:
-            del head.one2one_cv2, head.one2one_cv3
-        return network
+        return without_one_to_one_head(super().get_model(*arguments, **keywords))
 
     def set_model_attributes(self) -> None:
         """Attach the dataset's classes, then lay the weights out for this device."""
@@ -146,6 +142,14 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
             if part.exists():
                 part.replace(path)
         return was_saved
+
+
+def without_one_to_one_head(network: Any) -> Any:
+    """Return an ultralytics detector after taking yolo26's one-to-one head from it, if any."""
+    head = network.model[-1]
+    if getattr(head, "one2one_cv2", None) is not None:
+        del head.one2one_cv2, head.one2one_cv3
+    return network
 
 
 def _use_every_core(_: DetectionTrainer) -> None:

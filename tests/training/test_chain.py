@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from plateblur.detector import OnnxDetector
+from training import restore
 from training.export import calibration_photos, head_nodes, quantise
 from training.train import Config, data_hash, mixed_precision, read_config
 
@@ -181,3 +182,31 @@ def test_resuming_without_a_checkpoint_says_what_is_missing(data: Path, tmp_path
 
 def test_mixed_precision_is_one_that_this_machine_computes() -> None:
     assert mixed_precision() in (True, False, "bf16")
+
+
+def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_trained(
+    model: Path, run_folder: Path, data: Path, tmp_path: Path
+) -> None:
+    words = ["training/restore.py", "--model", model, "--data", data, "--out", tmp_path / "again"]
+    weights = Path(run(*words, "--photos", "4").strip())
+    run("training/export.py", weights, "--out", tmp_path / "again.onnx", "--input-size", "64")
+    image = np.random.default_rng(2).integers(0, 255, (90, 160, 3), np.uint8)
+    before, after = (
+        OnnxDetector(path).detect(image, min_confidence=1e-4)
+        for path in (model, tmp_path / "again.onnx")
+    )
+    assert len(before) == len(after) > 0
+    np.testing.assert_allclose(after.confidence, before.confidence, atol=1e-4)
+    np.testing.assert_allclose(after.xyxy, before.xyxy, atol=0.05)
+
+    words = ["training/train.py", "training/configs/smoke.yaml", "--data", data]
+    run(*words, "--run", tmp_path / "further", "--weights", weights)
+    record = json.loads((tmp_path / "further" / "run.json").read_text())
+    assert record["weights"] == "restored.pt"
+
+
+def test_a_model_of_another_network_is_refused(model: Path, data: Path, tmp_path: Path) -> None:
+    config = restore.Config(model, "yolo11n.yaml", data, tmp_path / "other", photos=1)
+    with pytest.raises(ValueError, match="is it of another network"):
+        restore.restore(config)
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,186 @@
+"""Turn an exported model, such as the shipped one, into weights that training can go on from.
+
+    python -m training.restore --data DATA.yaml --out runs/shipped
+    python training/train.py training/configs/yolo26n-768-upright.yaml --data DATA.yaml \
+        --run runs/mine --weights runs/shipped/weights/restored.pt
+
+Of a promoted model only the ONNX file is kept, and an export folds each batch norm into the
+convolution before it. Here every convolution gets a batch norm again: its mean and variance are
+those of the convolution's output on train photos, its scale and shift undo both. So the network
+computes what the model computes, and can learn with batch statistics.
+
+Needed for a set of one's own, and for going on where the run folder is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.nn.modules import Conv
+from ultralytics.nn.tasks import DetectionModel
+
+from plateblur.detector import shipped_model
+
+if TYPE_CHECKING or __package__:
+    from training import export
+    from training.train import without_one_to_one_head
+else:  # as a script, its own folder is on the path
+    import export
+    from train import without_one_to_one_head
+
+MEASURED_PHOTOS = 200  # of train, whose activations give the statistics; more hardly move them
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One restoration."""
+
+    model: Path  # ONNX file of training/export.py
+    network: str  # ultralytics' name of the network that it was exported from
+    data: Path  # data.yaml of the set whose train photos are looked at
+    out: Path  # a run folder: weights/restored.pt, and run.json where the model has a card
+    photos: int = MEASURED_PHOTOS  # so many of them, evenly spread over the names
+
+
+def restore(config: Config) -> Path:
+    """Write the weights, in 32-bit floats, and return their path.
+
+    Raises:
+        ValueError: the model is no export of that network, or the split train has no photos.
+        RuntimeError: the weights would not compute what the model computes; nothing was written.
+    """
+    model = onnx.load(config.model)
+    arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    network = empty_network(config.network, arrays)
+    fill(network, arrays)
+    photos = export.calibration_photos(config.data, most=config.photos)
+    separate_batch_norms(network, export.inputs_of(model, photos))
+    export.check_parity(model, network)
+    weights = config.out / "weights" / "restored.pt"
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(
+        {"model": network, "train_args": {"task": "detect"}, "version": ultralytics_version},
+        weights,
+    )
+    card = config.model.with_suffix(".json")
+    if card.exists():  # so that the next run's record tells what came before it
+        training = json.loads(card.read_text())["training"]
+        (config.out / "run.json").write_text(json.dumps(training, indent=2) + "\n")
+    return weights
+
+
+def empty_network(name: str, arrays: Mapping[str, NDArray[np.float32]]) -> DetectionModel:
+    """Return the network for one class, without the heads that are not exported.
+
+    Args:
+        name: ultralytics' name of it, "yolo26n.yaml".
+        arrays: weights by the names that the export gives them.
+    """
+    network = without_one_to_one_head(DetectionModel(name, nc=1, verbose=False))
+    last = f"model.{len(network.model) - 1}.cv3.0.2.weight"
+    own = network.state_dict()[last]
+    if last in arrays and arrays[last].shape[1] != own.shape[1]:
+        # Its width follows the number of classes, and a fine-tune keeps that of where it began.
+        network.load(DetectionModel(name, verbose=False), verbose=False)
+    network.names = {0: "plate"}
+    return network
+
+
+def fill(network: DetectionModel, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Give the network a model's weights; its batch norms only add what was folded into biases.
+
+    Args:
+        network: of `empty_network`.
+        arrays: weights and biases by the names that the export gives them.
+
+    Raises:
+        ValueError: a weight that the model does not have, or of another shape.
+    """
+
+    def take(name: str, into: torch.Tensor) -> None:
+        found = arrays.get(name)
+        if found is None or found.shape != tuple(into.shape):
+            raise ValueError(
+                f"expected {name} of shape {tuple(into.shape)} in the model, got "
+                f"{'none' if found is None else found.shape}; is it of another network?"
+            )
+        into.copy_(torch.from_numpy(found.copy()))
+
+    with torch.no_grad():
+        for name, module in network.named_modules():
+            if isinstance(module, Conv):
+                norm = module.bn
+                norm.running_mean.zero_()
+                norm.running_var.fill_(1 - norm.eps)
+                norm.weight.fill_(1)
+                take(f"{name}.conv.weight", module.conv.weight)
+                take(f"{name}.conv.bias", norm.bias)
+            elif isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+                take(f"{name}.weight", module.weight)
+                take(f"{name}.bias", module.bias)
+
+
+@torch.no_grad()
+def separate_batch_norms(network: DetectionModel, inputs: Iterable[NDArray[np.float32]]) -> None:
+    """Give each batch norm the statistics of its inputs; what it computes stays.
+
+    Args:
+        network: of `fill`.
+        inputs: (1, 3, H, W) float32 images in [0, 1], looked at one by one.
+    """
+    convolutions = {n: m for n, m in network.named_modules() if isinstance(m, Conv)}
+    sums: dict[str, torch.Tensor] = {}  # number, sum and sum of squares of each channel's pixels
+
+    def add(name: str, _: Any, __: Any, output: torch.Tensor) -> None:
+        pixels = output.double().permute(1, 0, 2, 3).flatten(1)
+        ones = torch.full((len(pixels),), float(pixels.shape[1]), dtype=torch.float64)
+        seen = torch.stack([ones, pixels.sum(1), pixels.square().sum(1)])
+        sums[name] = sums.get(name, torch.zeros_like(seen)) + seen
+
+    hooks = [
+        module.conv.register_forward_hook(partial(add, name))
+        for name, module in convolutions.items()
+    ]
+    network.eval()
+    for one in inputs:
+        network(torch.from_numpy(one))
+    for hook in hooks:
+        hook.remove()
+    for name, module in convolutions.items():
+        number, total, squares = sums[name]
+        mean = total / number
+        variance = (squares / number - mean.square()).clamp(min=0)
+        norm = module.bn
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+        norm.bias.add_(mean.float())
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line and restore."""
+    parser = argparse.ArgumentParser(description="Make an exported model trainable again.")
+    parser.add_argument("--model", type=Path, default=shipped_model(), help="ONNX")
+    parser.add_argument("--network", default="yolo26n.yaml", help="that it was exported from")
+    parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
+    parser.add_argument("--out", type=Path, required=True, help="run folder, made here")
+    parser.add_argument("--photos", type=int, default=MEASURED_PHOTOS, help="so many of train")
+    weights = restore(Config(**vars(parser.parse_args(argv))))
+    sys.stdout.write(f"{weights}\n")
+
+
+if __name__ == "__main__":
+    main()
