@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import importlib
 import json
 import os
@@ -446,14 +447,36 @@ def write_findings(findings: Sequence[Finding], path: Path) -> None:
         )
 
 
-def findings_table(photos: Sequence[Reviewed], findings: Sequence[Finding]) -> str:
-    """Return how many findings of each kind the photos of each set have."""
+def findings_by_set(
+    photos: Sequence[Reviewed], findings: Sequence[Finding]
+) -> dict[str, dict[str, int]]:
+    """Return by set the number of its photos, and of findings of each kind on them."""
     set_of = {photo.row.name: photo.row.set for photo in photos}
     number = Counter((set_of[finding.image], finding.kind) for finding in findings)
-    sizes = Counter(set_of.values())
-    kinds: tuple[Kind, ...] = get_args(Kind)
-    lines = [(name, sizes[name], *(number[name, kind] for kind in kinds)) for name in sorted(sizes)]
-    return layout.table(("set", "photos", *kinds), lines)
+    return {
+        name: {"photos": size} | {kind: number[name, kind] for kind in get_args(Kind)}
+        for name, size in sorted(Counter(set_of.values()).items())
+    }
+
+
+def findings_table(photos: Sequence[Reviewed], findings: Sequence[Finding]) -> str:
+    """Return how many findings of each kind the photos of each set have."""
+    kinds = ("photos", *get_args(Kind))
+    by_set = findings_by_set(photos, findings)
+    lines = [(name, *(numbers[kind] for kind in kinds)) for name, numbers in by_set.items()]
+    return layout.table(("set", *kinds), lines)
+
+
+def write_summary(by_set: dict[str, dict[str, int]], path: Path, *, config: Config) -> None:
+    """Write the numbers of a split's findings beside those of other splits; no photo is named."""
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    detector = config.predictions or config.model
+    summary[config.split] = {
+        "detector_sha256": hashlib.sha256(detector.read_bytes()).hexdigest(),
+        "labels": "corrected" if config.overlay else "as they are",
+        "sets": by_set,
+    }
+    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -466,6 +489,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--predictions", type=Path, help="stored ones instead of a model's")
     parser.add_argument("--overlay", type=Path, help="corrections of labels, JSON lines")
     parser.add_argument("--findings", type=Path, help="write them here, as CSV")
+    parser.add_argument("--summary", type=Path, help="write their numbers here, as JSON")
     parser.add_argument("--app", action="store_true", help="open FiftyOne's App, until Enter")
     parser.add_argument("--save", action="store_true", help="write the tagged boxes to --overlay")
     given = parser.parse_args(argv)
@@ -490,6 +514,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     photos = read_reviewed(config)
     dataset, findings = find(config, photos)
     print(findings_table(photos, findings))
+    if given.summary:
+        write_summary(findings_by_set(photos, findings), given.summary, config=config)
     if given.findings:
         write_findings(findings, given.findings)
     if given.app:

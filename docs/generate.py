@@ -102,6 +102,8 @@ def card() -> str:
     )
 
 
+COMPARISON = "compare: "  # begins the names of entries of `training/record.py` for short runs
+
 FIGURES = {
     "covered99, within 1:15": "within 1:15: covered99",
     "recall, within 1:15": "within 1:15: recall",
@@ -135,7 +137,7 @@ def runs() -> str:
     """Return the detectors that were measured on val, with what they were trained by."""
     columns = {}
     for name, entry in _entries(split="val").items():
-        if "compared" not in entry:
+        if "compared" not in entry and not name.startswith(COMPARISON):
             hours = entry.get("training", {}).get("hours")
             columns[name] = [
                 "" if hours is None else f"{hours:g}",
@@ -145,6 +147,32 @@ def runs() -> str:
             ]
     rows = ["hours of training", "labels", *FIGURES.values(), "ms a photo"]
     return _side_by_side("val", rows, columns)
+
+
+def comparisons() -> str:
+    """Return the short runs that were made to tell ways to train apart."""
+    columns = {
+        name.removeprefix(COMPARISON): [
+            f"{entry['training']['hours']:g}",
+            *_figures(entry["figures"]),
+            f"{entry['detect_ms_median']:g}",
+        ]
+        for name, entry in _entries(split="val").items()
+        if name.startswith(COMPARISON)
+    }
+    return _side_by_side("val", ["hours of training", *FIGURES.values(), "ms a photo"], columns)
+
+
+def label_findings() -> str:
+    """Return what `datasets/review.py` found suspicious, by split and set."""
+    told = json.loads((ROOT / "docs" / "label-findings.json").read_text())
+    rows = [
+        [split, name, *(str(number) for number in numbers.values())]
+        for split, found in told.items()
+        for name, numbers in found["sets"].items()
+    ]
+    kinds = next(iter(told["train"]["sets"].values()))
+    return _table(["split", "set", *kinds], rows)
 
 
 def label_corrections() -> str:
@@ -245,10 +273,12 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 GENERATED: dict[str, Callable[[], str]] = {
     "card": card,
     "commands": commands,
+    "comparisons": comparisons,
     "error-codes": error_codes,
     "error-tree": error_tree,
     "int8": int8,
     "label-corrections": label_corrections,
+    "label-findings": label_findings,
     "options": options,
     "rivals": rivals,
     "runs": runs,

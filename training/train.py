@@ -72,6 +72,7 @@ class Config:
     overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
     far_times: int = 1  # how often an epoch shows a train photo with a far plate
     every: int = 1  # of how many train photos an epoch shows one; above 1 for quick comparisons
+    cache: str = "ram"  # where decoded photos are kept: "ram", or "disk" where they don't fit
 
     def __post_init__(self) -> None:
         """Refuse values that training would trip over hours later."""
@@ -79,6 +80,8 @@ class Config:
             raise ValueError(
                 f"augmentation must be one of {sorted(augment.LISTS)}, got {self.augmentation!r}"
             )
+        if self.cache not in ("ram", "disk"):
+            raise ValueError(f"cache must be 'ram' or 'disk', got {self.cache!r}")
         for name in ("far_times", "every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -230,7 +233,8 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     Raises:
         ValueError: a correction that does not fit the labels.
     """
-    if not config.overlay and config.far_times == config.every == 1:
+    as_it_is = not config.overlay and config.far_times == config.every == 1
+    if as_it_is and config.cache == "ram":  # on disk the cache would lie beside the set's photos
         return data
     shutil.rmtree(out, ignore_errors=True)
     overlay = (ROOT / config.overlay).read_text(encoding="utf-8") if config.overlay else ""
@@ -423,7 +427,7 @@ def train(
             "perspective": config.perspective,
             "augmentations": augment.LISTS[config.augmentation](),
             "amp": mixed_precision(),
-            "cache": "ram",
+            "cache": config.cache,
             "seed": config.seed,
             "plots": True,
             **({} if hours is None else {"time": hours}),

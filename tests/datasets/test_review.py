@@ -204,7 +204,17 @@ def test_fiftyone_shows_the_faults_and_saves_what_a_person_tags(tmp_path: Path) 
         return done.stdout
 
     recipe = ROOT / "datasets" / "review.py"
-    told = run(str(recipe), *words, "--findings", "findings.csv")
+    told = run(str(recipe), *words, "--findings", "findings.csv", "--summary", "summary.json")
+    summary = json.loads((tmp_path / "summary.json").read_text())["val"]
+    assert summary["labels"] == "as they are"
+    assert summary["sets"]["drawn"] == {
+        **dict.fromkeys(get_args(review.Kind), 0),
+        "photos": 3,
+        "unlabelled": 1,
+        "missed": 1,
+        **{kind: summary["sets"]["drawn"][kind] for kind in ("near-duplicate", "mistaken")},
+    }
+    assert not any(row.name in (tmp_path / "summary.json").read_text() for row in rows)
     assert ["set", "photos", *get_args(review.Kind)] in [
         line.split() for line in told.splitlines()
     ]  # FiftyOne says a word of its own before

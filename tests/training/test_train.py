@@ -74,6 +74,19 @@ def test_a_set_that_is_trained_on_as_it_is_is_not_copied(data: Path, tmp_path: P
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_cache_on_disk_lies_beside_links_and_not_beside_the_photos(
+    data: Path, tmp_path: Path
+) -> None:
+    prepared = prepare_data(Config(cache="disk"), data=data, out=tmp_path / "copy")
+    assert prepared.parent == tmp_path / "copy"
+    assert all(link.is_symlink() for link in (tmp_path / "copy" / "images" / "train").iterdir())
+
+
+def test_a_cache_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="'ram' or 'disk', got 'tape'"):
+        Config(cache="tape")
+
+
 def test_corrections_are_trained_on_and_the_set_stays_as_it_is(
     data: Path, overlay: Path, tmp_path: Path
 ) -> None:
