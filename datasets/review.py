@@ -467,14 +467,25 @@ def findings_table(photos: Sequence[Reviewed], findings: Sequence[Finding]) -> s
     return layout.table(("set", *kinds), lines)
 
 
-def write_summary(by_set: dict[str, dict[str, int]], path: Path, *, config: Config) -> None:
-    """Write the numbers of a split's findings beside those of other splits; no photo is named."""
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+def write_summary(
+    photos: Sequence[Reviewed], findings: Sequence[Finding], path: Path, *, config: Config
+) -> None:
+    """Write the numbers of findings and of boxes corrected, beside those of other splits.
+
+    No photo is named, so that the file can be published.
+    """
+    names = {photo.row.name for photo in photos}
+    written = config.overlay.read_text(encoding="utf-8") if config.overlay else ""
+    own = [one for one in parse_corrections(written) if one.image in names]
     detector = config.predictions or config.model
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     summary[config.split] = {
         "detector_sha256": hashlib.sha256(detector.read_bytes()).hexdigest(),
-        "labels": "corrected" if config.overlay else "as they are",
-        "sets": by_set,
+        "corrected": {
+            action: sum(len(one.boxes) for one in own if one.action == action)
+            for action in get_args(Action)
+        },
+        "sets": findings_by_set(photos, findings),
     }
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
@@ -515,7 +526,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     dataset, findings = find(config, photos)
     print(findings_table(photos, findings))
     if given.summary:
-        write_summary(findings_by_set(photos, findings), given.summary, config=config)
+        write_summary(photos, findings, given.summary, config=config)
     if given.findings:
         write_findings(findings, given.findings)
     if given.app:

@@ -163,6 +163,17 @@ def comparisons() -> str:
     return _side_by_side("val", ["hours of training", *FIGURES.values(), "ms a photo"], columns)
 
 
+def labels_corrected() -> str:
+    """Return how many boxes the overlay corrects, by split."""
+    told = json.loads((ROOT / "docs" / "label-findings.json").read_text())
+    header = ["split", "plates without a label, added", "labels moved onto their plate"]
+    rows = [
+        [split, *(str(found["corrected"][action]) for action in ("add", "move", "mark"))]
+        for split, found in told.items()
+    ]
+    return _table([*header, "false boxes named"], rows)
+
+
 def label_findings() -> str:
     """Return what `datasets/review.py` found suspicious, by split and set."""
     told = json.loads((ROOT / "docs" / "label-findings.json").read_text())
@@ -279,6 +290,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "int8": int8,
     "label-corrections": label_corrections,
     "label-findings": label_findings,
+    "labels-corrected": labels_corrected,
     "options": options,
     "rivals": rivals,
     "runs": runs,
