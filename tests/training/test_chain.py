@@ -187,8 +187,11 @@ def test_mixed_precision_is_one_that_this_machine_computes() -> None:
 def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_trained(
     model: Path, run_folder: Path, data: Path, tmp_path: Path
 ) -> None:
-    words = ["training/restore.py", "--model", model, "--data", data, "--out", tmp_path / "again"]
-    weights = Path(run(*words, "--photos", "4").strip())
+    told = run(
+        *("training/restore.py", "--model", model, "--data", data),
+        *("--out", tmp_path / "again", "--photos", "4"),
+    )
+    weights = Path(told.strip())
     run("training/export.py", weights, "--out", tmp_path / "again.onnx", "--input-size", "64")
     image = np.random.default_rng(2).integers(0, 255, (90, 160, 3), np.uint8)
     before, after = (
@@ -199,8 +202,10 @@ def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_traine
     np.testing.assert_allclose(after.confidence, before.confidence, atol=1e-4)
     np.testing.assert_allclose(after.xyxy, before.xyxy, atol=0.05)
 
-    words = ["training/train.py", "training/configs/smoke.yaml", "--data", data]
-    run(*words, "--run", tmp_path / "further", "--weights", weights)
+    run(
+        *("training/train.py", "training/configs/smoke.yaml", "--data", data),
+        *("--run", tmp_path / "further", "--weights", weights),
+    )
     record = json.loads((tmp_path / "further" / "run.json").read_text())
     assert record["weights"] == "restored.pt"
 
