@@ -1,0 +1,67 @@
+"""Average a run's weights with those that it began from.
+
+    python -m training.average runs/mine --start runs/shipped/weights/restored.pt --share 0.5
+
+A run that is sent after far plates forgets some of what its start knew. Between the two lie weights
+that keep both: choose the share on val. Source: M. Wortsman et al., "Robust fine-tuning of
+zero-shot models", 2022. The run's record tells of it, so that the card does too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+
+def average(run: Path, *, start: Path, share: float) -> Path:
+    """Write `weights/averaged.pt` of a run and return its path.
+
+    Args:
+        run: run folder of `training/train.py`, whose last weights are taken.
+        start: the weights that it began from.
+        share: of the run's own weights, 0 to 1; the rest is the start's.
+
+    Raises:
+        ValueError: a share out of range, or weights of another network.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be 0 to 1, got {share}")
+    own = torch.load(run / "weights" / "last.pt", map_location="cpu", weights_only=False)
+    network = (own["ema"] or own["model"]).float()  # a run that ended keeps them as its model
+    ends = network.state_dict()
+    before = torch.load(start, map_location="cpu", weights_only=False)["model"].float()
+    begins = before.state_dict()
+    shapes = {name: tensor.shape for name, tensor in ends.items()}
+    if shapes != {name: tensor.shape for name, tensor in begins.items()}:
+        raise ValueError(f"expected weights of the same network in {run.name} and {start.name}")
+    network.load_state_dict(
+        {
+            name: begins[name].lerp(ends[name], share) if ends[name].is_floating_point() else value
+            for name, value in ends.items()
+        }
+    )
+    averaged = run / "weights" / "averaged.pt"
+    torch.save({**own, "ema": None, "model": network}, averaged)
+    record_file = run / "run.json"
+    record = json.loads(record_file.read_text()) | {"averaged": {"with": start.name, "own": share}}
+    record_file.write_text(json.dumps(record, indent=2) + "\n")
+    return averaged
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line and average."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path, help="run folder of training/train.py")
+    parser.add_argument("--start", type=Path, required=True, help="weights that it began from")
+    parser.add_argument("--share", type=float, default=0.5, help="of the run's own weights")
+    given = parser.parse_args(argv)
+    sys.stdout.write(f"{average(given.run, start=given.start, share=given.share)}\n")
+
+
+if __name__ == "__main__":
+    main()
