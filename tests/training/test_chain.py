@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from plateblur.detector import OnnxDetector
 from training import restore
+from training.average import average
 from training.export import calibration_photos, head_nodes, quantise
 from training.train import Config, data_hash, mixed_precision, read_config
 
@@ -215,3 +217,30 @@ def test_a_model_of_another_network_is_refused(model: Path, data: Path, tmp_path
     with pytest.raises(ValueError, match="is it of another network"):
         restore.restore(config)
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_averaged_weights_lie_between_a_run_s_first_and_last(
+    run_folder: Path, tmp_path: Path, share: float
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / "weights").mkdir(parents=True)
+    for name in ("run.json", "weights/last.pt"):
+        (mine / name).write_bytes((run_folder / name).read_bytes())
+    first = torch.load(run_folder / "weights" / "last.pt", weights_only=False)
+    ends = {name: value.float() for name, value in first["model"].state_dict().items()}
+    network = first["model"].float()
+    network.load_state_dict({name: value + 4 for name, value in ends.items()})
+    torch.save(first, tmp_path / "first.pt")
+
+    averaged = average(mine, start=tmp_path / "first.pt", share=share)
+    made = torch.load(averaged, weights_only=False)["model"].state_dict()
+    name = "model.0.conv.weight"
+    torch.testing.assert_close(made[name], ends[name] + 4 * (1 - share))
+    told = json.loads((mine / "run.json").read_text())["averaged"]
+    assert told == {"with": "first.pt", "own": share}
+
+
+def test_a_share_out_of_range_is_refused(run_folder: Path) -> None:
+    with pytest.raises(ValueError, match="share must be 0 to 1"):
+        average(run_folder, start=run_folder / "weights" / "best.pt", share=1.5)
