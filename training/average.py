@@ -32,10 +32,10 @@ def average(run: Path, *, start: Path, share: float) -> Path:
     if not 0 <= share <= 1:
         raise ValueError(f"share must be 0 to 1, got {share}")
     own = torch.load(run / "weights" / "last.pt", map_location="cpu", weights_only=False)
-    network = (own["ema"] or own["model"]).float()  # a run that ended keeps them as its model
-    ends = network.state_dict()
-    before = torch.load(start, map_location="cpu", weights_only=False)["model"].float()
-    begins = before.state_dict()
+    before = torch.load(start, map_location="cpu", weights_only=False)
+    # A run that ended keeps its moving average as the model, one that goes on keeps it beside.
+    network, first = (one.get("ema") or one["model"] for one in (own, before))
+    ends, begins = network.float().state_dict(), first.float().state_dict()
     shapes = {name: tensor.shape for name, tensor in ends.items()}
     if shapes != {name: tensor.shape for name, tensor in begins.items()}:
         raise ValueError(f"expected weights of the same network in {run.name} and {start.name}")

@@ -1,7 +1,7 @@
 """Turn an exported model, such as the shipped one, into weights that training can go on from.
 
     python -m training.restore --data DATA.yaml --out runs/shipped
-    python training/train.py training/configs/yolo26n-768-upright.yaml --data DATA.yaml \
+    python training/train.py training/configs/yolo26n-896.yaml --data DATA.yaml \
         --run runs/mine --weights runs/shipped/weights/restored.pt
 
 Of a promoted model only the ONNX file is kept, and an export folds each batch norm into the
