@@ -85,7 +85,7 @@ class Removed:
 
     Attributes:
         row: its row.
-        reason: "test photo", "near-duplicate", "licence" or "cap".
+        reason: "overlay", "test photo", "near-duplicate", "licence" or "cap".
         of: file name of the photo that it is a near-duplicate of, or empty.
     """
 
@@ -333,12 +333,16 @@ def merge(sets: Sequence[Path], out: Path, config: Config) -> None:
     if unknown:
         raise layout.DatasetError(f"expected sets of {sorted(present)}, got {sorted(unknown)}")
 
-    looks = np.array([member.looks for member in members], dtype=np.uint64)
+    dropped = {one.image for one in config.corrections if one.action == "drop"}
+    removed = [Removed(m.row, "overlay") for m in members if m.row.name in dropped]
+    kept = [m for m in members if m.row.name not in dropped]
+    looks = np.array([member.looks for member in kept], dtype=np.uint64)
     pairs = list(near_pairs(looks, near_bits=config.near_bits))
     if not config.drop_leaks:
-        refuse_leaks(members, pairs)
-    kept, removed = without_duplicates(members, pairs)
+        refuse_leaks(kept, pairs)
+    kept, doubles = without_duplicates(kept, pairs)
 
+    removed += doubles
     removed += [Removed(m.row, "licence") for m in kept if not licensed(m.row, config)]
     kept = [m for m in kept if licensed(m.row, config)]
     beyond = over_cap(kept, config.caps)

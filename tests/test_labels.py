@@ -111,8 +111,9 @@ def overlay(**changes: Any) -> str:
         (overlay(action="remove", boxes=[PLATE]), []),
         (overlay(action="move", boxes=[FAR_PLATE], replaces=[PLATE]), [FAR_PLATE]),
         (overlay(action="mark", reason="lettering of a van"), [PLATE]),
+        (overlay(action="drop", boxes=[]), [PLATE]),
     ],
-    ids=["add", "remove", "move", "mark"],
+    ids=["add", "remove", "move", "mark", "drop"],
 )
 def test_a_correction_mends_the_truth(line: str, truth: list[list[float]]) -> None:
     before = np.array([PLATE])
@@ -147,6 +148,7 @@ def test_a_photo_without_labels_has_none_to_remove() -> None:
         (overlay(action="blur"), "action must be one of"),
         (overlay(reason=" "), "expected a reason"),
         (overlay(boxes=[]), "at least one box"),
+        (overlay(action="drop"), "none to drop a photo, got 1"),
         (overlay(boxes=[[1, 2, 3]]), "reshape"),
         (overlay(action="move"), "`replaces`"),
         (overlay(replaces=[PLATE]), "`replaces`"),
@@ -154,7 +156,7 @@ def test_a_photo_without_labels_has_none_to_remove() -> None:
         ('{"image": "a.webp"}', "expected the fields"),
     ],
     ids=[
-        *("no JSON", "action", "no reason", "no box", "three numbers"),
+        *("no JSON", "action", "no reason", "no box", "a box to drop", "three numbers"),
         *("moved from nothing", "replaces without a move", "unknown field", "missing fields"),
     ],
 )

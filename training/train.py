@@ -241,13 +241,15 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     corrections = parse_corrections(overlay)
     described = yaml.safe_load(data.read_text())
     root = (data.parent / described.get("path", "")).resolve()
+    dropped = {one.image for one in corrections if one.action == "drop"}
     applied = 0
     for split in ("train", "val"):
         images, labels = out / "images" / split, out / "labels" / split
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
         listed: list[str] = []
-        for photo in photos_of(root, described[split])[:: config.every if split == "train" else 1]:
+        photos = photos_of(root, described[split])[:: config.every if split == "train" else 1]
+        for photo in (one for one in photos if split != "train" or one.name not in dropped):
             link = images / photo.name
             if not link.exists():  # a list may name a photo several times
                 own = [c for c in corrections if c.image == photo.name]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         merge,
         openimages,
         openlpr,
+        refit,
         review,
         robertlucian,
         rodosol_alpr,
@@ -33,6 +34,7 @@ else:
     import merge
     import openimages
     import openlpr
+    import refit
     import review
     import robertlucian
     import rodosol_alpr
@@ -46,6 +48,7 @@ __all__ = [
     "merge",
     "openimages",
     "openlpr",
+    "refit",
     "review",
     "robertlucian",
     "rodosol_alpr",

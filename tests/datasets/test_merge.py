@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -264,6 +265,21 @@ def test_an_overlay_mends_labels_on_the_way(
         (1, 0.1),
     ]
     assert "corrections: 2 applied, 1 of photos not here" in capsys.readouterr().out
+
+
+def test_a_leak_that_an_overlay_drops_is_left_out_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = a_set(tmp_path, "a", [("train", encoded(scene(1))), ("train", encoded(scene(2)))])
+    b = a_set(tmp_path, "b", [("test", encoded(scene(1)))])
+    twin = layout.read_manifest(a)[0].name
+    drop = overlay(tmp_path / "overlay.jsonl", {"image": twin, "action": "drop", "boxes": []})
+    with pytest.raises(layout.DatasetError, match=re.escape(twin)):
+        joined([a, b], tmp_path / "refused")
+    rows = joined([a, b], tmp_path / "out", "--overlay", str(drop))
+    assert sorted(row.split for row in rows) == ["test", "train"]
+    assert twin not in {row.name for row in rows}
+    assert "left out, overlay: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
@@ -83,7 +84,9 @@ def test_photos_that_look_alike_are_told(tmp_path: Path) -> None:
     assert [(finding.image, finding.other) for finding in found] == [("b.jpg", "a.jpg")]
 
 
-def sample(truth: dict[Any, list[str]], detections: dict[Any, list[str]]) -> Any:
+def sample(
+    truth: dict[Any, list[str]], detections: dict[Any, list[str]], photo_tags: Sequence[str] = ()
+) -> Any:
     """Return what FiftyOne hands out for a photo of 320x240 pixels, boxes with their tags."""
 
     def boxes(tagged: dict[Any, list[str]]) -> SimpleNamespace:
@@ -96,6 +99,7 @@ def sample(truth: dict[Any, list[str]], detections: dict[Any, list[str]]) -> Any
 
     class Sample(dict[str, Any]):
         filepath = "somewhere/a.webp"
+        tags = photo_tags
 
     return Sample(truth=boxes(truth), detections=boxes(detections), size_wh=[320, 240])
 
@@ -131,6 +135,12 @@ def test_a_tag_that_does_not_fit_is_refused_by_name(
 ) -> None:
     with pytest.raises(layout.DatasetError, match=f"a.webp: .*{expected}"):
         review.tagged_corrections([sample(truth, detections)])
+
+
+def test_a_photo_that_another_split_holds_too_is_dropped() -> None:
+    (record,) = review.tagged_corrections([sample({PLATE: []}, {}, photo_tags=["drop"])])
+    (drop,) = parse_corrections(json.dumps(record))
+    assert (drop.image, drop.action, len(drop.boxes)) == ("a.webp", "drop", 0)
 
 
 def test_saving_twice_adds_a_correction_once_and_keeps_what_is_there(tmp_path: Path) -> None:

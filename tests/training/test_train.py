@@ -99,6 +99,20 @@ def test_corrections_are_trained_on_and_the_set_stays_as_it_is(
     assert data_hash(prepared) != before
 
 
+def test_a_dropped_photo_of_train_is_not_trained_on(data: Path, tmp_path: Path) -> None:
+    drop = {"action": "drop", "boxes": [], "reason": "stands in val too"}
+    lines = [json.dumps({"image": name, **drop}) for name in ("train-1.png", "val-1.png")]
+    (tmp_path / "overlay.jsonl").write_text("\n".join(lines) + "\n")
+    config = Config(overlay=str(tmp_path / "overlay.jsonl"))
+    prepared = prepare_data(config, data=data, out=tmp_path / "copy")
+    names = {
+        split: [photo.stem for photo in photos_of(prepared.parent, f"{split}.txt")]
+        for split in ("train", "val")
+    }
+    assert names == {"train": ["train-0", "train-2", "train-3"], "val": ["val-0", "val-1"]}
+    assert not (tmp_path / "copy" / "labels" / "train" / "train-1.txt").exists()
+
+
 def test_a_photo_with_a_far_plate_comes_several_times_an_epoch_in_train_alone(
     data: Path, tmp_path: Path
 ) -> None:
