@@ -474,21 +474,14 @@ def findings_table(photos: Sequence[Reviewed], findings: Sequence[Finding]) -> s
 def write_summary(
     photos: Sequence[Reviewed], findings: Sequence[Finding], path: Path, *, config: Config
 ) -> None:
-    """Write the numbers of findings and of boxes corrected, beside those of other splits.
+    """Write the numbers of findings beside those of other splits.
 
     No photo is named, so that the file can be published.
     """
-    names = {photo.row.name for photo in photos}
-    written = config.overlay.read_text(encoding="utf-8") if config.overlay else ""
-    own = [one for one in parse_corrections(written) if one.image in names]
     detector = config.predictions or config.model
     summary = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     summary[config.split] = {
         "detector_sha256": hashlib.sha256(detector.read_bytes()).hexdigest(),
-        "corrected": {
-            action: sum(len(one.boxes) or 1 for one in own if one.action == action)
-            for action in get_args(Action)
-        },
         "sets": findings_by_set(photos, findings),
     }
     path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -164,14 +164,19 @@ def comparisons() -> str:
 
 
 def labels_corrected() -> str:
-    """Return how many boxes the overlay corrects, by split."""
-    told = json.loads((ROOT / "docs" / "label-findings.json").read_text())
-    header = ["split", "plates without a label, added", "labels moved onto their plate"]
+    """Return how many boxes the overlay corrects, by split, and the photos that it drops."""
+    told = json.loads((ROOT / "docs" / "label-corrections.json").read_text())
+    columns = {
+        "add": "plates without a label, added",
+        "move": "labels moved onto their plate",
+        "mark": "false boxes named",
+        "drop": "photos left out",
+    }
     rows = [
-        [split, *(str(found["corrected"][action]) for action in ("add", "move", "mark"))]
-        for split, found in told.items()
+        [split, *(str(corrected[action]) for action in columns)]
+        for split, corrected in told.items()
     ]
-    return _table([*header, "false boxes named"], rows)
+    return _table(["split", *columns.values()], rows)
 
 
 def label_findings() -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datasets import (
         ccpd,
+        corrected,
         fetch,
         folder,
         layout,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 else:
     sys.path.insert(0, str(Path(__file__).parents[2] / "datasets"))
     import ccpd
+    import corrected
     import fetch
     import folder
     import layout
@@ -42,6 +44,7 @@ else:
 
 __all__ = [
     "ccpd",
+    "corrected",
     "fetch",
     "folder",
     "layout",
