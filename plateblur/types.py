@@ -78,7 +78,7 @@ class BlurOptions:
     """
 
     method: Method = "veil"
-    margin: float = 0.2
+    margin: float = 0.25
     min_confidence: float = 0.25
     metadata: MetadataPolicy = "strip"
     draw_boxes: bool = False
