@@ -142,10 +142,11 @@ def runs() -> str:
             columns[name] = [
                 "" if hours is None else f"{hours:g}",
                 entry["labels"],
+                f"{entry['margin']:g}",
                 *_figures(entry["figures"]),
                 f"{entry['detect_ms_median']:g}",
             ]
-    rows = ["hours of training", "labels", *FIGURES.values(), "ms a photo"]
+    rows = ["hours of training", "labels", "margin", *FIGURES.values(), "ms a photo"]
     return _side_by_side("val", rows, columns)
 
 
