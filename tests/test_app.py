@@ -32,7 +32,8 @@ from tests.demo.fakes import (
     drawn_photo,
 )
 
-DEFAULTS: Any = ("veil", 0.2, 0.25, False, "strip")
+MARGIN = BlurOptions().margin
+DEFAULTS: Any = ("veil", MARGIN, 0.25, False, "strip")
 VIEW, PICKER, DOWNLOAD, ZIPPER, ZIPPED = range(5)
 
 
@@ -163,9 +164,9 @@ def test_a_failure_takes_back_the_download_of_the_photo_before(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("settings", "count"),
     [
-        (("solid", 0.2, 0.25, False, "strip"), 1),
-        (("veil", 0.2, 0.05, False, "strip"), 2),
-        (("veil", 0.2, 0.95, False, "strip"), 0),
+        (("solid", MARGIN, 0.25, False, "strip"), 1),
+        (("veil", MARGIN, 0.05, False, "strip"), 2),
+        (("veil", MARGIN, 0.95, False, "strip"), 0),
     ],
     ids=["another method", "lower confidence", "higher confidence"],
 )
@@ -199,7 +200,7 @@ def test_a_missed_plate_is_hidden_once_it_is_drawn_around(tmp_path: Path) -> Non
 
 def test_a_wrong_box_is_removed_and_corrections_are_undone(tmp_path: Path) -> None:
     page = page_in(tmp_path)
-    settings = ("veil", 0.2, 0.05, False, "strip")
+    settings = ("veil", MARGIN, 0.05, False, "strip")
     before = drop(page, ("car.png", drawn_photo("PNG")), settings=settings)[VIEW]["plates"]
 
     removed = page.remove_plate(visitor(), event(xyxy=list(FAINT)), *settings)
@@ -322,7 +323,7 @@ def test_the_page_offers_no_public_interface_of_gradio(tmp_path: Path) -> None:
 
 def take_clip(page: Page, data: bytes, name: str = "drive.mov") -> list[Any]:
     path = upload(page.visits.folder, name, data)
-    emptied, *shown = page.take_clip(visitor(), PROGRESS, path, "veil", 0.2, 0.25)
+    emptied, *shown = page.take_clip(visitor(), PROGRESS, path, "veil", MARGIN, 0.25)
     assert emptied is None
     return shown
 
