@@ -1,6 +1,8 @@
-"""Count what an overlay corrects, by split; the file names no photo, so that it can be published.
+"""Count what an overlay corrects, by split.
 
-python datasets/corrected.py SET OVERLAY.jsonl --out docs/label-corrections.json
+    python datasets/corrected.py SET OVERLAY.jsonl --out docs/label-corrections.json
+
+The file names no photo, so that it can be published. A box that was moved twice counts twice.
 """
 
 from __future__ import annotations
