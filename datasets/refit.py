@@ -37,7 +37,7 @@ AT_EDGE_PX = 1.5  # a label this near the picture's edge is of a plate that the 
 # Plate heights, pixels, between which the excess is measured together: relative to the plate it is
 # larger the smaller the plate is. The last band has no end.
 BANDS_PX = (0, 8, 30, 140)
-MIN_PLATES = 5  # in a band, for its median to be used
+MIN_PLATES = 20  # in a band, for its medians to be used
 REASON = "loose label, moved onto the detector's box less its excess on val"
 
 
@@ -114,12 +114,15 @@ def without_excess(box: NDArray[np.float64], excess: Sequence[Excess]) -> NDArra
     return np.concatenate([box[:2] + inwards, box[2:] - inwards])
 
 
-def refit(photo: review.Reviewed, excess: Sequence[Excess]) -> dict[str, Any] | None:
+def refit(
+    photo: review.Reviewed, excess: Sequence[Excess], *, agree_iou: float
+) -> dict[str, Any] | None:
     """Return the correction that moves a photo's loose labels, or None where they are sound.
 
     Args:
         photo: of train.
         excess: of `measure_excess`.
+        agree_iou: overlap with the mended box from which a label stays as it is.
     """
     moved = []
     edges = np.array([0, 0, photo.row.width, photo.row.height])
@@ -128,7 +131,7 @@ def refit(photo: review.Reviewed, excess: Sequence[Excess]) -> dict[str, Any] | 
         # The detector learnt to stop short of the edge; the label of a cut plate does not.
         fitted = np.where(np.abs(label - edges) < AT_EDGE_PX, label, fitted).round(1)
         overlap = iou_matrix(label[None].astype(np.float32), fitted[None].astype(np.float32)).item()
-        if MATCH_IOU <= overlap < AGREE_IOU:
+        if MATCH_IOU <= overlap < agree_iou:
             moved.append((fitted.tolist(), label.round(1).tolist()))
     if not moved:
         return None
@@ -149,13 +152,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="of these sets")
     parser.add_argument("--model", type=Path, default=shipped_model(), help="ONNX")
     parser.add_argument("--overlay", type=Path, required=True, help="corrections, JSON lines")
+    parser.add_argument(
+        "--agree", type=float, default=AGREE_IOU, metavar="IOU", help="from which a label stays"
+    )
     given = parser.parse_args(argv)
     val = review.Config(given.root, "val", given.model, overlay=given.overlay, sets=given.only)
     excess = measure_excess(review.read_reviewed(val))
     lines = [(f"from {e.from_px}", e.plates, f"{e.width:.1%}", f"{e.height:.1%}") for e in excess]
     print(layout.table(("px", "plates of val", "too wide a side", "too high a side"), lines))
     train = review.read_reviewed(replace(val, split="train"))
-    records = [record for photo in train if (record := refit(photo, excess)) is not None]
+    records = [record for photo in train if (record := refit(photo, excess, agree_iou=given.agree))]
     added = review.append_corrections(given.overlay, records)
     plates = sum(len(photo.truth) for photo in train)
     print(f"{sum(len(one.boxes) for one in added)} of {plates} labels of train moved")
