@@ -71,6 +71,7 @@ class Config:
     augmentation: str = "first"  # list of training/augment.py: "first", or "plates"
     overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
     far_times: int = 1  # how often an epoch shows a train photo with a far plate
+    marked_times: int = 1  # the same for one on which the overlay marks what is taken for a plate
     every: int = 1  # of how many train photos an epoch shows one; above 1 for quick comparisons
     cache: str = "ram"  # where decoded photos are kept: "ram", or "disk" where they don't fit
 
@@ -82,7 +83,7 @@ class Config:
             )
         if self.cache not in ("ram", "disk"):
             raise ValueError(f"cache must be 'ram' or 'disk', got {self.cache!r}")
-        for name in ("far_times", "every"):
+        for name in ("far_times", "marked_times", "every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -226,7 +227,7 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     person can look at what was trained on. Test is left out of it.
 
     Args:
-        config: names the overlay, how often far plates come, and of how many photos one.
+        config: names the overlay, how often hard photos come, and of how many photos one.
         data: the data set's `data.yaml`.
         out: folder of the copy, made here; an earlier one is replaced.
 
@@ -262,8 +263,9 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
                 kept = xyxy_to_labels(truth, image_hw=image_hw) if own else text
                 (labels / f"{photo.stem}.txt").write_text(kept)
                 far = plate_ratios(truth, image_hw=image_hw).min(initial=1) < FAR_RATIO
-                times = config.far_times if split == "train" and far else 1
-            listed += [f"./images/{split}/{photo.name}\n"] * times
+                marked = any(c.action == "mark" for c in own)
+                times = max(config.far_times if far else 1, config.marked_times if marked else 1)
+            listed += [f"./images/{split}/{photo.name}\n"] * (times if split == "train" else 1)
         (out / f"{split}.txt").write_text("".join(listed))
         sys.stderr.write(f"{split}: {len(listed)} photos an epoch\n")
     sys.stderr.write(f"corrections: {applied} applied, of {len(corrections)}\n")

@@ -126,6 +126,20 @@ def test_a_photo_with_a_far_plate_comes_several_times_an_epoch_in_train_alone(
     assert len(photos_of(prepared.parent, described["val"])) == 2
 
 
+def test_a_photo_with_something_that_is_taken_for_a_plate_comes_several_times_too(
+    data: Path, tmp_path: Path
+) -> None:
+    mark = {"action": "mark", "boxes": [[5, 5, 60, 20]], "reason": "lettering"}
+    marked = ("train-0.png", "train-3.png", "val-0.png")
+    lines = [json.dumps({"image": name, **mark}) for name in marked]
+    (tmp_path / "overlay.jsonl").write_text("\n".join(lines) + "\n")
+    config = Config(overlay=str(tmp_path / "overlay.jsonl"), far_times=3, marked_times=2)
+    prepared = prepare_data(config, data=data, out=tmp_path / "copy")
+    names = [photo.stem for photo in photos_of(prepared.parent, "train.txt")]
+    assert [names.count(f"train-{number}") for number in range(4)] == [2, 1, 1, 3]
+    assert len(photos_of(prepared.parent, "val.txt")) == 2
+
+
 def test_of_every_few_train_photos_one_is_trained_on(data: Path, tmp_path: Path) -> None:
     prepared = prepare_data(Config(every=3), data=data, out=tmp_path / "copy")
     names = {
@@ -154,8 +168,8 @@ def test_a_stale_correction_stops_the_run_before_it_trains(data: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("augmentation", "none"), ("far_times", 0), ("every", 0)],
-    ids=["list", "times", "every"],
+    [("augmentation", "none"), ("far_times", 0), ("marked_times", 0), ("every", 0)],
+    ids=["list", "far", "marked", "every"],
 )
 def test_a_config_that_would_fail_later_is_refused_at_once(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=field):
