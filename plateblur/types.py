@@ -79,7 +79,7 @@ class BlurOptions:
 
     method: Method = "veil"
     margin: float = 0.25
-    min_confidence: float = 0.25
+    min_confidence: float = 0.45
     metadata: MetadataPolicy = "strip"
     draw_boxes: bool = False
     crops: bool = False
