@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from plateblur.detector import shipped_model
 from plateblur.photo import decode
+from plateblur.types import BlurOptions
 from training import evaluate as evaluation
 
 RESULTS = Path(__file__).parent / "results" / "rivals.json"
@@ -38,6 +39,8 @@ FASTANPR = "fastanpr==0.1.13"
 # Source: the wheel on PyPI; weights are a pickle, which is not opened unless it is that very file.
 FASTANPR_SHA256 = "58f6ad86f35f09574e13484ead3346ae8cc052facae150041ed4a894ac2f3828"
 CASCADE = "haarcascade_russian_plate_number.xml"
+# Source: ultralytics' default, which fastanpr leaves as it is. Ours counts at its own default.
+RIVAL_CONFIDENCE = 0.25
 
 Find = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """From an RGB image to (M, 5): boxes' `xyxy` in its pixels, and confidence."""
@@ -78,7 +81,7 @@ def fastanpr(work: Path) -> Find:
 def cascade() -> Find:
     """Return OpenCV's plate cascade at OpenCV's defaults, its stage weight as a confidence.
 
-    A weight of 0 gives 0.5, so that every box it would return counts at our minimum confidence.
+    A weight of 0 gives 0.5, so that every box it would return counts at any confidence below.
     """
     classifier = cv2.CascadeClassifier(str(Path(cv2.__path__[0]) / "data" / CASCADE))
     if classifier.empty():
@@ -106,15 +109,22 @@ def run(find: Find, photos: list[evaluation.LabelledPhoto]) -> tuple[dict[str, A
 
 
 def measure(
-    predictions: Path, *, data: Path, split: str, out: Path, overlay: Path | None
+    predictions: Path,
+    *,
+    data: Path,
+    split: str,
+    out: Path,
+    overlay: Path | None,
+    min_confidence: float = BlurOptions().min_confidence,
 ) -> dict[str, Any]:
     """Return one detector's row, and with an overlay also the one with the labels as they are."""
     metrics = evaluation.evaluate(
         evaluation.Config(
-            data=data, split=split, out=out, model=predictions, labels_overlay=overlay, plots=False
+            data=data, split=split, out=out, model=predictions, labels_overlay=overlay,
+            min_confidence=min_confidence, plots=False,
         )
-    )
-    rows = {"figures": evaluation.headline(metrics)}
+    )  # fmt: skip
+    rows = {"min_confidence": min_confidence, "figures": evaluation.headline(metrics)}
     if overlay:
         rows["labels as they are"] = evaluation.headline(metrics["labels_as_they_are"])
     return rows
@@ -147,7 +157,7 @@ def main() -> None:
                 print(f"{name}: {milliseconds:g} ms a photo")
             table["detectors"][name] = measure(
                 stored, data=given.data, split=given.split, out=given.out / f"rival-{number}",
-                overlay=given.overlay,
+                overlay=given.overlay, min_confidence=RIVAL_CONFIDENCE,
             )  # fmt: skip
     ours = {"sha256": hashlib.sha256(given.model.read_bytes()).hexdigest()}
     table["detectors"]["PlateBlur"] = ours | measure(

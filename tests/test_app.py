@@ -32,8 +32,8 @@ from tests.demo.fakes import (
     drawn_photo,
 )
 
-MARGIN = BlurOptions().margin
-DEFAULTS: Any = ("veil", MARGIN, 0.25, False, "strip")
+MARGIN, CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
+DEFAULTS: Any = ("veil", MARGIN, CONFIDENCE, False, "strip")
 VIEW, PICKER, DOWNLOAD, ZIPPER, ZIPPED = range(5)
 
 
@@ -164,7 +164,7 @@ def test_a_failure_takes_back_the_download_of_the_photo_before(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("settings", "count"),
     [
-        (("solid", MARGIN, 0.25, False, "strip"), 1),
+        (("solid", MARGIN, CONFIDENCE, False, "strip"), 1),
         (("veil", MARGIN, 0.05, False, "strip"), 2),
         (("veil", MARGIN, 0.95, False, "strip"), 0),
     ],
@@ -323,7 +323,7 @@ def test_the_page_offers_no_public_interface_of_gradio(tmp_path: Path) -> None:
 
 def take_clip(page: Page, data: bytes, name: str = "drive.mov") -> list[Any]:
     path = upload(page.visits.folder, name, data)
-    emptied, *shown = page.take_clip(visitor(), PROGRESS, path, "veil", MARGIN, 0.25)
+    emptied, *shown = page.take_clip(visitor(), PROGRESS, path, "veil", MARGIN, CONFIDENCE)
     assert emptied is None
     return shown
 

@@ -454,6 +454,7 @@ def train(
     if before.exists():
         record["weights_run"] = json.loads(before.read_text())
     if earlier:
+        record |= {name: earlier[name] for name in ("weights", "weights_run") if name in earlier}
         stretch = {name: earlier[name] for name in ("config", "commit")}
         record["earlier_stretches"] = [*earlier.get("earlier_stretches", []), stretch]
     written = json.dumps(record, indent=2) + "\n"

@@ -136,12 +136,17 @@ def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Pa
     child.wait()
     done_before = len(results.read_text().splitlines()) - 1
 
+    record_file = tmp_path / "killed" / "run.json"
+    came_from = {"weights": "start.pt", "weights_run": {"config": {}, "hours": 2}}
+    record_file.write_text(json.dumps(json.loads(record_file.read_text()) | came_from))
+
     run(*words[1:], "--resume")
     epochs = [line.split(",")[0] for line in results.read_text().splitlines()[1:]]
-    record = json.loads((tmp_path / "killed" / "run.json").read_text())
+    record = json.loads(record_file.read_text())
     assert 1 <= done_before < 3
     assert epochs == ["1", "2", "3"]
     assert len(record["earlier_stretches"]) == 1
+    assert {name: record[name] for name in came_from} == came_from
 
 
 def test_a_changed_label_changes_the_hash_of_the_data(data: Path, tmp_path: Path) -> None:

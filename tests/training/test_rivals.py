@@ -27,11 +27,12 @@ def rivals() -> Any:
     return module
 
 
-def test_the_cascade_gives_boxes_that_count_at_our_minimum_confidence(rivals: Any) -> None:
+def test_the_cascade_gives_boxes_that_all_count(rivals: Any) -> None:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     rows = rivals.cascade()(image)
     assert rows.shape[1:] == (5,)
     assert ((rows[:, 4] >= 0.5) & (rows[:, 4] <= 1)).all()
+    assert rivals.RIVAL_CONFIDENCE <= 0.5
 
 
 def test_a_rival_has_a_row_with_and_one_without_corrected_labels(
