@@ -114,7 +114,8 @@ def test_of_two_labels_on_one_plate_one_moves() -> None:
 def test_a_set_gets_its_corrections(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    splits: list[layout.Split] = ["train"] * 2 + ["val"] * refit.MIN_PLATES
+    val: list[layout.Split] = ["val"] * refit.MIN_PLATES
+    splits: list[layout.Split] = ["train", "train", *val]
     photos = [(split, encoded(scene(n))) for n, split in enumerate(splits)]
     root = a_set(tmp_path, "a", photos)
     labelled = {row.name: layout.read_boxes(root, row) for row in layout.read_manifest(root)}
