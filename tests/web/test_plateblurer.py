@@ -58,7 +58,7 @@ async def test_the_answer_is_the_documented_one_key_by_key() -> None:
     body = answer.json()
     assert list(body) == ["created", "predictions", "final_photo"]
     assert body["created"] == "2026-05-02T12:28:09.989Z"
-    assert [one["probability"] for one in body["predictions"]] == [0.9, 0.4453594, 0.21]
+    assert [one["probability"] for one in body["predictions"]] == [0.9, 0.5453594, 0.21]
     first = body["predictions"][0]
     assert list(first) == ["probability", "tagId", "tagName", "boundingBox"]
     assert first["tagId"] == "6b333d95-e461-4155-890c-9921158f7d17"

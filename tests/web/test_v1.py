@@ -58,7 +58,7 @@ async def test_json_gives_json_where_accept_prefers_it() -> None:
     assert list(body)[:3] == ["created", "width_px", "height_px"]
     assert body["media_type"] == "image/jpeg"
     assert body["photo"] == text_of(PHOTO)
-    assert [one["confidence"] for one in body["detections"]] == [0.9, 0.4453594]
+    assert [one["confidence"] for one in body["detections"]] == [0.9, 0.5453594]
     assert body["predictions_counted"] == 5
 
 
