@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -93,6 +93,9 @@ RANGES: dict[str, tuple[int, ...]] = {
     "below 1:60": (5,),
 }
 """Names of the ranges that figures are promised for, and their buckets."""
+
+DISTANCES: dict[str, tuple[int, ...]] = {"down to 1:30": (0, 1, 2, 3), "below 1:30": (4, 5)}
+"""Names of the two ranges by which sets are compared, and their buckets."""
 
 SWEEP = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Confidences at which the cost of a threshold is shown."""
@@ -390,7 +393,7 @@ def git_commit() -> str:
 
 
 def all_figures(scores: Scores, photos: Sequence[LabelledPhoto]) -> dict[str, Any]:
-    """Return the figures overall, by range, by plate ratio, by set and by region."""
+    """Return the figures overall, by range, plate ratio, set, region, and by set near and far."""
     overall = figures(scores)
     return {
         "overall": asdict(overall),
@@ -403,15 +406,24 @@ def all_figures(scores: Scores, photos: Sequence[LabelledPhoto]) -> dict[str, An
         },
         "by_set": _figures_by(scores, photos, "set"),
         "by_region": _figures_by(scores, photos, "region"),
+        "by_set_and_distance": {
+            distance: _figures_by(scores, photos, "set", buckets=buckets)
+            for distance, buckets in DISTANCES.items()
+        },
     }
 
 
 def _figures_by(
-    scores: Scores, photos: Sequence[LabelledPhoto], key: str
+    scores: Scores,
+    photos: Sequence[LabelledPhoto],
+    key: str,
+    *,
+    buckets: Collection[int] | None = None,
 ) -> dict[str, dict[str, Any]]:
     names = np.array([photo.group.get(key, "") for photo in photos])
     grouped: dict[str, Figures] = {
-        name: figures(scores, photos=names == name) for name in sorted(set(names.tolist()) - {""})
+        name: figures(scores, photos=names == name, buckets=buckets)
+        for name in sorted(set(names.tolist()) - {""})
     }
     return {name: asdict(group) for name, group in grouped.items()}
 
@@ -928,6 +940,13 @@ def report(metrics: Mapping[str, Any]) -> str:
                 *_box_table(metrics[f"by_{key}"], key),
                 "",
             ]
+    if metrics["by_set"]:
+        lines += [
+            "AP50-95 by set and distance:",
+            "",
+            *_fit_table(metrics["by_set_and_distance"]),
+            "",
+        ]
     lines += ["## Thresholds", "", _recall_answer(metrics), "", *_threshold_table(metrics), ""]
     error = metrics["calibration"]["expected_calibration_error"]
     lines += [
@@ -986,6 +1005,22 @@ def _box_table(groups: Mapping[str, Mapping[str, Any]], key: str) -> list[str]:
             _number(group["over_blur"], digits=4),
         ]
         for name, group in groups.items()
+    ]
+    return _table(header, rows)
+
+
+def _fit_table(distances: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    header = ["set", *(f"{part} {name}" for name in distances for part in ("plates", "AP50-95"))]
+    rows = [
+        [
+            name,
+            *(
+                cell
+                for by_set in distances.values()
+                for cell in (str(by_set[name]["plates"]), _number(by_set[name]["ap50_95"]))
+            ),
+        ]
+        for name in next(iter(distances.values()))
     ]
     return _table(header, rows)
 

@@ -64,6 +64,7 @@ class Config:
     learning_rate: float = 0.001  # peak of AdamW's cosine schedule
     final_learning_rate: float = 0.01  # last learning rate as a fraction of the peak
     warmup_epochs: float = 0.3  # linear warm-up, epochs
+    freeze: int = 0  # first modules whose weights stay; the 11 of the backbone cost half of a step
     close_mosaic: int = 1  # last epochs without mosaic, so that the end sees whole photos
     degrees: float = 0.0  # random tilt, degrees either way; boxes of tilted plates get loose
     perspective: float = 0.0  # random perspective, ultralytics' unit; loose boxes too
@@ -426,6 +427,7 @@ def train(
             "cos_lr": True,
             "warmup_epochs": config.warmup_epochs,
             "warmup_bias_lr": 0.0,
+            "freeze": config.freeze or None,
             "close_mosaic": config.close_mosaic,
             "degrees": config.degrees,
             "perspective": config.perspective,

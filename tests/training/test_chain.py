@@ -217,6 +217,23 @@ def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_traine
     assert record["weights"] == "restored.pt"
 
 
+def test_frozen_modules_keep_their_weights_and_the_others_learn(
+    data: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    start = run_folder / "weights" / "last.pt"
+    run(
+        *("training/train.py", "training/configs/smoke.yaml", "--data", data),
+        *("--run", tmp_path / "neck", "--weights", start, "--set", "freeze=11"),
+    )
+    before, after = (
+        torch.load(weights, weights_only=False)["model"].float().state_dict()
+        for weights in (start, tmp_path / "neck" / "weights" / "last.pt")
+    )
+    changed = {name.split(".")[1] for name in before if not before[name].equal(after[name])}
+    assert changed
+    assert min(map(int, changed)) >= 11
+
+
 def test_a_model_of_another_network_is_refused(model: Path, data: Path, tmp_path: Path) -> None:
     config = restore.Config(model, "yolo11n.yaml", data, tmp_path / "other", photos=1)
     with pytest.raises(ValueError, match="is it of another network"):

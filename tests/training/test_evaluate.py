@@ -158,6 +158,19 @@ def test_plates_are_counted_by_ratio_set_and_region(tmp_path: Path) -> None:
         )
 
 
+def test_plates_of_a_set_are_counted_near_and_far(tmp_path: Path) -> None:
+    data = stand_in(tmp_path / "set")
+    metrics = evaluate(Config(data, tmp_path / "out", model=stored(data, tmp_path / "found.jsonl")))
+    near, far = metrics["by_set_and_distance"].values()
+    for name, whole in metrics["by_set"].items():
+        assert near[name]["plates"] + far[name]["plates"] == whole["plates"]
+    assert sum(one["plates"] for one in far.values()) == sum(
+        metrics["ranges"][name]["plates"] for name in ("1:30-1:60", "below 1:60")
+    )
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "| set | plates down to 1:30 | AP50-95 down to 1:30 | plates below 1:30 |" in report
+
+
 def test_without_a_manifest_there_are_no_sets(tmp_path: Path) -> None:
     data = stand_in(tmp_path / "set", photos=5)
     (tmp_path / "set" / "manifest.csv").unlink()
