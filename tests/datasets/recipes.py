@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         merge,
         openimages,
         openlpr,
+        redraw,
         refit,
         review,
         robertlucian,
@@ -36,6 +37,7 @@ else:
     import merge
     import openimages
     import openlpr
+    import redraw
     import refit
     import review
     import robertlucian
@@ -51,6 +53,7 @@ __all__ = [
     "merge",
     "openimages",
     "openlpr",
+    "redraw",
     "refit",
     "review",
     "robertlucian",
