@@ -205,6 +205,40 @@ def label_corrections() -> str:
     return "\n\n".join(parts)
 
 
+def ap_by_set() -> str:
+    """Return AP50-95 by set on test, near plates beside far ones, best first by the far ones."""
+    parts = []
+    for name, entry in _entries(split="test").items():
+        near, far = entry["ap50_95_by_set"].values()
+        sets = sorted(near | far, key=lambda one: -far.get(one, {"ap50_95": -1})["ap50_95"])
+        rows = [
+            [
+                one,
+                *(
+                    cell
+                    for by_set in (near, far)
+                    for cell in (
+                        (str(by_set[one]["plates"]), f"{by_set[one]['ap50_95']:.3f}")
+                        if one in by_set
+                        else ("0", "")
+                    )
+                ),
+            ]
+            for one in sets
+        ]
+        header = [name, "plates down to 1:30", "AP50-95", "plates below 1:30", "AP50-95"]
+        parts.append(_table(header, rows))
+    return "\n\n".join(parts)
+
+
+def redrawn() -> str:
+    """Return how far people who drew plates of test again agree with each other and with labels."""
+    told = json.loads((ROOT / "docs" / "redrawn.json").read_text())
+    columns = ("plates", "each other", "one and the label", "median and label")
+    rows = [[group, *(str(shares[column]) for column in columns)] for group, shares in told.items()]
+    return _table(["group", *columns], rows)
+
+
 def int8() -> str:
     """Return what 8-bit integers cost, of each detector that was measured in both."""
     parts = []
@@ -288,6 +322,7 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 
 GENERATED: dict[str, Callable[[], str]] = {
+    "ap-by-set": ap_by_set,
     "card": card,
     "commands": commands,
     "comparisons": comparisons,
@@ -298,6 +333,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "label-findings": label_findings,
     "labels-corrected": labels_corrected,
     "options": options,
+    "redrawn": redrawn,
     "rivals": rivals,
     "runs": runs,
     "settings": settings,

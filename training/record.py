@@ -39,6 +39,15 @@ def record(evaluation: Path, *, name: str, runs: Path, run: Path | None = None) 
     entry["figures"] = headline(metrics)
     if "labels_as_they_are" in metrics:
         entry["labels_as_they_are"] = headline(metrics["labels_as_they_are"])
+    if metrics["by_set"]:
+        entry["ap50_95_by_set"] = {
+            distance: {
+                name: {"plates": one["plates"], "ap50_95": round(one["ap50_95"], 4)}
+                for name, one in by_set.items()
+                if one["plates"]
+            }
+            for distance, by_set in metrics["by_set_and_distance"].items()
+        }
     if "compared" in metrics:
         compared = metrics["compared"]
         entry["compared"] = {

@@ -24,6 +24,7 @@ def evaluation(tmp_path: Path) -> Path:
     overlay = tmp_path / "overlay.jsonl"
     add = {"image": "a.png", "action": "add", "boxes": [PLATE], "reason": "unlabelled plate"}
     overlay.write_text(json.dumps(add) + "\n")
+    (tmp_path / "manifest.csv").write_text("image,set,region\nimages/val/a.png,drawn,nowhere\n")
     for name, boxes in {"finds": [[*PLATE, 0.9]], "misses": []}.items():
         found = {"image": "a.png", "boxes": boxes}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(found) + "\n")
@@ -51,6 +52,14 @@ def test_an_entry_holds_the_figures_and_what_they_were_without_corrections(
     assert entry["labels_as_they_are"]["false_boxes_per_photo"] == 1
     difference = entry["compared"]["differences"]["covered99, within 1:15"]["difference"]
     assert difference["value"] == 1
+
+
+def test_an_entry_tells_ap_by_set_for_near_and_far_plates(evaluation: Path, tmp_path: Path) -> None:
+    entry = record(evaluation, name="first", runs=tmp_path / "runs.json")
+    assert entry["ap50_95_by_set"] == {
+        "down to 1:30": {"drawn": {"plates": 1, "ap50_95": 1.0}},
+        "below 1:30": {},
+    }
 
 
 def test_no_photo_is_named_in_an_entry(evaluation: Path, tmp_path: Path) -> None:
