@@ -18,23 +18,24 @@ from pathlib import Path
 import torch
 
 
-def average(run: Path, *, start: Path, share: float) -> Path:
+def average(run: Path, *, start: Path, share: float, own: str = "last.pt") -> Path:
     """Write `weights/averaged.pt` of a run and return its path.
 
     Args:
-        run: run folder of `training/train.py`, whose last weights are taken.
+        run: run folder of `training/train.py`.
         start: the weights that it began from.
         share: of the run's own weights, 0 to 1; the rest is the start's.
+        own: which of the run's weights, "epoch0.pt" for those after the first epoch.
 
     Raises:
         ValueError: a share out of range, or weights of another network.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"share must be 0 to 1, got {share}")
-    own = torch.load(run / "weights" / "last.pt", map_location="cpu", weights_only=False)
+    ended = torch.load(run / "weights" / own, map_location="cpu", weights_only=False)
     before = torch.load(start, map_location="cpu", weights_only=False)
     # A run that ended keeps its moving average as the model, one that goes on keeps it beside.
-    network, first = (one.get("ema") or one["model"] for one in (own, before))
+    network, first = (one.get("ema") or one["model"] for one in (ended, before))
     ends, begins = network.float().state_dict(), first.float().state_dict()
     shapes = {name: tensor.shape for name, tensor in ends.items()}
     if shapes != {name: tensor.shape for name, tensor in begins.items()}:
@@ -46,9 +47,10 @@ def average(run: Path, *, start: Path, share: float) -> Path:
         }
     )
     averaged = run / "weights" / "averaged.pt"
-    torch.save({**own, "ema": None, "model": network}, averaged)
+    torch.save({**ended, "ema": None, "model": network}, averaged)
     record_file = run / "run.json"
-    record = json.loads(record_file.read_text()) | {"averaged": {"with": start.name, "own": share}}
+    told = {"of": own, "with": start.name, "own": share}
+    record = json.loads(record_file.read_text()) | {"averaged": told}
     record_file.write_text(json.dumps(record, indent=2) + "\n")
     return averaged
 
@@ -59,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="run folder of training/train.py")
     parser.add_argument("--start", type=Path, required=True, help="weights that it began from")
     parser.add_argument("--share", type=float, default=0.5, help="of the run's own weights")
+    parser.add_argument("--own", default="last.pt", help="which of the run's, such as epoch0.pt")
     given = parser.parse_args(argv)
-    sys.stdout.write(f"{average(given.run, start=given.start, share=given.share)}\n")
+    averaged = average(given.run, start=given.start, share=given.share, own=given.own)
+    sys.stdout.write(f"{averaged}\n")
 
 
 if __name__ == "__main__":

@@ -435,6 +435,7 @@ def train(
             "amp": mixed_precision(),
             "cache": config.cache,
             "seed": config.seed,
+            "save_period": 1,  # weights/epoch0.pt and so on: the last epoch need not be the best
             "plots": True,
             **({} if hours is None else {"time": hours}),
             **({} if device is None else {"device": device}),

@@ -247,7 +247,7 @@ def test_averaged_weights_lie_between_a_run_s_first_and_last(
 ) -> None:
     mine = tmp_path / "mine"
     (mine / "weights").mkdir(parents=True)
-    for name in ("run.json", "weights/last.pt"):
+    for name in ("run.json", "weights/epoch0.pt"):
         (mine / name).write_bytes((run_folder / name).read_bytes())
     first = torch.load(run_folder / "weights" / "last.pt", weights_only=False)
     ends = {name: value.float() for name, value in first["model"].state_dict().items()}
@@ -255,12 +255,12 @@ def test_averaged_weights_lie_between_a_run_s_first_and_last(
     network.load_state_dict({name: value + 4 for name, value in ends.items()})
     torch.save(first, tmp_path / "first.pt")
 
-    averaged = average(mine, start=tmp_path / "first.pt", share=share)
+    averaged = average(mine, start=tmp_path / "first.pt", share=share, own="epoch0.pt")
     made = torch.load(averaged, weights_only=False)["model"].state_dict()
     name = "model.0.conv.weight"
     torch.testing.assert_close(made[name], ends[name] + 4 * (1 - share))
     told = json.loads((mine / "run.json").read_text())["averaged"]
-    assert told == {"with": "first.pt", "own": share}
+    assert told == {"of": "epoch0.pt", "with": "first.pt", "own": share}
 
 
 def test_a_share_out_of_range_is_refused(run_folder: Path) -> None:
