@@ -10,11 +10,12 @@ read off the ruler: `{"id": 7, "box": [x1, y1, x2, y2]}`, per cent of the cut-ou
 height; `null` where no plate is to be seen. Then
 
     python datasets/redraw.py SET --split test --sheets runs/redraw \
-        --drawn A.jsonl --drawn B.jsonl --drawn C.jsonl \
-        --overlay datasets/corrections/plates.jsonl --summary docs/redrawn.json
+        --drawn A.jsonl --drawn B.jsonl --drawn C.jsonl --summary docs/redrawn.json \
+        --overlay datasets/corrections/plates.jsonl --move
 
 takes the median of each edge, tells how far people agree with each other and with the labels, near
-and far, and writes a correction for each label of the sets in question on which they agree.
+and far, beside a detector's boxes (`--predictions`), and with `--move` writes a correction for each
+label in question on which they agree.
 
 How well plates can be boxed at all is the other thing that this tells: whoever judges a detector by
 AP50-95 can't ask more of it than people reach against each other.
@@ -256,15 +257,20 @@ def medians(drawn: Sequence[Mapping[int, Box]]) -> dict[int, Box]:
 
 
 def agreement(
-    cut_outs: Sequence[CutOut], drawn: Sequence[Mapping[int, Box]]
-) -> dict[str, dict[str, float | int]]:
+    cut_outs: Sequence[CutOut],
+    drawn: Sequence[Mapping[int, Box]],
+    found: Mapping[str, NDArray[np.float64]] | None = None,
+) -> dict[str, dict[str, float | None]]:
     """Return how far people agree with each other and with the labels, by group.
 
-    Each figure is a mean share of the ten levels of AP50-95.
+    Each figure is a mean share of the ten levels of AP50-95; None where one drew alone, or where
+    there is no detector.
 
     Args:
         cut_outs: of the sheets.
         drawn: of `read_drawn`, one a person.
+        found: by photo what a detector found, (M, 5) `xyxy` and confidence; its box that is
+            nearest to the label counts, and a plate without one counts as no level reached.
     """
     middle = medians(drawn)
     groups: dict[str, list[int]] = {}
@@ -276,21 +282,32 @@ def agreement(
     def label(number: int) -> Box:
         return np.array(cut_outs[number].label)
 
+    def nearest(number: int) -> Box:
+        boxes = np.zeros((0, 4)) if found is None else found[cut_outs[number].image][:, :4]
+        return max(boxes, key=lambda box: overlap(box, label(number)), default=np.zeros(4))
+
     return {
         name: {
             "plates": len(numbers),
-            "each other": _mean(
+            "people with each other": _mean(
                 levels(a[n], b[n]) for n in numbers for a, b in combinations(drawn, 2)
             ),
-            "one and the label": _mean(levels(a[n], label(n)) for n in numbers for a in drawn),
-            "median and label": _mean(levels(middle[n], label(n)) for n in numbers),
+            "one with the label": _mean(levels(a[n], label(n)) for n in numbers for a in drawn),
+            "median with the label": _mean(levels(middle[n], label(n)) for n in numbers),
+            "detector with the label": _mean(
+                levels(nearest(n), label(n)) for n in numbers if found is not None
+            ),
+            "detector with the median": _mean(
+                levels(nearest(n), middle[n]) for n in numbers if found is not None
+            ),
         }
         for name, numbers in sorted(groups.items())
     }
 
 
-def _mean(shares: Iterable[float]) -> float:
-    return round(float(np.mean(list(shares))), 3)
+def _mean(shares: Iterable[float]) -> float | None:
+    listed = list(shares)
+    return round(float(np.mean(listed)), 3) if listed else None
 
 
 def redrawn(cut_outs: Sequence[CutOut], drawn: Sequence[Mapping[int, Box]]) -> list[dict[str, Any]]:
@@ -340,20 +357,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--drawn", type=Path, action="append", default=[], help="one person's boxes"
     )
+    parser.add_argument("--predictions", type=Path, help="a detector's, of training/evaluate.py")
+    parser.add_argument("--move", action="store_true", help="correct labels in the overlay")
     parser.add_argument("--summary", type=Path, help="write how far people agree here, as JSON")
     given = parser.parse_args(argv)
     if given.drawn:
         cut_outs = read_key(given.sheets)
         drawn = [read_drawn(file, cut_outs) for file in given.drawn]
-        told = agreement(cut_outs, drawn)
-        columns = ("plates", "each other", "one and the label", "median and label")
-        print(
-            layout.table(("", *columns), [(k, *(v[c] for c in columns)) for k, v in told.items()])
-        )
+        found = review.read_predictions(given.predictions) if given.predictions else None
+        told = agreement(cut_outs, drawn, found)
+        columns = next(iter(told.values()), {})
+        print(layout.table(("", *columns), [(name, *one.values()) for name, one in told.items()]))
         if given.summary:
             given.summary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        added = review.append_corrections(given.overlay, redrawn(cut_outs, drawn))
-        print(f"{len(added)} of {sum(not one.control for one in cut_outs)} labels moved")
+        if given.move:
+            added = review.append_corrections(given.overlay, redrawn(cut_outs, drawn))
+            print(f"{len(added)} of {sum(not one.control for one in cut_outs)} labels moved")
         return
     cut_outs = choose(
         given.root,

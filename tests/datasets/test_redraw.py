@@ -100,13 +100,15 @@ def test_agreement_is_told_apart_for_controls_and_by_distance() -> None:
     told = redraw.agreement(cut_outs, drawn)
     assert told["drawn, down to 1:30"] == {
         "plates": 1,
-        "each other": 1,
-        "one and the label": 1,
-        "median and label": 1,
+        "people with each other": 1,
+        "one with the label": 1,
+        "median with the label": 1,
+        "detector with the label": None,
+        "detector with the median": None,
     }
     assert told["controls, down to 1:30"]["plates"] == 1
-    assert told["drawn, below 1:30"]["each other"] == 1
-    assert told["drawn, below 1:30"]["median and label"] == 0
+    assert told["drawn, below 1:30"]["people with each other"] == 1
+    assert told["drawn, below 1:30"]["median with the label"] == 0
 
 
 @pytest.mark.parametrize(
@@ -128,6 +130,20 @@ def test_a_label_moves_where_people_agree_on_another_box(
     if moves:
         (mended,) = correct(np.array([PLATE]), parse_corrections(json.dumps(records[0])))
         np.testing.assert_allclose(mended, shifted(3))
+
+
+def test_who_drew_alone_agrees_with_nobody_but_the_labels() -> None:
+    (told,) = redraw.agreement([cut_out()], [{0: np.array(PLATE)}]).values()
+    assert (told["people with each other"], told["one with the label"]) == (None, 1)
+
+
+def test_a_detector_stands_beside_people_and_a_plate_that_it_missed_counts() -> None:
+    missed = redraw.CutOut("b.jpg", "drawn", PLATE, (240, 320), (60, 70, 220, 150), False)
+    found = {"a.jpg": np.array([[*ADDED, 0.9], [*PLATE, 0.6]]), "b.jpg": np.zeros((0, 5))}
+    drawn = [dict.fromkeys(range(2), np.array(ADDED))]
+    (told,) = redraw.agreement([cut_out(), missed], drawn, found).values()
+    assert told["detector with the label"] == 0.5
+    assert told["detector with the median"] == 0
 
 
 def test_two_people_are_too_few_to_move_a_label() -> None:
@@ -192,6 +208,8 @@ def test_what_was_drawn_becomes_corrections_and_a_summary(
         files.append(written(tmp_path / f"{person}.jsonl", *boxes))
     given = [word for file in files for word in ("--drawn", str(file))]
     redraw.main([*words, *given, "--summary", str(tmp_path / "summary.json")])
+    assert overlay.read_text() == ""
+    redraw.main([*words, *given, "--move"])
     assert "2 of 2 labels moved" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["a, down to 1:30"]["plates"] == 2
