@@ -38,6 +38,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from plateblur.boxes import iou_matrix
+from plateblur.guidance import FAR_RATIO, plate_ratios
 from plateblur.labels import Correction, correct, parse_corrections
 from plateblur.metrics import IOU_THRESHOLDS
 from plateblur.photo import decode
@@ -52,11 +53,7 @@ Box = NDArray[np.float64]
 """(4,) `xyxy`, pixels of the upright image."""
 
 CELL_WH = (544, 364)  # of a cut-out on a sheet, pixels
-COLUMNS, ROWS = (
-    2,
-    3,
-)  # of cut-outs on a sheet: it stays below 1,100 px, so that no viewer shrinks it
-FAR_RATIO = 1 / 30  # plate ratio below which a plate counts as far: half of what the guidance asks
+COLUMNS, ROWS = 2, 3  # of cut-outs on a sheet; below 1,100 px, so that no viewer shrinks it
 FEWEST = 3  # people whose median may replace a label; of two, nobody knows who is off
 AGREE_IOU = 0.5  # overlap of each two people from which they have drawn the same plate
 SAME_IOU = 0.95  # overlap of label and median from which the label stays: a pixel's difference
@@ -87,7 +84,7 @@ class CutOut:
     @property
     def far(self) -> bool:
         """The plate is below half of what the guidance asks for."""
-        return (self.label[3] - self.label[1]) / self.image_hw[0] < FAR_RATIO
+        return bool(plate_ratios(np.array([self.label]), image_hw=self.image_hw)[0] < FAR_RATIO)
 
 
 def choose(
@@ -199,17 +196,8 @@ def _draw_ruler(cell: PillowImage.Image, number: int) -> None:
 def read_key(folder: Path) -> list[CutOut]:
     """Return the cut-outs of the sheets in a folder, in the order of their numbers."""
     records = json.loads((folder / "key.json").read_text(encoding="utf-8"))
-    return [
-        CutOut(
-            image=one["image"],
-            set=one["set"],
-            label=tuple(one["label"]),
-            image_hw=(one["image_hw"][0], one["image_hw"][1]),
-            area=tuple(one["area"]),
-            control=one["control"],
-        )
-        for one in records
-    ]
+    sequences = ("label", "image_hw", "area")  # JSON has no tuples
+    return [CutOut(**(one | {name: tuple(one[name]) for name in sequences})) for one in records]
 
 
 def read_drawn(file: Path, cut_outs: Sequence[CutOut]) -> dict[int, Box]:
@@ -243,7 +231,7 @@ def overlap(a: Box, b: Box) -> float:
 
 def levels(a: Box, b: Box) -> float:
     """Return the share of the ten levels of AP50-95 that two boxes reach against each other."""
-    return float(np.mean([overlap(a, b) >= level for level in IOU_THRESHOLDS]))
+    return float(np.mean(overlap(a, b) >= np.array(IOU_THRESHOLDS)))
 
 
 def medians(drawn: Sequence[Mapping[int, Box]]) -> dict[int, Box]:
@@ -282,10 +270,12 @@ def agreement(
     def label(number: int) -> Box:
         return np.array(cut_outs[number].label)
 
-    def nearest(number: int) -> Box:
-        boxes = np.zeros((0, 4)) if found is None else found[cut_outs[number].image][:, :4]
-        return max(boxes, key=lambda box: overlap(box, label(number)), default=np.zeros(4))
+    def nearest(boxes: NDArray[np.float64], to: Box) -> Box:
+        return max(boxes, key=lambda box: overlap(box, to), default=np.zeros(4))
 
+    detected: dict[int, Box] = {}
+    if found is not None:
+        detected = {n: nearest(found[cut_outs[n].image][:, :4], label(n)) for n in middle}
     return {
         name: {
             "plates": len(numbers),
@@ -295,10 +285,10 @@ def agreement(
             "one with the label": _mean(levels(a[n], label(n)) for n in numbers for a in drawn),
             "median with the label": _mean(levels(middle[n], label(n)) for n in numbers),
             "detector with the label": _mean(
-                levels(nearest(n), label(n)) for n in numbers if found is not None
+                levels(detected[n], label(n)) for n in numbers if n in detected
             ),
             "detector with the median": _mean(
-                levels(nearest(n), middle[n]) for n in numbers if found is not None
+                levels(detected[n], middle[n]) for n in numbers if n in detected
             ),
         }
         for name, numbers in sorted(groups.items())

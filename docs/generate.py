@@ -211,24 +211,15 @@ def ap_by_set() -> str:
     for name, entry in _entries(split="test").items():
         near, far = entry["ap50_95_by_set"].values()
         sets = sorted(near | far, key=lambda one: -far.get(one, {"ap50_95": -1})["ap50_95"])
-        rows = [
-            [
-                one,
-                *(
-                    cell
-                    for by_set in (near, far)
-                    for cell in (
-                        (str(by_set[one]["plates"]), f"{by_set[one]['ap50_95']:.3f}")
-                        if one in by_set
-                        else ("0", "")
-                    )
-                ),
-            ]
-            for one in sets
-        ]
+        rows = [[one, *_fit(near.get(one)), *_fit(far.get(one))] for one in sets]
         header = [name, "plates down to 1:30", "AP50-95", "plates below 1:30", "AP50-95"]
         parts.append(_table(header, rows))
     return "\n\n".join(parts)
+
+
+def _fit(group: dict[str, float] | None) -> tuple[str, str]:
+    """Return the cells of plates and AP50-95; a set may have no plate at a distance."""
+    return ("0", "") if group is None else (str(group["plates"]), f"{group['ap50_95']:.3f}")
 
 
 def redrawn() -> str:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 GUIDANCE_RATIO = 1 / 15  # Source: the service's guidance for photos; at and above it, plates count.
 
+FAR_RATIO = GUIDANCE_RATIO / 2  # 1:30; below it a plate counts as far
+
 BUCKET_EDGES = (1 / 10, 1 / 15, 1 / 20, 1 / 30, 1 / 60)
 """Smallest plate ratio of each bucket but the last, which takes all that is smaller."""
 

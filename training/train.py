@@ -34,7 +34,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
 
-from plateblur.guidance import plate_ratios
+from plateblur.guidance import FAR_RATIO, plate_ratios
 from plateblur.labels import (
     correct,
     label_file,
@@ -50,7 +50,6 @@ else:  # as a script, its own folder is on the path
     import augment
 
 ROOT = Path(__file__).parents[1]
-FAR_RATIO = 1 / 30  # plate ratio below which a plate counts as far: half of what the guidance asks
 
 
 @dataclass(frozen=True, slots=True)
