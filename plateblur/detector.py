@@ -1,9 +1,15 @@
-"""Find plates with the exported model: letterbox > run > NMS > undo. The only inference engine.
+"""Find plates: letterbox > run > NMS > undo > a second look. The only inference engine.
 
 The model is an ONNX file as `training/export.py` writes it: input `images` (N, 3, H, W) float32
 RGB in [0, 1], H and W multiples of the stride; output either raw, (N, 4 + classes, anchors) with
 boxes as centre and size, or end to end, (N, K, 6) with x1, y1, x2, y2, confidence, class. Which
 one, the classes, the stride and the input size are read from the file's metadata and checked.
+
+A box that the model is not sure of is looked at again by the same model, in cut-outs that show it
+at several sizes. Where it finds no plate in any of them, the confidence is halved: lettering,
+lamps and badges look like a plate at one size, plates at several. The second look only lowers
+confidences; it moves no box and finds no plate. What it brings and what it costs on photos is in
+docs/training-log.md.
 """
 
 from __future__ import annotations
@@ -21,15 +27,23 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from plateblur.boxes import non_max_suppression
+from plateblur.boxes import iou_matrix, non_max_suppression
 from plateblur.errors import DetectionError, ModelError
-from plateblur.letterbox import letterbox
+from plateblur.letterbox import cut_out, letterbox
 from plateblur.types import Detections, Image
 
 Engine = Literal["onnxruntime", "openvino"]
 
 FARTHEST_PX = 1e9  # beyond any image
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles.
+
+# The second look. Source of the numbers: chosen on the val split, docs/training-log.md.
+UNSURE_FROM, SURE_FROM = 0.2, 0.9  # confidences between which a box is looked at again
+LOOK_WIDTHS_PX = (40, 64, 144)  # of the box in the cut-outs
+LOOK_SIDE_PX = 256  # of a cut-out; a multiple of the stride of every model that is exported here
+LOOK_IOU = 0.4  # from which a box in a cut-out is on the plate that is looked for
+LOOK_CONFIDENCE = 0.1  # from which it confirms the plate
+MOST_LOOKS = 32  # boxes of one image; the rest keep their confidence, and so are hidden
 
 # onnxruntime's errors share no base but Exception.
 _ORT_ERRORS = (
@@ -72,7 +86,12 @@ class OnnxDetector:
     """
 
     def __init__(
-        self, model: Path, *, engine: Engine = "onnxruntime", threads: int | None = None
+        self,
+        model: Path,
+        *,
+        engine: Engine = "onnxruntime",
+        threads: int | None = None,
+        second_look: bool = True,
     ) -> None:
         """Load `model`.
 
@@ -80,6 +99,7 @@ class OnnxDetector:
             model: an ONNX file of `training/export.py`.
             engine: "openvino" needs the extra of that name; half the time in bf16 on CPUs with it.
             threads: threads of one call; None leaves it to the engine (all cores).
+            second_look: look again at boxes that the model is not sure of.
 
         Raises:
             ModelError: no such file, no ONNX model, or metadata that does not fit.
@@ -87,6 +107,7 @@ class OnnxDetector:
         session = _open_session(model, threads=threads)
         _check_input_and_output(session)
         self.metadata = _read_metadata(session)
+        self._second_look = second_look
         self._run: _Run
         if engine == "openvino":
             self._run = _openvino(model, threads=threads)
@@ -119,14 +140,36 @@ class OnnxDetector:
         if not 0 < min_confidence <= 1:
             raise ValueError(f"min_confidence must be above 0 and at most 1, got {min_confidence}")
         boxed = letterbox(image, input_size=self.metadata.input_size, stride=self.metadata.stride)
-        batch = boxed.image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-        xyxy, confidence = self._decode(self._run(batch))
+        xyxy, confidence = self._look(boxed.image)
         likely = confidence >= min_confidence
         xyxy, confidence = boxed.undo(xyxy[likely]), confidence[likely]
         in_image = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # a plate in the fill hides nothing
         xyxy, confidence = xyxy[in_image], confidence[in_image]
         kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
-        return Detections(xyxy[kept], confidence[kept])
+        found = Detections(xyxy[kept], confidence[kept])
+        return self._look_again(image, found).at_least(min_confidence)
+
+    def _look_again(self, image: Image, found: Detections) -> Detections:
+        """Return the detections, most confident first, unsure ones lowered unless confirmed."""
+        unsure = (found.confidence >= UNSURE_FROM) & (found.confidence < SURE_FROM)
+        confidence = found.confidence.copy()
+        for row in np.flatnonzero(unsure & self._second_look)[:MOST_LOOKS]:
+            if not any(self._confirms(image, found.xyxy[row], width) for width in LOOK_WIDTHS_PX):
+                confidence[row] /= 2
+        order = np.argsort(-confidence, kind="stable")
+        return Detections(found.xyxy[order], confidence[order])
+
+    def _confirms(self, image: Image, box: NDArray[np.float32], width_px: int) -> bool:
+        """Return whether a plate is found at `box` where it is shown `width_px` wide."""
+        cut = cut_out(image, box, width_px=width_px, side_px=LOOK_SIDE_PX)
+        xyxy, confidence = self._look(cut.image)
+        there = cut.undo(xyxy[confidence >= LOOK_CONFIDENCE])
+        return bool((iou_matrix(there, box[None]) >= LOOK_IOU).any())
+
+    def _look(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (N, 4) `xyxy` in pixels of a letterboxed image and (N,) confidence, before NMS."""
+        batch = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
+        return self._decode(self._run(batch))
 
     def _decode(
         self, output: NDArray[np.float32]

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.detector import MOST_LOOKS, OnnxDetector, shipped_model
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
 from tests.fakes import boxes, street
@@ -54,6 +54,11 @@ def save(
     return path
 
 
+def first_look(model: Path) -> OnnxDetector:
+    """The detector without its second look: tiny models answer the same whatever they see."""
+    return OnnxDetector(model, second_look=False)
+
+
 def raw(rows: Rows) -> Any:
     """Return rows of centre, size and confidence as (1, 5, anchors)."""
     return np.array(rows, np.float32).reshape(-1, 5).T[None]
@@ -78,7 +83,7 @@ ANSWERS: dict[str, tuple[Callable[[Rows], Any], dict[str, str], Rows]] = {
 def test_both_kinds_of_output_give_boxes_of_the_image(
     tmp_path: Path, shaped: Callable[[Rows], Any], metadata: dict[str, str], rows: Rows
 ) -> None:
-    detector = OnnxDetector(save(tmp_path, shaped(rows), metadata))
+    detector = first_look(save(tmp_path, shaped(rows), metadata))
     found = detector.detect(IMAGE, min_confidence=0.25)
     assert found.confidence.tolist() == pytest.approx([0.9, 0.4])
     assert np.allclose(found.xyxy, boxes([18, 9, 42, 21], [67.5, 34.5, 82.5, 40.5]))
@@ -95,7 +100,7 @@ def test_confidences_follow_the_model_s_calibration(
 ) -> None:
     rows: Rows = [[20, 10, 16, 8, 0.9], [50, 25, 10, 4, 0.4]]
     path = save(tmp_path, raw(rows), METADATA | {"calibration": curve})
-    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.25)
+    found = first_look(path).detect(IMAGE, min_confidence=0.25)
     assert found.confidence.tolist() == pytest.approx(expected)
 
 
@@ -104,7 +109,7 @@ def test_confidences_follow_the_model_s_calibration(
 )
 def test_the_smallest_confidence_is_kept(tmp_path: Path, min_confidence: float, count: int) -> None:
     rows: Rows = [[20, 10, 16, 8, 0.9], [50, 25, 10, 4, 0.4]]
-    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(
+    found = first_look(save(tmp_path, raw(rows), METADATA)).detect(
         IMAGE, min_confidence=float(np.float32(min_confidence))
     )
     assert len(found) == count
@@ -112,7 +117,7 @@ def test_the_smallest_confidence_is_kept(tmp_path: Path, min_confidence: float, 
 
 def test_of_two_boxes_on_a_plate_the_better_stays(tmp_path: Path) -> None:
     rows: Rows = [[20, 10, 16, 8, 0.5], [21, 10, 16, 8, 0.9], [40, 10, 16, 8, 0.3]]
-    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(IMAGE, min_confidence=0.25)
+    found = first_look(save(tmp_path, raw(rows), METADATA)).detect(IMAGE, min_confidence=0.25)
     assert found.confidence.tolist() == pytest.approx([0.9, 0.3])
 
 
@@ -125,7 +130,7 @@ def test_no_plates_is_a_result(tmp_path: Path, rows: Rows) -> None:
 def test_a_box_in_the_fill_is_dropped_and_one_at_the_edge_is_clipped(tmp_path: Path) -> None:
     image = street(40, 96)  # 27 of 32 rows of the input
     rows: Rows = [[20, 31, 8, 2, 0.9], [2, 2, 16, 16, 0.8]]
-    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(image, min_confidence=0.25)
+    found = first_look(save(tmp_path, raw(rows), METADATA)).detect(image, min_confidence=0.25)
     assert found.confidence.tolist() == pytest.approx([0.8])
     assert found.xyxy[0, :2].tolist() == [0, 0]
 
@@ -345,3 +350,84 @@ def test_the_shipped_model_takes_images_of_any_shape(
 ) -> None:
     found = shipped.detect(np.zeros((*hw, 3), np.uint8), min_confidence=0.25)
     assert found.xyxy.shape == (len(found), 4)
+
+
+# The second look. The first sees a box of 24 px at 30, 15 in `IMAGE`, in an input of 64 by 32. A
+# cut-out is 256 by 256, so that a model which counts what it sees can answer it otherwise.
+
+
+def seen_by_size(folder: Path, first: Rows, second: Rows) -> Path:
+    """A model that gives `first` for the whole image and `second` for each cut-out."""
+    rows = max(len(first), len(second))
+    answers = [[*each, *[[0.0] * 5] * (rows - len(each))] for each in (first, second)]
+    array = np.concatenate([raw(each) for each in answers])
+    nodes = [
+        helper.make_node("Shape", ["images"], ["height"], start=2, end=3),
+        helper.make_node("Constant", [], ["large"], value_ints=[200]),
+        helper.make_node("GreaterOrEqual", ["height", "large"], ["cut out"]),
+        helper.make_node("Cast", ["cut out"], ["row"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["answer", "row"], ["output0"], axis=0),
+    ]
+    return save(folder, array, METADATA, nodes=nodes)
+
+
+UNSURE: Rows = [[20, 10, 16, 8, 0.7]]
+THERE_IF_40_PX: Rows = [[128, 128, 40, 20, 0.3]]  # in the cut-out that shows the plate 40 px wide
+THERE_IF_144_PX: Rows = [[128, 128, 144, 72, 0.3]]
+BESIDE: Rows = [[40, 40, 40, 20, 0.9], [220, 220, 144, 72, 0.9]]
+HARDLY: Rows = [[128, 128, 40, 20, 0.05], [128, 128, 144, 72, 0.09]]
+
+
+@pytest.mark.parametrize(
+    ("second", "confidence"),
+    [
+        (THERE_IF_40_PX, 0.7),
+        (THERE_IF_144_PX, 0.7),
+        ([*BESIDE, *THERE_IF_144_PX], 0.7),
+        (HARDLY, 0.35),
+        (BESIDE, 0.35),
+        ([], 0.35),
+    ],
+    ids=["small", "large", "among others", "hardly", "beside it", "nothing"],
+)
+def test_an_unsure_plate_counts_half_unless_it_is_seen_at_another_size(
+    tmp_path: Path, second: Rows, confidence: float
+) -> None:
+    path = seen_by_size(tmp_path, UNSURE, second)
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1)
+    assert found.confidence.tolist() == pytest.approx([confidence])
+    assert np.allclose(found.xyxy, [[18, 9, 42, 21]])
+    kept = OnnxDetector(path).detect(IMAGE, min_confidence=0.5)
+    assert len(kept) == (confidence >= 0.5)
+    assert len(first_look(path).detect(IMAGE, min_confidence=0.5)) == 1
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.9, 0.19], ids=["sure", "at the edge", "too unsure"])
+def test_sure_boxes_and_those_that_are_never_blurred_stay_as_they_are(
+    tmp_path: Path, confidence: float
+) -> None:
+    told = float(np.float32(confidence) + np.float32(1e-6))
+    path = seen_by_size(tmp_path, [[20, 10, 16, 8, told]], [])
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1)
+    assert found.confidence.tolist() == pytest.approx([confidence], abs=1e-5)
+
+
+def test_what_counts_half_goes_behind_what_counts_whole(tmp_path: Path) -> None:
+    path = seen_by_size(tmp_path, [[20, 10, 16, 8, 0.8], [50, 25, 10, 4, 0.95]], [])
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1)
+    assert found.confidence.tolist() == pytest.approx([0.95, 0.4])
+    assert found.xyxy[0, 0] > found.xyxy[1, 0]
+
+
+def test_of_a_crowd_the_rest_stays_hidden(tmp_path: Path) -> None:
+    crowd: Rows = [[1.0 + 2 * i, 2.0 + 4 * j, 1, 1, 0.6] for i in range(30) for j in range(4)]
+    path = seen_by_size(tmp_path, crowd, [])
+    found = OnnxDetector(path).detect(street(64, 64), min_confidence=0.1)
+    assert len(found) == len(crowd)
+    assert int((found.confidence < 0.5).sum()) == MOST_LOOKS
+
+
+def test_a_second_look_that_fails_is_an_error_and_no_plate_let_through(tmp_path: Path) -> None:
+    path = seen_by_size(tmp_path, UNSURE, [[128, 128, 40, 20, float("nan")]])
+    with pytest.raises(DetectionError, match="NaN"):
+        OnnxDetector(path).detect(IMAGE, min_confidence=0.25)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plateblur.letterbox import PAD_GREY, letterbox
+from plateblur.letterbox import PAD_GREY, cut_out, letterbox
 from tests.fakes import boxes
 
 sizes = st.tuples(st.integers(1, 900), st.integers(1, 900))
@@ -106,3 +106,51 @@ def test_what_can_not_be_fitted_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="must"):
         letterbox(blank(hw), input_size=input_size, stride=stride)
+
+
+corners = st.tuples(*[st.floats(0, 1)] * 4)
+
+
+@given(sizes, corners, st.sampled_from([40, 144]))
+@settings(max_examples=60)
+def test_a_cut_out_shows_the_box_in_its_middle_and_maps_boxes_back(
+    hw: tuple[int, int], shares: tuple[float, ...], width_px: int
+) -> None:
+    height, width = hw
+    x1, x2 = sorted((shares[0] * (width - 1), shares[2] * (width - 1)))
+    y1, y2 = sorted((shares[1] * (height - 1), shares[3] * (height - 1)))
+    box = np.array([x1, y1, x2 + 1, y2 + 1])
+    cut = cut_out(blank(hw), box, width_px=width_px, side_px=256)
+    assert cut.image.shape == (256, 256, 3)
+    half = max(box[2] - box[0], 2 * (box[3] - box[1])) / 2
+    middle = (box[:2] + box[2:]) / 2
+    expected = np.hstack([middle - half, middle + half]).clip(0, [width, height, width, height])
+    there = np.array([[128 - width_px / 2] * 2 + [128 + width_px / 2] * 2], np.float32)
+    # The square's corner and side are whole pixels of the image.
+    assert np.allclose(cut.undo(there), expected, atol=1.6)
+    assert (cut.image == 200).any()
+
+
+def test_beyond_the_image_a_cut_out_is_filled() -> None:
+    cut = cut_out(blank((100, 100)), np.array([0, 0, 40, 20]), width_px=32, side_px=64)
+    assert (cut.origin_xy, cut.scale) == ((-20, -30), 0.8)
+    assert (cut.image[:24] == PAD_GREY).all()
+    assert (cut.image[:, :16] == PAD_GREY).all()
+    assert (cut.image[24:, 16:] == 200).all()
+
+
+def test_what_is_shown_is_where_the_boxes_say() -> None:
+    image = blank((400, 600))
+    image[100:120, 200:260] = 10
+    cut = cut_out(image, np.array([204.0, 102, 264, 122]), width_px=120, side_px=256)
+    dark = np.argwhere(cut.image[..., 0] < 105)
+    (top, left), (bottom, right) = dark.min(axis=0), dark.max(axis=0) + 1
+    there = cut.undo(np.array([[left, top, right, bottom]], np.float32))
+    assert np.allclose(there, [[200, 100, 260, 120]], atol=0.6)
+
+
+def test_a_near_plate_in_a_large_image_takes_no_memory_for_what_is_beyond() -> None:
+    image = np.broadcast_to(np.uint8(200), (40_000, 40_000, 3))[:1000]
+    cut = cut_out(image, np.array([0, 0, 40_000, 1000]), width_px=40, side_px=256)
+    assert cut.scale == pytest.approx(40 / 40_000)
+    assert (cut.image == 200).any()

@@ -54,7 +54,8 @@ def calibrate(config: Config) -> dict[str, Any]:
     write_curve(model, config.model, slope=1.0, shift=0.0)
     corrections = read_corrections(config.labels_overlay)
     photos = [corrected_photo(photo, corrections) for photo in read_split(config.data, "val")]
-    predictions, _ = run_detector(OnnxDetector(config.model), photos, confidence_floor=FITTED_FROM)
+    detector = OnnxDetector(config.model, second_look=False)  # it goes by calibrated confidences
+    predictions, _ = run_detector(detector, photos, confidence_floor=FITTED_FROM)
     scores = score_photos(
         [
             PhotoBoxes(photo.image_hw, photo.truth, rows[:, :4], rows[:, 4])

@@ -124,6 +124,7 @@ class Config:
     confidence_floor: float = 0.001  # boxes are kept down to this, for AP and the thresholds
     target_recall: float = 0.985  # "which threshold gives this recall within 1:15?"
     threads: int | None = None  # of the detector; all cores without it
+    second_look: bool = True  # of the detector at boxes that it is not sure of, as it is served
     angles: int = 0  # drawn scenes an angle, for recall by side and tilt; none without it
     plots: bool = True  # draw the plots, which the report shows
     contact_sheet: bool = False  # also draw the worst misses and the false boxes
@@ -309,7 +310,7 @@ def predictions_of(
                 f"{len(missing)} are missing, the first {missing[0]}"
             )
         return {photo.path.name: stored[photo.path.name] for photo in photos}, None
-    detector = OnnxDetector(model, threads=config.threads)
+    detector = OnnxDetector(model, threads=config.threads, second_look=config.second_look)
     return run_detector(detector, photos, confidence_floor=config.confidence_floor)
 
 
@@ -1140,6 +1141,7 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
     parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
     parser.add_argument("--angles", type=int, default=0, metavar="SCENES", help="drawn, an angle")
+    parser.add_argument("--no-second-look", dest="second_look", action="store_false")
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
     config = Config(**vars(parser.parse_args()))

@@ -9,6 +9,9 @@ plates of all distances beyond chance. Otherwise nothing is written, the table s
 code is 1. With the model go its card,
 `plateblur/models/plates.json`, `docs/figures.json` with the figures that the docs quote, and the
 table in each page that has a place for it: one change, ready to be committed.
+
+Given the shipped model itself it compares nothing and writes card and figures anew, because they
+are those of the model and of the code around it: run it so after a change of the detector's code.
 """
 
 from __future__ import annotations
@@ -88,27 +91,34 @@ def promote(config: Config, *, data_hash: str, date: str) -> list[Path]:
     Args:
         config: what to promote, and where to.
         data_hash: of the data set that the run is said to have trained on, `train.data_hash`.
-        date: of the promotion, YYYY-MM-DD.
+        date: of the promotion, YYYY-MM-DD; that of the shipped model stays.
 
     Raises:
         RefusedError: no record of its run, not the model of that run, or worse than the one in
             place; nothing was written outside the run folder.
     """
     run = config.run or config.candidate.parent
-    record = read_run(run)
-    export = read_export(config.candidate)
-    require_same_origin(export, record, run=run, data_hash=data_hash)
-    train_data = config.train_data or config.data
-    data_sets = count_data_sets(config.manifest or train_data.parent / "manifest.csv")
-
     shipped = config.models / "plates.onnx"
+    again = shipped.exists() and shipped.read_bytes() == config.candidate.read_bytes()
+    if again:
+        before = json.loads(shipped.with_suffix(".json").read_text())
+        record, export, data_sets, date = (
+            before[part] for part in ("training", "export", "data_sets", "date")
+        )
+    else:
+        record = read_run(run)
+        export = read_export(config.candidate)
+        require_same_origin(export, record, run=run, data_hash=data_hash)
+        train_data = config.train_data or config.data
+        data_sets = count_data_sets(config.manifest or train_data.parent / "manifest.csv")
+
     metrics = evaluation.evaluate(
         evaluation.Config(
             data=config.data,
             out=run / "promotion",
             split="test",
             model=config.candidate,
-            compare=shipped if shipped.exists() else None,
+            compare=shipped if shipped.exists() and not again else None,
             manifest=config.manifest,
             labels_overlay=config.labels_overlay,
             threads=config.threads,

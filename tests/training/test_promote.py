@@ -194,6 +194,22 @@ def test_a_better_model_replaces_the_shipped_one(config: Config, tmp_path: Path)
     assert (config.models / "plates.onnx").read_bytes() == config.candidate.read_bytes()
 
 
+def test_the_shipped_model_itself_is_measured_anew_and_keeps_its_record(
+    config: Config, tmp_path: Path
+) -> None:
+    promoted(config)
+    before = card_of(config)
+    for photo in (config.data.parent / "labels/test").iterdir():
+        photo.write_text(photo.read_text() + xyxy_to_labels(np.array([ELSEWHERE]), image_hw=HW))
+    again = replace(config, candidate=config.models / "plates.onnx", run=tmp_path / "again")
+    written = promote(again, data_hash="unknown", date="2026-02-01")
+    assert [path.name for path in written] == ["plates.onnx", "plates.json", "figures.json"]
+    card = card_of(config)
+    changed = {part for part in card if card[part] != before[part]}
+    assert changed == {"missed_on_test", "figures"}
+    assert card["figures"]["overall"]["plates"] == 2 * PHOTOS
+
+
 @pytest.mark.parametrize(
     ("box", "reason"),
     [
