@@ -234,9 +234,19 @@ def redrawn() -> str:
 
 def int8() -> str:
     """Return what 8-bit integers cost, of each detector that was measured in both."""
+    return _differences(": int8", "fp32", "int8")
+
+
+def second_look() -> str:
+    """Return what the second look at unsure boxes changes, of each detector measured in both."""
+    return _differences(": second look", "first look alone", "with the second")
+
+
+def _differences(ending: str, first: str, second: str) -> str:
+    """Return the comparisons on val whose entries have names with this ending."""
     parts = []
     for name, entry in _entries(split="val").items():
-        if "compared" in entry:
+        if "compared" in entry and name.endswith(ending):
             found = entry["compared"]["differences"]
             rows = [
                 [
@@ -248,7 +258,7 @@ def int8() -> str:
                 for figure, row in found.items()
                 if row["difference"]["value"] is not None
             ]
-            parts.append(_table([name, "fp32", "int8", "difference"], rows))
+            parts.append(_table([name.removesuffix(ending), first, second, "difference"], rows))
     return "\n\n".join(parts)
 
 
@@ -329,6 +339,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "redrawn": redrawn,
     "rivals": rivals,
     "runs": runs,
+    "second-look": second_look,
     "settings": settings,
     "training-step": training_step,
 }
