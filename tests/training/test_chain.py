@@ -94,6 +94,10 @@ def test_a_model_in_8_bit_integers_is_served_and_keeps_its_head_in_floats(
     assert {e.key: e.value for e in in_floats.metadata_props}.items() <= entries.items()
     in_integers = {node.name for node in quantised.graph.node if "QuantizeLinear" in node.op_type}
     assert in_integers
+    # Signed ones would overflow on CPUs without VNNI.
+    kinds = {one.data_type for one in quantised.graph.initializer}
+    assert onnx.TensorProto.UINT8 in kinds
+    assert onnx.TensorProto.INT8 not in kinds
     (last,) = (n for n in quantised.graph.node if quantised.graph.output[0].name in n.output)
     assert last.name in head_nodes(in_floats)
     assert "QuantizeLinear" not in last.op_type
