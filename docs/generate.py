@@ -242,6 +242,15 @@ def second_look() -> str:
     return _differences(": second look", "first look alone", "with the second")
 
 
+def second_look_cost() -> str:
+    """Return how many times as long as the first look alone detecting takes."""
+    told = json.loads((RESULTS / "second_look.json").read_text())
+    ratios = told["times_the_first_look"]
+    rows = [[name, *(f"{ratio:g}" for ratio in each.values())] for name, each in ratios.items()]
+    corner = f"{told['photos']} photos of {told['split']}, {told['machine']}"
+    return _table([corner, *next(iter(ratios.values()))], rows)
+
+
 def _differences(ending: str, first: str, second: str) -> str:
     """Return the comparisons on val whose entries have names with this ending."""
     parts = []
@@ -340,6 +349,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "rivals": rivals,
     "runs": runs,
     "second-look": second_look,
+    "second-look-cost": second_look_cost,
     "settings": settings,
     "training-step": training_step,
 }

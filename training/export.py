@@ -232,9 +232,8 @@ def quantise(model: Path, out: Path, photos: Sequence[Path]) -> None:
             _Photos(inputs_of(described, photos)),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
-            # Signed weights times unsigned activations overflow where CPUs without VNNI sum pairs of
-            # products in 16 bits: measured, 5 % of near plates were lost there. Source: ONNX
-            # Runtime, "Quantize ONNX models", on U8S8.
+            # Signed weights times unsigned activations overflow on CPUs without VNNI, which sum
+            # pairs of products in 16 bits. Source: ONNX Runtime, "Quantize ONNX models", on U8S8.
             weight_type=QuantType.QUInt8,
             extra_options={"WeightSymmetric": True},
             per_channel=True,
