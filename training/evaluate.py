@@ -190,7 +190,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         metrics["labels_as_they_are"] = as_labelled
         metrics["corrections"] = dict(Counter(c.action for c in corrections))
     if config.angles:
-        detector = OnnxDetector(config.model, threads=config.threads)
+        detector = detector_of(config.model, config)
         metrics["angles"] = recall_by_angle(detector, draw_one_plate, config)
     if config.compare:
         other_predictions, other_milliseconds = predictions_of(config.compare, labelled, config)
@@ -310,8 +310,14 @@ def predictions_of(
                 f"{len(missing)} are missing, the first {missing[0]}"
             )
         return {photo.path.name: stored[photo.path.name] for photo in photos}, None
-    detector = OnnxDetector(model, threads=config.threads, second_look=config.second_look)
-    return run_detector(detector, photos, confidence_floor=config.confidence_floor)
+    return run_detector(
+        detector_of(model, config), photos, confidence_floor=config.confidence_floor
+    )
+
+
+def detector_of(model: Path, config: Config) -> OnnxDetector:
+    """Return the detector as the config has it measured."""
+    return OnnxDetector(model, threads=config.threads, second_look=config.second_look)
 
 
 def run_detector(
