@@ -1,6 +1,6 @@
 """Run other plate detectors on a split and count them as our own is counted, on the same photos.
 
-    python benchmarks/rivals.py --data DATA.yaml --split test --out runs/rivals \
+    python -m benchmarks.rivals --data DATA.yaml --split test --out runs/rivals \
         --overlay datasets/corrections/plates.jsonl
 
 The rivals: the detector that the PyPI package fastanpr carries (yolov8n at 640 px), and OpenCV's
@@ -27,12 +27,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from plateblur.detector import shipped_model
 from plateblur.photo import decode
+from plateblur.sets.predictions import write_predictions
+from plateblur.sets.split import LabelledPhoto, read_split
 from plateblur.types import BlurOptions
-from training import evaluate as evaluation
+from training.checkout import require_private
+from training.evaluate import evaluate
+from training.evaluation.config import Config
+from training.evaluation.figures import headline
 
 RESULTS = Path(__file__).parent / "results" / "rivals.json"
 FASTANPR = "fastanpr==0.1.13"
@@ -97,7 +100,7 @@ def cascade() -> Find:
     return find
 
 
-def run(find: Find, photos: list[evaluation.LabelledPhoto]) -> tuple[dict[str, Any], float]:
+def run(find: Find, photos: list[LabelledPhoto]) -> tuple[dict[str, Any], float]:
     """Return by photo what a rival finds, and its median milliseconds a photo."""
     found, seconds = {}, []
     for photo in photos:
@@ -118,15 +121,15 @@ def measure(
     min_confidence: float = BlurOptions().min_confidence,
 ) -> dict[str, Any]:
     """Return one detector's row, and with an overlay also the one with the labels as they are."""
-    metrics = evaluation.evaluate(
-        evaluation.Config(
+    metrics = evaluate(
+        Config(
             data=data, split=split, out=out, model=predictions, labels_overlay=overlay,
             min_confidence=min_confidence, plots=False,
         )
     )  # fmt: skip
-    rows = {"min_confidence": min_confidence, "figures": evaluation.headline(metrics)}
+    rows = {"min_confidence": min_confidence, "figures": headline(metrics)}
     if overlay:
-        rows["labels as they are"] = evaluation.headline(metrics["labels_as_they_are"])
+        rows["labels as they are"] = headline(metrics["labels_as_they_are"])
     return rows
 
 
@@ -140,9 +143,9 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=shipped_model(), help="our own")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
-    evaluation.require_private(given.out)
+    require_private(given.out)
     given.out.mkdir(parents=True, exist_ok=True)
-    photos = evaluation.read_split(given.data, given.split)
+    photos = read_split(given.data, given.split)
     table: dict[str, Any] = {"split": given.split, "photos": len(photos), "detectors": {}}
     with tempfile.TemporaryDirectory() as work:
         rivals: dict[str, Callable[[], Find]] = {
@@ -153,7 +156,7 @@ def main() -> None:
             stored = given.out / f"rival-{number}.jsonl"
             if not stored.exists():
                 found, milliseconds = run(opened(), photos)
-                evaluation.write_predictions(found, stored)
+                write_predictions(found, stored)
                 print(f"{name}: {milliseconds:g} ms a photo")
             table["detectors"][name] = measure(
                 stored, data=given.data, split=given.split, out=given.out / f"rival-{number}",

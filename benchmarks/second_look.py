@@ -1,6 +1,6 @@
 """What the second look at unsure boxes costs on photos, beside the first look alone.
 
-    python benchmarks/second_look.py --data DATA.yaml --split val
+    python -m benchmarks.second_look --data DATA.yaml --split val
 
 Both take each photo in turn, so that a noisy minute hits both. Times are this machine's; what
 travels is the ratios, which go into `benchmarks/results/second_look.json`. No photo's name does.
@@ -12,17 +12,15 @@ import argparse
 import json
 import os
 import platform
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from plateblur.detector import UNSURE_FROM, OnnxDetector, shipped_model
 from plateblur.photo import decode
+from plateblur.sets.split import read_split
 from plateblur.types import BlurOptions, Image
-from training import evaluate as evaluation
 
 RESULTS = Path(__file__).parent / "results" / "second_look.json"
 WARM_UP = 5  # photos
@@ -42,7 +40,7 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
-    photos = evaluation.read_split(given.data, given.split)
+    photos = read_split(given.data, given.split)
     whole, alone = OnnxDetector.shipped(), OnnxDetector(shipped_model(), second_look=False)
     floors = {"at the default": BlurOptions().min_confidence, "from 0.2 up": UNSURE_FROM}
     ratios: dict[str, dict[str, float]] = {}

@@ -33,26 +33,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from plateblur import drawn
+from plateblur.accounts import invoices, signup
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.store import open_store
+from plateblur.accounts.types import PlanKind
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.pipeline import blur_photo
+from plateblur.types import BlurOptions
+from plateblur.web.schemas import RETURNED_ABOVE
+from plateblur.web.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "datasets")]
-
-from plateblur.accounts import invoices, signup  # noqa: E402
-from plateblur.accounts.credentials import Hasher  # noqa: E402
-from plateblur.accounts.store import open_store  # noqa: E402
-from plateblur.accounts.types import PlanKind  # noqa: E402
-from plateblur.detector import OnnxDetector, shipped_model  # noqa: E402
-from plateblur.pipeline import blur_photo  # noqa: E402
-from plateblur.types import BlurOptions  # noqa: E402
-from plateblur.web.schemas import RETURNED_ABOVE  # noqa: E402
-from plateblur.web.settings import Settings  # noqa: E402
-
-if TYPE_CHECKING:
-    from datasets import synthetic
-else:
-    import synthetic  # found by the line above
-
 RESULTS = ROOT / "benchmarks" / "results" / "service_load.json"
 PATH = "/plateblurer.aspx"
 PASSWORD = "only in this benchmark"  # noqa: S105 - of accounts in a temporary folder
@@ -84,7 +77,7 @@ class Load:
 
 def photo() -> bytes:
     """Return the drawn JPEG, 1920x1080."""
-    return synthetic.encode(synthetic.draw_scene(11, plates=3).image)
+    return drawn.encode(drawn.draw_scene(11, plates=3).image)
 
 
 def bare(seconds: float, model: Path) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Seconds an image of a training step on this machine's CPU, for each thing that train.py does.
 
-    python benchmarks/training_step.py
+    python -m benchmarks.training_step
 
 Each way runs in a process of its own, several times over in turn, so that a noisy minute hits all
 of them; the median counts. Ratios to ultralytics' own way go into
@@ -52,7 +52,6 @@ def ways() -> list[Way]:
 
 def seconds_an_image(way: Way) -> float:
     """Return the median over the steps of one run of yolo26n; to be called in a fresh process."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     import torch
     from ultralytics.nn.tasks import DetectionModel
     from ultralytics.utils import DEFAULT_CFG

@@ -18,17 +18,11 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plateblur.labels import TruthBoxes
-
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import fetch, layout
-else:
-    import fetch
-    import layout
+from plateblur.sets import fetch, layout
+from plateblur.sets.labels import TruthBoxes
 
 CARD = layout.SetCard(
     "ccpd", "github.com/detectRecog/CCPD", "MIT", "China (mostly Anhui), car parks"

@@ -11,14 +11,10 @@ import argparse
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
-from plateblur.labels import Action, Correction, parse_corrections
-
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import layout
-else:
-    import layout
+from plateblur.sets import layout
+from plateblur.sets.corrections import Action, Correction, parse_corrections
 
 
 def count(

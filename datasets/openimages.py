@@ -16,14 +16,10 @@ import csv
 import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import layout
-else:
-    import layout
+from plateblur.sets import layout
 
 ZOO_NAME = "open-images-v7"
 CLASS = "Vehicle registration plate"

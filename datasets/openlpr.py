@@ -16,17 +16,11 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plateblur.labels import TruthBoxes
-
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import fetch, layout
-else:
-    import fetch
-    import layout
+from plateblur.sets import fetch, layout
+from plateblur.sets.labels import TruthBoxes
 
 REPOSITORY = "https://github.com/faisalthaheem/open-lpr-dataset-plate-detection.git"
 COMMIT = "6350b78010cd9f0c435b9e7cd4a2f5a4be3da59f"  # holds every photo and both databases

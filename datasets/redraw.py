@@ -30,7 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,15 +39,11 @@ from PIL import ImageDraw, ImageFont
 
 from plateblur.boxes import iou_matrix
 from plateblur.guidance import FAR_RATIO, plate_ratios
-from plateblur.labels import Correction, correct, parse_corrections
-from plateblur.metrics import IOU_THRESHOLDS
 from plateblur.photo import decode
-
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import layout, review
-else:
-    import layout
-    import review
+from plateblur.sets import layout
+from plateblur.sets.corrections import Correction, append_corrections, correct, parse_corrections
+from plateblur.sets.metrics import IOU_THRESHOLDS
+from plateblur.sets.predictions import read_predictions
 
 Box = NDArray[np.float64]
 """(4,) `xyxy`, pixels of the upright image."""
@@ -354,14 +350,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if given.drawn:
         cut_outs = read_key(given.sheets)
         drawn = [read_drawn(file, cut_outs) for file in given.drawn]
-        found = review.read_predictions(given.predictions) if given.predictions else None
+        found = read_predictions(given.predictions) if given.predictions else None
         told = agreement(cut_outs, drawn, found)
         columns = next(iter(told.values()), {})
         print(layout.table(("", *columns), [(name, *one.values()) for name, one in told.items()]))
         if given.summary:
             given.summary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         if given.move:
-            added = review.append_corrections(given.overlay, redrawn(cut_outs, drawn))
+            added = append_corrections(given.overlay, redrawn(cut_outs, drawn))
             print(f"{len(added)} of {sum(not one.control for one in cut_outs)} labels moved")
         return
     cut_outs = choose(

@@ -16,19 +16,15 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.boxes import iou_matrix
 from plateblur.detector import shipped_model
-
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import layout, review
-else:
-    import layout
-    import review
+from plateblur.sets import findings, layout
+from plateblur.sets.corrections import append_corrections
 
 MATCH_IOU = 0.5  # overlap from which a label and a box are of the same plate
 AGREE_IOU = 0.85  # overlap from which a label stays as it is; then the box may be the worse one
@@ -58,7 +54,7 @@ class Excess:
     height: float
 
 
-def matched(photo: review.Reviewed) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def matched(photo: findings.Reviewed) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return the labels of a photo that a sure box matches, each with its box, both (4,) `xyxy`.
 
     Label and box are each other's best: of two labels on one plate, one has no box.
@@ -78,7 +74,7 @@ def matched(photo: review.Reviewed) -> list[tuple[NDArray[np.float64], NDArray[n
     ]
 
 
-def measure_excess(photos: Sequence[review.Reviewed]) -> list[Excess]:
+def measure_excess(photos: Sequence[findings.Reviewed]) -> list[Excess]:
     """Return for each band of plate heights by how much the boxes are larger than the labels.
 
     Args:
@@ -115,7 +111,7 @@ def without_excess(box: NDArray[np.float64], excess: Sequence[Excess]) -> NDArra
 
 
 def refit(
-    photo: review.Reviewed, excess: Sequence[Excess], *, agree_iou: float
+    photo: findings.Reviewed, excess: Sequence[Excess], *, agree_iou: float
 ) -> dict[str, Any] | None:
     """Return the correction that moves a photo's loose labels, or None where they are sound.
 
@@ -156,13 +152,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--agree", type=float, default=AGREE_IOU, metavar="IOU", help="from which a label stays"
     )
     given = parser.parse_args(argv)
-    val = review.Config(given.root, "val", given.model, overlay=given.overlay, sets=given.only)
-    excess = measure_excess(review.read_reviewed(val))
+    val = findings.Config(given.root, "val", given.model, overlay=given.overlay, sets=given.only)
+    excess = measure_excess(findings.read_reviewed(val))
     lines = [(f"from {e.from_px}", e.plates, f"{e.width:.1%}", f"{e.height:.1%}") for e in excess]
     print(layout.table(("px", "plates of val", "too wide a side", "too high a side"), lines))
-    train = review.read_reviewed(replace(val, split="train"))
+    train = findings.read_reviewed(replace(val, split="train"))
     records = [record for photo in train if (record := refit(photo, excess, agree_iou=given.agree))]
-    added = review.append_corrections(given.overlay, records)
+    added = append_corrections(given.overlay, records)
     plates = sum(len(photo.truth) for photo in train)
     print(f"{sum(len(one.boxes) for one in added)} of {plates} labels of train moved")
 

@@ -14,15 +14,8 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import fetch, folder, layout
-else:
-    import fetch
-    import folder
-    import layout
-
+from plateblur.sets import fetch, forms, layout
 
 REPOSITORY = "https://github.com/RobertLucian/license-plate-dataset.git"
 COMMIT = "06aa3c1bbfb7abe841ba076089eab31243abe147"  # holds every photo and annotation
@@ -79,7 +72,7 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
             raise layout.DatasetError(
                 f"{path.name}: expected an annotation at {annotation}, found none"
             )
-        labelled = folder.voc_objects(annotation)
+        labelled = forms.voc_objects(annotation)
         yield layout.SourcePhoto(
             path=path,
             xyxy=labelled.of(PLATE_CLASSES),

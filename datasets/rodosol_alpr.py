@@ -16,15 +16,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import fetch, layout, ufpr_alpr
-else:
-    import fetch
-    import layout
-    import ufpr_alpr
-
+from plateblur.sets import fetch, forms, layout
 
 CARD = layout.SetCard(
     name="rodosol-alpr",
@@ -45,9 +38,9 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """
     for path in sorted(root.rglob("img_*.jpg")):
         annotation = path.with_suffix(".txt")
-        found = ufpr_alpr.fields_of(annotation)
+        found = forms.fields_of(annotation)
         try:
-            boxes, plate = ufpr_alpr.corner_box(found["corners"]), found["plate"]
+            boxes, plate = forms.corner_box(found["corners"]), found["plate"]
         except (KeyError, ValueError) as error:
             raise layout.DatasetError(
                 f"{annotation}: expected `plate` and `corners`: {error}"

@@ -17,17 +17,12 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plateblur.labels import TruthBoxes
-
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import fetch, layout
-else:
-    import fetch
-    import layout
+from plateblur.sets import fetch, layout
+from plateblur.sets.forms import corner_box, fields_of
+from plateblur.sets.labels import TruthBoxes
 
 CARD = layout.SetCard(
     name="ufpr-alpr",
@@ -41,44 +36,8 @@ SPLIT_OF_PART: dict[str, layout.Split] = {
     "validation": "val",
     "testing": "test",
 }
+
 TRACK = re.compile(r"(?P<track>track\d+)\[\d+\]")
-
-
-def fields_of(annotation: Path) -> dict[str, str]:
-    """Return the `name: value` lines of an annotation; a name that comes again is passed over.
-
-    Args:
-        annotation: text file of UFPR-ALPR or RodoSol-ALPR.
-
-    Raises:
-        DatasetError: there is none.
-    """
-    if not annotation.is_file():
-        raise layout.DatasetError(f"expected an annotation at {annotation}, found none")
-    found: dict[str, str] = {}
-    for line in annotation.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            found.setdefault(name.strip(), value.strip())
-    return found
-
-
-def corner_box(text: str) -> TruthBoxes:
-    """Return the box around four corners.
-
-    Args:
-        text: `x,y x,y x,y x,y`, pixels.
-
-    Returns:
-        (1, 4) float64, pixels.
-
-    Raises:
-        ValueError: not four points.
-    """
-    points = np.array([pair.split(",") for pair in text.split()], dtype=np.float64)
-    if points.shape != (4, 2):
-        raise ValueError(f"expected 4 corners, got {text!r}")
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])[None]
 
 
 def plate_box(annotation: Path) -> TruthBoxes:

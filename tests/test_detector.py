@@ -12,11 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from plateblur import drawn
 from plateblur.detector import MOST_LOOKS, OnnxDetector, shipped_model
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
 from tests.fakes import boxes, street
-from training.drawn import synthetic
 
 METADATA = {"imgsz": "[64, 64]", "stride": "32", "names": "{0: 'plate'}"}
 END_TO_END = METADATA | {"end2end": "True"}
@@ -323,7 +323,7 @@ def shipped() -> OnnxDetector:
 
 @needs_model
 def test_the_shipped_model_finds_a_drawn_plate(shipped: OnnxDetector) -> None:
-    scene = synthetic.draw_scene(3, image_hw=(540, 960), plates=1, ratios=(1 / 12, 1 / 8))
+    scene = drawn.draw_scene(3, image_hw=(540, 960), plates=1, ratios=(1 / 12, 1 / 8))
     found = shipped.detect(scene.image, min_confidence=0.25)
     assert within_guidance(float(scene.ratios[0]))
     centre = (scene.xyxy[0, :2] + scene.xyxy[0, 2:]) / 2

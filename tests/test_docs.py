@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -11,14 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from plateblur import drawn
 from plateblur.detector import shipped_model
 from plateblur.web.failures import SENTENCES
 from plateblur.web.settings import Settings
-from training.drawn import synthetic
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -50,15 +49,6 @@ def commands(page: Path) -> list[tuple[str, str]]:
     ]
 
 
-def module(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"plateblur_docs_{name}", DOCS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of what a commit of this tree would hold, with an environment and photos."""
@@ -76,7 +66,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copyfile(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "street-survey").mkdir()
-    photo = synthetic.encode(synthetic.draw_scene(1, image_hw=(270, 480), plates=1).image)
+    photo = drawn.encode(drawn.draw_scene(1, image_hw=(270, 480), plates=1).image)
     for name in ("holiday.jpg", "street-survey/first.jpg"):
         (folder / name).write_bytes(photo)
     return folder
@@ -129,13 +119,13 @@ def test_the_model_card_has_a_place_for_figures() -> None:
 
 
 def test_the_picture_shows_imports_that_the_code_has() -> None:
-    architecture = module("draw_architecture")
+    architecture = importlib.import_module("docs.draw_architecture")
     drawn = architecture.drawing()  # raises where an arrow is no import
     assert architecture.OUT.read_text() == drawn, "run: python docs/draw_architecture.py"
 
 
 def test_an_arrow_that_is_no_import_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    architecture = module("draw_architecture")
+    architecture = importlib.import_module("docs.draw_architecture")
     monkeypatch.setattr(architecture, "ARROWS", (("blur", "web"),))
     with pytest.raises(ValueError, match=r"plateblur/blur\.py does not import plateblur/web"):
         architecture.drawing()

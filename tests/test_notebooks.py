@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from plateblur import drawn
 from plateblur.detector import shipped_model
-from training.drawn import synthetic
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -94,9 +94,7 @@ def test_a_parameter_puts_labelled_photos_in_place_of_drawn_ones(tmp_path: Path)
     if not shipped_model().is_file():
         pytest.skip("no model is shipped yet")
     pytest.importorskip("matplotlib")
-    counts = synthetic.write_dataset(
-        tmp_path, count=4, seed=5, split_shares=(0, 0, 1), image_hw=(270, 480)
-    )
+    counts = drawn.write_set(tmp_path, count=4, seed=5, split_shares=(0, 0, 1), image_hw=(270, 480))
     assert counts["test"] == 4
     labels = [file.read_text().splitlines() for file in (tmp_path / "labels").rglob("*.txt")]
     plates = sum(map(len, labels))

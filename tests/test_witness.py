@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
+from plateblur import drawn
 from plateblur.blur import blur_boxes, hidden_bounds
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.types import Image
 from tests.fakes import boxes, encoded
-from training.drawn import synthetic
 
 rapidocr = pytest.importorskip("rapidocr_onnxruntime")
 
@@ -70,7 +70,7 @@ def test_plates_are_read_before_the_blur_and_not_after_it(
 ) -> None:
     was_read = 0
     for seed in range(2):
-        plate = synthetic.draw_plate(np.random.default_rng(seed), region=region, front=True)
+        plate = drawn.draw_plate(np.random.default_rng(seed), region=region, front=True)
         image, box = on_a_car(plate.image, height_px=90)
         was_read += bool(runs(plate.text) & runs(read(image)))
         after = read(blur_boxes(image, boxes(box), method=method, margin=0.15))
@@ -83,7 +83,7 @@ def test_what_is_left_of_a_plate_holds_no_text_when_contrast_is_pulled_up(
     read: Read, method: Literal["veil", "solid"]
 ) -> None:
     """The first that someone curious would try."""
-    plate = synthetic.draw_plate(np.random.default_rng(5), region="eu", front=True)
+    plate = drawn.draw_plate(np.random.default_rng(5), region="eu", front=True)
     image, box = on_a_car(plate.image, height_px=120)
     blurred = blur_boxes(image, boxes(box), method=method, margin=0.15)
     ((x1, y1, x2, y2),) = hidden_bounds(boxes(box), image_hw=image.shape[:2], margin=0.15)
@@ -97,7 +97,7 @@ def test_the_shipped_detector_leaves_nothing_to_read_in_drawn_scenes(read: Read)
     detector = OnnxDetector.shipped(threads=2)
     was_read = 0
     for seed in range(3):
-        scene = synthetic.draw_scene(
+        scene = drawn.draw_scene(
             seed, image_hw=(720, 1280), plates=1, ratios=(1 / 10, 1 / 8), regions=READABLE
         )
         ((x1, y1, x2, y2),) = scene.xyxy.astype(int)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import albumentations as A  # noqa: N812 - the name its own documentation uses
 import cv2
@@ -22,12 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from plateblur import drawn
 from plateblur.types import Image
-
-if TYPE_CHECKING or __package__:
-    from training.drawn import synthetic
-else:  # beside a script, its own folder is on the path
-    from drawn import synthetic
 
 PAD_GREY = 114  # Source: ultralytics' fill of mosaic and letterbox; the detector pads with it too.
 
@@ -304,7 +300,7 @@ def _mosaic(seed: int) -> tuple[Image, NDArray[np.float64]]:
 
 
 def _drawn_scene(seed: int) -> tuple[Image, NDArray[np.float64]]:
-    scene = synthetic.draw_scene(seed, image_hw=(480, 640), plates=1, ratios=(1 / 10, 1 / 8))
+    scene = drawn.draw_scene(seed, image_hw=(480, 640), plates=1, ratios=(1 / 10, 1 / 8))
     return scene.image, scene.xyxy.astype(np.float64)
 
 

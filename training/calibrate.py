@@ -23,14 +23,16 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from plateblur.detector import OnnxDetector, calibrated, logit
-from plateblur.metrics import (
+from plateblur.sets.corrections import read_corrections
+from plateblur.sets.metrics import (
     PhotoBoxes,
     calibration,
     expected_calibration_error,
     score_photos,
 )
+from plateblur.sets.predictions import run_detector
+from plateblur.sets.split import corrected_photo, read_split
 from plateblur.types import BlurOptions
-from training.evaluate import corrected_photo, read_corrections, read_split, run_detector
 
 FITTED_FROM = 0.05  # smallest confidence fitted: below it nothing is ever kept
 
@@ -41,7 +43,9 @@ class Config:
 
     model: Path  # ONNX file of training/export.py; its metadata is written again
     data: Path  # data.yaml with a val split; test is for reporting only
-    labels_overlay: Path | None = None  # corrections of labels, JSON lines (plateblur/labels.py)
+    labels_overlay: Path | None = (
+        None  # corrections of labels, JSON lines (plateblur/sets/corrections.py)
+    )
 
 
 def calibrate(config: Config) -> dict[str, Any]:

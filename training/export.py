@@ -1,12 +1,12 @@
 """Export trained weights to the ONNX model that the service runs, and check that both agree.
 
-    python training/export.py runs/first/weights/best.pt --out runs/first/plates.onnx
+    python -m training.export runs/first/weights/best.pt --out runs/first/plates.onnx
 
 The file gets what `plateblur/detector.py` needs to know as metadata, and where it comes from. The
 export fails unless torch, ONNX Runtime and, where it is installed, OpenVINO find the same plates on
 fixed drawn images.
 
-    python training/export.py runs/first/weights/best.pt --out runs/first/plates.onnx \
+    python -m training.export runs/first/weights/best.pt --out runs/first/plates.onnx \
         --int8 runs/first/plates-int8.onnx --data DATA.yaml
 
 also writes the model in 8-bit integers, its ranges taken from photos of the train split. What that

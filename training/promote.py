@@ -30,8 +30,11 @@ from typing import Any
 import onnx
 
 from plateblur.detector import OnnxDetector
+from plateblur.sets.split import data_hash
 from plateblur.types import BlurOptions
-from training import evaluate as evaluation
+from training.evaluate import evaluate
+from training.evaluation.config import Config as EvaluationConfig
+from training.evaluation.report import difference_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 JUDGED = ("recall, within 1:15", "covered99, within 1:15")
@@ -112,8 +115,8 @@ def promote(config: Config, *, data_hash: str, date: str) -> list[Path]:
         train_data = config.train_data or config.data
         data_sets = count_data_sets(config.manifest or train_data.parent / "manifest.csv")
 
-    metrics = evaluation.evaluate(
-        evaluation.Config(
+    metrics = evaluate(
+        EvaluationConfig(
             data=config.data,
             out=run / "promotion",
             split="test",
@@ -250,7 +253,7 @@ def require_better(differences: Mapping[str, Mapping[str, Any]]) -> None:
         reason = f"better than the shipped model in neither {' nor '.join((*JUDGED, *OVERALL))}"
     else:
         return
-    table = evaluation.difference_table(differences, ("shipped", "candidate"))
+    table = difference_table(differences, ("shipped", "candidate"))
     raise RefusedError("\n".join([f"{reason}:", "", *table]))
 
 
@@ -432,9 +435,6 @@ def main() -> None:
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
     config = Config(**vars(parser.parse_args()))
-    # Here, because it brings torch along, which nothing else of this page needs.
-    from training.train import data_hash
-
     try:
         written = promote(
             config,

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.evaluate import headline
+from training.evaluation.figures import headline
 
 RUNS = Path(__file__).parents[1] / "docs" / "training-runs.json"
 

@@ -1,7 +1,7 @@
 """Turn an exported model, such as the shipped one, into weights that training can go on from.
 
     python -m training.restore --data DATA.yaml --out runs/shipped
-    python training/train.py training/configs/yolo26n-896.yaml --data DATA.yaml \
+    python -m training.train training/configs/yolo26n-896.yaml --data DATA.yaml \
         --run runs/mine --weights runs/shipped/weights/restored.pt
 
 Of a promoted model only the ONNX file is kept, and an export folds each batch norm into the
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,13 +33,8 @@ from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel
 
 from plateblur.detector import shipped_model
-
-if TYPE_CHECKING or __package__:
-    from training import export
-    from training.train import without_one_to_one_head
-else:  # as a script, its own folder is on the path
-    import export
-    from train import without_one_to_one_head
+from training import export
+from training.train import without_one_to_one_head
 
 MEASURED_PHOTOS = 200  # of train, whose activations give the statistics; more hardly move them
 

@@ -1,6 +1,6 @@
 """Fine-tune an ultralytics detector on licence plates; a run folder holds all that it was made of.
 
-    python training/train.py training/configs/yolo26n-640.yaml --data DATA.yaml --run runs/first
+    python -m training.train training/configs/yolo26n-640.yaml --data DATA.yaml --run runs/first
 
 The same line with `--resume` goes on after a kill, from the last whole epoch. Any field of `Config`
 can be overridden with `--set field=value`. `--hours 5` fits the epochs into five hours, with the
@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import csv
 import ctypes
-import hashlib
 import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
 from contextlib import AbstractContextManager
@@ -25,7 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
@@ -35,21 +33,12 @@ from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
 
 from plateblur.guidance import FAR_RATIO, plate_ratios
-from plateblur.labels import (
-    correct,
-    label_file,
-    labels_to_xyxy,
-    parse_corrections,
-    xyxy_to_labels,
-)
 from plateblur.photo import upright_hw
-
-if TYPE_CHECKING or __package__:
-    from training import augment
-else:  # as a script, its own folder is on the path
-    import augment
-
-ROOT = Path(__file__).parents[1]
+from plateblur.sets.corrections import correct, parse_corrections
+from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
+from plateblur.sets.split import data_hash
+from training import augment
+from training.checkout import ROOT, git_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,29 +272,6 @@ def photos_of(root: Path, listed: str) -> list[Path]:
         lines = place.read_text(encoding="utf-8").splitlines()
         return [place.parent / line.strip() for line in lines if line.strip()]
     return sorted(place.iterdir())
-
-
-def data_hash(data_yaml: Path) -> str:
-    """Return the sha256 over the names and bytes of a data set's labels, train and val."""
-    root = data_yaml.parent
-    digest = hashlib.sha256()
-    for label in sorted((root / "labels").glob("*/*.txt")):
-        if label.parent.name in ("train", "val"):
-            digest.update(f"{label.parent.name}/{label.name}\n".encode())
-            digest.update(label.read_bytes())
-    return digest.hexdigest()
-
-
-def git_commit() -> str:
-    """Return the commit of this checkout, with "+changes" where the tree differs from it."""
-    here = Path(__file__).parent
-
-    def run(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    commit = run("rev-parse", "HEAD") or "none"
-    return f"{commit}+changes" if run("status", "--porcelain") else commit
 
 
 def environment() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Search hyperparameters with short runs of `train.py`; the study is a file and can go on.
 
-    python training/tune.py training/configs/yolo26n-640.yaml --data DATA.yaml --out runs/tuning
+    python -m training.tune training/configs/yolo26n-640.yaml --data DATA.yaml --out runs/tuning
 
 Each trial is a run folder of its own, trained with the same budget of hours from the same weights,
 and judged by the best AP50-95 of its epochs on val: a box has to be tight for that, and a tight box
@@ -25,7 +25,6 @@ from typing import Any
 import optuna
 import yaml
 
-TRAIN = Path(__file__).parent / "train.py"
 AP = "metrics/mAP50-95(B)"  # column of ultralytics' results.csv
 
 
@@ -78,7 +77,7 @@ def train_one(config: Config, values: dict[str, Any], run: Path) -> float:
         subprocess.CalledProcessError: training failed; the trial counts as failed, not as bad.
     """
     words = [
-        *(sys.executable, str(TRAIN), str(config.base), "--data", str(config.data)),
+        *(sys.executable, "-m", "training.train", str(config.base), "--data", str(config.data)),
         *("--run", str(run), "--hours", str(config.hours)),
         *(("--weights", config.weights) if config.weights else ()),
     ]

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from plateblur.demo.visits import DroppedPhoto
-from plateblur.labels import xyxy_to_labels
 from plateblur.photo import decode, encode
+from plateblur.sets.labels import xyxy_to_labels
 
 CONSENT = (
     "I may give this photo away, and agree that it is kept without blur by whoever runs this page, "

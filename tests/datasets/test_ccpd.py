@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ccpd
+from plateblur.sets import fetch, layout
 from tests.datasets.drawn import draw
-from tests.datasets.recipes import ccpd, fetch, layout
 
 ROOT = Path(__file__).parents[2]
 

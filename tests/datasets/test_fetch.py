@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets.recipes import fetch, layout
+from plateblur.sets import fetch, layout
 
 ServeFiles = Callable[[Path], str]
 ServeGit = Callable[[Path], tuple[str, str]]
@@ -109,7 +109,7 @@ def test_an_archive_is_located_by_its_hash(
     archive = packed(tmp_path / "set.zip", {"a.jpg": b"a"})
     sha256 = fetch.sha256_of(archive)
     assert (fetch.locate(archive, sha256=sha256, to=tmp_path / "set") / "a.jpg").is_file()
-    assert f"sha256 {sha256} as expected" in capsys.readouterr().out
+    assert f"sha256 {sha256} as expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import folder
+from plateblur.sets import fetch, forms, layout
 from tests.datasets.drawn import draw
-from tests.datasets.recipes import fetch, folder, layout
 
 PLATE, CAR = (40, 60, 104, 76), (20, 30, 200, 200)
 # Of a 320x240 photo, the plate and the car above.
@@ -147,7 +148,7 @@ def test_an_archive_is_downloaded_checked_and_converted(
 def test_the_classes_of_plates_are_named_where_there_are_several(
     wanted: list[str], found: set[str] | None, tmp_path: Path
 ) -> None:
-    labelled = list(folder.read_yolo(made("yolo", tmp_path / "given")))
+    labelled = list(forms.read_yolo(made("yolo", tmp_path / "given")))
     if found is None:
         with pytest.raises(layout.DatasetError, match=r"the classes are \['car', 'plate'\]"):
             folder.plate_classes(labelled, wanted)
@@ -158,7 +159,7 @@ def test_the_classes_of_plates_are_named_where_there_are_several(
 def test_yolo_labels_may_stand_beside_the_photos_and_have_no_names(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg", 1)
     (tmp_path / "a.txt").write_text(f"3 {YOLO_PLATE}\n")
-    (labelled,) = folder.read_yolo(tmp_path)
+    (labelled,) = forms.read_yolo(tmp_path)
     assert labelled.classes == ("3",)
     np.testing.assert_allclose(labelled.xyxy, [PLATE], atol=0.001)
 
@@ -167,7 +168,7 @@ def test_coco_files_may_stand_beside_the_photos(tmp_path: Path) -> None:
     for number in (1, 2, 4):
         draw(tmp_path / "train" / f"{number}.jpg", number)
     (tmp_path / "train" / "_annotations.coco.json").write_text(coco_json())
-    assert [photo.path.name for photo in folder.read_coco(tmp_path)] == ["1.jpg", "2.jpg"]
+    assert [photo.path.name for photo in forms.read_coco(tmp_path)] == ["1.jpg", "2.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -222,4 +223,4 @@ def test_damaged_labels_are_named(
     root = made(form, tmp_path / "given")
     (root / name).write_text(text)
     with pytest.raises(layout.DatasetError, match=message):
-        list(folder.READERS[form](root))
+        list(forms.READERS[form](root))

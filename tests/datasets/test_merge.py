@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import merge as command
+from plateblur.sets import layout, merge
 from tests.datasets.drawn import encoded, scene
-from tests.datasets.recipes import layout, merge
 
 ROOT = Path(__file__).parents[2]
 PLATE = (32.0, 60.0, 96.0, 84.0)  # 24 px of 240: 1:10
@@ -47,7 +48,7 @@ def a_set(
 
 
 def joined(sets: Sequence[Path], out: Path, *options: str) -> list[layout.Row]:
-    merge.main([*map(str, sets), "--out", str(out), *options])
+    command.main([*map(str, sets), "--out", str(out), *options])
     return layout.read_manifest(out)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import openimages
+from plateblur.sets import layout
 from tests.datasets.drawn import draw
-from tests.datasets.recipes import layout, openimages
 
 HEADER = (
     "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,"

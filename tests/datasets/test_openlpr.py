@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import openlpr
+from plateblur.sets import layout
 from tests.datasets.drawn import draw
-from tests.datasets.recipes import layout, openlpr
 
 # Columns as in Simanno's be/create_db_schema.py.
 TABLE = """CREATE TABLE annotations (id INTEGER PRIMARY KEY AUTOINCREMENT, filename VARCHAR,

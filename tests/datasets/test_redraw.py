@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from plateblur.labels import correct, parse_corrections
+import redraw
+from plateblur.sets import layout
+from plateblur.sets.corrections import correct, parse_corrections
 from tests.datasets.drawn import encoded, scene
-from tests.datasets.recipes import layout, redraw
 from tests.datasets.test_merge import a_set
 
 Box = NDArray[np.float64]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from plateblur.labels import correct, parse_corrections
+import refit
+from plateblur.sets import findings, layout
+from plateblur.sets.corrections import correct, parse_corrections
 from tests.datasets.drawn import encoded, scene
-from tests.datasets.recipes import layout, refit, review
 from tests.datasets.test_merge import a_set
 
 Box = NDArray[np.float64]
@@ -23,12 +24,12 @@ BESIDE = PLATE + np.array([6.0, 4.0, 6.0, 4.0])
 SOUND = [refit.Excess(from_px, 9, 0.0, 0.0) for from_px in refit.BANDS_PX]
 
 
-def photo(truth: list[Box], found: list[Box], confidence: float = 0.9) -> review.Reviewed:
+def photo(truth: list[Box], found: list[Box], confidence: float = 0.9) -> findings.Reviewed:
     row = layout.Row(
         "images/train/a.jpg", "train", "drawn", "", "MIT", "", HW[1], HW[0], 1, None, "", ""
     )
     boxes = np.array(found, dtype=np.float64).reshape(-1, 4)
-    return review.Reviewed(
+    return findings.Reviewed(
         Path("a.jpg"),
         row,
         np.array(truth, dtype=np.float64).reshape(-1, 4),
@@ -120,7 +121,7 @@ def test_a_set_gets_its_corrections(
     root = a_set(tmp_path, "a", photos)
     labelled = {row.name: layout.read_boxes(root, row) for row in layout.read_manifest(root)}
 
-    def found(config: review.Config) -> list[review.Reviewed]:
+    def found(config: findings.Config) -> list[findings.Reviewed]:
         rows = [row for row in layout.read_manifest(root) if row.split == config.split]
         more = 0.1 if config.split == "val" else 0.2  # train's labels are off by the rest
         return [
@@ -133,7 +134,7 @@ def test_a_set_gets_its_corrections(
             for row in rows
         ]
 
-    monkeypatch.setattr(review, "read_reviewed", found)
+    monkeypatch.setattr(findings, "read_reviewed", found)
     overlay = tmp_path / "overlay.jsonl"
     refit.main([str(root), "--overlay", str(overlay)])
     moved = parse_corrections(overlay.read_text())

@@ -15,9 +15,10 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from plateblur.labels import correct, parse_corrections
+import corrected
+from plateblur.sets import findings, in_fiftyone, layout
+from plateblur.sets.corrections import append_corrections, correct, parse_corrections
 from tests.datasets.drawn import draw, encoded, scene
-from tests.datasets.recipes import corrected, layout, review
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = ROOT / "datasets" / "corrections" / "plates.jsonl"
@@ -29,12 +30,12 @@ LOOSE = (20.0, 50.0, 110.0, 100.0)
 
 def photo(
     truth: list[tuple[float, ...]], found: list[tuple[float, ...]], path: Path = Path("a.jpg")
-) -> review.Reviewed:
+) -> findings.Reviewed:
     row = layout.Row(
         f"images/val/{path.name}", "val", "drawn", "drawn", "MIT", "", 320, 240, 1, None, "", ""
     )
     boxes = np.array(truth, dtype=np.float64).reshape(-1, 4)
-    return review.Reviewed(path, row, boxes, np.array(found, dtype=np.float64).reshape(-1, 5))
+    return findings.Reviewed(path, row, boxes, np.array(found, dtype=np.float64).reshape(-1, 5))
 
 
 @pytest.mark.parametrize(
@@ -65,12 +66,12 @@ def photo(
 def test_what_labels_and_boxes_disagree_about(
     truth: list[tuple[float, ...]], found: list[tuple[float, ...]], kinds: list[str]
 ) -> None:
-    findings = review.suspicious(photo(truth, found), min_confidence=0.25)
-    assert [finding.kind for finding in findings] == kinds
+    suspects = findings.suspicious(photo(truth, found), min_confidence=0.25)
+    assert [finding.kind for finding in suspects] == kinds
 
 
 def test_the_largest_miss_ranks_first() -> None:
-    near, far = review.suspicious(photo([LOOSE, PLATE], []), min_confidence=0.25)
+    near, far = findings.suspicious(photo([LOOSE, PLATE], []), min_confidence=0.25)
     assert near.rank > far.rank
 
 
@@ -80,7 +81,7 @@ def test_photos_that_look_alike_are_told(tmp_path: Path) -> None:
         draw(tmp_path / "b.jpg", 1, size_wh=(160, 120)),
         draw(tmp_path / "c.jpg", 2),
     ]
-    found = list(review.near_duplicates([photo([], [], path) for path in paths]))
+    found = list(findings.near_duplicates([photo([], [], path) for path in paths]))
     assert [(finding.image, finding.other) for finding in found] == [("b.jpg", "a.jpg")]
 
 
@@ -92,7 +93,7 @@ def sample(
     def boxes(tagged: dict[Any, list[str]]) -> SimpleNamespace:
         return SimpleNamespace(
             detections=[
-                SimpleNamespace(bounding_box=review._to_shares(box, (320, 240)), tags=tags)
+                SimpleNamespace(bounding_box=in_fiftyone._to_shares(box, (320, 240)), tags=tags)
                 for box, tags in tagged.items()
             ]
         )
@@ -109,7 +110,7 @@ def test_tags_become_corrections_that_mend_the_labels() -> None:
         {BELOW: [], FAR_OFF: ["remove", "a poster"]},
         {PLATE: ["move"], LOOSE: [], (150.0, 10.0, 190.0, 30.0): ["add"]},
     )
-    records = review.tagged_corrections([tagged])
+    records = in_fiftyone.tagged_corrections([tagged])
     reasons = {record["action"]: record["reason"] for record in records}
     assert reasons["remove"] == "a poster"
     assert reasons["move"] == "label is not where the plate is"
@@ -134,11 +135,11 @@ def test_a_tag_that_does_not_fit_is_refused_by_name(
     truth: dict[Any, list[str]], detections: dict[Any, list[str]], expected: str
 ) -> None:
     with pytest.raises(layout.DatasetError, match=f"a.webp: .*{expected}"):
-        review.tagged_corrections([sample(truth, detections)])
+        in_fiftyone.tagged_corrections([sample(truth, detections)])
 
 
 def test_a_photo_that_another_split_holds_too_is_dropped() -> None:
-    (record,) = review.tagged_corrections([sample({PLATE: []}, {}, photo_tags=["drop"])])
+    (record,) = in_fiftyone.tagged_corrections([sample({PLATE: []}, {}, photo_tags=["drop"])])
     (drop,) = parse_corrections(json.dumps(record))
     assert (drop.image, drop.action, len(drop.boxes)) == ("a.webp", "drop", 0)
 
@@ -169,9 +170,9 @@ def test_saving_twice_adds_a_correction_once_and_keeps_what_is_there(tmp_path: P
     overlay.write_text(
         '{"image": "b.webp", "action": "remove", "boxes": [[1, 2, 3, 4]], "reason": "a sign"}\n'
     )
-    records = review.tagged_corrections([sample({}, {PLATE: ["add"]})])
-    assert len(review.append_corrections(overlay, records)) == 1
-    assert review.append_corrections(overlay, records) == []
+    records = in_fiftyone.tagged_corrections([sample({}, {PLATE: ["add"]})])
+    assert len(append_corrections(overlay, records)) == 1
+    assert append_corrections(overlay, records) == []
     images = [c.image for c in parse_corrections(overlay.read_text())]
     assert images == ["b.webp", "a.webp"]
 
@@ -184,18 +185,17 @@ def test_the_corrections_of_the_repository_give_a_reason_each_and_none_twice() -
 
 
 MANAGED = """
-import sys
-sys.path.insert(0, sys.argv[1])
+import runpy, sys
 import fiftyone as fo
-dataset = fo.load_dataset(sys.argv[2])
+dataset = fo.load_dataset(sys.argv[1])
 views = dataset.list_saved_views()
 assert {"unlabelled", "missed", "by mistakenness"} <= set(views), views
 for sample in dataset.load_saved_view("unlabelled").iter_samples(autosave=True):
     for box in sample["detections"].detections:
         if box.confidence > 0.5:
             box.tags.append("add")
-import review
-review.main([*sys.argv[3:], "--save", "--overlay", "overlay.jsonl"])
+sys.argv = [*sys.argv[2:], "--save", "--overlay", "overlay.jsonl"]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -238,16 +238,16 @@ def test_fiftyone_shows_the_faults_and_saves_what_a_person_tags(tmp_path: Path) 
     told = run(str(recipe), *words, "--findings", "findings.csv", "--summary", "summary.json")
     summary = json.loads((tmp_path / "summary.json").read_text())["val"]
     numbers = summary["sets"]["drawn"]
-    assert list(numbers) == ["photos", *get_args(review.Kind)]
+    assert list(numbers) == ["photos", *get_args(findings.Kind)]
     ours = {kind: numbers[kind] for kind in ("photos", "unlabelled", "loose", "missed")}
     assert ours == {"photos": 3, "unlabelled": 1, "loose": 0, "missed": 1}
     assert not any(row.name in (tmp_path / "summary.json").read_text() for row in rows)
-    assert ["set", "photos", *get_args(review.Kind)] in [
+    assert ["set", "photos", *get_args(findings.Kind)] in [
         line.split() for line in told.splitlines()
     ]  # FiftyOne says a word of its own before
     assert "unlabelled" in (tmp_path / "findings.csv").read_text()
 
-    told = run("-c", MANAGED, str(recipe.parent), "plateblur-drawn-val", *words)
+    told = run("-c", MANAGED, "plateblur-drawn-val", str(recipe), *words)
     assert "1 corrections added" in told
     (correction,) = parse_corrections((tmp_path / "overlay.jsonl").read_text())
     np.testing.assert_allclose(correction.boxes, [PLATE], atol=0.1)

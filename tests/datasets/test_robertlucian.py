@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import robertlucian
+from plateblur.sets import layout
 from tests.datasets.drawn import draw
-from tests.datasets.recipes import layout, robertlucian
 
 # As VoTT writes it, read in the repository.
 ANNOTATION = """\

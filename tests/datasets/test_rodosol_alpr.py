@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rodosol_alpr
+from plateblur.sets import layout
 from tests.datasets.drawn import draw
-from tests.datasets.recipes import layout, rodosol_alpr
 
 ANNOTATION = "type: car\nplate: {plate}\nlayout: Brazilian\ncorners: {corners}\n"
 CORNERS = "41,60 104,62 103,76 40,75"

@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image as Pil
 from PIL import ImageOps
 
-from training.drawn import FILE, synthetic
+import synthetic
+from plateblur import drawn
+from plateblur.drawn import examples
+from plateblur.sets.labels import xyxy_to_labels
 
+ROOT = Path(__file__).parents[2]
 SMALL = (360, 640)
 
 
-def drawn(seed: int = 1, **arguments: Any) -> synthetic.Scene:
-    return synthetic.draw_scene(seed, **{"image_hw": SMALL, **arguments})
+def scene_of(seed: int = 1, **arguments: Any) -> drawn.Scene:
+    return drawn.draw_scene(seed, **{"image_hw": SMALL, **arguments})
 
 
 @pytest.mark.parametrize(
@@ -28,26 +32,26 @@ def drawn(seed: int = 1, **arguments: Any) -> synthetic.Scene:
     ids=["street", "car-park", "no-plates"],
 )
 def test_the_same_seed_draws_the_same_bits(arguments: dict[str, Any]) -> None:
-    first, again = drawn(7, **arguments), drawn(7, **arguments)
+    first, again = scene_of(7, **arguments), scene_of(7, **arguments)
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.quads, again.quads)
     assert first.texts == again.texts
 
 
 def test_another_seed_draws_another_scene() -> None:
-    assert not np.array_equal(drawn(1).image, drawn(2).image)
+    assert not np.array_equal(scene_of(1).image, scene_of(2).image)
 
 
 @pytest.mark.parametrize("image_hw", [(360, 640), (480, 360)], ids=["landscape", "portrait"])
 def test_an_image_has_the_size_that_was_asked_for(image_hw: tuple[int, int]) -> None:
-    image = drawn(image_hw=image_hw).image
+    image = scene_of(image_hw=image_hw).image
     assert image.shape == (*image_hw, 3)
     assert image.dtype == np.uint8
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_boxes_lie_tight_around_the_plates_and_inside_the_image(seed: int) -> None:
-    scene = drawn(seed, plates=4, side_deg=(-50, 50), tilt_deg=(-15, 15))
+    scene = scene_of(seed, plates=4, side_deg=(-50, 50), tilt_deg=(-15, 15))
     assert len(scene.xyxy) >= 1
     assert np.array_equal(scene.xyxy[:, :2], scene.quads.min(axis=1))
     assert np.array_equal(scene.xyxy[:, 2:], scene.quads.max(axis=1))
@@ -57,7 +61,9 @@ def test_boxes_lie_tight_around_the_plates_and_inside_the_image(seed: int) -> No
 
 
 def test_the_plate_lies_where_its_box_says() -> None:
-    scene = drawn(3, plates=1, regions=("uk",), ratios=(0.1, 0.1), side_deg=(0, 0), tilt_deg=(0, 0))
+    scene = scene_of(
+        3, plates=1, regions=("uk",), ratios=(0.1, 0.1), side_deg=(0, 0), tilt_deg=(0, 0)
+    )
     x1, y1, x2, y2 = np.rint(scene.xyxy[0]).astype(int)
     inside = scene.image[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1]
     frame = np.concatenate([scene.image[y1 - 3, x1:x2], scene.image[y2 + 2, x1:x2]])
@@ -69,14 +75,14 @@ def test_the_plate_lies_where_its_box_says() -> None:
     "ratios", [(1 / 40, 1 / 40), (1 / 12, 1 / 8), (1 / 6, 1 / 6)], ids=["far", "near", "close-up"]
 )
 def test_plates_are_as_large_as_was_asked_for(ratios: tuple[float, float]) -> None:
-    scene = drawn(5, ratios=ratios)
+    scene = scene_of(5, ratios=ratios)
     assert (scene.ratios >= ratios[0] * 0.99).all()
     assert (scene.ratios <= ratios[1] * 1.01).all()
 
 
 @pytest.mark.parametrize("side", [-60.0, 0.0, 45.0], ids=["left", "head-on", "right"])
 def test_a_plate_gets_narrower_the_more_it_is_seen_from_the_side(side: float) -> None:
-    scene = drawn(2, plates=1, regions=("eu",), side_deg=(side, side), tilt_deg=(0, 0))
+    scene = scene_of(2, plates=1, regions=("eu",), side_deg=(side, side), tilt_deg=(0, 0))
     assert scene.side_deg.tolist() == [side]
     top, right, bottom, left = (
         float(np.linalg.norm(edge)) for edge in scene.quads[0] - np.roll(scene.quads[0], -1, axis=0)
@@ -87,28 +93,28 @@ def test_a_plate_gets_narrower_the_more_it_is_seen_from_the_side(side: float) ->
 
 @pytest.mark.parametrize("tilt", [-20.0, 0.0, 20.0], ids=["left", "upright", "right"])
 def test_a_tilted_camera_tilts_the_plate(tilt: float) -> None:
-    scene = drawn(2, plates=1, regions=("eu",), side_deg=(0, 0), tilt_deg=(tilt, tilt))
+    scene = scene_of(2, plates=1, regions=("eu",), side_deg=(0, 0), tilt_deg=(tilt, tilt))
     across = scene.quads[0, 1] - scene.quads[0, 0]
     assert abs(np.rad2deg(np.arctan2(across[1], across[0]))) == pytest.approx(abs(tilt), abs=4)
     assert scene.tilt_deg == tilt
 
 
 def test_a_scene_may_have_no_plates() -> None:
-    scene = drawn(plates=0)
+    scene = scene_of(plates=0)
     assert scene.xyxy.shape == (0, 4)
     assert scene.quads.shape == (0, 4, 2)
     assert scene.texts == ()
-    assert synthetic.label_lines(scene) == []
+    assert xyxy_to_labels(scene.xyxy, image_hw=SMALL) == ""
 
 
-@pytest.mark.parametrize("region", synthetic.REGIONS)
+@pytest.mark.parametrize("region", drawn.REGIONS)
 def test_every_region_has_a_readable_plate(region: str) -> None:
-    plate = synthetic.draw_plate(np.random.default_rng(1), region=region, front=False)
+    plate = drawn.draw_plate(np.random.default_rng(1), region=region, front=False)
     height, width = plate.image.shape[:2]
     assert plate.region == region
     assert width / height == pytest.approx(plate.size_wh_m[0] / plate.size_wh_m[1], rel=0.02)
     assert np.ptp(plate.image[..., 1]) > 100  # dark on light or light on dark
-    assert drawn(4, plates=1, regions=(region,)).regions == (region,)
+    assert scene_of(4, plates=1, regions=(region,)).regions == (region,)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +133,13 @@ def test_every_region_has_a_readable_plate(region: str) -> None:
 )
 def test_arguments_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(arguments))):
-        drawn(**arguments)
+        scene_of(**arguments)
 
 
 def test_labels_name_the_same_boxes() -> None:
-    scene = drawn(9, plates=3)
-    numbers = np.array([line.split() for line in synthetic.label_lines(scene)], np.float64)
+    scene = scene_of(9, plates=3)
+    labels = xyxy_to_labels(scene.xyxy, image_hw=SMALL)
+    numbers = np.array([line.split() for line in labels.splitlines()], np.float64)
     assert (numbers[:, 0] == 0).all()
     centre, size = numbers[:, 1:3], numbers[:, 3:5]
     xyxy = np.hstack([centre - size / 2, centre + size / 2]) * (*SMALL[::-1], *SMALL[::-1])
@@ -140,9 +147,17 @@ def test_labels_name_the_same_boxes() -> None:
 
 
 def test_the_command_writes_a_data_set(tmp_path: Path) -> None:
-    command = [sys.executable, str(FILE), str(tmp_path), "--count", "5", "--seed", "3"]
+    command = [
+        sys.executable,
+        "datasets/synthetic.py",
+        str(tmp_path),
+        "--count",
+        "5",
+        "--seed",
+        "3",
+    ]
     command += ["--split-shares", "0.6", "0.2", "0.2", "--image-hw", "180", "320"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines() == ["train: 3", "val: 1", "test: 1"]
     with (tmp_path / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -159,7 +174,7 @@ def test_the_command_writes_a_data_set(tmp_path: Path) -> None:
 
 def test_shares_that_do_not_add_up_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="split_shares"):
-        synthetic.write_dataset(tmp_path, count=1, seed=0, split_shares=(0.5, 0.1, 0.1))
+        drawn.write_set(tmp_path, count=1, seed=0, split_shares=(0.5, 0.1, 0.1))
 
 
 def test_the_command_writes_six_examples_one_of_them_lying(
@@ -167,17 +182,17 @@ def test_the_command_writes_six_examples_one_of_them_lying(
 ) -> None:
     small = {  # a quarter of the side is enough here
         name: {**given, "image_hw": tuple(n // 4 for n in given.get("image_hw", (1080, 1920)))}
-        for name, given in synthetic.EXAMPLES.items()
+        for name, given in drawn.EXAMPLES.items()
     }
-    monkeypatch.setattr(synthetic, "EXAMPLES", small)
+    monkeypatch.setattr(examples, "EXAMPLES", small)
     synthetic.main([str(tmp_path), "--examples"])
     paths = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert [path.stem for path in paths] == list(small)
-    with Pil.open(tmp_path / f"{synthetic.LYING}.jpg") as photo:
+    with Pil.open(tmp_path / f"{drawn.LYING}.jpg") as photo:
         assert photo.getexif()[0x0112] == 6
         assert photo.width > photo.height
         upright = np.asarray(ImageOps.exif_transpose(photo), np.int16)
-    truth = synthetic.draw_scene(**small[synthetic.LYING]).image
+    truth = drawn.draw_scene(**small[drawn.LYING]).image
     assert upright.shape == truth.shape
     assert np.abs(upright - truth).mean() < 6  # JPEG's own losses
 
@@ -200,7 +215,7 @@ def _reader(rapidocr: Any) -> Any:
 
 @pytest.mark.parametrize("region", ["eu", "uk", "india"])
 def test_a_large_plate_seen_head_on_can_be_read(region: str) -> None:
-    scene = drawn(
+    scene = scene_of(
         6, plates=1, regions=(region,), ratios=(0.14, 0.14), side_deg=(0, 0), tilt_deg=(0, 0)
     )
     x1, y1, x2, y2 = np.rint(scene.xyxy[0]).astype(int)

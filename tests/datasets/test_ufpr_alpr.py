@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ufpr_alpr
+from plateblur.sets import layout
 from tests.datasets.drawn import draw
-from tests.datasets.recipes import layout, ufpr_alpr
 
 # The two releases differ in how they give the plate; both read in parsers of others.
 HEAD = """\

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from plateblur.demo.photos import Limits, add_plate, open_photo
 from plateblur.demo.review import CONSENT, Review
 from plateblur.demo.visits import DroppedPhoto
-from plateblur.labels import labels_to_xyxy
+from plateblur.sets.labels import labels_to_xyxy
 from tests.demo.fakes import IMAGE_HW, MISSED, PLATE, DrawnDetector, drawn_image, drawn_photo
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from plateblur import drawn
 from plateblur.detector import OnnxDetector, calibrated, shipped_model
 from training import calibrate as calibration
 from training.calibrate import Config, calibrate, fit_curve, write_curve
-from training.drawn import synthetic
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ def test_a_second_calibration_takes_the_place_of_the_first(tmp_path: Path) -> No
 def test_the_curve_is_fitted_to_corrected_labels(
     is_corrected: bool, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = synthetic.draw_scene(3, image_hw=(540, 960), plates=1, ratios=(1 / 12, 1 / 8))
+    scene = drawn.draw_scene(3, image_hw=(540, 960), plates=1, ratios=(1 / 12, 1 / 8))
     (tmp_path / "images" / "val").mkdir(parents=True)
-    (tmp_path / "images" / "val" / "a.jpg").write_bytes(synthetic.encode(scene.image))
+    (tmp_path / "images" / "val" / "a.jpg").write_bytes(drawn.encode(scene.image))
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"val": "images/val"}))
     add = {"image": "a.jpg", "action": "add", "boxes": scene.xyxy.tolist(), "reason": "unlabelled"}
     (tmp_path / "overlay.jsonl").write_text(json.dumps(add) + "\n")

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from plateblur.detector import OnnxDetector
+from plateblur.sets.split import data_hash
 from training import restore
 from training.average import average
 from training.export import calibration_photos, head_nodes, quantise
-from training.train import Config, data_hash, mixed_precision, read_config
+from training.train import Config, mixed_precision, read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,14 +42,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "smoke"
-    run("training/train.py", "training/configs/smoke.yaml", "--data", data, "--run", folder)
+    run("-m", "training.train", "training/configs/smoke.yaml", "--data", data, "--run", folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def model(run_folder: Path) -> Path:
     out = run_folder / "plates.onnx"
-    run("training/export.py", run_folder / "weights" / "best.pt", "--out", out)
+    run("-m", "training.export", run_folder / "weights" / "best.pt", "--out", out)
     return out
 
 
@@ -116,7 +117,7 @@ def test_the_evaluation_reports_on_what_was_exported(
     model: Path, data: Path, tmp_path: Path
 ) -> None:
     told = run(
-        *("training/evaluate.py", "--data", data, "--split", "val"),
+        *("-m", "training.evaluate", "--data", data, "--split", "val"),
         *("--model", model, "--out", tmp_path / "val"),
     )
     metrics = json.loads((tmp_path / "val" / "metrics.json").read_text())
@@ -126,7 +127,14 @@ def test_the_evaluation_reports_on_what_was_exported(
 
 def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Path) -> None:
     words = [
-        *(sys.executable, "training/train.py", "training/configs/smoke.yaml", "--data", str(data)),
+        *(
+            sys.executable,
+            "-m",
+            "training.train",
+            "training/configs/smoke.yaml",
+            "--data",
+            str(data),
+        ),
         *("--run", str(tmp_path / "killed"), "--set", "epochs=3"),
     ]
     results = tmp_path / "killed" / "results.csv"
@@ -180,7 +188,7 @@ def test_an_unknown_field_is_refused_and_the_known_ones_are_named(tmp_path: Path
 def test_resuming_without_a_checkpoint_says_what_is_missing(data: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [
-            *(sys.executable, "training/train.py", "training/configs/smoke.yaml"),
+            *(sys.executable, "-m", "training.train", "training/configs/smoke.yaml"),
             *("--data", data, "--run", tmp_path / "none", "--resume"),
         ],
         cwd=ROOT,
@@ -199,11 +207,11 @@ def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_traine
     model: Path, run_folder: Path, data: Path, tmp_path: Path
 ) -> None:
     run(
-        *("training/restore.py", "--model", model, "--data", data),
+        *("-m", "training.restore", "--model", model, "--data", data),
         *("--out", tmp_path / "again", "--photos", "4"),
     )
     weights = tmp_path / "again" / "weights" / "restored.pt"
-    run("training/export.py", weights, "--out", tmp_path / "again.onnx", "--input-size", "64")
+    run("-m", "training.export", weights, "--out", tmp_path / "again.onnx", "--input-size", "64")
     image = np.random.default_rng(2).integers(0, 255, (90, 160, 3), np.uint8)
     before, after = (
         OnnxDetector(path).detect(image, min_confidence=1e-4)
@@ -214,7 +222,7 @@ def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_traine
     np.testing.assert_allclose(after.xyxy, before.xyxy, atol=0.05)
 
     run(
-        *("training/train.py", "training/configs/smoke.yaml", "--data", data),
+        *("-m", "training.train", "training/configs/smoke.yaml", "--data", data),
         *("--run", tmp_path / "further", "--weights", weights),
     )
     record = json.loads((tmp_path / "further" / "run.json").read_text())
@@ -226,7 +234,7 @@ def test_frozen_modules_keep_their_weights_and_the_others_learn(
 ) -> None:
     start = run_folder / "weights" / "last.pt"
     run(
-        *("training/train.py", "training/configs/smoke.yaml", "--data", data),
+        *("-m", "training.train", "training/configs/smoke.yaml", "--data", data),
         *("--run", tmp_path / "neck", "--weights", start, "--set", "freeze=11"),
     )
     before, after = (

@@ -16,24 +16,16 @@ from PIL import Image as PillowImage
 
 from plateblur.errors import DetectionError
 from plateblur.guidance import plate_ratios, within_guidance
-from plateblur.labels import xyxy_to_labels
+from plateblur.sets.labels import xyxy_to_labels
+from plateblur.sets.predictions import read_predictions, run_detector, write_predictions
+from plateblur.sets.split import LabelledPhoto, read_split
 from plateblur.types import Detections, Image
-from training.evaluate import (
-    Config as FullConfig,
-)
-from training.evaluate import (
-    LabelledPhoto,
-    draw_angles,
-    draw_one_plate,
-    evaluate,
-    read_predictions,
-    read_split,
-    recall_by_angle,
-    report,
-    require_private,
-    run_detector,
-    write_predictions,
-)
+from training.checkout import require_private
+from training.evaluate import evaluate
+from training.evaluation.angles import draw_one_plate, recall_by_angle
+from training.evaluation.config import Config as FullConfig
+from training.evaluation.plots import draw_angles
+from training.evaluation.report import report
 
 SCORER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "score.py"
 HW = (300, 400)

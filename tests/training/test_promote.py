@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image as PillowImage
 
 from plateblur.guidance import BUCKET_NAMES
-from plateblur.labels import xyxy_to_labels
+from plateblur.sets.labels import xyxy_to_labels
 from plateblur.types import BlurOptions
 from training.promote import (
     TABLE_CLOSES,

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.datasets.drawn import draw
-from training.evaluate import Config, evaluate
+from training.evaluate import evaluate
+from training.evaluation.config import Config
 from training.record import record
 
 PLATE = (40.0, 60.0, 120.0, 84.0)

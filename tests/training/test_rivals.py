@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 
+from benchmarks import rivals
 from tests.datasets.drawn import draw
 
-PATH = Path(__file__).parents[2] / "benchmarks" / "rivals.py"
 PLATE = (40.0, 60.0, 120.0, 84.0)
 
 
-@pytest.fixture
-def rivals() -> Any:
-    spec = importlib.util.spec_from_file_location("rivals", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_cascade_gives_boxes_that_all_count(rivals: Any) -> None:
+def test_the_cascade_gives_boxes_that_all_count() -> None:
     image = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     rows = rivals.cascade()(image)
     assert rows.shape[1:] == (5,)
@@ -35,9 +22,7 @@ def test_the_cascade_gives_boxes_that_all_count(rivals: Any) -> None:
     assert rivals.RIVAL_CONFIDENCE <= 0.5
 
 
-def test_a_rival_has_a_row_with_and_one_without_corrected_labels(
-    rivals: Any, tmp_path: Path
-) -> None:
+def test_a_rival_has_a_row_with_and_one_without_corrected_labels(tmp_path: Path) -> None:
     draw(tmp_path / "images" / "val" / "a.png", 0, plates=(PLATE,))
     (tmp_path / "labels" / "val").mkdir(parents=True)
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"val": "images/val"}))

@@ -20,12 +20,12 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.loss import v8DetectionLoss
 
-from plateblur.labels import labels_to_xyxy
+from plateblur.sets.labels import labels_to_xyxy
+from plateblur.sets.split import data_hash
 from tests.datasets.drawn import draw
 from training.train import (
     Config,
     count_from_the_start,
-    data_hash,
     hours_trained,
     loss_in_float32,
     photos_of,
@@ -232,7 +232,7 @@ def trained(run: Path, data: Path, overlay: Path, *more: str) -> list[dict[str, 
     """Train a tiny network with everything on and return the rows of its results."""
     offline = {**os.environ, "YOLO_OFFLINE": "True"}  # noqa: TID251 - for a child process
     words = [
-        *(sys.executable, "training/train.py", "training/configs/smoke.yaml"),
+        *(sys.executable, "-m", "training.train", "training/configs/smoke.yaml"),
         *("--data", str(data), "--run", str(run), "--set", f"overlay={overlay}"),
         *("--set", "far_times=2", "--set", "augmentation=plates", *more),
     ]

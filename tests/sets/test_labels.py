@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plateblur.labels import correct, label_file, labels_to_xyxy, parse_corrections, xyxy_to_labels
+from plateblur.sets.corrections import correct, parse_corrections
+from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
 
 HW = (1080, 1920)
 PLATE = [100.0, 200.0, 200.0, 240.0]

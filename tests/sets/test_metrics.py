@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from plateblur.metrics import (
+from plateblur.sets.metrics import (
     IOU_THRESHOLDS,
     PhotoBoxes,
     Share,

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from plateblur.labels import TruthBoxes
+from plateblur.sets import layout
+from plateblur.sets.labels import TruthBoxes
 from tests.datasets.drawn import draw, encoded, scene
-from tests.datasets.recipes import layout
 
 CARD = layout.SetCard("drawn", "this test", "CC0", "nowhere")
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "plates"

@@ -1,13 +1,10 @@
-"""A data set on disk, as every recipe writes it and `merge.py` reads it.
+"""A data set on disk, as every recipe writes it and merging reads it.
 
-    SET/
-        data.yaml              for ultralytics; paths relative to the file
-        manifest.csv           one row a photo: where it comes from, what is in it, its sha256
-        images/<split>/        the photos, without metadata
-        labels/<split>/        YOLO label files of the same names, empty where there is no plate
-
-Recipes are scripts: run as `python datasets/ccpd.py`, their folder is `sys.path[0]`, and they
-import this file as `layout`.
+SET/
+data.yaml              for ultralytics; paths relative to the file
+manifest.csv           one row a photo: where it comes from, what is in it, its sha256
+images/<split>/        the photos, without metadata
+labels/<split>/        YOLO label files of the same names, empty where there is no plate
 """
 
 from __future__ import annotations
@@ -27,8 +24,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from plateblur.errors import PhotoError, PlateblurError
 from plateblur.guidance import plate_ratios
-from plateblur.labels import TruthBoxes, labels_to_xyxy, xyxy_to_labels
 from plateblur.photo import decode, encode, upright_hw
+from plateblur.sets.labels import TruthBoxes, labels_to_xyxy, xyxy_to_labels
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -40,7 +37,6 @@ NO_BOXES: TruthBoxes = np.empty((0, 4))
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Formats that photos are kept in; OpenCV, which training reads with, opens them everywhere."""
-
 
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
@@ -256,10 +252,14 @@ def new_folder(out: Path) -> None:
     """
     if out.exists() and any(out.iterdir()):
         raise DatasetError(f"expected {out} to be empty or absent, it holds files")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folders(out)
+
+
+def make_folders(out: Path) -> None:
+    """Make the folders of a set; those that are there stay as they are."""
     for kind in ("images", "labels"):
         for split in SPLITS:
-            (out / kind / split).mkdir(parents=True)
+            (out / kind / split).mkdir(parents=True, exist_ok=True)
 
 
 def write_set(out: Path, card: SetCard, photos: Iterable[SourcePhoto]) -> list[Row]:

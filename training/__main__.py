@@ -1,0 +1,33 @@
+"""List the steps of training in their order, each with the first line of its page."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+STEPS = {
+    "From data to the shipped model, in this order": (
+        *("train", "average", "export", "calibrate", "evaluate", "promote"),
+    ),
+    "Beside them": ("restore", "tune", "augment", "record"),
+}
+
+
+def summary(step: str) -> str:
+    """Return the first line of a step's docstring, without importing it and torch with it."""
+    page = ast.parse(Path(__file__).with_name(f"{step}.py").read_text(encoding="utf-8"))
+    return (ast.get_docstring(page) or "").splitlines()[0]
+
+
+def listing() -> str:
+    """Return the list of steps."""
+    lines = []
+    for heading, steps in STEPS.items():
+        lines += [heading, *(f"  python -m training.{name:<10} {summary(name)}" for name in steps)]
+        lines.append("")
+    return "\n".join([*lines, "Each tells its options with --help.", ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(listing())

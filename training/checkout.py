@@ -1,0 +1,42 @@
+"""This checkout: its commit, and what git would commit of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def require_private(folder: Path) -> None:
+    """Refuse a folder that git would commit, because photos and their labels stay off it.
+
+    Raises:
+        ValueError: the folder stands in a git tree and is not ignored there.
+    """
+    folder = folder.resolve()
+    tree = next((p for p in (folder, *folder.parents) if (p / ".git").exists()), None)
+    if tree is None:
+        return
+    # Asked for a file, because a pattern such as `runs/` does not match a folder not yet made.
+    asked = subprocess.run(
+        ["git", "check-ignore", "--quiet", str(folder / "metrics.json")], cwd=tree, check=False
+    )
+    if asked.returncode != 0:
+        raise ValueError(
+            f"{folder} is inside a git tree and not ignored there; it would hold detections on "
+            "people's photos. Give a folder outside of it, or one of the ignored ones (runs/)"
+        )
+
+
+def git_commit() -> str:
+    """Return the commit of this checkout, with "+changes" where the tree differs from it."""
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    commit = run("rev-parse", "HEAD") or "none"
+    return f"{commit}+changes" if run("status", "--porcelain") else commit

@@ -1,0 +1,57 @@
+"""The detections that are measured: of a model that runs, or of a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from plateblur.detector import OnnxDetector
+from plateblur.sets.metrics import PhotoBoxes, Scores, score_photos
+from plateblur.sets.predictions import Predictions, read_predictions, run_detector
+from plateblur.sets.split import LabelledPhoto
+from training.evaluation.config import Config
+
+
+def predictions_of(
+    model: Path, photos: Sequence[LabelledPhoto], config: Config
+) -> tuple[Predictions, float | None]:
+    """Return what a model finds, or what a file says that it found, and milliseconds a photo.
+
+    Raises:
+        ValueError: a file of stored predictions that leaves out a photo.
+    """
+    if model.suffix == ".jsonl":
+        stored = read_predictions(model)
+        missing = [photo.path.name for photo in photos if photo.path.name not in stored]
+        if missing:
+            raise ValueError(
+                f"expected a line for each of {len(photos)} photos in {model.name}, "
+                f"{len(missing)} are missing, the first {missing[0]}"
+            )
+        return {photo.path.name: stored[photo.path.name] for photo in photos}, None
+    return run_detector(
+        detector_of(model, config), photos, confidence_floor=config.confidence_floor
+    )
+
+
+def detector_of(model: Path, config: Config) -> OnnxDetector:
+    """Return the detector as the config has it measured."""
+    return OnnxDetector(model, threads=config.threads, second_look=config.second_look)
+
+
+def score(photos: Sequence[LabelledPhoto], predictions: Predictions, config: Config) -> Scores:
+    """Return the rows that the figures are counted from, at the config's blur options."""
+    paired = [
+        PhotoBoxes(photo.image_hw, photo.truth, rows[:, :4], rows[:, 4])
+        for photo in photos
+        for rows in [predictions[photo.path.name]]
+    ]
+    return score_photos(paired, min_confidence=config.min_confidence, margin=config.margin)
+
+
+def describe(model: Path) -> dict[str, Any]:
+    """Return what tells one model file from another."""
+    data = model.read_bytes()
+    return {"file": model.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
