@@ -7,6 +7,7 @@ import os
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from plateblur.errors import DetectionError, PlateblurError
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web import Settings, SettingsError, create_app
+from plateblur.web.connections import BoundedConnection
+from plateblur.web.health import has_room
 from plateblur.web.logs import configure_logging
 from plateblur.web.settings import LOCAL_URL, hand_to_workers, settings_help
 
@@ -74,7 +77,8 @@ def main() -> None:
         app_dir=str(Path(__file__).parent),
         host=asked.host,
         port=asked.port,
-        http="h11",  # its headers are bounded; httptools, taken where installed, bounds none
+        http=BoundedConnection,
+        ws="none",
         workers=asked.workers,
         log_config=None,
         access_log=False,
@@ -106,7 +110,7 @@ def build() -> FastAPI:
         blur,
         gate,
         settings,
-        ready_checks={"model": model_works},
+        ready_checks={"model": model_works, "disk": partial(has_room, settings.data_dir)},
         upkeep=lambda: prune(store, now=datetime.now(UTC)),
     )
     add_console(app, store, gate, settings, announce=show)

@@ -327,6 +327,10 @@ class _StoreReservation:
             quota.settle(self._store, self._reserved, predictions=predictions, clock=self._clock)
         self.is_settled = True
 
+    def unsettle(self) -> None:
+        """Let leaving the block give the request back after all: its answer was not sent."""
+        self.is_settled = False
+
 
 def _fault_of(plan: ActivePlan) -> Callable[[str], PlanError]:
     return TrialStoreError if plan.kind is PlanKind.TRIAL else InvoiceStoreError

@@ -119,6 +119,10 @@ class Reservation(Protocol):
         """
         ...
 
+    def unsettle(self) -> None:
+        """Let leaving the block give the request back after all: its answer was not sent."""
+        ...
+
 
 class Gate(Protocol):
     """Lets requests in. Thread-safe; several processes may share one store."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -20,11 +21,11 @@ from starlette.middleware.cors import CORSMiddleware
 from plateblur.accounts.types import AccessError, Gate
 from plateblur.errors import PlateblurError
 from plateblur.web.body import MAX_BODY_BYTES
-from plateblur.web.failures import ClientGoneError, Failure, answer_failure, problem
-from plateblur.web.fetcher import PhotoFetcher, Reach
+from plateblur.web.failures import ClientGoneError, Failure, answer_failure, forget, problem
+from plateblur.web.fetcher import PhotoFetcher, Reach, resolve_by_dns
 from plateblur.web.health import health_router
 from plateblur.web.metrics import Metrics
-from plateblur.web.middleware import CLIENT_GONE_STATUS, HearOut, LastNet, Observe
+from plateblur.web.middleware import CLIENT_GONE_STATUS, HeadAsGet, HearOut, LastNet, Observe
 from plateblur.web.pages import add_pages
 from plateblur.web.plateblurer import documented_router
 from plateblur.web.service import Blur, Service
@@ -79,6 +80,7 @@ def create_app(
             timeout_s=settings.photo_url_timeout_s,
             max_bytes=MAX_BODY_BYTES,
             reach=Reach(ports=settings.photo_url_ports),
+            resolve=partial(resolve_by_dns, nameservers=settings.photo_url_nameservers),
         ),
         metrics=Metrics(shared=bool(settings.metrics_dir)),
         now=now,
@@ -110,6 +112,7 @@ def create_app(
                 allow_headers=["Authorization", "Content-Type", "Accept"],
                 expose_headers=EXPOSED_HEADERS,
             ),
+            Middleware(HeadAsGet),
             Middleware(HearOut, hear_out_s=settings.hear_out_s),
             Middleware(LastNet, settings=settings),
         ],
@@ -137,15 +140,19 @@ def _handlers(service: Service) -> dict[int | type[Exception], Callable[..., Any
     real = service.settings.real_status_codes
 
     async def on_failure(request: Request, failure: Failure) -> Response:
+        forget(failure)
         return answer_failure(request, failure, real_status_codes=real)
 
     async def on_access(request: Request, error: AccessError) -> Response:
+        forget(error)
         return answer_failure(request, Failure.of_access(error), real_status_codes=real)
 
-    async def on_gone(_: Request, __: ClientGoneError) -> Response:
+    async def on_gone(_: Request, error: ClientGoneError) -> Response:
+        forget(error)
         return Response(status_code=CLIENT_GONE_STATUS)
 
     async def on_http(request: Request, error: HTTPException) -> Response:
+        forget(error)
         detail = HTTPStatus(error.status_code).description
         return problem(request, status=error.status_code, detail=detail, headers=error.headers)
 

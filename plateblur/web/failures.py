@@ -104,6 +104,23 @@ class Failure(Exception):  # noqa: N818 - the vocabulary of this package: a requ
         return cls(error.cd, cause, status=status, headers=more)
 
 
+def forget(error: BaseException) -> None:
+    """Drop the frames that `error` and its causes came through, once it is told.
+
+    A future that keeps the error of what it waited for stands in one of those frames: a cycle,
+    through which the body or photo of a refused request would live on until a full collection.
+    """
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None:
+            continue
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+        one.__traceback__ = one.__cause__ = one.__context__ = None
+
+
 class ClientGoneError(Exception):
     """Whoever asked has hung up: nothing is charged, nobody reads an answer."""
 
@@ -115,6 +132,15 @@ def busy(retry_s: int) -> Failure:
         "The service is busy; please send the request again.",
         status=HTTPStatus.SERVICE_UNAVAILABLE,
         headers={"Retry-After": str(retry_s)},
+    )
+
+
+def answer_too_long(limit_bytes: int) -> Failure:
+    """Return the failure of a photo whose answer would be longer than may be sent."""
+    return Failure(
+        "2001",
+        f"The answer would have more than {limit_bytes // 1024**2} MB; send a smaller photo.",
+        status=HTTPStatus.UNPROCESSABLE_ENTITY,
     )
 
 

@@ -7,20 +7,31 @@ an answer's size or on its whole time.
 Here the check sits where the connection is made: `GuardedBackend` resolves the name once, checks
 every address, and connects to one of the very addresses that it checked. So there is no second
 look-up that could answer differently, and it does not matter how a host was spelt.
+
+Names are looked up by dnspython and not by the system's `getaddrinfo`: that takes a thread until
+the answer comes, however long nobody waits for it any more, so that a few name servers that never
+answer stop all look-ups. Here one that is given up is over. No file of hosts is read, and no name
+is tried with the system's own domain behind it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import dns.asyncresolver
+import dns.exception
+import dns.name
+import dns.nameserver
+import dns.rdatatype
+import dns.resolver
 import httpcore
 import httpx
 
@@ -30,6 +41,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 MAX_URL_CHARS = 2048  # Source: what browsers and proxies agree on.
 MAX_REDIRECTS = 3  # A photo's host needs one or two: to https, to its CDN.
+LOOK_UP_S = 3.0  # Name servers answer in well under one; for both kinds of address together.
 MAX_CONNECTS = 2  # Addresses tried of a name; more would let a name with many eat the time.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
@@ -82,10 +94,57 @@ def is_public(address: IPAddress) -> bool:
     return address in PUBLIC_V6 and not any(address in network for network in NOT_PUBLIC_V6)
 
 
-async def resolve_by_system(host: str, port: int) -> list[str]:
-    """Return the addresses that the system's resolver has for `host`."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found))
+async def resolve_by_dns(
+    host: str, port: int, *, nameservers: Sequence[str] = (), timeout_s: float = LOOK_UP_S
+) -> list[str]:
+    """Return the addresses that DNS has for `host`, or `host` itself where it is an address.
+
+    Args:
+        host: ASCII, as in a URL; never completed with the system's own domain.
+        port: not asked about.
+        nameservers: as in the settings; those of the system where empty.
+        timeout_s: for all of it.
+
+    Raises:
+        OSError: unknown, no address, or no answer in time.
+    """
+    with suppress(ValueError):
+        return [str(ipaddress.ip_address(host.strip("[]")))]
+    try:
+        resolver = dns.asyncresolver.Resolver(configure=not nameservers)
+        if nameservers:
+            resolver.nameservers = [
+                dns.nameserver.Do53Nameserver(*name_server(text)) for text in nameservers
+            ]
+        name = dns.name.from_text(host)
+        found = await asyncio.gather(
+            *(
+                resolver.resolve(name, kind, search=False, lifetime=timeout_s)
+                for kind in (dns.rdatatype.A, dns.rdatatype.AAAA)
+            ),
+            return_exceptions=True,
+        )
+    except dns.exception.DNSException as error:
+        raise OSError("the name can't be looked up") from error
+    addresses = [
+        record.address
+        for answer in found
+        if isinstance(answer, dns.resolver.Answer)
+        for record in answer
+    ]
+    if not addresses:
+        raise OSError("the name has no address")
+    return addresses
+
+
+def name_server(text: str) -> tuple[str, int]:
+    """Return the address and port in ADDRESS or ADDRESS:PORT, an IPv6 address in brackets.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    parts = urlsplit(f"//{text}")
+    return str(ipaddress.ip_address(parts.hostname or "")), parts.port or 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +254,7 @@ class PhotoFetcher:
     timeout_s: float
     max_bytes: int
     reach: Reach = field(default_factory=Reach)
-    resolve: Resolve = resolve_by_system
+    resolve: Resolve = resolve_by_dns
     tls: ssl.SSLContext = field(default_factory=system_tls)
 
     async def fetch(self, url: str) -> bytes:
@@ -232,9 +291,11 @@ class PhotoFetcher:
         try:
             url = base.join(text) if base else httpx.URL(text)
             port = url.port or {"http": 80, "https": 443}.get(url.scheme, 0)
+            # Decoding the host's name can fail too: an IDNAError, which is a ValueError.
+            has_host = bool(url.host and url.raw_host)
         except (httpx.InvalidURL, ValueError) as error:
             raise FetchError("The URL is not valid.") from error
-        if url.scheme not in {"http", "https"} or not url.host:
+        if url.scheme not in {"http", "https"} or not has_host:
             raise FetchError("The URL must start with http:// or https://.")
         if url.userinfo:
             raise FetchError("The URL must not hold credentials.")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import shutil
 from http import HTTPStatus
+from pathlib import Path
+from tempfile import TemporaryFile
 
 from anyio import to_thread
 from fastapi import APIRouter, Request
@@ -14,10 +18,26 @@ from plateblur.web.failures import problem
 from plateblur.web.schemas import PROBLEM_SCHEMA, Health
 from plateblur.web.service import Service
 
+MIN_FREE_BYTES = 64 * 1024**2  # A store of a million requests grows by about as much.
+PROBE_BYTES = 4096  # A page of the store.
+
+
+def has_room(folder: Path) -> bool:
+    """Return whether `folder` can still be written to and its disk has `MIN_FREE_BYTES` left."""
+    try:
+        if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
+            return False
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError:
+        return False
+    return True
+
 
 def health_router(service: Service) -> APIRouter:
     """Return the routes for probes and Prometheus."""
     router = APIRouter(tags=["watching"])
+    looking = asyncio.Lock()
 
     @router.get("/healthz", summary="Is the process alive", response_model=Health)
     async def healthz() -> JSONResponse:
@@ -30,8 +50,10 @@ def health_router(service: Service) -> APIRouter:
         responses={503: {"model": Health, "description": "A part is not ready."}},
     )
     async def readyz() -> JSONResponse:
-        checks = {"store": service.gate.is_ready, **service.ready_checks}
-        parts = {name: await to_thread.run_sync(check) for name, check in checks.items()}
+        # One look at a time, whoever asks: each runs the model.
+        async with looking:
+            checks = {"store": service.gate.is_ready, **service.ready_checks}
+            parts = {name: await to_thread.run_sync(check) for name, check in checks.items()}
         ready = all(parts.values())
         return JSONResponse(
             {"status": "ok" if ready else "not ready", "parts": parts},

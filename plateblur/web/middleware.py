@@ -7,19 +7,22 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plateblur.web.failures import Failure, answer_failure
+from plateblur.web.failures import Failure, answer_failure, forget
 from plateblur.web.logs import where_raised
 from plateblur.web.metrics import Metrics
 from plateblur.web.settings import Settings
 
 LOG = logging.getLogger("plateblur.web")
 
-DRAIN_BYTES = 20 * 1024 * 1024  # Four times what is taken: a sender who overshot by a bit is heard.
+HEAR_OUT_BYTES = 64 * 1024 * 1024  # Twelve times what is taken: photos as cameras write them.
+HEAR_OUT_IDLE_S = 10.0  # Nobody who still sends is silent for longer.
+LINGER_IDLE_S = 3.0  # .NET waits 0.35 s for "100 Continue", curl 1 s, before they send anyway.
 CLIENT_GONE_STATUS = 499  # Source: nginx's code for a client that closed the connection.
 
 PAGE_POLICY = (
@@ -139,6 +142,7 @@ class LastNet:
                     }
                 },
             )
+            forget(error)
             if started:
                 return
             failure = Failure("2001", "Something unexpected happened on our side.")
@@ -148,10 +152,15 @@ class LastNet:
 
 
 class HearOut:
-    """Sends an early answer at once, then takes in the rest of the body before the connection ends.
+    """Takes in the rest of a refused body before its early answer is sent.
 
-    Closing on a client that still sends makes its TCP stack throw our answer away; the documented
-    client then never sees the error array. What is taken in is dropped, and bounded.
+    The documented client, .NET's `WebClient`, reads nothing before it has written everything. An
+    answer that comes earlier, and the closed connection after it, is a network error for it. What
+    is taken in is dropped, and bounded in bytes and time.
+
+    Where the sender asked for "100 Continue" and was not told to, he is answered first; likewise
+    where the body is longer than what is taken in, or had its time. What he sends nevertheless is
+    taken in while the connection is still open, so that he gets to read the answer.
     """
 
     def __init__(self, app: ASGIApp, *, hear_out_s: float) -> None:
@@ -163,39 +172,72 @@ class HearOut:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        names = {name for name, _ in scope["headers"]}
-        body_ended = not names & {b"content-length", b"transfer-encoding"}
-        # Who waits for "100 Continue" sends nothing before it, so there is nothing to take in.
-        asked_to_continue = b"expect" not in names
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")  # Digits; the server refuses anything else.
+        body_ended = int(announced) == 0 and "transfer-encoding" not in headers
+        # Who waits for "100 Continue" is told to go on by the first look at the body.
+        sends_now = "expect" not in headers
+        linger_s: float | None = None
 
         async def counted() -> Message:
-            nonlocal body_ended, asked_to_continue
-            asked_to_continue = True
+            nonlocal body_ended, sends_now
+            sends_now = True
             message = await receive()
             body_ended = body_ended or not message.get("more_body", False)
             return message
 
         async def hearing(message: Message) -> None:
+            nonlocal linger_s
             if message["type"] == "http.response.start" and not body_ended:
                 MutableHeaders(scope=message)["Connection"] = "close"
+                if not scope["state"].get("hear_out", True):
+                    linger_s = LINGER_IDLE_S
+                elif not sends_now or int(announced) > HEAR_OUT_BYTES:
+                    linger_s = self._hear_out_s
+                else:
+                    await _take_in(counted, timeout_s=self._hear_out_s, idle_s=HEAR_OUT_IDLE_S)
             ends = message["type"] == "http.response.body" and not message.get("more_body", False)
-            if ends and not body_ended and asked_to_continue:
+            if ends and linger_s is not None:
                 await send({**message, "more_body": True})
-                await _take_in(counted, timeout_s=self._hear_out_s)
+                await _take_in(counted, timeout_s=linger_s, idle_s=LINGER_IDLE_S)
                 message = {"type": "http.response.body", "body": b"", "more_body": False}
             await send(message)
 
         await self.app(scope, counted, hearing)
 
 
-async def _take_in(receive: Receive, *, timeout_s: float) -> None:
+async def _take_in(receive: Receive, *, timeout_s: float, idle_s: float) -> None:
+    """Read and drop what comes, up to the end, `HEAR_OUT_BYTES`, or a time without a byte."""
     taken = 0
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
-            while taken < DRAIN_BYTES:
-                message = await receive()
+            while taken < HEAR_OUT_BYTES:
+                async with asyncio.timeout(idle_s):
+                    message = await receive()
                 taken += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     return
-    except TimeoutError:
-        return
+
+
+class HeadAsGet:
+    """Answers HEAD as the same GET without its body, on every page; probes and caches ask so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def bodiless(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self.app(as_get, receive, bodiless)
+        finally:
+            scope["route"] = as_get.get("route")  # For the log.

@@ -20,7 +20,7 @@ from plateblur.web.schemas import (
     DocumentedRequest,
     documented_answer,
 )
-from plateblur.web.service import Service, blur_counted, fetch_photo
+from plateblur.web.service import Service, Written, blur_counted, fetch_photo
 
 NOT_GIVEN = frozenset({"", "NO"})  # Source: contract; compared stripped and in upper case.
 
@@ -87,23 +87,26 @@ def documented_router(service: Service) -> APIRouter:
     async def plateblurer(request: Request) -> Response:
         created = service.now()
         access = await let_in(service.gate, request, bearer=False)
-        with service.room_for_body():
+        with service.room_for_body(access):
             body = await read_body(request, timeout_s=service.settings.body_timeout_s)
             asked = await to_thread.run_sync(parse_asked, body)
             del body  # Up to 5 MB that would wait in the queue with the photo.
-            data = await fetch_photo(service, asked.url) if asked.url else (asked.data or b"")
-            written = await blur_counted(
+            data = asked.data or b""
+            if asked.url:
+                data = await fetch_photo(service, access, asked.url)
+            return await blur_counted(
                 service,
                 request,
                 access,
                 data,
                 # Lower than the default, because everything that is returned has to be blurred.
                 BlurOptions(min_confidence=RETURNED_ABOVE, draw_boxes=True, crops=asked.crops),
-                answer=lambda photo, _: documented_answer(
-                    photo, created=created, crops=asked.crops
+                sends=lambda photo: (photo.data, *photo.crops),
+                answer=lambda photo, _: Written(
+                    documented_answer(photo, created=created, crops=asked.crops),
+                    "application/json",
                 ),
             )
-        return Response(written, media_type="application/json")
 
     return router
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +19,7 @@ TAG_NAME = "License Plate"  # Source: contract.
 RETURNED_ABOVE = 0.20  # Source: contract; predictions at or below it are counted, not returned.
 PROBABILITY_DIGITS = 7  # Source: the product page's example; as many as a float32 has.
 FRACTION_DIGITS = 9  # Source: the product page's example.
+PREDICTION_BYTES = 512  # A generous round number; the documented one has 215 without its photo.
 COUNT_FLOOR = 0.05  # Source: contract section 3; the detector keeps nothing below it.
 DEFAULTS = BlurOptions()
 
@@ -63,6 +65,16 @@ def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) ->
             "final_photo": base64_text(photo.data),
         }
     )
+
+
+def answer_bytes(parts: Iterable[bytes], *, predictions: int) -> int:
+    """Return about how long an answer with `parts` will be, before it is written.
+
+    Args:
+        parts: what stands in it as base64.
+        predictions: how many.
+    """
+    return sum(4 * (len(part) + 2) // 3 for part in parts) + predictions * PREDICTION_BYTES
 
 
 def fractions(photo: BlurredPhoto, index: int) -> dict[str, float]:

@@ -3,58 +3,91 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
-from typing import TypeVar
 
 from fastapi import Request
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from plateblur.accounts.types import AccessError, Gate, QuotaError, Usage
+from plateblur.accounts.types import AccessError, Gate, QuotaError, Reservation, Usage
 from plateblur.errors import PhotoDecodeError, PhotoTooLargeError, PlateblurError
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web.body import refuse_no_photo
 from plateblur.web.credentials import Access
-from plateblur.web.failures import ClientGoneError, Failure, busy
+from plateblur.web.failures import ClientGoneError, Failure, answer_too_long, busy
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 from plateblur.web.metrics import Metrics
+from plateblur.web.schemas import answer_bytes
 from plateblur.web.settings import Settings
 
+LOG = logging.getLogger("plateblur.web")
+
 Blur = Callable[[bytes, BlurOptions], BlurredPhoto]
-Answer = TypeVar("Answer")
+
+MAX_ANSWER_BYTES = 32 * 1024**2  # Six times the longest request; usual answers are about as long.
+MAX_SENDING_BYTES = 16 * MAX_ANSWER_BYTES  # In one worker; an account has half of it at most.
+SEND_BYTES = 256 * 1024
+
+
+Holder = int | None
 
 
 class Slots:
-    """A bound on how many may be inside at once; who finds none left is refused, not queued."""
+    """A bound on how much may be inside at once; who finds no room is refused, not queued.
 
-    def __init__(self, limit: int) -> None:
+    Args:
+        limit: how much there is, of places or of bytes.
+        each: how much of it one holder, an account, may have.
+    """
+
+    def __init__(self, limit: int, *, each: int | None = None) -> None:
         self._limit = limit
-        self._taken = 0
+        self._each = limit if each is None else each
+        self._taken: Counter[Holder] = Counter()
+        self._lock = threading.Lock()
 
     @property
     def taken(self) -> int:
-        """How many are inside."""
-        return self._taken
+        """How much is inside."""
+        return self._taken.total()
+
+    def enter(self, *, holder: Holder = None, size: int = 1) -> bool:
+        """Return whether there was room, which is then taken."""
+        with self._lock:
+            if self.taken + size > self._limit or self._taken[holder] + size > self._each:
+                return False
+            self._taken[holder] += size
+            return True
+
+    def leave(self, *, holder: Holder = None, size: int = 1) -> None:
+        """Give room back."""
+        with self._lock:
+            self._taken[holder] -= size
+            self._taken += Counter()  # Drops who holds nothing.
 
     @contextmanager
-    def take(self, *, retry_s: int) -> Iterator[None]:
-        """Be inside for the block; only from the event loop's thread.
+    def take(self, *, retry_s: int, holder: Holder = None, size: int = 1) -> Iterator[None]:
+        """Be inside for the block.
 
         Raises:
             Failure: busy.
         """
-        if self._taken >= self._limit:
+        if not self.enter(holder=holder, size=size):
             raise busy(retry_s)
-        self._taken += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self.leave(holder=holder, size=size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +104,8 @@ class Service:
     threads: ThreadPoolExecutor = field(init=False)
     photos: Slots = field(init=False)
     bodies: Slots = field(init=False)
+    fetches: Slots = field(init=False)
+    answers: Slots = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the bounds that the settings ask for."""
@@ -78,33 +113,106 @@ class Service:
         pool = ThreadPoolExecutor(settings.blur_threads, thread_name_prefix="blur")
         object.__setattr__(self, "threads", pool)
         object.__setattr__(self, "photos", Slots(settings.blur_threads + settings.queue_limit))
-        object.__setattr__(self, "bodies", Slots(settings.body_limit))
+        bodies, fetches = settings.body_limit, settings.photo_url_limit
+        object.__setattr__(self, "bodies", Slots(bodies, each=max(1, bodies * 3 // 4)))
+        object.__setattr__(self, "fetches", Slots(fetches, each=max(1, fetches // 4)))
+        answers = Slots(MAX_SENDING_BYTES, each=MAX_SENDING_BYTES // 2)
+        object.__setattr__(self, "answers", answers)
 
     @contextmanager
-    def room_for_body(self) -> Iterator[None]:
+    def room_for_body(self, access: Access) -> Iterator[None]:
         """Hold one of the places for a body in memory.
 
         Raises:
             Failure: busy.
         """
-        with self.bodies.take(retry_s=self.settings.busy_retry_s):
+        holder = access.identity.account_id
+        with self.bodies.take(retry_s=self.settings.busy_retry_s, holder=holder):
             yield
 
 
-async def fetch_photo(service: Service, url: str) -> bytes:
+async def fetch_photo(service: Service, access: Access, url: str) -> bytes:
     """Return the photo behind `url`, sniffed.
 
     Raises:
-        Failure: 1014, switched off, not to be fetched, or no photo there.
+        Failure: 1014, switched off, not to be fetched, or no photo there; busy, where the account
+            or the service waits for too many hosts already.
     """
     if not service.settings.photo_url:
         raise Failure("1014", "Photos by URL are switched off here.")
+    retry_s, holder = service.settings.busy_retry_s, access.identity.account_id
     try:
-        data = await service.fetcher.fetch(url)
+        with service.fetches.take(retry_s=retry_s, holder=holder):
+            data = await service.fetcher.fetch(url)
     except FetchError as error:
         raise Failure("1014", str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error
     refuse_no_photo(data)
     return data
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An answer that is ready to be sent."""
+
+    content: bytes
+    media_type: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class CountedAnswer(Response):
+    """An answer whose request stays counted only if all of it was handed to the connection.
+
+    "Handed" is what a server can know: that the operating system took the last byte. Whether the
+    client read it, nobody tells.
+    """
+
+    def __init__(
+        self,
+        written: Written,
+        *,
+        reservation: Reservation,
+        leave: ExitStack,
+        on_sent: Callable[[], None],
+    ) -> None:
+        super().__init__(
+            written.content, media_type=written.media_type, headers=dict(written.headers)
+        )
+        self._reservation = reservation
+        self._leave = leave
+        self._on_sent = on_sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it piece by piece, so that a slow reader holds it in memory once and not thrice."""
+        gone = asyncio.create_task(_until_gone(receive))
+        was_sent = False
+        try:
+            start = {"status": self.status_code, "headers": self.raw_headers}
+            await send({"type": "http.response.start", **start})
+            body = memoryview(self.body)
+            for at in range(0, len(body), SEND_BYTES):
+                piece = bytes(body[at : at + SEND_BYTES])
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            # The server takes the next message once what is before it is with the kernel.
+            await send({"type": "http.response.body", "body": b"", "more_body": True})
+            await asyncio.sleep(0)
+            was_sent = not gone.done()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            gone.cancel()
+            if was_sent:
+                self._on_sent()
+                self._leave.close()
+            else:
+                LOG.info(
+                    "answer not taken; given back",
+                    extra={"told": {"reference": scope["state"]["reference"]}},
+                )
+                await asyncio.get_running_loop().run_in_executor(None, self.give_back)
+
+    def give_back(self) -> None:
+        """Uncount the request; where its answer was not sent, or never will be."""
+        self._reservation.unsettle()
+        self._leave.close()
 
 
 async def blur_counted(
@@ -114,34 +222,55 @@ async def blur_counted(
     data: bytes,
     options: BlurOptions,
     *,
-    answer: Callable[[BlurredPhoto, Usage | None], Answer],
-) -> Answer:
-    """Count the request, blur the photo, write the answer and settle the count.
+    sends: Callable[[BlurredPhoto], Iterable[bytes]],
+    answer: Callable[[BlurredPhoto, Usage | None], Written],
+) -> Response:
+    """Count the request, blur the photo, write the answer, settle the count, and send the answer.
 
-    All in one thread and one `admit` block, and settled as the last step: whatever fails before,
-    a client that hung up included, leaves the block unsettled, and the gate gives the request
-    back. What is lost after that is lost on the wire, where nobody can know of it.
+    All in one `admit` block. Whatever fails before the last byte is with the operating system, a
+    client that hung up included, has the gate give the request back. Settled before it is sent,
+    because only settling tells whether the month has enough predictions left; so a process that
+    is killed between the two has counted an answer that was not sent.
+
+    Args:
+        service: the parts.
+        request: whose client is watched.
+        access: who asks, and the plan.
+        data: the photo.
+        options: for the blur.
+        sends: what of a blurred photo the answer holds as base64 or as it is.
+        answer: writes it.
 
     Raises:
-        Failure: 1014, over the pixel limit; 2001, the photo could not be blurred, or no room.
+        Failure: 1014, over the pixel limit; 2001, the photo could not be blurred, its answer would
+            be too long, or no room.
         AccessError: 1002 or 1004.
         ClientGoneError: nobody waits any more.
     """
     gone = threading.Event()
+    holder = access.identity.account_id
 
-    def work() -> Answer:
+    def work() -> CountedAnswer:
         if gone.is_set():
             raise ClientGoneError
-        with service.gate.admit(access.identity, access.plan) as reservation:
+        with ExitStack() as undo:
+            reservation = undo.enter_context(service.gate.admit(access.identity, access.plan))
             started = time.perf_counter()
             photo = _blurred(service, data, options)
             service.metrics.blur_s.observe(time.perf_counter() - started)
+            size = answer_bytes(sends(photo), predictions=len(photo.detections))
+            if size > MAX_ANSWER_BYTES:
+                raise answer_too_long(MAX_ANSWER_BYTES)
+            if not service.answers.enter(holder=holder, size=size):
+                raise busy(service.settings.busy_retry_s)
+            undo.callback(service.answers.leave, holder=holder, size=size)
             written = answer(photo, _usage(service.gate, access))
             if gone.is_set():
                 raise ClientGoneError
             reservation.settle(predictions=photo.predictions_counted)
-        service.metrics.predictions.inc(photo.predictions_counted)
-        return written
+            leave = undo.pop_all()
+        count = partial(service.metrics.predictions.inc, photo.predictions_counted)
+        return CountedAnswer(written, reservation=reservation, leave=leave, on_sent=count)
 
     try:
         with service.photos.take(retry_s=service.settings.busy_retry_s):
@@ -175,26 +304,39 @@ def rate_limit_headers(usage: Usage | None, *, now: datetime) -> dict[str, str]:
 
 
 async def _while_watched(
-    request: Request, threads: ThreadPoolExecutor, work: Callable[[], Answer], gone: threading.Event
-) -> Answer:
+    request: Request,
+    threads: ThreadPoolExecutor,
+    work: Callable[[], CountedAnswer],
+    gone: threading.Event,
+) -> CountedAnswer:
     """Return what `work` returns; set `gone` where the client hangs up or the task is stopped."""
 
     async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
+        await _until_gone(request.receive)
         gone.set()
 
     watcher: asyncio.Task[None] = asyncio.create_task(watch())
-    working: Awaitable[Answer] = asyncio.get_running_loop().run_in_executor(threads, work)
+    working = asyncio.get_running_loop().run_in_executor(threads, work)
     try:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         gone.set()
+        working.add_done_callback(_give_back)
         raise
     finally:
         watcher.cancel()
         with suppress(asyncio.CancelledError):
             await watcher
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _give_back(working: asyncio.Future[CountedAnswer]) -> None:
+    if not working.cancelled() and working.exception() is None:
+        working.get_loop().run_in_executor(None, working.result().give_back)
 
 
 def _blurred(service: Service, data: bytes, options: BlurOptions) -> BlurredPhoto:

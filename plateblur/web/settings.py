@@ -10,6 +10,8 @@ from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+from plateblur.web.fetcher import name_server
+
 PREFIX = "PLATEBLUR_"
 DATA_DIR = Path("data")
 LOCAL_URL = "http://127.0.0.1:8000"
@@ -57,14 +59,22 @@ class Settings:
     photo_url: bool = _told(True, "photos may be given by URL; switch off where there is no net")
     photo_url_ports: tuple[int, ...] = _told((80, 443), "ports that a photo_url may name")
     photo_url_timeout_s: float = _told(10.0, "for the whole fetch with its redirects")
+    photo_url_limit: int = _told(
+        48, "photos fetched by URL at once in one worker; an account has a quarter at most"
+    )
+    photo_url_nameservers: tuple[str, ...] = _told(
+        (), "name servers that photo_url asks, as ADDRESS or ADDRESS:PORT; empty: the system's"
+    )
     body_timeout_s: float = _told(30.0, "for a request's body to arrive")
     hear_out_s: float = _told(
-        10.0, "for the rest of a body after an early answer, so that its sender gets to read it"
+        30.0, "for the rest of a refused body; .NET's WebClient reads no answer before its end"
     )
     max_pixels: int = _told(60_000_000, "of one photo; phones take up to 50 million")
     blur_threads: int = _told(2, "photos blurred at once in one worker")
     queue_limit: int = _told(64, "photos that may wait for a thread; more are answered busy")
-    body_limit: int = _told(96, "request bodies in memory at once in one worker")
+    body_limit: int = _told(
+        96, "request bodies in memory at once in one worker; an account has three quarters at most"
+    )
     busy_retry_s: int = _told(2, "Retry-After of a busy answer")
     shutdown_timeout_s: int = _told(30, "how long requests in flight may take on shutdown")
     cors_origins: tuple[str, ...] = _told(("*",), "origins whose scripts may call the API")
@@ -106,6 +116,7 @@ class Settings:
             "photo_url_timeout_s",
             "body_timeout_s",
             "hear_out_s",
+            "photo_url_limit",
             "max_pixels",
             "blur_threads",
             "body_limit",
@@ -114,6 +125,13 @@ class Settings:
         ):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{PREFIX}{name.upper()} must be above 0")
+        for text in self.photo_url_nameservers:
+            try:
+                name_server(text)
+            except ValueError as error:
+                raise SettingsError(
+                    f"{PREFIX}PHOTO_URL_NAMESERVERS must hold ADDRESS or ADDRESS:PORT, got {text}"
+                ) from error
         if self.queue_limit < 0:
             raise SettingsError(f"{PREFIX}QUEUE_LIMIT must be at least 0")
         if self.mode != "production":

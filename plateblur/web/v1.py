@@ -36,8 +36,15 @@ from plateblur.web.schemas import (
     detect_answer,
     usage_answer,
 )
-from plateblur.web.service import Service, blur_counted, fetch_photo, rate_limit_headers
+from plateblur.web.service import (
+    Service,
+    Written,
+    blur_counted,
+    fetch_photo,
+    rate_limit_headers,
+)
 
+MAX_ACCEPTED = 32  # Types of an `Accept`; browsers send eight.
 MAX_FIELDS = 16  # Twice as many as there are.
 MAX_FIELD_BYTES = 8 * 1024  # The longest is a URL.
 
@@ -52,11 +59,11 @@ def v1_router(service: Service) -> APIRouter:
     """Return the routes under `/v1`."""
     router = APIRouter(prefix="/v1", tags=["v1"])
 
-    async def asked_photo(request: Request) -> tuple[BlurRequest, bytes]:
+    async def asked_photo(request: Request, access: Access) -> tuple[BlurRequest, bytes]:
         body = await read_body(request, timeout_s=service.settings.body_timeout_s)
         asked, data = await parse_asked(request, body)
         if asked.photo_url:
-            data = await fetch_photo(service, asked.photo_url)
+            data = await fetch_photo(service, access, asked.photo_url)
         return asked, data
 
     @router.post(
@@ -80,19 +87,25 @@ def v1_router(service: Service) -> APIRouter:
         created = service.now()
         access = await let_in(service.gate, request, bearer=True)
         as_json = _prefers_json(request.headers.get("accept", "*/*"))
-        with service.room_for_body():
-            asked, data = await asked_photo(request)
+        with service.room_for_body(access):
+            asked, data = await asked_photo(request, access)
 
-            def answer(photo: BlurredPhoto, usage: Usage | None) -> Response:
+            def answer(photo: BlurredPhoto, usage: Usage | None) -> Written:
                 headers = rate_limit_headers(usage, now=created)
                 headers["PlateBlur-Detections"] = str(len(photo.detections))
                 if as_json:
                     written = blur_answer(photo, created=created).model_dump_json().encode()
-                    return Response(written, media_type="application/json", headers=headers)
-                return Response(photo.data, media_type=MEDIA_TYPES[photo.format], headers=headers)
+                    return Written(written, "application/json", headers)
+                return Written(photo.data, MEDIA_TYPES[photo.format], headers)
 
             return await blur_counted(
-                service, request, access, data, asked.options(), answer=answer
+                service,
+                request,
+                access,
+                data,
+                asked.options(),
+                sends=lambda photo: [photo.data],
+                answer=answer,
             )
 
     @router.post(
@@ -110,16 +123,22 @@ def v1_router(service: Service) -> APIRouter:
     async def detect(request: Request) -> Response:
         created = service.now()
         access = await let_in(service.gate, request, bearer=True)
-        with service.room_for_body():
-            asked, data = await asked_photo(request)
+        with service.room_for_body(access):
+            asked, data = await asked_photo(request, access)
 
-            def answer(photo: BlurredPhoto, usage: Usage | None) -> Response:
+            def answer(photo: BlurredPhoto, usage: Usage | None) -> Written:
                 written = detect_answer(photo, created=created).model_dump_json().encode()
-                headers = rate_limit_headers(usage, now=created)
-                return Response(written, media_type="application/json", headers=headers)
+                return Written(written, "application/json", rate_limit_headers(usage, now=created))
 
-            options = BlurOptions(min_confidence=asked.min_confidence)
-            return await blur_counted(service, request, access, data, options, answer=answer)
+            return await blur_counted(
+                service,
+                request,
+                access,
+                data,
+                BlurOptions(min_confidence=asked.min_confidence),
+                sends=lambda _: [],
+                answer=answer,
+            )
 
     @router.get(
         "/usage",
@@ -154,8 +173,7 @@ async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes
         fields, data = await _parse_form(request, body)
         asked = _validated(fields, strings=True)
     elif media_type in {"", "application/json"} or media_type.endswith("+json"):
-        asked = _validated(await to_thread.run_sync(parse_json_object, body), strings=False)
-        data = decode_base64(asked.photo, field="photo") if asked.photo else b""
+        asked, data = await to_thread.run_sync(_parse_json, body)
     else:
         raise Failure(
             "1014",
@@ -173,6 +191,11 @@ async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes
     if data:
         refuse_no_photo(data)
     return asked, data
+
+
+def _parse_json(body: bytes) -> tuple[BlurRequest, bytes]:
+    asked = _validated(parse_json_object(body), strings=False)
+    return asked, decode_base64(asked.photo, field="photo") if asked.photo else b""
 
 
 class _InMemoryParser(MultiPartParser):
@@ -214,18 +237,22 @@ async def _parse_form(request: Request, body: bytes) -> tuple[dict[str, str], by
 
 
 def _validated(fields: dict[str, Any], *, strings: bool) -> BlurRequest:
+    """Return the request; what is wrong is told once for each field that there is, never more."""
+    known = {name: value for name, value in fields.items() if name in BlurRequest.model_fields}
+    unknown = len(fields) - len(known)
+    causes = [f"{unknown} unknown field{'s' * (unknown > 1)}."] if unknown else []
     try:
         if strings:
-            return BlurRequest.model_validate_strings(fields)
-        return BlurRequest.model_validate(fields, strict=True)
+            asked = BlurRequest.model_validate_strings(known)
+        else:
+            asked = BlurRequest.model_validate(known, strict=True)
     except ValidationError as error:
         # Names of our own fields and pydantic's words; what was sent is not repeated.
-        known = BlurRequest.model_fields
-        causes = [
-            f"{one['loc'][0]}: {one['msg']}." if one["loc"][0] in known else "An unknown field."
-            for one in error.errors(include_input=False, include_context=False)
-        ]
-        raise Failure("1014", " ".join(causes), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error
+        told = error.errors(include_url=False, include_input=False, include_context=False)
+        causes = [f"{one['loc'][0]}: {one['msg']}." for one in told] + causes
+    if causes:
+        raise Failure("1014", " ".join(causes), status=HTTPStatus.UNPROCESSABLE_ENTITY)
+    return asked
 
 
 def _usage(service: Service, access: Access) -> Usage:
@@ -239,7 +266,7 @@ def _prefers_json(accept: str) -> bool:
         Failure: 1014, neither is welcome.
     """
     json_quality = image_quality = 0.0
-    for part in accept.split(",") if accept.strip() else ["*/*"]:
+    for part in accept.split(",")[:MAX_ACCEPTED] if accept.strip() else ["*/*"]:
         name, *parameters = (piece.strip().lower() for piece in part.split(";"))
         quality = 1.0
         for parameter in parameters:

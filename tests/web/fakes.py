@@ -31,6 +31,7 @@ from plateblur.accounts.types import (
 from plateblur.errors import PhotoDecodeError
 from plateblur.types import BlurOptions, BlurredPhoto, Detections
 from plateblur.web import Settings, create_app
+from plateblur.web.connections import BoundedConnection
 from plateblur.web.fetcher import PhotoFetcher
 
 USER, PASSWORD, KEY = "ana@example.org", "pass:wörd", "pb_key_of_ana"
@@ -98,13 +99,21 @@ class FakeBlur:
 class FakeReservation:
     def __init__(self, gate: FakeGate) -> None:
         self._gate = gate
-        self.settled = False
+        self._predictions: int | None = None
+
+    @property
+    def settled(self) -> bool:
+        return self._predictions is not None
 
     def settle(self, *, predictions: int) -> None:
         if self._gate.settle_fails_with is not None:
             raise self._gate.settle_fails_with
-        self.settled = True
+        self._predictions = predictions
         self._gate.predictions += predictions
+
+    def unsettle(self) -> None:
+        self._gate.predictions -= self._predictions or 0
+        self._predictions = None
 
 
 @dataclass
@@ -242,6 +251,8 @@ def running(app: FastAPI, **more: object) -> Iterator[str]:
         app,
         host="127.0.0.1",
         port=0,
+        http=BoundedConnection,
+        ws="none",
         log_config=None,
         access_log=False,
         **more,  # type: ignore[arg-type]

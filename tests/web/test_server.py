@@ -140,9 +140,9 @@ class TestTheSizeOfABody:
 
     def test_a_sender_who_never_ends_is_heard_for_a_bounded_time(self, served: Served) -> None:
         chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
-        # 32 MB: more than what is taken and what is heard out together.
+        # 75 MB: more than what is taken and what is heard out together.
         try:
-            answer = raw(served.url, head("Transfer-Encoding: chunked"), *([chunk] * 500))
+            answer = raw(served.url, head("Transfer-Encoding: chunked"), *([chunk] * 1200))
         except ConnectionError:
             answer = b""
         assert not answer or code_in(answer) == "1013"
@@ -216,15 +216,23 @@ class TestTheQueue:
         assert served.gate.requests == 4
         assert served.app.state.service.photos.taken == 0
 
-    def test_bodies_in_memory_are_bounded_too(self, served: Served) -> None:
+    def test_bodies_in_memory_are_bounded_and_one_account_leaves_room_for_others(
+        self, served: Served
+    ) -> None:
         host, _, port = served.url.removeprefix("http://").partition(":")
-        slow = [socket.create_connection((host, int(port))) for _ in range(6)]
+        slow = [socket.create_connection((host, int(port))) for _ in range(4)]
+        bodies = served.app.state.service.bodies
         try:
             for one in slow:
                 one.sendall(head("Content-Length: 50") + b"{")
-            until(lambda: served.app.state.service.bodies.taken == 6)
+            until(lambda: bodies.taken == 4)
             answer = httpx.post(served.url + PATH, content=BODY, headers=AUTH)
+            assert bodies.enter(holder=8)
+            assert bodies.enter(holder=9)
+            assert not bodies.enter(holder=10)
         finally:
+            bodies.leave(holder=8)
+            bodies.leave(holder=9)
             for one in slow:
                 one.close()
         assert documented_client(answer)[0] == "2001"
