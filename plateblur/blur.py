@@ -12,6 +12,7 @@ known letter shapes can be told apart, so they are cosmetic and can be attacked.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import get_args
 
 import cv2
@@ -111,11 +112,8 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
     """Return `image` with each group of overlapping boxes veiled.
 
     The pixels inside any box are zeroed first, and the fill is made from that image, so that
-    nothing of them can reach it.
+    nothing of them can reach it. Only the surroundings of each group are worked on.
     """
-    hidden = np.zeros(image.shape[:2], np.bool_)
-    for x1, y1, x2, y2 in bounds:
-        hidden[y1:y2, x1:x2] = True
     veiled = image.copy()
     for group in _groups(bounds):
         heights = group[:, 3] - group[:, 1]
@@ -123,46 +121,77 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
         left, top = (group[:, :2].min(axis=0) - reach).clip(0)
         right, bottom = group[:, 2:].max(axis=0) + reach  # beyond the image is cut by slicing
         crop = np.s_[top:bottom, left:right]
+        target = veiled[crop]
         local = group - [left, top, left, top]
-        inside = np.zeros_like(hidden[crop])
-        for x1, y1, x2, y2 in local:
-            inside[y1:y2, x1:x2] = True
+        inside = _covered(local, hw=target.shape[:2])
+        every = (bounds - [left, top, left, top]).clip(0)
+        hidden = _covered(every, hw=target.shape[:2])
+        around = image[crop].copy()
+        for x1, y1, x2, y2 in every:
+            around[y1:y2, x1:x2] = 0
         veil = _veil_of(
-            np.where(hidden[crop][..., None], np.uint8(0), image[crop]),
-            known=~hidden[crop],
+            around,
+            known=~hidden,
             inside=inside,
             colour=_dominant_colour(image[crop], inside),
             height_px=int(heights.max()),
         )
         feather_px = max(1, round(FEATHER * float(heights.min())))
-        target = veiled[crop]
-        opacity = _feather(local, hw=inside.shape, feather_px=feather_px)
-        feather = (opacity > 0) & ~hidden[crop]
-        share = opacity[feather][:, None]
-        mixed = target[feather] * (1 - share) + veil[feather] * share
-        target[feather] = mixed.round().astype(np.uint8)
-        np.copyto(target, veil, where=inside[..., None])
+        _mix(target, veil, local, hidden=hidden, feather_px=feather_px)
+        for x1, y1, x2, y2 in local:
+            target[y1:y2, x1:x2] = veil[y1:y2, x1:x2]
     return veiled
+
+
+def _covered(bounds: NDArray[np.int64], *, hw: tuple[int, ...]) -> Mask:
+    """Return (h, w), set where a box lies; none of its numbers is negative."""
+    covered = np.zeros(hw, np.bool_)
+    for x1, y1, x2, y2 in bounds:
+        covered[y1:y2, x1:x2] = True
+    return covered
+
+
+def _mix(
+    target: Image, veil: Image, bounds: NDArray[np.int64], *, hidden: Mask, feather_px: int
+) -> None:
+    """Lay the veil over `target` just outside the boxes: falling to 0 beyond `feather_px`."""
+    hw = hidden.shape
+    strips = [strip for box in bounds for strip in _strips(box, reach=feather_px + 1, hw=hw)]
+    opacity = _feather(bounds, hw=hw, feather_px=feather_px)
+    opacity[hidden] = 0
+    for strip in strips:
+        share = opacity[strip][..., None]
+        mixed = target[strip] * (1 - share) + veil[strip] * share
+        target[strip] = mixed.round().astype(np.uint8)
+        opacity[strip] = 0  # where strips of two boxes overlap, the veil is laid once
 
 
 def _feather(bounds: NDArray[np.int64], *, hw: tuple[int, ...], feather_px: int) -> Float:
     """Return how much of the veil shows outside the boxes: falling to 0 beyond `feather_px`."""
-    height, width = hw
-    opacity = np.zeros((height, width), np.float32)
+    opacity = np.zeros(hw, np.float32)
     reach = feather_px + 1
-    for x1, y1, x2, y2 in bounds:
-        strips = (
-            *((y1 - reach, y1, x1 - reach, x2 + reach), (y2, y2 + reach, x1 - reach, x2 + reach)),
-            *((y1, y2, x1 - reach, x1), (y1, y2, x2, x2 + reach)),
-        )
-        for top, bottom, left, right in strips:
-            strip = np.s_[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
+    for box in bounds:
+        x1, y1, x2, y2 = box
+        for strip in _strips(box, reach=reach, hw=hw):
             rows, columns = np.ogrid[strip]
             down = np.maximum(y1 - rows, rows - (y2 - 1)).clip(0)
             across = np.maximum(x1 - columns, columns - (x2 - 1)).clip(0)
             away = np.hypot(down, across, dtype=np.float32)
             np.maximum(opacity[strip], _smooth(1 - away / reach), out=opacity[strip])
     return opacity
+
+
+def _strips(
+    box: NDArray[np.int64], *, reach: int, hw: tuple[int, ...]
+) -> Iterator[tuple[slice, slice]]:
+    """Yield where the four sides of a frame of `reach` pixels around a box lie in an image."""
+    height, width = hw
+    x1, y1, x2, y2 = box.tolist()
+    for top, bottom, left, right in (
+        *((y1 - reach, y1, x1 - reach, x2 + reach), (y2, y2 + reach, x1 - reach, x2 + reach)),
+        *((y1, y2, x1 - reach, x1), (y1, y2, x2, x2 + reach)),
+    ):
+        yield np.s_[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
 
 
 def _veil_of(around: Image, *, known: Mask, inside: Mask, colour: Float, height_px: int) -> Image:
@@ -184,11 +213,9 @@ def _veil_of(around: Image, *, known: Mask, inside: Mask, colour: Float, height_
     known_share = _shrunk(known, small_wh)
     sums = np.asarray(cv2.resize(around, small_wh, interpolation=cv2.INTER_AREA), np.float32)
     # Where less than half of a cell is known, rounding would show in its mean.
-    usable = known_share >= 0.5
+    usable = (known_share >= 0.5).astype(np.float32)
     fill = _fill_from_around(
-        np.where(usable[..., None], sums, 0).astype(np.float32),
-        np.where(usable, known_share, 0).astype(np.float32),
-        soften_px=height_px / shrink / 6,
+        sums * usable[..., None], known_share * usable, soften_px=height_px / shrink / 6
     )
     if fill is None:
         fill = np.broadcast_to(colour, (*usable.shape, 3))
@@ -222,17 +249,17 @@ def _touch(group: NDArray[np.int64], box: NDArray[np.int64]) -> bool:
 
 def _dominant_colour(image: Image, inside: Mask) -> Float:
     """Return the most frequent colour where `inside` is set, of `COLOUR_BITS`, (3,) float32."""
-    mask = (1 << COLOUR_BITS) - 1
-    counts = np.zeros(1 << 3 * COLOUR_BITS, np.int64)
-    # In stripes, because counting takes 8 bytes a pixel.
+    levels = 1 << COLOUR_BITS
+    mask = inside.view(np.uint8)
+    counts = np.zeros(levels**3, np.int64)
+    # In stripes, because OpenCV returns counts as float32, which is exact up to 2^24.
     for top in range(0, len(image), STRIPE_ROWS):
-        stripe = np.s_[top : top + STRIPE_ROWS]
-        coarse = image[stripe][inside[stripe]].astype(np.int64) >> (8 - COLOUR_BITS)
-        codes = coarse @ [1 << 2 * COLOUR_BITS, 1 << COLOUR_BITS, 1]
-        counts += np.bincount(codes, minlength=len(counts))
-    code = int(counts.argmax())
-    levels = [(code >> 2 * COLOUR_BITS) & mask, (code >> COLOUR_BITS) & mask, code & mask]
-    return np.array([level * 255 / mask for level in levels], np.float32)
+        rows = np.s_[top : top + STRIPE_ROWS]
+        histogram = cv2.calcHist([image[rows]], [0, 1, 2], mask[rows], [levels] * 3, [0, 256] * 3)
+        counts += histogram.ravel().astype(np.int64)
+    brightest = levels - 1
+    colour = np.unravel_index(counts.argmax(), (levels, levels, levels))
+    return np.array([level * 255 / brightest for level in colour], np.float32)
 
 
 def _fill_from_around(around: Float, known: Float, *, soften_px: float) -> Float | None:
@@ -258,9 +285,9 @@ def _fill_from_around(around: Float, known: Float, *, soften_px: float) -> Float
     filled = sums / weights[..., None]
     for sums, weights in reversed(finer):
         size_wh = (weights.shape[1], weights.shape[0])
-        coarser = cv2.resize(filled, size_wh, interpolation=cv2.INTER_LINEAR)
+        coarser = np.asarray(cv2.resize(filled, size_wh, interpolation=cv2.INTER_LINEAR))
         mean = sums / np.maximum(weights, np.finfo(np.float32).tiny)[..., None]
-        filled = np.where(weights[..., None] > 0, mean, coarser).astype(np.float32)
+        filled = np.asarray(cv2.copyTo(mean, (weights > 0).view(np.uint8), coarser), np.float32)
     return np.asarray(cv2.GaussianBlur(filled, (0, 0), max(0.5, soften_px)), np.float32)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import get_args
 
 import numpy as np
@@ -274,3 +275,14 @@ def test_a_plate_that_fills_a_large_photo_takes_no_minutes(method: Method) -> No
     start = time.process_time()
     blur_boxes(image, boxes([0, 0, 3000, 1990]), method=method, margin=0.15)
     assert time.process_time() - start < 5  # a kernel of the plate's height would take a minute
+
+
+def test_a_veil_works_on_what_is_around_the_boxes_alone() -> None:
+    """Beside the copy that comes back, a large photo costs no more than a small one."""
+    image = street(1500, 2000)
+    blur_boxes(image, boxes([100, 100, 160, 115]), method="veil", margin=0.25)
+    tracemalloc.start()
+    blur_boxes(image, boxes([100, 100, 160, 115]), method="veil", margin=0.25)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < image.nbytes + 1_000_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import struct
 import time
 import zlib
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
-from PIL import ImageCms, PngImagePlugin
+from PIL import ImageCms, ImageOps, PngImagePlugin
 
 from plateblur import photo as photo_module
 from plateblur.blur import blur_boxes, hidden_bounds
@@ -205,7 +206,7 @@ def turned(image: Image, orientation: int) -> Image:
         return image
     # What is turned upright by a quarter turn was turned by the other.
     back = UPRIGHT[{6: 8, 8: 6}.get(orientation, orientation)]
-    return np.array(PillowImage.fromarray(image).transpose(back))
+    return np.ascontiguousarray(back(image))
 
 
 @pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "AVIF"])
@@ -419,6 +420,113 @@ def test_bytes_cut_out_or_put_in_give_a_photo_or_a_photo_error(
     end = drawn.draw(st.integers(start, min(len(data), start + 64)))
     put_in = drawn.draw(st.binary(max_size=32))
     taken_or_refused(data[:start] + put_in + data[end:], max_pixels=1_000_000)
+
+
+# --- JPEGs by the fast decoder, and without their end ------------------------------------------
+
+COLOUR_JPEGS: dict[str, dict[str, Any]] = {
+    **{f"4:{x}": {"subsampling": n} for n, x in enumerate(("4:4", "2:2", "2:0"))},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_blocks": 3},
+    "coarse": {"quality": 5},
+    "as-rgb": {"keep_rgb": True, "subsampling": 0},
+    "turned": {"exif": exif_of(6)},
+}
+
+
+def seen_by_pillow(data: bytes) -> Image:
+    """Return what Pillow alone makes of a photo, upright."""
+    return np.array(ImageOps.exif_transpose(opened(data)).convert("RGB"))
+
+
+@pytest.mark.parametrize("hw", [(96, 144), (97, 131), (1, 1), (8, 17)], ids=str)
+@pytest.mark.parametrize("options", COLOUR_JPEGS.values(), ids=COLOUR_JPEGS)
+def test_a_colour_jpeg_is_read_to_the_bit_as_by_pillow(
+    hw: tuple[int, int], options: dict[str, Any]
+) -> None:
+    data = encoded(street(*hw), **{"quality": 90, **options})
+    assert np.array_equal(decode(data).pixels, seen_by_pillow(data))
+
+
+def test_an_ordinary_jpeg_is_not_decoded_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(STREET)
+    expected = seen_by_pillow(data)
+
+    def fail(_: object) -> None:
+        raise OSError("Pillow was asked")
+
+    monkeypatch.setattr(PillowImage.Image, "load", fail)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", fail)
+    assert np.array_equal(decode(data).pixels, expected)
+
+
+def test_what_libjpeg_only_warns_of_is_read_as_before() -> None:
+    data = encoded(STREET)
+    for odd in (data[:-2] + b"\0\0\0\xff\xd9", data + b"\xff\xd8 something else"):
+        assert np.array_equal(decode(odd).pixels, seen_by_pillow(data))
+
+
+def test_a_size_that_the_decoders_read_differently_is_never_written_beyond() -> None:
+    """The second frame header says a larger size; Pillow's own look at it comes last."""
+    data = encoded(STREET)
+    frame = data.index(b"\xff\xc0")
+    for height, width in ((96, 1440), (960, 144), (8, 8)):
+        header = bytearray(data[frame : frame + 19])
+        header[5:9] = struct.pack(">HH", height, width)
+        for twice in (
+            data[:frame] + bytes(header) + data[frame:],
+            data[: frame + 19] + bytes(header) + data[frame + 19 :],
+        ):
+            photo = taken_or_refused(twice)
+            assert photo is None or photo.image_hw == (96, 144)
+
+
+UNENDED = {
+    **{name: encoded(STREET, **options) for name, options in COLOUR_JPEGS.items()},
+    "grey": encoded(in_mode("L")),
+    "grey-progressive": encoded(in_mode("L"), progressive=True),
+    "cmyk": encoded(in_mode("CMYK")),
+}
+
+
+@pytest.mark.parametrize("data", UNENDED.values(), ids=UNENDED)
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_a_whole_photo(data: bytes) -> None:
+    expected = decode(data)
+    for cut in (1, 2):
+        photo = decode(data[:-cut])
+        assert np.array_equal(photo.pixels, expected.pixels)
+        assert encode(photo, photo.pixels, metadata="strip").endswith(b"\xff\xd9")
+    for length in range(3, min(120, len(data) // 4)):
+        with pytest.raises(PhotoDecodeError, match="damaged or truncated"):
+            decode(data[:-length])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_progressive_jpeg_cut_between_its_scans_is_refused(mode: str) -> None:
+    data = encoded(in_mode(mode), progressive=True)
+    starts = [at.start() for at in re.finditer(b"\xff[\xda\xc4]", data)]
+    assert len(starts) > 8
+    for start in starts:
+        with pytest.raises(PhotoDecodeError):
+            decode(data[:start])
+
+
+def test_a_jpeg_of_segments_alone_costs_little() -> None:
+    head = encoded(STREET)[:-200]
+    for segment in (b"\xff\xfe\0\2", b"\xff" * 4, b"\xff\xda\0\x0c\3\1\0\2\0\3\0\0\x3f\0"):
+        start = time.process_time()
+        taken_or_refused(head + segment * 500_000)
+        assert time.process_time() - start < 4
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_turning_upright_is_what_pillow_does(orientation: int) -> None:
+    stored = street(31, 47)
+    image = PillowImage.fromarray(stored)
+    image.getexif()[0x0112] = orientation
+    upright = np.array(ImageOps.exif_transpose(image))
+    assert np.array_equal(UPRIGHT[orientation](stored), upright)
+    assert np.array_equal(UPRIGHT[orientation](stored[..., 0].copy()), upright[..., 0])
 
 
 def huge_webp(width: int, height: int) -> bytes:
