@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,6 +20,25 @@ Method = Literal["veil", "solid", "mosaic", "gaussian"]
 MetadataPolicy = Literal["strip", "safe", "keep"]
 """What of a photo's metadata leaves with it: ICC profile only, harmless tags too, or all."""
 
+Effort = Literal["fast", "default", "thorough"]
+"""How hard plates are looked for: one look; looks that fit the photo; finer and turned ones too."""
+
+SMALLEST_PLATE_PX = 12.0  # height; as finely is a 1080p photo looked at in one look of 896 px
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """How a photo was searched.
+
+    Attributes:
+        looks: how often the model looked at the photo or a part of it.
+        smallest_plate_px: height of the smallest plate that was shown to the model as large as it
+            needs, pixels of the photo; smaller ones are found by chance.
+    """
+
+    looks: int
+    smallest_plate_px: float
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -28,10 +47,12 @@ class Detections:
     Attributes:
         xyxy: (N, 4) float32, pixels of the upright image.
         confidence: (N,) float32, 0 to 1.
+        searched: how they were looked for; None where nothing was, as with boxes drawn by hand.
     """
 
     xyxy: Boxes
     confidence: NDArray[np.float32]
+    searched: Searched | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that don't belong together."""
@@ -49,14 +70,27 @@ class Detections:
     def at_least(self, min_confidence: float) -> Detections:
         """Return those with a confidence of at least `min_confidence`."""
         kept = self.confidence >= min_confidence
-        return Detections(self.xyxy[kept], self.confidence[kept])
+        return replace(self, xyxy=self.xyxy[kept], confidence=self.confidence[kept])
 
 
 class Detector(Protocol):
     """Finds plates; safe to call from several threads at once."""
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(
+        self,
+        image: Image,
+        *,
+        min_confidence: float,
+        smallest_plate_px: float = SMALLEST_PLATE_PX,
+        effort: Effort = "default",
+    ) -> Detections:
         """Return the plates of `image` with a confidence of at least `min_confidence`.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, of any size.
+            min_confidence: the smallest confidence kept.
+            smallest_plate_px: height of the smallest plate that is to be found, pixels.
+            effort: how hard to look.
 
         Raises:
             DetectionError: the model failed; never an empty result instead.
@@ -75,6 +109,9 @@ class BlurOptions:
         metadata: what of the photo's metadata is written again.
         draw_boxes: draw the detections and their confidence on the blurred photo.
         crops: also encode a cut-out of each detection from the blurred image.
+        smallest_plate_px: height of the smallest plate that is to be found, pixels; a large photo
+            takes more looks the smaller it is.
+        effort: how hard plates are looked for.
     """
 
     method: Method = "veil"
@@ -83,6 +120,8 @@ class BlurOptions:
     metadata: MetadataPolicy = "strip"
     draw_boxes: bool = False
     crops: bool = False
+    smallest_plate_px: float = SMALLEST_PLATE_PX
+    effort: Effort = "default"
 
 
 @dataclass(frozen=True, slots=True)

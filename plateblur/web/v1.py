@@ -135,7 +135,7 @@ def v1_router(service: Service) -> APIRouter:
                 request,
                 access,
                 data,
-                BlurOptions(min_confidence=asked.min_confidence),
+                BlurOptions(min_confidence=asked.min_confidence, effort=asked.effort),
                 sends=lambda _: [],
                 answer=answer,
             )
