@@ -245,13 +245,15 @@ def access_errors() -> list[type[AccessError]]:
 
 
 @contextmanager
-def running(app: FastAPI, **more: object) -> Iterator[str]:
+def running(
+    app: FastAPI, *, http: type[BoundedConnection] = BoundedConnection, **more: object
+) -> Iterator[str]:
     """Serve `app` on a free port of loopback, and return its address."""
     config = uvicorn.Config(
         app,
         host="127.0.0.1",
         port=0,
-        http=BoundedConnection,
+        http=http,
         ws="none",
         log_config=None,
         access_log=False,

@@ -1,0 +1,536 @@
+"""Attack the service, and tell what came back, what it cost, and how long others waited.
+
+    python benchmarks/hostile.py [--only 3 5] [--soak] [--minutes 5]
+
+`serve.py` runs as people start it (one process, SQLite) in a temporary folder. Each attack of the
+table at the end is sent as often and as parallel as its row says, while another client posts a
+small drawn photo in a loop. `--soak` sends 200 requests drawn from all rows, from several clients,
+spread over five minutes. The figures go into `benchmarks/results/hostile.json`; with `--only`, the
+other rows stay as they were.
+
+A row is a function that sends one hostile request and returns, in a few words, what came back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import io
+import json
+import os
+import platform
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as PillowImage
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "datasets")]
+
+from plateblur.accounts import invoices, signup  # noqa: E402
+from plateblur.accounts.credentials import Hasher  # noqa: E402
+from plateblur.accounts.store import open_store  # noqa: E402
+from plateblur.accounts.types import PlanKind  # noqa: E402
+
+if TYPE_CHECKING:
+    from datasets import synthetic
+else:
+    import synthetic  # found by the line above
+
+RESULTS = ROOT / "benchmarks" / "results" / "hostile.json"
+DOCUMENTED, MODERN = "/plateblurer.aspx", "/v1/blur"
+PASSWORD = "only in this benchmark"  # noqa: S105 - of accounts in a temporary folder
+ACCOUNTS = 24  # A package allows 50 requests a minute.
+ATTACKERS = 8  # of the accounts; the others are of the client beside them
+LIMIT = 5 * 1024 * 1024
+WARM_UP = 60  # photos; then memory is what it stays
+QUIET_S = 15.0
+PAUSE_S = 0.15  # of the client beside the attack, between two photos
+SOAK_REQUESTS, SOAK_CLIENTS = 200, 6
+PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `serve.py`.
+
+    Attributes:
+        port: on loopback.
+        pid: of its first process.
+        attackers: `Authorization` headers of hostile accounts.
+        others: those of the client beside them.
+    """
+
+    port: int
+    pid: int
+    attackers: list[str]
+    others: list[str]
+
+    def attacker(self) -> str:
+        """Return some hostile account's header."""
+        return random.choice(self.attackers)  # noqa: S311 - no secret
+
+    def post(
+        self, path: str, body: bytes, *, media_type: str = "application/json", authorization: str
+    ) -> tuple[int, bytes]:
+        """Return status and body of an answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        try:
+            headers = {"Authorization": authorization, "Content-Type": media_type}
+            connection.request("POST", path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One row of the table.
+
+    Attributes:
+        item: its number in the issue that asked for it.
+        what: in a line.
+        once: sends one request; returns what came back.
+        times: how many.
+        at_once: how many of them in parallel.
+    """
+
+    item: str
+    what: str
+    once: Callable[[Service], str]
+    times: int = 24
+    at_once: int = 4
+
+
+# --- Attacks ---------------------------------------------------------------------------------
+
+
+def told(answer: tuple[int, bytes]) -> str:
+    """Return what an answer says, in a few words that many answers share."""
+    status, body = answer
+    size = f"{len(body) / 1e6:.1f} MB" if len(body) > 100_000 else "short"
+    if body.startswith(b'{"created"') or not body.startswith((b"{", b"[")):
+        return f"{status} photo, {size}"
+    parsed = json.loads(body)
+    error = parsed[0] if isinstance(parsed, list) else parsed
+    return f"{status} {error.get('cd', error.get('status'))}, {size}"
+
+
+@cache
+def many_objects() -> bytes:
+    """Return 5 MB of JSON that would become 1.7 million Python objects."""
+    start, item, end = b'{"base64_Photo_String": "QUJD", "x": [{}', b",{}", b"]}"
+    return start + item * ((LIMIT - len(start) - len(end)) // len(item)) + end
+
+
+def objects_in_a_refused_body(service: Service) -> str:
+    """Send very many small JSON objects in a field that nobody asked for."""
+    path = random.choice([DOCUMENTED, MODERN])  # noqa: S311 - no secret
+    return told(service.post(path, many_objects(), authorization=service.attacker()))
+
+
+@cache
+def many_keys() -> bytes:
+    """Return 5 MB of JSON with as many different keys as fit."""
+    keys: list[str] = []
+    size = 0
+    while size < LIMIT - 64:
+        keys.append(f'"{len(keys):x}":0')
+        size += len(keys[-1]) + 1
+    return ("{" + ",".join(keys) + "}").encode()
+
+
+def unknown_keys(service: Service) -> str:
+    """Send very many unknown keys to the endpoint that refuses unknown keys."""
+    return told(service.post(MODERN, many_keys(), authorization=service.attacker()))
+
+
+def form_fields(service: Service) -> str:
+    """Send very many unknown fields of a form."""
+    part = b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n'
+    body = part * (LIMIT // len(part) - 1) + b"--b--\r\n"
+    form = "multipart/form-data; boundary=b"
+    return told(service.post(MODERN, body, media_type=form, authorization=service.attacker()))
+
+
+def endless_prefix(service: Service) -> str:
+    """Send a `data:` prefix that does not end."""
+    path, name = random.choice(  # noqa: S311 - no secret
+        [(DOCUMENTED, "base64_Photo_String"), (MODERN, "photo")]
+    )
+    body = json.dumps({name: "data:" + ";" * (LIMIT - 100)}).encode()
+    return told(service.post(path, body, authorization=service.attacker()))
+
+
+@cache
+def street_with_a_profile() -> bytes:
+    """Return a drawn photo of many plates that carries a colour profile of 2.5 MB."""
+    scenes = [synthetic.draw_scene(seed, plates=3).image for seed in range(16)]
+    small = [np.asarray(PillowImage.fromarray(one).resize((960, 540))) for one in scenes]
+    rows = [np.hstack(small[at : at + 4]) for at in range(0, 16, 4)]
+    out = io.BytesIO()
+    profile = random.Random(1).randbytes(2_500_000)  # noqa: S311 - no secret
+    PillowImage.fromarray(np.vstack(rows)).save(out, "JPEG", quality=70, icc_profile=profile)
+    return out.getvalue()
+
+
+def profile_in_every_crop(service: Service) -> str:
+    """Ask for the crops of a photo whose colour profile is large."""
+    photo = base64.b64encode(street_with_a_profile()).decode()
+    body = json.dumps({"base64_Photo_String": photo, "boundingBoxCrop": "YES"}).encode()
+    return told(service.post(DOCUMENTED, body, authorization=service.attacker()))
+
+
+def silent_name_server(service: Service) -> str:
+    """Name a host whose name server never answers; 16 of them used to stop all look-ups."""
+    host = f"{random.randrange(10**9)}.silent.test"  # noqa: S311 - no secret
+    body = json.dumps({"photo_url": f"http://{host}/a.jpg"}).encode()
+    return told(service.post(DOCUMENTED, body, authorization=service.attackers[0]))
+
+
+def known_name_beside_it(service: Service) -> str:
+    """Meanwhile, of another account: a name that its server answers at once with "unknown"."""
+    started = time.perf_counter()
+    body = json.dumps({"photo_url": "http://unknown.test/a.jpg"}).encode()
+    answer = told(service.post(DOCUMENTED, body, authorization=service.attackers[1]))
+    return answer + (" within 1 s" if time.perf_counter() - started < 1 else " after 1 s or more")
+
+
+def names_of_both_kinds(service: Service) -> str:
+    """Send three of the silent kind for each of the other."""
+    if random.random() < 0.25:  # noqa: S311 - no secret
+        return "another account: " + known_name_beside_it(service)
+    return silent_name_server(service)
+
+
+def write_all_then_read(service: Service) -> str:
+    """Send 8 to 32 MB as .NET's `WebClient` does: no answer is read before the last byte is out."""
+    size = random.choice([8, 16, 32]) * 1_000_000  # noqa: S311 - no secret
+    authorization = random.choice(  # noqa: S311 - no secret
+        [service.attacker(), "Basic " + base64.b64encode(b"nobody:wrong").decode(), ""]
+    )
+    head = (
+        f"POST {DOCUMENTED} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
+        f"Authorization: {authorization}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as connection:
+        try:
+            connection.sendall(head.encode())
+            for _ in range(size // 100_000):
+                connection.sendall(b"A" * 100_000)
+            answer = b""
+            while not answer.endswith(b"}]") and (part := connection.recv(65536)):
+                answer += part
+        except ConnectionError as error:
+            return type(error).__name__
+    return told((int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]))
+
+
+def half_a_header(service: Service) -> str:
+    """Send a header that never ends, a byte a second, and see when the service has enough."""
+    started = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as connection:
+        try:
+            connection.sendall(b"GET / HTTP/1.1\r\nX: ")
+            while time.perf_counter() - started < PATIENCE_S:
+                connection.sendall(b"x")
+                time.sleep(1)
+        except ConnectionError:
+            pass
+    waited_s = time.perf_counter() - started
+    return "ended by the service" if waited_s < PATIENCE_S / 2 else "still open"
+
+
+ATTACKS = (
+    Attack("3", "5 MB of JSON objects in a refused body", objects_in_a_refused_body),
+    Attack("4", "unknown keys, 5 MB of them", unknown_keys),
+    Attack("4", "unknown fields of a form, 5 MB of them", form_fields),
+    Attack("5", "a data: prefix of 5 MB", endless_prefix),
+    Attack("7", "crops of a photo with a 2.5 MB colour profile", profile_in_every_crop, 8, 2),
+    Attack("10", "names whose server never answers", names_of_both_kinds, 64, 24),
+    Attack("13", "bodies of 8 to 32 MB, written before the answer is read", write_all_then_read),
+    Attack("minor", "headers that never end", half_a_header, 100, 100),
+)
+
+
+# --- The service -----------------------------------------------------------------------------
+
+
+@contextmanager
+def serving() -> Iterator[Service]:
+    """Run `serve.py` with fresh accounts for the block; raises where it crashed."""
+    with tempfile.TemporaryDirectory() as folder, name_server() as nameserver:
+        headers = make_accounts(Path(folder))
+        port = free_port()
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "serve.py"), "--port", str(port), "--data-dir", folder],
+            env={**os.environ, "PLATEBLUR_PHOTO_URL_NAMESERVERS": nameserver},  # noqa: TID251
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            while not is_ready(port):
+                if process.poll() is not None:
+                    raise RuntimeError(f"serve.py ended with {process.returncode}")
+                time.sleep(0.2)
+            yield Service(port, process.pid, headers[:ATTACKERS], headers[ATTACKERS:])
+            if process.poll() is not None:
+                raise RuntimeError(f"serve.py crashed: {process.returncode}")
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(60)
+
+
+def make_accounts(data_dir: Path) -> list[str]:
+    """Return `Authorization` headers of accounts with a package."""
+    store, hasher, now = open_store(data_dir), Hasher(), datetime.now(UTC)
+    headers = []
+    for number in range(ACCOUNTS):
+        email = f"hostile{number}@example.com"
+        account_id = signup.create_account(store, hasher, email=email, password=PASSWORD, now=now)
+        invoices.grant_package(store, account_id, PlanKind.YEARLY, now=now)
+        headers.append("Basic " + base64.b64encode(f"{email}:{PASSWORD}".encode()).decode())
+    store.close()
+    return headers
+
+
+@contextmanager
+def name_server() -> Iterator[str]:
+    """Run a name server for the block that knows no name, and of `silent.test` says nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+
+        def answer() -> None:
+            while True:
+                question, client = server.recvfrom(4096)
+                if question == b"end":
+                    return
+                if b"\x06silent" not in question:
+                    unknown = question[:2] + b"\x81\x83" + question[4:6] + bytes(6)
+                    name_end = question.index(b"\0", 12) + 5
+                    server.sendto(unknown + question[12:name_end], client)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        host, port = server.getsockname()
+        try:
+            yield f"{host}:{port}"
+        finally:
+            server.sendto(b"end", (host, port))
+            thread.join()
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_ready(port: int) -> bool:
+    """Return whether the service says that it is."""
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except OSError:
+        return False
+
+
+def rss_mib(pid: int) -> float:
+    """Return the resident memory of a process and of those that it started."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended meanwhile
+        return 0.0
+    own = int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return own + sum(rss_mib(int(child)) for child in children)
+
+
+# --- Measuring -------------------------------------------------------------------------------
+
+
+@dataclass
+class Waits:
+    """What the client beside the attacks saw: seconds a photo, and what came instead of one."""
+
+    times_s: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def figures(self) -> dict[str, Any]:
+        """Return them in words."""
+        times = self.times_s or [float("nan")]
+        return {
+            "photos": len(self.times_s),
+            "median_ms": round(statistics.median(times) * 1000, 1),
+            "worst_ms": round(max(times) * 1000, 1),
+            "errors": self.errors[:3],
+        }
+
+
+@contextmanager
+def somebody_else(service: Service) -> Iterator[Waits]:
+    """Post a small photo in a loop for the block, on the accounts of nobody hostile."""
+    seen, over = Waits(), threading.Event()
+    photo = PillowImage.fromarray(synthetic.draw_scene(11, plates=2).image).resize((640, 360))
+    out = io.BytesIO()
+    photo.save(out, "JPEG")
+    body = json.dumps({"base64_Photo_String": base64.b64encode(out.getvalue()).decode()}).encode()
+
+    def loop() -> None:
+        for authorization in cycle(service.others):
+            if over.is_set():
+                return
+            started = time.perf_counter()
+            try:
+                answer = service.post(DOCUMENTED, body, authorization=authorization)
+            except OSError as error:
+                seen.errors.append(type(error).__name__)
+                continue
+            if answer[1].startswith(b'{"created"'):
+                seen.times_s.append(time.perf_counter() - started)
+            else:
+                seen.errors.append(told(answer))
+            over.wait(PAUSE_S)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+def warm_up(service: Service) -> None:
+    """Have every account known and the memory that photos take taken."""
+    with somebody_else(service) as seen:
+        while len(seen.times_s) + len(seen.errors) < WARM_UP:
+            time.sleep(0.1)
+    for authorization in service.attackers:
+        service.post(DOCUMENTED, b"{}", authorization=authorization)
+
+
+def run(service: Service, attack: Attack) -> dict[str, Any]:
+    """Return the figures of one row."""
+    before, started = rss_mib(service.pid), time.perf_counter()
+    with somebody_else(service) as seen, ThreadPoolExecutor(attack.at_once) as clients:
+        came = Counter(clients.map(lambda _: attempt(service, attack), range(attack.times)))
+    return {
+        "item": attack.item,
+        "what": attack.what,
+        "requests": attack.times,
+        "at_once": attack.at_once,
+        "came_back": dict(came),
+        "seconds": round(time.perf_counter() - started, 1),
+        "rss_mib": {"before": round(before, 1), "after": round(rss_mib(service.pid), 1)},
+        "others": seen.figures(),
+    }
+
+
+def attempt(service: Service, attack: Attack) -> str:
+    """Send one request; a network error is an answer too."""
+    try:
+        return attack.once(service)
+    except (OSError, http.client.HTTPException) as error:
+        return type(error).__name__
+
+
+def soak(service: Service, *, minutes: float, quiet_ms: float) -> dict[str, Any]:
+    """Return the figures of all rows mixed."""
+    before, started = rss_mib(service.pid), time.perf_counter()
+    every_s = minutes * 60 / SOAK_REQUESTS
+    peak, came = before, Counter[str]()
+
+    def one(number: int) -> str:
+        time.sleep(max(0.0, started + number * every_s - time.perf_counter()))
+        attack = random.choice(ATTACKS)  # noqa: S311 - no secret
+        return f"{attack.what}: {attempt(service, attack)}"
+
+    with somebody_else(service) as seen, ThreadPoolExecutor(SOAK_CLIENTS) as clients:
+        for answer in clients.map(one, range(SOAK_REQUESTS)):
+            came[answer] += 1
+            peak = max(peak, rss_mib(service.pid))
+    after, others = rss_mib(service.pid), seen.figures()
+    return {
+        "requests": SOAK_REQUESTS,
+        "clients": SOAK_CLIENTS,
+        "seconds": round(time.perf_counter() - started, 1),
+        "crashed": not is_ready(service.port),
+        "came_back": dict(sorted(came.items())),
+        "rss_mib": {"before": round(before, 1), "peak": round(peak, 1), "after": round(after, 1)},
+        "rss_growth": round(after / before - 1, 3),
+        "others": others,
+        "median_wait_to_quiet": round(others["median_ms"] / quiet_ms, 2),
+    }
+
+
+def main() -> None:
+    """Attack, print and write the figures."""
+    parser = argparse.ArgumentParser(description="Attack the service.")
+    parser.add_argument("--only", nargs="*", default=None, help="items of the issue")
+    parser.add_argument("--soak", action="store_true", help="all of them mixed, nothing else")
+    parser.add_argument("--minutes", type=float, default=5, help="of the soak")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    figures: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    rows = {row["what"]: row for row in figures.get("attacks", [])}
+    with serving() as service:
+        warm_up(service)
+        with somebody_else(service) as seen:
+            time.sleep(QUIET_S)
+        figures["machine"] = f"{os.cpu_count()} cores, {processor()}"
+        figures["quiet"] = seen.figures() | {"rss_mib": round(rss_mib(service.pid), 1)}
+        show("quiet", figures["quiet"])
+        if asked.soak:
+            quiet_ms = figures["quiet"]["median_ms"]
+            figures["soak"] = soak(service, minutes=asked.minutes, quiet_ms=quiet_ms)
+            show("soak", figures["soak"])
+        else:
+            for attack in ATTACKS:
+                if asked.only is None or attack.item in asked.only:
+                    rows[attack.what] = run(service, attack)
+                    show(f"item {attack.item}", rows[attack.what])
+    figures["attacks"] = [rows[one.what] for one in ATTACKS if one.what in rows]
+    asked.out.parent.mkdir(exist_ok=True)
+    asked.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def processor() -> str:
+    """Return the processor's name as Linux tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def show(title: str, figures: dict[str, Any]) -> None:
+    """Print the figures of one row."""
+    print(f"{title}: {json.dumps(figures)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
