@@ -196,8 +196,8 @@ def request_email_change(
     )
 
 
-def confirm_email_change(store: Store, secret: str, *, now: datetime) -> int:
-    """Use the new address from now on; return the account's id. Sessions end.
+def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Letter:
+    """Use the new address from now on; return the letter to the old one. Sessions and links end.
 
     Raises:
         LinkError: unknown, used or too old, or the address has an account by now.
@@ -205,6 +205,7 @@ def confirm_email_change(store: Store, secret: str, *, now: datetime) -> int:
     """
     with store.write() as connection:
         account_id, email = use_link(connection, secret, purpose="email", now=now)
+        old = connection.execute(select(Account.email).where(Account.id == account_id)).scalar_one()
         try:
             connection.execute(
                 update(Account)
@@ -219,7 +220,12 @@ def confirm_email_change(store: Store, secret: str, *, now: datetime) -> int:
             raise LinkError("The address has an account by now.") from error
         connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
         connection.execute(delete(MailedLink).where(MailedLink.account_id == account_id))
-    return account_id
+    return Letter(
+        old,
+        "Your PlateBlur account has another address",
+        "Somebody who knows its password moved your account to another address, and confirmed it "
+        "there.\nIf that was not you, write to us.\n",
+    )
 
 
 def lock_account(store: Store, account_id: int) -> None:

@@ -24,6 +24,7 @@ from plateblur.console.parts import LOG
 from plateblur.console.texts import CONSENTS, ConsentText
 
 ACTIVATE = "/console/activate"
+FORGOTTEN = "/console/forgotten"
 RESET = "/console/reset"
 CONFIRM_EMAIL = "/console/email"
 SENT = "/console/sent"
@@ -171,8 +172,8 @@ def show_confirm_email(visit: Visit) -> Response:
 
 def confirm_email(visit: Visit) -> Response:
     """Use a new address from now on; sessions end."""
-    profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
-    return visit.moved(LOG_IN, done="email")
+    letter = profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
+    return visit.moved(LOG_IN, done="email", letter=letter)
 
 
 def _decision(visit: Visit, text: ConsentText) -> ConsentGiven:

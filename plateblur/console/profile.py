@@ -8,10 +8,10 @@ from typing import Any
 from fastapi.responses import Response
 
 from plateblur.accounts import consents, fields, passwords, profiles
-from plateblur.accounts.mail import outbox_of
+from plateblur.accounts.mail import Letter, outbox_of
 from plateblur.accounts.types import FieldError, Identity, UnknownCredentialsError
 from plateblur.console.door import LOG_IN, Visit, drop_cookie, session_cookie
-from plateblur.console.entry import CONFIRM_EMAIL
+from plateblur.console.entry import CONFIRM_EMAIL, FORGOTTEN
 from plateblur.console.orders import countries
 from plateblur.console.texts import NEWS
 
@@ -57,7 +57,13 @@ def change_password(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("profile.html", error, **_own_profile(visit))
-    response = visit.moved(LOG_IN, done="password")
+    letter = Letter(
+        visit.who.email if visit.who else "",
+        "Your PlateBlur password was changed",
+        "Somebody who knew the old one set a new password, and every session has ended.\n"
+        f"If that was not you, set another one: {visit.parts.url(FORGOTTEN)}\n",
+    )
+    response = visit.moved(LOG_IN, done="password", letter=letter)
     drop_cookie(visit.parts, response, session_cookie(visit.parts))
     return response
 

@@ -8,13 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from plateblur.accounts import profiles, signup
 from plateblur.accounts.consents import list_consents
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.mail import Letter
-from plateblur.accounts.models import PendingSignUp
+from plateblur.accounts.models import PendingSignUp, TrialPerson
 from plateblur.accounts.signup import ConsentGiven
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
@@ -192,6 +192,15 @@ def test_one_trial_per_person_also_after_deletion(store: Store, email: str) -> N
     with pytest.raises(TrialRefusedError):
         signup.start_trial(store, again.account_id, now=NOW)
     assert not profiles.read_profile(store, again.account_id).has_trial
+
+
+def test_a_trial_noted_before_more_rules_were_known_still_counts(store: Store) -> None:
+    noted = store.keyed_hash("trial person", "ana.pop@protonmail.com")
+    with store.write() as connection:
+        connection.execute(insert(TrialPerson).values(person_hash=noted))
+    again = make_account(store, email="Ana.Pop+x@protonmail.com")
+    with pytest.raises(TrialRefusedError):
+        signup.start_trial(store, again.account_id, now=NOW)
 
 
 def test_parallel_clicks_start_one_trial(store: Store) -> None:
