@@ -1,19 +1,25 @@
-"""API keys: made, listed, revoked. A key is shown once; the store holds its hash."""
+"""API keys: made, listed, revoked. A key is shown once; the store holds its SHA-256.
+
+A key has 256 random bits, so that nobody guesses it and a slow hash would protect nothing: it is
+looked up on each request, and neither slowed nor counted as a guess.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from plateblur.accounts import fields
-from plateblur.accounts.credentials import Hasher, NewApiKey, new_api_key
+from plateblur.accounts.credentials import NewApiKey, fast_hash, new_api_key
 from plateblur.accounts.models import Account, ApiKey
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountClosedError, FieldError, NotFoundError
 
-MAX_KEYS = 20  # Source: ours; enough for a key per device, few enough to look over.
+# Source: ours; enough for a key per device, few enough to look over.
+MAX_KEYS = 20
+MAX_REVOKED = 50  # those revoked longest ago leave the list
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +44,38 @@ class ApiKeyEntry:
 
 
 def add_key(
-    store: Store, hasher: Hasher, account_id: int, *, label: str, now: datetime
+    store: Store,
+    account_id: int,
+    *,
+    label: str,
+    now: datetime,
+    credentials_version: int | None = None,
 ) -> NewApiKey:
     """Return a new key; nobody can read it again.
 
+    Args:
+        store: the store.
+        account_id: whose.
+        label: its owner's name for it.
+        now: UTC.
+        credentials_version: the account's when the session of who asks was looked at, so that no
+            request that was under way outlives a password reset; None for the operator.
+
     Raises:
         FieldError: the label can't be taken, or there are too many keys.
-        AccountClosedError: the account is gone.
+        AccountClosedError: the account is gone, or its password was changed a moment ago.
         StoreUnavailableError: nothing was kept.
     """
     label = fields.plain_text("label", label, max_chars=80)
     prefix, key = new_api_key()
-    key_hash = hasher.hash(key)
     with store.write() as connection:
-        account = select(Account.id).where(Account.id == account_id)
-        if connection.execute(account.with_for_update(key_share=True)).first() is None:
-            raise AccountClosedError("The account is gone.")
+        version = connection.execute(
+            select(Account.credentials_version)
+            .where(Account.id == account_id)
+            .with_for_update(key_share=True)
+        ).scalar()
+        if version is None or credentials_version not in {None, version}:
+            raise AccountClosedError("The account is gone, or its password was changed.")
         count = connection.execute(
             select(func.count())
             .select_from(ApiKey)
@@ -67,7 +89,7 @@ def add_key(
                 account_id=account_id,
                 label=label,
                 prefix=prefix,
-                key_hash=key_hash,
+                key_hash=fast_hash(key),
                 created_at=now,
             )
             .returning(ApiKey.id)
@@ -110,19 +132,39 @@ def revoke_key(store: Store, account_id: int, api_key_id: int, *, now: datetime)
         StoreUnavailableError: nothing changed.
     """
     with store.write() as connection:
-        changed = connection.execute(
-            update(ApiKey)
-            .where(
-                ApiKey.id == api_key_id,
-                ApiKey.account_id == account_id,
-                ApiKey.revoked_at.is_(None),
-            )
-            .values(revoked_at=now)
-        ).rowcount
-        if not changed:
+        if not _revoke(connection, account_id, now=now, api_key_id=api_key_id):
             raise NotFoundError("The account has no such key, or it was revoked before.")
-        connection.execute(
-            update(Account)
-            .where(Account.id == account_id)
-            .values(credentials_version=Account.credentials_version + 1)
+
+
+def revoke_all(connection: Connection, account_id: int, *, now: datetime) -> int:
+    """Make every key of the account work no more; return how many did.
+
+    Args:
+        connection: in a write.
+        account_id: whose.
+        now: UTC.
+    """
+    return _revoke(connection, account_id, now=now)
+
+
+def _revoke(
+    connection: Connection, account_id: int, *, now: datetime, api_key_id: int | None = None
+) -> int:
+    working = update(ApiKey).where(ApiKey.account_id == account_id, ApiKey.revoked_at.is_(None))
+    if api_key_id is not None:
+        working = working.where(ApiKey.id == api_key_id)
+    changed = connection.execute(working.values(revoked_at=now)).rowcount
+    kept = (
+        select(ApiKey.id)
+        .where(ApiKey.account_id == account_id, ApiKey.revoked_at.is_not(None))
+        .order_by(ApiKey.revoked_at.desc(), ApiKey.id.desc())
+        .limit(MAX_REVOKED)
+    )
+    connection.execute(
+        delete(ApiKey).where(
+            ApiKey.account_id == account_id,
+            ApiKey.revoked_at.is_not(None),
+            ApiKey.id.not_in(kept),
         )
+    )
+    return changed

@@ -13,6 +13,7 @@ import typer
 from plateblur.accounts import api_keys, invoices, profiles, quota, signup
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.mail import outbox_of
 from plateblur.accounts.profiles import Profile
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import Store, open_store
@@ -162,7 +163,7 @@ def add_key(
     """Make an API key and print it, once."""
     with _opened(data_dir, database_url) as store:
         account_id = profiles.find_profile(store, login).account_id
-        typer.echo(api_keys.add_key(store, Hasher(), account_id, label=label, now=utc_now()).key)
+        typer.echo(api_keys.add_key(store, account_id, label=label, now=utc_now()).key)
 
 
 @app.command()
@@ -177,7 +178,7 @@ def delete(
         profile = profiles.find_profile(store, login)
         if not yes:
             typer.confirm(f"Delete account {profile.account_id} for good?", abort=True)
-        profiles.delete_account(store, profile.account_id)
+        profiles.delete_account(store, profile.account_id, outbox=outbox_of(data_dir))
         typer.echo("deleted")
 
 

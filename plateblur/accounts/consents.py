@@ -8,12 +8,14 @@ import json
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from plateblur.accounts import fields
-from plateblur.accounts.models import Consent
+from plateblur.accounts.models import Account, Consent
 from plateblur.accounts.store import Store
+from plateblur.accounts.types import AccountClosedError, FieldError
 
+MAX_LINES = 500  # Source: ours; whoever decides so often is a script.
 # A cell that starts so is run as a formula by spreadsheets. Source: OWASP, "CSV Injection".
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 
@@ -44,22 +46,37 @@ def record_consent(
     given: bool,
     now: datetime,
 ) -> None:
-    """Add a line; taking a consent back is a new line too.
+    """Add a line; taking a consent back is a new line too, saying the same again is none.
+
+    Taking back is never refused: the log is full for giving alone.
 
     Raises:
-        FieldError: a text is too long.
+        FieldError: a text is too long, or the log is full.
+        AccountClosedError: the account is gone.
         StoreUnavailableError: nothing was kept.
     """
+    line = {
+        "subject": fields.plain_text("subject", subject, max_chars=64),
+        "text_version": fields.plain_text("text_version", text_version, max_chars=32),
+        "given": given,
+    }
+    own = Consent.account_id == account_id
     with store.write() as connection:
-        connection.execute(
-            insert(Consent).values(
-                account_id=account_id,
-                subject=fields.plain_text("subject", subject, max_chars=64),
-                text_version=fields.plain_text("text_version", text_version, max_chars=32),
-                given=given,
-                decided_at=now,
-            )
-        )
+        account = select(Account.id).where(Account.id == account_id)
+        if connection.execute(account.with_for_update(key_share=True)).first() is None:
+            raise AccountClosedError("The account is gone.")
+        last = connection.execute(
+            select(Consent.subject, Consent.text_version, Consent.given)
+            .where(own, Consent.subject == line["subject"])
+            .order_by(Consent.id.desc())
+            .limit(1)
+        ).first()
+        if last is not None and last._mapping == line:
+            return
+        count = connection.execute(select(func.count()).select_from(Consent).where(own))
+        if given and count.scalar_one() >= MAX_LINES:
+            raise FieldError("given", "You decided so often that the log is full; write to us.")
+        connection.execute(insert(Consent).values(account_id=account_id, decided_at=now, **line))
 
 
 def list_consents(store: Store, account_id: int) -> list[ConsentEntry]:

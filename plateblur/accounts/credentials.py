@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import re
 import secrets
 import threading
+import unicodedata
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
+
+from plateblur.accounts.types import BusyError
 
 # Source: OWASP Password Storage Cheat Sheet, argon2id with m=19456 (19 MiB), t=2, p=1; salt and
 # hash lengths from RFC 9106, section 4. RFC 9106's own 64 MiB would let a few strangers who guess
@@ -21,15 +29,101 @@ TIME_COST = 2
 MEMORY_KIB = 19_456
 PARALLELISM = 1
 
-MAX_SECRET_BYTES = 1024  # Source: ours; no password or key that we took is as long.
+# Source: ours. Four hold 76 MiB. Who waits holds one of the 40 threads that all requests share
+# (anyio's default), so that more than half of those stay free for others.
+HASHES_AT_ONCE = 4
+HASHES_WAITING = 14
+HASH_WAIT_S = 5.0  # many times what a full queue takes; a starved machine says so instead
+BUSY_RETRY_S = 2
+
+MAX_SECRET_CHARS = 1024  # Source: ours; no password or key that we took is as long.
 CACHE_FOR = timedelta(minutes=5)  # Source: ours; bounds the life of a verified secret in memory.
 CACHE_ENTRIES = 4096  # Source: ours; some 0.5 MB.
+
+Result = TypeVar("Result")
 
 _API_KEY = re.compile(r"pb_([a-z2-7]{12})_[A-Za-z0-9_-]{43}")
 
 
+class HashQueue:
+    """Hashes in few threads of its own, and lets a bounded number wait; thread-safe.
+
+    In threads of its own, because the C library keeps a hash's memory for whichever thread had it:
+    hashed in the 40 threads of all requests, four at once came to hold 760 MB.
+    """
+
+    def __init__(
+        self,
+        *,
+        at_once: int = HASHES_AT_ONCE,
+        waiting: int = HASHES_WAITING,
+        wait_s: float = HASH_WAIT_S,
+    ) -> None:
+        """Set the bounds.
+
+        Args:
+            at_once: hashes computed at the same time, each with its memory.
+            waiting: threads that may wait for one of them to end.
+            wait_s: the longest wait.
+        """
+        self._places = threading.BoundedSemaphore(at_once + waiting)
+        self._turns = threading.BoundedSemaphore(at_once)
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="hash")
+        self._wait_s = wait_s
+        self._mine = threading.local()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold one of the turns for the block; a thread that has its turn keeps it.
+
+        Raises:
+            BusyError: too many wait, or the wait was too long.
+        """
+        if getattr(self._mine, "turn", False):
+            yield
+            return
+        if not self._places.acquire(blocking=False):
+            raise BusyError(retry_after_s=BUSY_RETRY_S)
+        try:
+            if not self._turns.acquire(timeout=self._wait_s):
+                raise BusyError(retry_after_s=BUSY_RETRY_S)
+            self._mine.turn = True
+            try:
+                yield
+            finally:
+                self._mine.turn = False
+                self._turns.release()
+        finally:
+            self._places.release()
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Return what `work` returns, computed in a turn.
+
+        Raises:
+            BusyError: as `turn`.
+        """
+        with self.turn():
+            return self._threads.submit(work).result()
+
+
+QUEUE = HashQueue()
+"""The one of this process; every `Hasher` waits in it unless it is given another."""
+
+
+class Verdict(Enum):
+    """What argon2 says of a secret."""
+
+    WRONG = "wrong"
+    RIGHT = "right"
+    RIGHT_AS_TYPED = "right, but hashed before passwords were normalised"
+
+
 class Hasher:
-    """argon2id with its cost; at most a few at once, because each holds its memory."""
+    """argon2id with its cost; every hash waits for its turn in a bounded queue.
+
+    A password is the same however a keyboard spells its letters: it is hashed in NFC. Source:
+    NIST SP 800-63B-4, 3.1.1.2, "normalize before hashing".
+    """
 
     def __init__(
         self,
@@ -37,7 +131,7 @@ class Hasher:
         time_cost: int = TIME_COST,
         memory_kib: int = MEMORY_KIB,
         parallelism: int = PARALLELISM,
-        max_parallel: int = 4,
+        queue: HashQueue = QUEUE,
     ) -> None:
         """Set the cost; tests take a cheap one.
 
@@ -45,23 +139,50 @@ class Hasher:
             time_cost: passes.
             memory_kib: memory of one hash.
             parallelism: lanes of one hash.
-            max_parallel: hashes computed at once in this process.
+            queue: where hashes wait.
         """
         self._argon2 = PasswordHasher(time_cost, memory_kib, parallelism)
-        self.turn = threading.BoundedSemaphore(max_parallel)
-        self._dummy = self._argon2.hash(secrets.token_bytes(32))
+        self._queue = queue
+        self._dummy = self.hash(random_secret())
+
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """Hold one of the queue's turns, to look again at what may have changed meanwhile.
+
+        Raises:
+            BusyError: on entering.
+        """
+        return self._queue.turn()
 
     def hash(self, secret: str) -> str:
-        """Return the hash with its parameters and salt, as argon2 writes it."""
-        return self._argon2.hash(_bytes(secret))
+        """Return the hash with its parameters and salt, as argon2 writes it.
+
+        Raises:
+            BusyError: no place in the queue.
+        """
+        return self._queue.run(lambda: self._argon2.hash(_bytes(secret)))
+
+    def judge(self, password_hash: str | None, secret: str) -> Verdict:
+        """Return whether the secret made the hash; without a hash it is wrong at the same cost.
+
+        Raises:
+            BusyError: no place in the queue; nothing was checked.
+        """
+        typed = secret[:MAX_SECRET_CHARS].encode("utf-8", "surrogatepass")
+        spellings = {_bytes(secret): Verdict.RIGHT}
+        spellings.setdefault(typed, Verdict.RIGHT_AS_TYPED)
+
+        def look() -> Verdict:
+            for spelling, verdict in spellings.items():
+                with contextlib.suppress(Argon2Error, InvalidHashError):
+                    self._argon2.verify(password_hash or self._dummy, spelling)
+                    return verdict if password_hash is not None else Verdict.WRONG
+            return Verdict.WRONG
+
+        return self._queue.run(look)
 
     def verify(self, password_hash: str | None, secret: str) -> bool:
-        """Return whether the secret made the hash; without a hash, False at the same cost."""
-        try:
-            self._argon2.verify(password_hash or self._dummy, _bytes(secret))
-        except (Argon2Error, InvalidHashError):
-            return False
-        return password_hash is not None
+        """Return whether the secret made the hash; as `judge`."""
+        return self.judge(password_hash, secret) is not Verdict.WRONG
 
     def is_outdated(self, password_hash: str) -> bool:
         """Return whether the hash was made at another cost than today's."""
@@ -73,9 +194,10 @@ class VerifiedCache:
 
     argon2 on every request would cost more than the photo. An entry is no secret and can't be
     turned back into one: it is HMAC-SHA256, under a random key that never leaves this process, of
-    account, `credentials_version` and secret. The version is read from the store on each request,
-    and a changed password, a revoked key or a lock raises it, so that in every worker the old
-    entries are never found again. Wrong secrets are not remembered.
+    account, `credentials_version` and password. The version is read from the store on each
+    request, and a changed password or a lock raises it, so that in every worker the old entries
+    are never found again. Wrong passwords are not remembered, nor are API keys: those are looked
+    up on each request.
     """
 
     def __init__(
@@ -152,4 +274,5 @@ def fast_hash(secret: str) -> str:
 
 
 def _bytes(secret: str) -> bytes:
-    return secret.encode("utf-8", "surrogatepass")[:MAX_SECRET_BYTES]
+    normal = unicodedata.normalize("NFC", secret[:MAX_SECRET_CHARS])
+    return normal.encode("utf-8", "surrogatepass")

@@ -18,9 +18,28 @@ MAX_PASSWORD_CHARS = 128
 MAX_LOGIN_CHARS = 320  # Source: RFC 3696 erratum 1690, 64 + "@" + 255.
 
 _USERNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{1,30})[A-Za-z0-9]")
-# Mail providers that take dots in the local part as nothing. Source: Gmail help, "Dots don't
-# matter in Gmail addresses"; googlemail.com is the same mailbox.
-_DOTLESS = {"gmail.com": "gmail.com", "googlemail.com": "gmail.com"}
+# Domains of one provider that lead to one mailbox. Sources: Gmail help, "Dots don't matter in
+# Gmail addresses"; Proton support, "Types of email addresses and aliases"; Yandex help, "Mailbox
+# aliases (synonyms)"; Apple support, "If you have an @mac.com or @me.com email address".
+_SAME_MAILBOX = {
+    "googlemail.com": "gmail.com",
+    **dict.fromkeys(["protonmail.com", "pm.me", "protonmail.ch"], "proton.me"),
+    **dict.fromkeys(
+        ["ya.ru", *(f"yandex.{end}" for end in ("com", "by", "kz", "ua", "com.tr"))], "yandex.ru"
+    ),
+    **dict.fromkeys(["me.com", "mac.com"], "icloud.com"),
+}
+# Characters of the local part that a provider takes for another, or for nothing: Gmail and Proton
+# skip them, Yandex takes dots for dashes. Sources: as above, and for Proton its support's word.
+_SAME_CHARS: dict[str, dict[int, int | None]] = {
+    "gmail.com": {ord("."): None},
+    "proton.me": dict.fromkeys(map(ord, "._-")),
+    "yandex.ru": {ord("."): ord("-")},
+}
+# Mail to any name under "user.DOMAIN" reaches user@DOMAIN. Source: Fastmail help, "Plus addressing
+# and subdomain addressing".
+_SUBDOMAIN_IS_USER = ("fastmail.com", "fastmail.fm")
+_API_KEY_START = "pb_"
 
 
 def parse_email(text: str, *, deliverable: bool = True) -> str:
@@ -33,6 +52,8 @@ def parse_email(text: str, *, deliverable: bool = True) -> str:
     Raises:
         FieldError: no address.
     """
+    if len(text) > MAX_LOGIN_CHARS:
+        raise FieldError("email", f"Expected at most {MAX_LOGIN_CHARS} characters.")
     try:
         checked = validate_email(
             text.strip(), check_deliverability=False, globally_deliverable=deliverable
@@ -61,16 +82,29 @@ def login_key(text: str) -> str:
 
 
 def person_key(email: str) -> str:
-    """Return what the addresses of one mailbox share: no "+tag", and no dots where they are void.
+    """Return what the addresses of one mailbox share, as far as its provider's rules are known.
 
     Args:
         email: from `parse_email`.
     """
     local, _, domain = login_key(email).rpartition("@")
+    for provider in _SUBDOMAIN_IS_USER:
+        if domain.endswith(f".{provider}"):
+            local, domain = domain.removesuffix(f".{provider}").rpartition(".")[2], provider
     local = local.split("+", 1)[0]
-    if domain in _DOTLESS:
-        return f"{local.replace('.', '')}@{_DOTLESS[domain]}"
-    return f"{local}@{domain}"
+    domain = _SAME_MAILBOX.get(domain, domain)
+    return f"{local.translate(_SAME_CHARS.get(domain, {}))}@{domain}"
+
+
+def person_keys(email: str) -> tuple[str, ...]:
+    """Return `person_key`, and what it was for the same address before more rules were known.
+
+    Args:
+        email: from `parse_email`.
+    """
+    local, _, domain = login_key(email).rpartition("@")
+    earlier = f"{local.split('+', 1)[0]}@{domain}"
+    return tuple(dict.fromkeys([person_key(email), earlier]))
 
 
 def is_throwaway(email: str) -> bool:
@@ -101,12 +135,19 @@ def check_password(password: str) -> None:
     Raises:
         FieldError: saying the bounds, never the password.
     """
+    # Composed letters count as one, as they are hashed; what no such letter shortens is too long.
+    too_long = len(password) > 4 * MAX_PASSWORD_CHARS
+    password = "" if too_long else unicodedata.normalize("NFC", password)
     if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
         raise FieldError(
             "password", f"Expected {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters."
         )
     if len(set(password)) < 4 or "\0" in password:
         raise FieldError("password", "Expected at least 4 different characters, none of them NUL.")
+    if password.startswith(_API_KEY_START):
+        raise FieldError(
+            "password", f"Expected no {_API_KEY_START} at its start, as API keys have."
+        )
 
 
 def plain_text(field: str, text: str, *, max_chars: int, lines: bool = False) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,16 +12,23 @@ from datetime import datetime, timedelta
 from sqlalchemy import BigInteger, Connection, Text, bindparam, select, update
 
 from plateblur.accounts import plans, quota, throttle
-from plateblur.accounts.credentials import Hasher, VerifiedCache, api_key_prefix
+from plateblur.accounts.credentials import (
+    Hasher,
+    Verdict,
+    VerifiedCache,
+    api_key_prefix,
+    fast_hash,
+)
 from plateblur.accounts.fields import login_key
 from plateblur.accounts.minute import MinuteWindow
-from plateblur.accounts.models import Account, ApiKey, Invoice, Trial
+from plateblur.accounts.models import Account, ApiKey, Invoice, PendingSignUp, Trial, Utc
 from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.quota import Clock, Reserved, utc_now
 from plateblur.accounts.store import Store, StoreUnavailableError
 from plateblur.accounts.types import (
     AccountClosedError,
     ActivePlan,
+    BusyError,
     Identity,
     InvoiceMissingError,
     InvoiceStoreError,
@@ -46,11 +54,19 @@ _BY_LOGIN = select(
     Account.id,
     Account.email,
     Account.status,
-    Account.credentials_version,
     Account.password_hash,
+    Account.credentials_version,
 )
 _BY_EMAIL = _BY_LOGIN.where(Account.email_key == _OF_LOGIN)
 _BY_USERNAME = _BY_LOGIN.where(Account.username_key == _OF_LOGIN)
+_SIGN_UP = (
+    select(PendingSignUp.email, PendingSignUp.password_hash)
+    .where(PendingSignUp.expires_at > bindparam("now", type_=Utc()))
+    .order_by(PendingSignUp.signed_up_at.desc())
+    .limit(1)
+)
+_SIGN_UP_BY_EMAIL = _SIGN_UP.where(PendingSignUp.email_key == _OF_LOGIN)
+_SIGN_UP_BY_USERNAME = _SIGN_UP.where(PendingSignUp.username_key == _OF_LOGIN)
 _BY_KEY = (
     select(
         Account.id,
@@ -74,25 +90,31 @@ _PACKAGES = select(Invoice.id, Invoice.kind, Invoice.starts_at, Invoice.ends_at)
 _PACKAGE_IDS = select(Invoice.id).where(Invoice.account_id == _OF_ACCOUNT, Invoice.status == "paid")
 
 
+_OLD_HASH = "$argon2"  # of keys made before they were looked up by their SHA-256
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class _Candidate:
-    """The account that a login names, with the one hash that the secret must match."""
+    """Who a login names: an account, or a sign-up that waits for its link."""
 
     account_id: int
     email: str
     status: str
-    secret_hash: str
-    subject: str
-    api_key_id: int | None = None
-    key_used_at: datetime | None = None
+    password_hash: str
+    credentials_version: int
+
+    @property
+    def subject(self) -> str:
+        """Return what a remembered password is tied to."""
+        return f"{self.account_id}:{self.credentials_version}"
 
 
 class StoreGate:
     """`Gate` for threads and processes that share one store.
 
-    A request costs one look-up to authenticate: argon2 runs only where `VerifiedCache` does not
-    know the secret. An unknown user, a wrong password and a wrong key each cost exactly one
-    argon2 verification.
+    A request costs one look-up to authenticate. What has the form of an API key is one and nothing
+    else. argon2 runs for passwords alone, where `VerifiedCache` does not know them: an unknown
+    user and a wrong password each cost exactly one verification.
     """
 
     def __init__(
@@ -128,13 +150,22 @@ class StoreGate:
         Raises:
             UnknownCredentialsError: unknown user, wrong secret, or too many failures before.
             AccountClosedError: right credentials of an account that may not be used.
+            BusyError: too many passwords are being checked; this one was not.
             TrialStoreError: the store can't be reached.
         """
-        return self._identify(login_key(username), secret, address)
+        login, prefix = login_key(username), api_key_prefix(secret)
+        with _told_as(TrialStoreError):
+            if prefix is not None:
+                return self._of_key(secret, prefix, login, address)
+            return self._of_password(login, secret, address)
 
     def authenticate_key(self, key: str, *, address: str) -> Identity:
         """Return whose API key this is; raises as `authenticate`."""
-        return self._identify(None, key, address)
+        prefix = api_key_prefix(key)
+        if prefix is None:
+            raise _unknown()
+        with _told_as(TrialStoreError):
+            return self._of_key(key, prefix, None, address)
 
     def active_plan(self, identity: Identity) -> ActivePlan:
         """Return the plan that this account's requests count on.
@@ -211,80 +242,97 @@ class StoreGate:
         except StoreUnavailableError:
             _log.warning("request %d is left to its lease", reserved.request_id)
 
-    def _identify(self, login: str | None, secret: str, address: str) -> Identity:
+    def _of_password(self, login: str, password: str, address: str) -> Identity:
         now = self._clock()
-        with _told_as(TrialStoreError):
-            found = self._find(login, secret)
-            if not self._knows(found, secret, now):
-                self._verify(found, login, secret, address, now)
-            if found is None:  # _verify has raised
-                raise UnknownCredentialsError("Unknown user, or wrong password or key.")
-            if found.status != "active":
-                raise AccountClosedError(f"The account is {found.status}.")
-            if found.api_key_id is not None:
-                self._touch(found.api_key_id, found.key_used_at, now)
-        return Identity(found.account_id, found.email, found.api_key_id)
-
-    def _find(self, login: str | None, secret: str) -> _Candidate | None:
-        """Return the key's account where the secret is a key of that login, else the login's."""
-        prefix = api_key_prefix(secret)
         with self._store.read() as connection:
-            if prefix is not None:
-                row = connection.execute(_BY_KEY, {"of_prefix": prefix}).first()
-                if row is not None and (
-                    login is None or (login and login in (row.email_key, row.username_key))
-                ):
-                    subject = f"{row.id}:{row.credentials_version}:key:{row.key_id}"
-                    return _Candidate(
-                        row.id,
-                        row.email,
-                        row.status,
-                        row.key_hash,
-                        subject,
-                        row.key_id,
-                        row.last_used_at,
-                    )
-            if not login:
-                return None
-            by_login = _BY_EMAIL if "@" in login else _BY_USERNAME
-            found = connection.execute(by_login, {"of_login": login}).first()
-        if found is None:
-            return None
-        subject = f"{found.id}:{found.credentials_version}:password"
-        return _Candidate(found.id, found.email, found.status, found.password_hash, subject)
+            found = _find_account(connection, login)
+        if found is None or not self._verified.knows(found.subject, password, now=now):
+            found = self._verify(found, login, password, address, now)
+        if found.status != "active":
+            raise AccountClosedError(f"The account is {found.status}.")
+        return Identity(
+            found.account_id, found.email, credentials_version=found.credentials_version
+        )
 
-    def _knows(self, found: _Candidate | None, secret: str, now: datetime) -> bool:
-        return found is not None and self._verified.knows(found.subject, secret, now=now)
+    def _of_key(self, key: str, prefix: str, login: str | None, address: str) -> Identity:
+        """Look the key up: 256 random bits are neither slowed nor hashed slowly."""
+        now = self._clock()
+        with self._store.read() as connection:
+            row = connection.execute(_BY_KEY, {"of_prefix": prefix}).first()
+        if row is None or not (
+            login is None or (login and login in (row.email_key, row.username_key))
+        ):
+            raise _unknown()
+        if row.key_hash.startswith(_OLD_HASH):
+            self._renew_key(row.key_id, row.key_hash, key, address, now)
+        elif not hmac.compare_digest(row.key_hash, fast_hash(key)):
+            raise _unknown()
+        if row.status != "active":
+            raise AccountClosedError(f"The account is {row.status}.")
+        self._touch(row.key_id, row.last_used_at, now)
+        return Identity(row.id, row.email, row.key_id, row.credentials_version)
+
+    def _renew_key(
+        self, api_key_id: int, old_hash: str, key: str, address: str, now: datetime
+    ) -> None:
+        """Verify a key that was made when keys were hashed slowly, once, and keep its fast hash."""
+        who = f"key {api_key_id}"
+        self._check_wait(who, address, now)
+        with self._hasher.turn():
+            self._check_wait(who, address, now)
+            if not self._hasher.verify(old_hash, key):
+                throttle.note_failure(self._store, login=who, address=address, now=now)
+                raise _unknown()
+        with self._store.write() as connection:
+            connection.execute(
+                update(ApiKey).where(ApiKey.id == api_key_id).values(key_hash=fast_hash(key))
+            )
 
     def _verify(
-        self, found: _Candidate | None, login: str | None, secret: str, address: str, now: datetime
-    ) -> None:
-        """Run argon2 once; remember what is right, count what is wrong.
+        self, found: _Candidate | None, login: str, password: str, address: str, now: datetime
+    ) -> _Candidate:
+        """Return whose password it is; run argon2 once, remember what is right, count the wrong.
+
+        Where no account has the login, the newest sign-up that waits for its link stands in; it is
+        looked for in any case, so that a name that is known takes no less time.
 
         Raises:
             UnknownCredentialsError: wrong, or this peer must wait before the next guess.
+            BusyError: nothing was checked.
         """
-        who = f"account {found.account_id}" if found else f"name {login or ''}"
+        who = f"account {found.account_id}" if found else f"name {login}"
         self._check_wait(who, address, now)
-        with self._hasher.turn:
-            if self._knows(found, secret, now):
-                return  # another thread has just found it right
+        with self._store.read() as connection:
+            candidate = _find_sign_up(connection, login, now)
+        candidate = found or candidate
+        with self._hasher.turn():
+            if found and self._verified.knows(found.subject, password, now=now):
+                return found  # another thread has just found it right
             self._check_wait(who, address, now)
-            if not self._hasher.verify(found.secret_hash if found else None, secret):
+            verdict = self._hasher.judge(candidate.password_hash if candidate else None, password)
+            if candidate is None or verdict is Verdict.WRONG:
                 throttle.note_failure(self._store, login=who, address=address, now=now)
-                raise UnknownCredentialsError("Unknown user, or wrong password or key.")
-            if found is None:
-                raise UnknownCredentialsError("Unknown user, or wrong password or key.")
-            self._verified.remember(found.subject, secret, now=now)
+                raise _unknown()
+            if found:
+                self._verified.remember(found.subject, password, now=now)
         throttle.note_success(self._store, login=who, address=address)
-        if found.api_key_id is None and self._hasher.is_outdated(found.secret_hash):
+        if found and (
+            verdict is Verdict.RIGHT_AS_TYPED or self._hasher.is_outdated(found.password_hash)
+        ):
+            self._renew_password(found, password)
+        return candidate
+
+    def _renew_password(self, found: _Candidate, password: str) -> None:
+        with contextlib.suppress(BusyError):  # the next log-in tries again
+            password_hash = self._hasher.hash(password)
             with self._store.write() as connection:
                 connection.execute(
                     update(Account)
                     .where(
-                        Account.id == found.account_id, Account.password_hash == found.secret_hash
+                        Account.id == found.account_id,
+                        Account.password_hash == found.password_hash,
                     )
-                    .values(password_hash=self._hasher.hash(secret))
+                    .values(password_hash=password_hash)
                 )
 
     def _check_wait(self, who: str, address: str, now: datetime) -> None:
@@ -330,6 +378,24 @@ class _StoreReservation:
     def unsettle(self) -> None:
         """Let leaving the block give the request back after all: its answer was not sent."""
         self.is_settled = False
+
+
+def _unknown() -> UnknownCredentialsError:
+    return UnknownCredentialsError("Unknown user, or wrong password or key.")
+
+
+def _find_account(connection: Connection, login: str) -> _Candidate | None:
+    if not login:
+        return None
+    by_login = _BY_EMAIL if "@" in login else _BY_USERNAME
+    row = connection.execute(by_login, {"of_login": login}).first()
+    return _Candidate(*row) if row is not None else None
+
+
+def _find_sign_up(connection: Connection, login: str, now: datetime) -> _Candidate | None:
+    by_login = _SIGN_UP_BY_EMAIL if "@" in login else _SIGN_UP_BY_USERNAME
+    row = connection.execute(by_login, {"of_login": login, "now": now}).first()
+    return _Candidate(0, row.email, "pending", row.password_hash, 0) if row is not None else None
 
 
 def _fault_of(plan: ActivePlan) -> Callable[[str], PlanError]:

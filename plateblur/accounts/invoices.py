@@ -63,8 +63,10 @@ class IssuedInvoice:
         buyer: name, postal_address, country, vat_id at that time.
         issued_at: UTC.
         paid_at: UTC.
+        paid_by: "operator", or the payment provider's event id; None until it is paid.
         starts_at: the package's start, UTC.
         ends_at: its end, exclusive, UTC.
+        account_id: whose; None once the account is deleted.
     """
 
     invoice_id: int
@@ -80,8 +82,10 @@ class IssuedInvoice:
     buyer: dict[str, str]
     issued_at: datetime
     paid_at: datetime | None
+    paid_by: str | None
     starts_at: datetime | None
     ends_at: datetime | None
+    account_id: int | None = None
 
     @property
     def total_cents(self) -> int:
@@ -310,11 +314,13 @@ def _open_package(
     paid_by: str,
     now: datetime,
 ) -> None:
-    covered_until = connection.execute(
-        select(func.max(Invoice.ends_at)).where(
-            Invoice.account_id == account_id, Invoice.status == "paid"
-        )
-    ).scalar()
+    covered_until = None  # an invoice that outlived its account continues no other's package
+    if account_id is not None:
+        covered_until = connection.execute(
+            select(func.max(Invoice.ends_at)).where(
+                Invoice.account_id == account_id, Invoice.status == "paid"
+            )
+        ).scalar()
     starts_at, ends_at = plans.package_period(kind, paid_at=now, covered_until=covered_until)
     connection.execute(
         update(Invoice)
@@ -340,6 +346,7 @@ def _columns() -> Select[*tuple[Any, ...]]:
         Invoice.buyer,
         Invoice.issued_at,
         Invoice.paid_at,
+        Invoice.paid_by,
         Invoice.starts_at,
         Invoice.ends_at,
     )
@@ -347,6 +354,5 @@ def _columns() -> Select[*tuple[Any, ...]]:
 
 def _issued(row: Row[*tuple[Any, ...]]) -> IssuedInvoice:
     values = dict(row._mapping)
-    del values["account_id"]
     kind = PlanKind(values.pop("kind"))
     return IssuedInvoice(invoice_id=values.pop("id"), kind=kind, **values)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import smtplib
 import ssl
+import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from email import message_from_bytes
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, default
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 
+from plateblur.accounts.fields import login_key
 from plateblur.errors import PlateblurError
 
-TIMEOUT_S = 15  # Source: ours; a person waits for the page meanwhile.
+TIMEOUT_S = 15  # Source: ours; a person waits for the letter meanwhile.
+# Source: ours; a folder without a mail server is for trying out, and must not fill the disk.
+MAX_OUTBOX_LETTERS = 1000
+KEEP_OUTBOX_S = 14 * 24 * 3600  # links in them are dead long before
+_HEADERS_BYTES = 4096  # ours have some hundreds
 
 
 class MailError(PlateblurError):
@@ -123,6 +132,8 @@ class Mailer:
 
     def _put_in_outbox(self, message: EmailMessage) -> Path:
         self._outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _drop_old(self._outbox) >= MAX_OUTBOX_LETTERS:
+            raise MailError(f"the outbox has {MAX_OUTBOX_LETTERS} letters; set up a mail server")
         path = self._outbox / f"{secrets.token_hex(8)}.eml"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -143,3 +154,31 @@ class Mailer:
             if smtp.username:
                 server.login(smtp.username, smtp.password)
             server.send_message(message)
+
+
+def outbox_of(data_dir: Path) -> Path:
+    """Return the folder of letters that no mail server takes."""
+    return data_dir / "outbox"
+
+
+def forget_letters(outbox: Path, addresses: Iterable[str]) -> None:
+    """Delete the outbox's letters to these addresses, whatever their spelling."""
+    keys = {login_key(address) for address in addresses}
+    for path in outbox.glob("*.eml"):
+        with contextlib.suppress(FileNotFoundError):  # another worker was first
+            with path.open("rb") as file:
+                headers = message_from_bytes(file.read(_HEADERS_BYTES), policy=default)
+            if login_key(str(headers["To"])) in keys:
+                path.unlink()
+
+
+def _drop_old(outbox: Path) -> int:
+    """Delete letters that are too old; return how many are left."""
+    left = 0
+    for path in outbox.glob("*.eml"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > KEEP_OUTBOX_S:
+                path.unlink()
+            else:
+                left += 1
+    return left

@@ -116,6 +116,25 @@ class TrialPerson(Base):
     person_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
+class PendingSignUp(Base):
+    """A sign-up whose link was not opened yet; each has a password of its own and no account.
+
+    Several may name the same address or user name: none of them owns it, and none knows another.
+    """
+
+    __tablename__ = "pending_sign_ups"
+
+    secret_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    email: Mapped[str]
+    email_key: Mapped[str] = mapped_column(Text, index=True)
+    username: Mapped[str | None]
+    username_key: Mapped[str | None] = mapped_column(Text, index=True)
+    password_hash: Mapped[str]
+    consents: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    signed_up_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class ApiKey(Base):
     """A revocable key; the prefix finds it, the hash proves it."""
 
@@ -138,17 +157,19 @@ class LoginSession(Base):
 
     id_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     account_id: Mapped[int] = _account_id()
+    credentials_version: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[datetime]
     seen_at: Mapped[datetime]
 
 
 class MailedLink(Base):
-    """A single-use secret that was mailed: activation, password reset, new address."""
+    """A single-use secret that was mailed: password reset, new address."""
 
     __tablename__ = "mailed_links"
 
     secret_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
     account_id: Mapped[int] = _account_id()
+    credentials_version: Mapped[int] = mapped_column(Integer)
     purpose: Mapped[str] = mapped_column(String(16))
     detail: Mapped[str]
     expires_at: Mapped[datetime]
@@ -200,6 +221,20 @@ class Invoice(Base):
     paid_by: Mapped[str | None]
     starts_at: Mapped[datetime | None]
     ends_at: Mapped[datetime | None]
+
+
+class StrayPayment(Base):
+    """Money that came and opened nothing; stays until the operator says that it was dealt with."""
+
+    __tablename__ = "stray_payments"
+
+    event_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    invoice_number: Mapped[str]
+    amount_cents: Mapped[int] = mapped_column(BigInteger)
+    currency: Mapped[str]
+    why: Mapped[str]
+    came_at: Mapped[datetime]
+    settled_at: Mapped[datetime | None]
 
 
 class RequestRow(Base):

@@ -6,35 +6,48 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select, update
 
-from plateblur.accounts import fields
+from plateblur.accounts import api_keys, fields
 from plateblur.accounts.credentials import Hasher
-from plateblur.accounts.links import make_link, use_link
+from plateblur.accounts.links import check_link, make_link, use_link
 from plateblur.accounts.mail import Letter
 from plateblur.accounts.models import Account, LoginSession, MailedLink
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import AccountClosedError, FieldError
+from plateblur.accounts.types import AccountClosedError, Identity
 
 
-def change_password(store: Store, hasher: Hasher, account_id: int, *, old: str, new: str) -> None:
-    """Set another password; every session and remembered credential ends.
+def change_password(
+    store: Store,
+    hasher: Hasher,
+    identity: Identity,
+    *,
+    new: str,
+    now: datetime,
+    revoke_keys: bool = False,
+) -> None:
+    """Set another password; every session, mailed link and remembered credential ends.
+
+    Args:
+        store: the store.
+        hasher: argon2.
+        identity: who proved the old password a moment ago.
+        new: as typed.
+        now: UTC.
+        revoke_keys: whether the API keys end too.
 
     Raises:
-        FieldError: the old one is wrong, or the new one can't be taken.
-        AccountClosedError: the account is gone.
+        FieldError: the new one can't be taken.
+        AccountClosedError: the account is gone, or its password was changed meanwhile.
+        BusyError: nothing changed.
         StoreUnavailableError: nothing changed.
     """
     fields.check_password(new)
-    with store.read() as connection:
-        old_hash = connection.execute(
-            select(Account.password_hash).where(Account.id == account_id)
-        ).scalar()
-    if old_hash is None:
-        raise AccountClosedError("The account is gone.")
-    if not hasher.verify(old_hash, old):
-        raise FieldError("old", "The old password is wrong.")
     new_hash = hasher.hash(new)
     with store.write() as connection:
-        set_password_hash(connection, account_id, new_hash)
+        version = identity.credentials_version
+        if not _set_password_hash(connection, identity.account_id, new_hash, version=version):
+            raise AccountClosedError("The account is gone, or its password was changed.")
+        if revoke_keys:
+            api_keys.revoke_all(connection, identity.account_id, now=now)
 
 
 def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> Letter | None:
@@ -48,14 +61,19 @@ def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> 
     key = fields.login_key(email)
     with store.write() as connection:
         account = connection.execute(
-            select(Account.id, Account.email).where(
+            select(Account.id, Account.email, Account.credentials_version).where(
                 Account.email_key == key, Account.status == "active"
             )
         ).first()
         if account is None:
             return None
         link = make_link(
-            connection, account_id=account.id, purpose="reset", page_url=page_url, now=now
+            connection,
+            account_id=account.id,
+            credentials_version=account.credentials_version,
+            purpose="reset",
+            page_url=page_url,
+            now=now,
         )
     return Letter(
         account.email,
@@ -66,34 +84,58 @@ def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> 
     )
 
 
-def reset_password(store: Store, hasher: Hasher, secret: str, *, new: str, now: datetime) -> None:
-    """Set the password of a mailed reset link; every session and remembered credential ends.
+def reset_password(
+    store: Store, hasher: Hasher, secret: str, *, new: str, now: datetime, keep_keys: bool = False
+) -> int:
+    """Set the password of a mailed reset link; return how many API keys were revoked.
+
+    Every session, mailed link and remembered credential ends. So do the API keys unless their
+    owner says otherwise: whoever had the old password may have made one.
+
+    Args:
+        store: the store.
+        hasher: argon2.
+        secret: the link's.
+        new: as typed.
+        now: UTC.
+        keep_keys: whether the API keys stay.
 
     Raises:
-        FieldError: the new one can't be taken; the link still works.
         LinkError: unknown, used or too old.
+        FieldError: the new one can't be taken; the link still works.
+        BusyError: nothing changed; the link still works.
         StoreUnavailableError: nothing changed.
     """
+    check_link(store, secret, purpose="reset", now=now)
     fields.check_password(new)
     new_hash = hasher.hash(new)
     with store.write() as connection:
         account_id, _ = use_link(connection, secret, purpose="reset", now=now)
-        set_password_hash(connection, account_id, new_hash)
+        _set_password_hash(connection, account_id, new_hash)
+        return 0 if keep_keys else api_keys.revoke_all(connection, account_id, now=now)
 
 
-def set_password_hash(connection: Connection, account_id: int, password_hash: str) -> None:
-    """Set the hash; drop what the old password opened: sessions, remembered secrets, links."""
-    connection.execute(
-        update(Account)
-        .where(Account.id == account_id)
-        .values(
-            password_hash=password_hash,
-            credentials_version=Account.credentials_version + 1,
+def _set_password_hash(
+    connection: Connection, account_id: int, password_hash: str, *, version: int | None = None
+) -> bool:
+    """Set the hash; drop what the old password opened: sessions, remembered secrets, links.
+
+    Args:
+        connection: in a write.
+        account_id: whose.
+        password_hash: of the new password.
+        version: what the credentials must still be, or nothing changes; None for any.
+    """
+    account = update(Account).where(Account.id == account_id)
+    if version is not None:
+        account = account.where(Account.credentials_version == version)
+    changed = connection.execute(
+        account.values(
+            password_hash=password_hash, credentials_version=Account.credentials_version + 1
         )
-    )
+    ).rowcount
+    if not changed:
+        return False
     connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
-    connection.execute(
-        delete(MailedLink).where(
-            MailedLink.account_id == account_id, MailedLink.purpose.in_(["reset", "email"])
-        )
-    )
+    connection.execute(delete(MailedLink).where(MailedLink.account_id == account_id))
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Select, delete, func, or_, select, update
@@ -11,10 +12,16 @@ from sqlalchemy.exc import IntegrityError
 
 from plateblur.accounts import fields, vat
 from plateblur.accounts.links import make_link, use_link
-from plateblur.accounts.mail import Letter
-from plateblur.accounts.models import Account, LoginSession, MailedLink
+from plateblur.accounts.mail import Letter, forget_letters
+from plateblur.accounts.models import Account, LoginSession, MailedLink, PendingSignUp
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import FieldError, LinkError, NotFoundError
+from plateblur.accounts.types import (
+    AccountClosedError,
+    FieldError,
+    Identity,
+    LinkError,
+    NotFoundError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +154,35 @@ def change_profile(
 
 
 def request_email_change(
-    store: Store, account_id: int, *, email: str, page_url: str, now: datetime
+    store: Store, identity: Identity, *, email: str, page_url: str, now: datetime
 ) -> Letter:
     """Return the letter to the new address; nothing changes before its link is opened.
 
+    Args:
+        store: the store.
+        identity: who proved the password a moment ago.
+        email: as typed.
+        page_url: the page that takes `?token=`.
+        now: UTC.
+
     Raises:
         FieldError: no address, or one of a throwaway provider.
-        NotFoundError: the account is gone.
+        AccountClosedError: the account is gone, or its password was changed meanwhile.
         StoreUnavailableError: nothing was kept.
     """
     email = fields.parse_email(email)
     if fields.is_throwaway(email):
         raise FieldError("email", "Expected an address that is not of a throwaway provider.")
-    read_profile(store, account_id)
     with store.write() as connection:
+        version = connection.execute(
+            select(Account.credentials_version).where(Account.id == identity.account_id)
+        ).scalar()
+        if version != identity.credentials_version:
+            raise AccountClosedError("The account is gone, or its password was changed.")
         link = make_link(
             connection,
-            account_id=account_id,
+            account_id=identity.account_id,
+            credentials_version=identity.credentials_version,
             purpose="email",
             page_url=page_url,
             now=now,
@@ -177,8 +196,8 @@ def request_email_change(
     )
 
 
-def confirm_email_change(store: Store, secret: str, *, now: datetime) -> int:
-    """Use the new address from now on; return the account's id. Sessions end.
+def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Letter:
+    """Use the new address from now on; return the letter to the old one. Sessions and links end.
 
     Raises:
         LinkError: unknown, used or too old, or the address has an account by now.
@@ -186,6 +205,7 @@ def confirm_email_change(store: Store, secret: str, *, now: datetime) -> int:
     """
     with store.write() as connection:
         account_id, email = use_link(connection, secret, purpose="email", now=now)
+        old = connection.execute(select(Account.email).where(Account.id == account_id)).scalar_one()
         try:
             connection.execute(
                 update(Account)
@@ -199,7 +219,13 @@ def confirm_email_change(store: Store, secret: str, *, now: datetime) -> int:
         except IntegrityError as error:
             raise LinkError("The address has an account by now.") from error
         connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
-    return account_id
+        connection.execute(delete(MailedLink).where(MailedLink.account_id == account_id))
+    return Letter(
+        old,
+        "Your PlateBlur account has another address",
+        "Somebody who knows its password moved your account to another address, and confirmed it "
+        "there.\nIf that was not you, write to us.\n",
+    )
 
 
 def lock_account(store: Store, account_id: int) -> None:
@@ -222,11 +248,16 @@ def unlock_account(store: Store, account_id: int) -> None:
     _set_status(store, account_id, "active")
 
 
-def delete_account(store: Store, account_id: int) -> None:
+def delete_account(store: Store, account_id: int, *, outbox: Path) -> None:
     """Delete the account and all that is personal, for good.
 
     What stays: its invoices, which tax law wants kept (they bear the buyer's name and address as
     printed, never the e-mail), and the keyed hash that stops a second trial.
+
+    Args:
+        store: the store.
+        account_id: whose.
+        outbox: the folder of letters that no mail server took.
 
     Raises:
         NotFoundError: no such account.
@@ -234,10 +265,23 @@ def delete_account(store: Store, account_id: int) -> None:
             journal still hold deleted rows until its next checkpoint.
     """
     with store.write() as connection:
-        # The other tables' rows leave with it (ON DELETE CASCADE, and SET NULL on invoices).
-        changed = connection.execute(delete(Account).where(Account.id == account_id)).rowcount
-        if not changed:
+        account = connection.execute(
+            select(Account.email, Account.email_key).where(Account.id == account_id)
+        ).first()
+        if account is None:
             raise NotFoundError("No such account.")
+        asked_for = connection.execute(
+            select(MailedLink.detail).where(
+                MailedLink.account_id == account_id, MailedLink.purpose == "email"
+            )
+        ).scalars()
+        addresses = [account.email, *asked_for]
+        # The other tables' rows leave with it (ON DELETE CASCADE, and SET NULL on invoices).
+        connection.execute(delete(Account).where(Account.id == account_id))
+        connection.execute(
+            delete(PendingSignUp).where(PendingSignUp.email_key == account.email_key)
+        )
+    forget_letters(outbox, addresses)
     store.forget_deleted_rows()
 
 

@@ -1,21 +1,26 @@
-"""Log-ins to the console: rows that can be revoked, found by a hashed cookie."""
+"""Log-ins to the console: rows that can be revoked, found by a hashed cookie.
+
+A session bears the account's `credentials_version`: one that was made from an old password, also
+in the same moment as a reset, is none.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import and_, delete, insert, or_, select, update
 
 from plateblur.accounts.credentials import fast_hash, random_secret
 from plateblur.accounts.models import Account, LoginSession
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import Gate, UnknownCredentialsError
+from plateblur.accounts.types import Gate, Identity, UnknownCredentialsError
 
 # Source: OWASP Session Management Cheat Sheet asks for both; the lengths are ours.
 IDLE_FOR = timedelta(hours=12)
 AT_MOST = timedelta(days=14)
 TOUCH_EVERY = timedelta(minutes=1)
+MAX_SESSIONS = 20  # Source: ours; browsers of one account, those seen last.
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,13 @@ class LoggedIn:
         account_id: the store's id.
         email: as signed up.
         role: "customer" or "operator".
+        credentials_version: the account's.
     """
 
     account_id: int
     email: str
     role: str
+    credentials_version: int
 
 
 def log_in(
@@ -41,18 +48,37 @@ def log_in(
     Raises:
         UnknownCredentialsError: unknown user or wrong password, or too many failures before.
         AccountClosedError: not activated, closed or locked.
+        BusyError: nothing was checked.
         TrialStoreError: the store can't be reached.
         StoreUnavailableError: the same, a moment later.
     """
     identity = gate.authenticate(username, password, address=address)
     if identity.api_key_id is not None:
         raise UnknownCredentialsError("An API key does not open the console; use the password.")
+    return open_session(store, identity, now=now)
+
+
+def open_session(store: Store, identity: Identity, *, now: datetime) -> str:
+    """Return the cookie of a new session of who has just proved it; the oldest makes room.
+
+    Raises:
+        StoreUnavailableError: nothing was kept.
+    """
     cookie = random_secret()
+    own = LoginSession.account_id == identity.account_id
+    kept = (
+        select(LoginSession.id_hash)
+        .where(own)
+        .order_by(LoginSession.seen_at.desc(), LoginSession.id_hash)
+        .limit(MAX_SESSIONS - 1)
+    )
     with store.write() as connection:
+        connection.execute(delete(LoginSession).where(own, LoginSession.id_hash.not_in(kept)))
         connection.execute(
             insert(LoginSession).values(
                 id_hash=fast_hash(cookie),
                 account_id=identity.account_id,
+                credentials_version=identity.credentials_version,
                 created_at=now,
                 seen_at=now,
             )
@@ -75,8 +101,20 @@ def who_is(store: Store, cookie: str, *, now: datetime, touch: bool = True) -> L
     id_hash = fast_hash(cookie)
     with store.read() as connection:
         row = connection.execute(
-            select(Account.id, Account.email, Account.role, LoginSession.seen_at)
-            .join(LoginSession, LoginSession.account_id == Account.id)
+            select(
+                Account.id,
+                Account.email,
+                Account.role,
+                Account.credentials_version,
+                LoginSession.seen_at,
+            )
+            .join(
+                LoginSession,
+                and_(
+                    LoginSession.account_id == Account.id,
+                    LoginSession.credentials_version == Account.credentials_version,
+                ),
+            )
             .where(
                 LoginSession.id_hash == id_hash,
                 LoginSession.seen_at > now - IDLE_FOR,
@@ -91,7 +129,7 @@ def who_is(store: Store, cookie: str, *, now: datetime, touch: bool = True) -> L
             connection.execute(
                 update(LoginSession).where(LoginSession.id_hash == id_hash).values(seen_at=now)
             )
-    return LoggedIn(row.id, row.email, row.role)
+    return LoggedIn(row.id, row.email, row.role, row.credentials_version)
 
 
 def log_out(store: Store, cookie: str) -> None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from plateblur.accounts import fields, plans
-from plateblur.accounts.credentials import Hasher, random_secret
-from plateblur.accounts.links import make_link, use_link
+from plateblur.accounts import fields, plans, throttle
+from plateblur.accounts.credentials import Hasher, fast_hash, random_secret
+from plateblur.accounts.links import link_to
 from plateblur.accounts.mail import Letter
-from plateblur.accounts.models import Account, Consent, SignUpRow, Trial, TrialPerson
+from plateblur.accounts.models import (
+    Account,
+    Consent,
+    PendingSignUp,
+    SignUpRow,
+    Trial,
+    TrialPerson,
+)
 from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
     AccountClosedError,
+    BusyError,
     FieldError,
+    Identity,
+    LinkError,
     PlanKind,
     SignUpLimitError,
     TrialRefusedError,
@@ -29,7 +39,9 @@ SIGN_UPS_PER_BLOCK = 10
 SIGN_UP_WINDOW = timedelta(days=1)
 BLOCK_IPV4_BITS = 24
 BLOCK_IPV6_BITS = 64  # Source: RFC 6177, the smallest network a site gets.
-PENDING_FOR = timedelta(days=7)  # an account never activated is dropped after this
+LINK_FOR = timedelta(days=2)  # Source: ours; who signs up in the evening has the next day for it.
+PER_ADDRESS = 5  # Source: ours; sign-ups with one e-mail that wait at once, the newest ones.
+PENDING_FOR = timedelta(days=7)  # an operator's account never activated is dropped after this
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +71,18 @@ def sign_up(
     now: datetime,
     username: str = "",
 ) -> Letter:
-    """Keep a pending account; return the letter to send.
+    """Keep a sign-up until its link is opened; return the letter to send.
 
-    Whoever signs up with an address that has an account sees no difference: its owner is told by
-    the letter. An account that was never activated is taken over by the newer sign-up.
+    Whoever signs up with an address that has an account sees no difference, in time neither: its
+    owner is told by the letter. Several sign-ups with one address wait side by side, each with its
+    own password and link.
 
     Args:
         store: the store.
         hasher: argon2.
         email: as typed.
         password: as typed.
-        consents: kept in the log.
+        consents: for the log of the account, if there ever is one.
         address: the peer's IP address.
         activation_url: the page that takes `?token=`.
         now: UTC.
@@ -78,6 +91,7 @@ def sign_up(
     Raises:
         FieldError: a field can't be taken, or the user name is someone's.
         SignUpLimitError: too many from this address block.
+        BusyError: nothing was kept or counted.
         StoreUnavailableError: nothing was kept.
     """
     email = fields.parse_email(email)
@@ -85,54 +99,54 @@ def sign_up(
         raise FieldError("email", "Expected an address that is not of a throwaway provider.")
     username = fields.parse_username(username) if username else ""
     fields.check_password(password)
-    _count_sign_up(store, address, now)
-    password_hash = hasher.hash(password)
+    decided = [
+        asdict(consent)
+        | {
+            "subject": fields.plain_text("consents", consent.subject, max_chars=64),
+            "text_version": fields.plain_text("consents", consent.text_version, max_chars=32),
+        }
+        for consent in consents
+    ]
+    counted = _count_sign_up(store, address, now)
+    with store.read() as connection:
+        _check_username_is_free(connection, username)
+    try:
+        password_hash = hasher.hash(password)
+    except BusyError:
+        _uncount_sign_up(store, counted)
+        raise
     key = fields.login_key(email)
+    secret = random_secret()
     with store.write() as connection:
         store.lock(connection, f"email {key}")
-        _check_username_is_free(connection, username, pending_of=key)
-        known = connection.execute(
-            select(Account.id, Account.status).where(Account.email_key == key)
-        ).first()
-        if known is not None and known.status != "pending":
-            return Letter(
-                email,
-                "You already have a PlateBlur account",
-                "Somebody, perhaps you, tried to sign up with this address, which has an "
-                "account already.\nLog in as usual, or ask for a new password.\n",
+        known = connection.execute(select(Account.id).where(Account.email_key == key)).first()
+        connection.execute(
+            insert(PendingSignUp).values(
+                secret_hash=fast_hash(secret),
+                email=email,
+                email_key=key,
+                username=username or None,
+                username_key=fields.login_key(username) or None,
+                password_hash=password_hash,
+                consents=decided,
+                signed_up_at=now,
+                expires_at=now + LINK_FOR,
             )
-        if known is not None:
-            connection.execute(delete(Account).where(Account.id == known.id))
-        account_id = _insert_account(
-            connection,
-            email=email,
-            username=username,
-            password_hash=password_hash,
-            role="customer",
-            now=now,
         )
-        for consent in consents:
-            connection.execute(
-                insert(Consent).values(
-                    account_id=account_id,
-                    subject=fields.plain_text("consents", consent.subject, max_chars=64),
-                    text_version=fields.plain_text("consents", consent.text_version, max_chars=32),
-                    given=consent.given,
-                    decided_at=now,
-                )
-            )
-        link = make_link(
-            connection,
-            account_id=account_id,
-            purpose="activate",
-            page_url=activation_url,
-            now=now,
+        _keep_newest(connection, key)
+    if known is not None:  # its link goes to nobody, so that this sign-up stays without a use
+        return Letter(
+            email,
+            "You already have a PlateBlur account",
+            "Somebody, perhaps you, tried to sign up with this address, which has an "
+            "account already.\nLog in as usual, or ask for a new password.\n",
         )
+    link = link_to(activation_url, secret)
     return Letter(
         email,
         "Activate your PlateBlur account",
-        f"Open this page within two days to activate your account:\n\n{link}\n\n"
-        "If you did not sign up, do nothing.\n",
+        "Open this page within two days, and type the password that you chose, to activate your "
+        f"account:\n\n{link}\n\nIf you did not sign up, do nothing.\n",
         link,
     )
 
@@ -200,19 +214,52 @@ def first_operator(store: Store, hasher: Hasher, *, now: datetime) -> tuple[str,
     return "operator", password
 
 
-def activate(store: Store, secret: str, *, now: datetime) -> int:
-    """Make the account of a mailed activation link active; return its id.
+def activate(
+    store: Store, hasher: Hasher, secret: str, *, password: str, address: str, now: datetime
+) -> Identity:
+    """Make an account of the sign-up of a mailed link; return who has now proved to be its owner.
 
-    It does not log in, so that who only follows the link of a stranger's sign-up gets nothing.
+    It takes both the link, which proves the mailbox, and the password of that very sign-up: whoever
+    opens the link of a stranger's sign-up gets no account that the stranger can open too. What
+    else waited for the same address is dropped. A user name that somebody got meanwhile is left
+    away.
+
+    Args:
+        store: the store.
+        hasher: argon2.
+        secret: the link's.
+        password: as typed.
+        address: the peer's IP address; wrong passwords are slowed.
+        now: UTC.
 
     Raises:
-        LinkError: unknown, used or too old.
+        LinkError: unknown, used or too old, or the address has an account by now.
+        FieldError: not the password of this sign-up, or too many wrong ones.
+        BusyError: nothing was checked.
         StoreUnavailableError: nothing changed.
     """
+    secret_hash = fast_hash(secret)
+    with store.read() as connection:
+        password_hash = connection.execute(
+            select(PendingSignUp.password_hash).where(
+                PendingSignUp.secret_hash == secret_hash, PendingSignUp.expires_at > now
+            )
+        ).scalar()
+    if password_hash is None:
+        raise _no_sign_up()
+    who = f"sign-up {secret_hash}"
+    _check_wait(store, who, address, now)
+    with hasher.turn():
+        _check_wait(store, who, address, now)
+        if not hasher.verify(password_hash, password):
+            throttle.note_failure(store, login=who, address=address, now=now)
+            raise FieldError(
+                "password",
+                "This is not the password that was chosen with this link. If you signed up more "
+                "than once, each letter has a password of its own; or sign up again.",
+            )
     with store.write() as connection:
-        account_id, _ = use_link(connection, secret, purpose="activate", now=now)
-        _activate(connection, account_id, now)
-    return account_id
+        return _make_account(store, connection, secret_hash, now)
 
 
 def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
@@ -237,10 +284,12 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
             raise TrialRefusedError("This account had its trial.")
         if fields.is_throwaway(account.email):
             raise TrialRefusedError("No trial for addresses of a throwaway provider.")
-        person_hash = store.keyed_hash("trial person", fields.person_key(account.email))
+        person_hash, *earlier = (
+            store.keyed_hash("trial person", key) for key in fields.person_keys(account.email)
+        )
         store.lock(connection, person_hash)
         if connection.execute(
-            select(TrialPerson).where(TrialPerson.person_hash == person_hash)
+            select(TrialPerson).where(TrialPerson.person_hash.in_([person_hash, *earlier]))
         ).first():
             raise TrialRefusedError("The owner of this address had a trial before.")
         connection.execute(insert(TrialPerson).values(person_hash=person_hash))
@@ -255,8 +304,9 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
 
 
 def prune_pending(store: Store, *, now: datetime) -> None:
-    """Drop accounts that were never activated, and old sign-up counts."""
+    """Drop sign-ups whose link is too old, accounts never activated, and old sign-up counts."""
     with store.write() as connection:
+        connection.execute(delete(PendingSignUp).where(PendingSignUp.expires_at <= now))
         connection.execute(
             delete(Account).where(
                 Account.status == "pending", Account.created_at < now - PENDING_FOR
@@ -265,7 +315,12 @@ def prune_pending(store: Store, *, now: datetime) -> None:
         connection.execute(delete(SignUpRow).where(SignUpRow.signed_up_at < now - SIGN_UP_WINDOW))
 
 
-def _count_sign_up(store: Store, address: str, now: datetime) -> None:
+def _count_sign_up(store: Store, address: str, now: datetime) -> int:
+    """Return the row of one more sign-up.
+
+    Raises:
+        SignUpLimitError: there are too many.
+    """
     block = fields.address_block(address, ipv4_bits=BLOCK_IPV4_BITS, ipv6_bits=BLOCK_IPV6_BITS)
     block_hash = store.keyed_hash("sign-up block", block)
     with store.write() as connection:
@@ -280,28 +335,97 @@ def _count_sign_up(store: Store, address: str, now: datetime) -> None:
         ).scalar_one()
         if count >= SIGN_UPS_PER_BLOCK:
             raise SignUpLimitError("Too many sign-ups from your network today; try tomorrow.")
-        connection.execute(insert(SignUpRow).values(block_hash=block_hash, signed_up_at=now))
+        return connection.execute(
+            insert(SignUpRow)
+            .values(block_hash=block_hash, signed_up_at=now)
+            .returning(SignUpRow.id)
+        ).scalar_one()
 
 
-def _check_username_is_free(
-    connection: Connection, username: str, *, pending_of: str | None = None
-) -> None:
-    """Refuse somebody's user name, whether or not the address that asks has an account.
+def _uncount_sign_up(store: Store, counted: int) -> None:
+    with store.write() as connection:
+        connection.execute(delete(SignUpRow).where(SignUpRow.id == counted))
 
-    Were it refused only where the address has none, a taken name would tell which it is.
 
-    Args:
-        connection: in a write.
-        username: "" for none.
-        pending_of: the e-mail key whose account gives way if it was never activated.
+def _keep_newest(connection: Connection, email_key: str) -> None:
+    """Drop the oldest of too many sign-ups with one address; a stranger needs that many for it."""
+    kept = (
+        select(PendingSignUp.secret_hash)
+        .where(PendingSignUp.email_key == email_key)
+        .order_by(PendingSignUp.signed_up_at.desc(), PendingSignUp.secret_hash)
+        .limit(PER_ADDRESS)
+    )
+    connection.execute(
+        delete(PendingSignUp).where(
+            PendingSignUp.email_key == email_key, PendingSignUp.secret_hash.not_in(kept)
+        )
+    )
+
+
+def _check_wait(store: Store, who: str, address: str, now: datetime) -> None:
+    if wait_s := throttle.wait_s(store, login=who, address=address, now=now):
+        raise FieldError("password", f"Too many tries. Wait {wait_s} s, then try again.")
+
+
+def _no_sign_up() -> LinkError:
+    return LinkError(
+        "The link is unknown, was used before, or is too old; log in, or sign up again."
+    )
+
+
+def _make_account(
+    store: Store, connection: Connection, secret_hash: str, now: datetime
+) -> Identity:
+    """Turn one sign-up into an active account, and drop the others of its address.
+
+    Raises:
+        LinkError: it was used or replaced meanwhile, or the address has an account by now.
+    """
+    own = select(PendingSignUp).where(PendingSignUp.secret_hash == secret_hash)
+    found = connection.execute(own).first()
+    if found is not None:
+        store.lock(connection, f"email {found.email_key}")
+        found = connection.execute(own).first()  # as the lock found it
+    if found is None:
+        raise _no_sign_up()
+    signed_up = found
+    connection.execute(delete(PendingSignUp).where(PendingSignUp.email_key == signed_up.email_key))
+    username = signed_up.username or ""
+    try:
+        _check_username_is_free(connection, username)
+    except FieldError:
+        username = ""
+    try:
+        account_id = _insert_account(
+            connection,
+            email=signed_up.email,
+            username=username,
+            password_hash=signed_up.password_hash,
+            role="customer",
+            now=now,
+        )
+    except FieldError as error:
+        raise LinkError("The address has an account by now; log in with it.") from error
+    for consent in signed_up.consents:
+        connection.execute(
+            insert(Consent).values(
+                account_id=account_id, decided_at=signed_up.signed_up_at, **consent
+            )
+        )
+    _activate(connection, account_id, now)
+    return Identity(account_id, signed_up.email)
+
+
+def _check_username_is_free(connection: Connection, username: str) -> None:
+    """Refuse an account's user name, whether or not the address that asks has an account.
+
+    Were it refused only where the address has none, a taken name would tell which it is. What
+    waits for its link holds no name.
 
     Raises:
         FieldError: the user name is someone's.
     """
-    taken = select(Account.id).where(
-        Account.username_key == fields.login_key(username),
-        or_(Account.status != "pending", Account.email_key != (pending_of or "")),
-    )
+    taken = select(Account.id).where(Account.username_key == fields.login_key(username))
     if username and connection.execute(taken).first():
         raise FieldError("username", "This user name is taken.")
 

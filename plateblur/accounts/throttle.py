@@ -1,4 +1,4 @@
-"""Slows guessing of passwords and keys, for all workers at once: the counters are in the store.
+"""Slows guessing of passwords, for all workers at once: the counters are in the store.
 
 Three counters, each under a keyed hash, each forgotten an hour after its last failure:
 
@@ -7,8 +7,8 @@ Three counters, each under a keyed hash, each forgotten an hour after its last f
 - account, from everywhere: never makes anyone wait by itself, since strangers could then lock its
   owner out. Past its limit each new address has one guess at that account instead of a few.
 
-So the right password from an address that did not guess always passes. A credential that the
-gate remembers passes without being asked here.
+So the right password from an address that did not guess always passes. A password that the gate
+remembers passes without being asked here, and so do API keys, which nobody guesses.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from plateblur.accounts import fields
 from plateblur.accounts.models import Account, Ticket, TicketMessage
@@ -16,6 +16,8 @@ from plateblur.accounts.types import FieldError, NotFoundError
 MAX_TEXT_CHARS = 10_000
 MAX_OPEN_TICKETS = 20  # Source: ours, as the one above; both bound what one account can store.
 MAX_MESSAGES = 200
+MAX_TICKETS = 200  # closed ones count; the oldest of those makes room
+MAX_MESSAGES_A_DAY = 50  # of an account; answers do not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def open_ticket(store: Store, account_id: int, *, subject: str, text: str, now: 
     """Return the id of a new ticket.
 
     Raises:
-        FieldError: empty or too long, or too many tickets are open.
+        FieldError: empty or too long, too many tickets are open, or too much was written today.
         NotFoundError: the account is gone.
         StoreUnavailableError: nothing was kept.
     """
@@ -70,6 +72,7 @@ def open_ticket(store: Store, account_id: int, *, subject: str, text: str, now: 
         ).scalar_one()
         if count >= MAX_OPEN_TICKETS:
             raise FieldError("subject", f"Expected at most {MAX_OPEN_TICKETS} open tickets.")
+        _make_room(connection, account_id)
         ticket_id = connection.execute(
             insert(Ticket)
             .values(account_id=account_id, subject=subject, status="open", opened_at=now)
@@ -92,11 +95,14 @@ def reply(
         now: UTC.
 
     Raises:
-        FieldError: empty or too long, or the ticket is full.
+        FieldError: empty or too long, the ticket is full, or too much was written today.
         NotFoundError: the account has no such ticket.
         StoreUnavailableError: nothing was kept.
     """
     with store.write() as connection:
+        if account_id is not None:
+            account = select(Account.id).where(Account.id == account_id)
+            connection.execute(account.with_for_update(key_share=True))
         _set_status(connection, ticket_id, account_id, "open")
         _add_message(connection, ticket_id, text, by_operator=account_id is None, now=now)
 
@@ -188,8 +194,43 @@ def _add_message(
     ).scalar_one()
     if count >= MAX_MESSAGES:
         raise FieldError("text", "This ticket is full; open another one.")
+    if not by_operator:
+        _count_day(connection, ticket_id, now)
     connection.execute(
         insert(TicketMessage).values(
             ticket_id=ticket_id, by_operator=by_operator, text=text, written_at=now
         )
+    )
+
+
+def _count_day(connection: Connection, ticket_id: int, now: datetime) -> None:
+    """Refuse more than a day's messages of the ticket's account.
+
+    Raises:
+        FieldError: there were as many.
+    """
+    owner = select(Ticket.account_id).where(Ticket.id == ticket_id).scalar_subquery()
+    written = connection.execute(
+        select(func.count())
+        .select_from(TicketMessage)
+        .join(Ticket, Ticket.id == TicketMessage.ticket_id)
+        .where(
+            Ticket.account_id == owner,
+            TicketMessage.by_operator.is_(False),
+            TicketMessage.written_at > now - timedelta(days=1),
+        )
+    ).scalar_one()
+    if written >= MAX_MESSAGES_A_DAY:
+        raise FieldError("text", f"Expected at most {MAX_MESSAGES_A_DAY} messages a day.")
+
+
+def _make_room(connection: Connection, account_id: int) -> None:
+    kept = (
+        select(Ticket.id)
+        .where(Ticket.account_id == account_id)
+        .order_by(Ticket.status.desc(), Ticket.id.desc())  # "open" before "closed"
+        .limit(MAX_TICKETS - 1)
+    )
+    connection.execute(
+        delete(Ticket).where(Ticket.account_id == account_id, Ticket.id.not_in(kept))
     )

@@ -23,6 +23,8 @@ The error tree, with the codes of the documented contract ("cd"):
         |-- DailyQuotaError       1002
         `-- PaidQuotaError        1004
 
+    BusyError                         no place to check a password in now; nothing was checked
+
 What the console asks for has a tree of its own; its messages may be shown to who asked:
 
     RequestRefusedError
@@ -30,6 +32,7 @@ What the console asks for has a tree of its own; its messages may be shown to wh
     |-- LinkError                 the mailed link is unknown, used or too old
     |-- TrialRefusedError         no (second) trial for this person
     |-- SignUpLimitError          too many sign-ups from this address block
+    |-- LetterLimitError          too many letters were asked for
     |-- OrderError                the order, or its payment, can't be taken
     `-- NotFoundError             no such thing in this account
 """
@@ -37,7 +40,7 @@ What the console asks for has a tree of its own; its messages may be shown to wh
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Protocol
@@ -61,11 +64,14 @@ class Identity:
         account_id: the store's id; the only thing of an account that may be logged.
         email: as signed up.
         api_key_id: the key that was shown, or None where the password was.
+        credentials_version: the account's when it was proved; what is done in its name later is
+            refused where the account has another one by then.
     """
 
     account_id: int
     email: str
     api_key_id: int | None = None
+    credentials_version: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,7 @@ class Gate(Protocol):
         Raises:
             UnknownCredentialsError: in the same time for an unknown user and a wrong password.
             AccountClosedError: right credentials of an account that may not be used.
+            BusyError: too many passwords are being checked.
         """
         ...
 
@@ -178,6 +185,18 @@ class AccessError(PlateblurError):
 
     def __init__(self, message: str = "", *, retry_after_s: int | None = None) -> None:
         super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BusyError(PlateblurError):
+    """Too many passwords are being checked or hashed; this one was not looked at.
+
+    Attributes:
+        retry_after_s: seconds after which there is likely to be a place.
+    """
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__("Too many people log in at this moment; try again shortly.")
         self.retry_after_s = retry_after_s
 
 
@@ -293,6 +312,20 @@ class TrialRefusedError(RequestRefusedError):
 
 class SignUpLimitError(RequestRefusedError):
     """Too many sign-ups from this address block today."""
+
+
+class LetterLimitError(RequestRefusedError):
+    """Too many letters were asked for.
+
+    Attributes:
+        retry_after_s: seconds after which one more is sent.
+    """
+
+    def __init__(self, *, retry_after_s: int) -> None:
+        super().__init__(
+            f"Too many letters were asked for. Wait {retry_after_s} s, then try again."
+        )
+        self.retry_after_s = retry_after_s
 
 
 class OrderError(RequestRefusedError):

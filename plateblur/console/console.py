@@ -35,8 +35,8 @@ PAGES = (
     Page("GET", "/console/login", entry.show_log_in, For.ANYONE),
     Page("POST", "/console/login", entry.log_in, For.ANYONE),
     Page("POST", "/console/logout", entry.log_out, For.ANYONE),
-    Page("GET", "/console/forgotten", entry.show_forgotten, For.ANYONE),
-    Page("POST", "/console/forgotten", entry.forgotten, For.ANYONE),
+    Page("GET", entry.FORGOTTEN, entry.show_forgotten, For.ANYONE),
+    Page("POST", entry.FORGOTTEN, entry.forgotten, For.ANYONE),
     Page("GET", entry.RESET, entry.show_reset, For.ANYONE),
     Page("POST", entry.RESET, entry.reset, For.ANYONE),
     Page("GET", entry.CONFIRM_EMAIL, entry.show_confirm_email, For.ANYONE),
@@ -53,7 +53,7 @@ PAGES = (
     Page("GET", "/console/invoices/{number}/pdf", orders.download_invoice),
     Page("GET", "/console/keys", keys.show_keys),
     Page("POST", "/console/keys", keys.add_key),
-    Page("POST", "/console/keys/{key_id:int}/revoke", keys.revoke_key),
+    Page("POST", "/console/keys/{key_id}/revoke", keys.revoke_key),
     Page("GET", "/console/profile", profile.show_profile),
     Page("POST", "/console/profile", profile.change_profile),
     Page("POST", "/console/profile/password", profile.change_password),
@@ -66,24 +66,23 @@ PAGES = (
     Page("GET", "/console/consents.csv", profile.export_consents_csv),
     Page("GET", "/console/tickets", support.show_tickets),
     Page("POST", "/console/tickets", support.open_ticket),
-    Page("GET", "/console/tickets/{ticket_id:int}", support.show_ticket),
-    Page("POST", "/console/tickets/{ticket_id:int}", support.reply),
-    Page("POST", "/console/tickets/{ticket_id:int}/close", support.close),
+    Page("GET", "/console/tickets/{ticket_id}", support.show_ticket),
+    Page("POST", "/console/tickets/{ticket_id}", support.reply),
+    Page("POST", "/console/tickets/{ticket_id}/close", support.close),
     Page("GET", "/console/operator", operator.show_accounts, For.OPERATOR),
-    Page("GET", "/console/operator/accounts/{account_id:int}", operator.show_account, For.OPERATOR),
-    Page("POST", "/console/operator/accounts/{account_id:int}/lock", operator.lock, For.OPERATOR),
-    Page(
-        "POST", "/console/operator/accounts/{account_id:int}/unlock", operator.unlock, For.OPERATOR
-    ),
+    Page("GET", "/console/operator/accounts/{account_id}", operator.show_account, For.OPERATOR),
+    Page("POST", "/console/operator/accounts/{account_id}/lock", operator.lock, For.OPERATOR),
+    Page("POST", "/console/operator/accounts/{account_id}/unlock", operator.unlock, For.OPERATOR),
     Page("GET", "/console/operator/invoices", operator.show_invoices, For.OPERATOR),
     Page("GET", "/console/operator/invoices/{number}", operator.print_invoice, For.OPERATOR),
     Page("POST", "/console/operator/invoices/{number}/paid", operator.mark_paid, For.OPERATOR),
+    Page("POST", "/console/operator/payments", operator.settle_payment, For.OPERATOR),
     Page("GET", "/console/operator/tickets", operator.show_tickets, For.OPERATOR),
-    Page("GET", "/console/operator/tickets/{ticket_id:int}", operator.show_ticket, For.OPERATOR),
-    Page("POST", "/console/operator/tickets/{ticket_id:int}", operator.answer, For.OPERATOR),
+    Page("GET", "/console/operator/tickets/{ticket_id}", operator.show_ticket, For.OPERATOR),
+    Page("POST", "/console/operator/tickets/{ticket_id}", operator.answer, For.OPERATOR),
     Page(
         "POST",
-        "/console/operator/tickets/{ticket_id:int}/close",
+        "/console/operator/tickets/{ticket_id}/close",
         operator.close_ticket,
         For.OPERATOR,
     ),
@@ -129,7 +128,8 @@ def add_console(
     app.mount("/console/static", StaticFiles(directory=HERE / "static"), name="console-static")
     for page in PAGES:
         add_page(app, parts, page)
-    add_page(app, parts, Page("GET", "/console/{rest:path}", _nowhere, For.ANYONE))
+    for method in ("GET", "POST"):
+        add_page(app, parts, Page(method, "/console/{rest:path}", _nowhere, For.ANYONE))
     add_payments(app, parts)
     app.state.has_console = True
 

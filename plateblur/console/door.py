@@ -25,15 +25,17 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 
-from plateblur.accounts import sessions
+from plateblur.accounts import fields, sessions, throttle
 from plateblur.accounts.credentials import random_secret
 from plateblur.accounts.mail import Letter
 from plateblur.accounts.sessions import LoggedIn
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import (
     AccountClosedError,
+    BusyError,
     FieldError,
     InvoiceStoreError,
+    LetterLimitError,
     LinkError,
     NotFoundError,
     RequestRefusedError,
@@ -51,7 +53,7 @@ MAX_FORM_BYTES = 160 * 1024
 MAX_FORM_FIELDS = 40
 FORM_TYPE = "application/x-www-form-urlencoded"
 RETRY_AFTER_S = 5  # Source: ours; a database that restarts is back by then.
-_LARGEST_ID = 2**63 - 1  # of a BIGINT
+_ID_DIGITS = 18  # every such number fits a BIGINT
 _INVOICE_NUMBER = re.compile(r"[A-Z]{2,8}-\d{4}-\d{6,10}", re.ASCII)
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)  # a `random_secret`
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -125,12 +127,13 @@ class Visit:
         """Return an id out of the path.
 
         Raises:
-            NotFoundError: larger than any id.
+            NotFoundError: no id looks so.
         """
-        number = int(self.request.path_params[name])
-        if number > _LARGEST_ID:
+        digits = str(self.request.path_params[name])
+        # Not Starlette's `int`: thousands of digits are more than Python turns into a number.
+        if len(digits) > _ID_DIGITS or not (digits.isascii() and digits.isdecimal()):
             raise NotFoundError("No such thing.")
-        return number
+        return int(digits)
 
     def path_invoice(self) -> str:
         """Return an invoice's number out of the path.
@@ -142,6 +145,19 @@ class Visit:
         if _INVOICE_NUMBER.fullmatch(number) is None:
             raise NotFoundError("No such invoice.")
         return number
+
+    def count_letter(self, purpose: str, subject: str) -> None:
+        """Slow the asking for letters as guessing is, or anyone could fill anybody's mailbox.
+
+        Raises:
+            LetterLimitError: there were too many; nothing was counted.
+        """
+        store = self.parts.store
+        block = fields.address_block(self.address, ipv4_bits=32, ipv6_bits=64)
+        who = {"login": f"{purpose} {subject}", "address": f"{purpose} {block}"}
+        if wait_s := throttle.wait_s(store, now=self.now, **who):
+            raise LetterLimitError(retry_after_s=wait_s)
+        throttle.note_failure(store, now=self.now, **who)
 
     def page(
         self,
@@ -197,7 +213,7 @@ class Visit:
             f"{path}?done={done}" if done else path, status_code=HTTPStatus.SEE_OTHER
         )
         if letter is not None:
-            response.background = BackgroundTask(self.parts.send, letter)
+            response.background = BackgroundTask(self.parts.send_later, lambda: letter)
         return response
 
 
@@ -295,6 +311,13 @@ def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str])
             HTTPStatus.SERVICE_UNAVAILABLE,
             "The account store can't be reached. Please try again shortly.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
+        )
+    except (BusyError, LetterLimitError) as error:
+        busy = isinstance(error, BusyError)
+        return visit.sorry(
+            HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.TOO_MANY_REQUESTS,
+            str(error),
+            headers={"Retry-After": str(error.retry_after_s)},
         )
     except AccountClosedError:
         return visit.moved(LOG_IN)

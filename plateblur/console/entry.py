@@ -7,7 +7,8 @@ from http import HTTPStatus
 from fastapi.responses import Response
 from starlette.background import BackgroundTask
 
-from plateblur.accounts import fields, passwords, profiles, sessions, signup, throttle
+from plateblur.accounts import fields, passwords, profiles, sessions, signup
+from plateblur.accounts.mail import Letter
 from plateblur.accounts.signup import ConsentGiven
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import AccountClosedError, FieldError, UnknownCredentialsError
@@ -23,6 +24,7 @@ from plateblur.console.parts import LOG
 from plateblur.console.texts import CONSENTS, ConsentText
 
 ACTIVATE = "/console/activate"
+FORGOTTEN = "/console/forgotten"
 RESET = "/console/reset"
 CONFIRM_EMAIL = "/console/email"
 SENT = "/console/sent"
@@ -58,14 +60,27 @@ def show_sent(visit: Visit) -> Response:
 
 
 def show_activate(visit: Visit) -> Response:
-    """Return a button: mail scanners open links, and must not use them up."""
-    return visit.page("follow.html", what="activate", token_of_link=_token(visit))
+    """Return a form that asks for the password; mail scanners open links and use none up."""
+    return visit.page("activate.html", token_of_link=_token(visit))
 
 
 def activate(visit: Visit) -> Response:
-    """Activate the account of a mailed link."""
-    signup.activate(visit.parts.store, visit.typed("token"), now=visit.now)
-    return visit.moved(LOG_IN, done="activated")
+    """Make the account of a mailed link and its password, and log its owner in."""
+    token = visit.typed("token")
+    try:
+        identity = signup.activate(
+            visit.parts.store,
+            visit.parts.hasher,
+            token,
+            password=visit.typed("password"),
+            address=visit.address,
+            now=visit.now,
+        )
+    except FieldError as error:
+        return visit.refused("activate.html", error, token_of_link=token)
+    return _welcome(
+        visit, sessions.open_session(visit.parts.store, identity, now=visit.now), done="activated"
+    )
 
 
 def show_log_in(visit: Visit) -> Response:
@@ -100,9 +115,7 @@ def log_in(visit: Visit) -> Response:
         return visit.page(
             "login.html", status=status, problems={"username": problem}, headers=headers
         )
-    response = visit.moved(HOME)
-    set_cookie(visit.parts, response, session_cookie(visit.parts), cookie)
-    return response
+    return _welcome(visit, cookie)
 
 
 def log_out(visit: Visit) -> Response:
@@ -120,23 +133,13 @@ def show_forgotten(visit: Visit) -> Response:
 
 
 def forgotten(visit: Visit) -> Response:
-    """Answer the same at once, whoever asks for which address; the rest is done afterwards.
-
-    Asking is slowed as guessing is, or anyone could fill anybody's mailbox.
-    """
+    """Answer the same at once, whoever asks for which address; the rest is done afterwards."""
     email = visit.typed("email")
-    store, now = visit.parts.store, visit.now
-    block = fields.address_block(visit.address, ipv4_bits=32, ipv6_bits=64)
-    who = {"login": f"reset {fields.login_key(email)}", "address": f"reset {block}"}
-    if wait_s := throttle.wait_s(store, now=now, **who):
-        return visit.sorry(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            f"Too many letters were asked for. Wait {wait_s} s, then try again.",
-            headers={"Retry-After": str(wait_s)},
-        )
-    throttle.note_failure(store, now=now, **who)
+    visit.count_letter("reset", fields.login_key(email))
     response = visit.moved(SENT, done="reset")
-    response.background = BackgroundTask(_send_reset, visit, email)
+    response.background = BackgroundTask(
+        visit.parts.send_later, lambda: _letter_of_reset(visit, email)
+    )
     return response
 
 
@@ -146,30 +149,31 @@ def show_reset(visit: Visit) -> Response:
 
 
 def reset(visit: Visit) -> Response:
-    """Set the password of a mailed link; every session ends."""
+    """Set the password of a mailed link; every session ends, and every key that is not kept."""
     token = visit.typed("token")
     try:
-        passwords.reset_password(
+        revoked = passwords.reset_password(
             visit.parts.store,
             visit.parts.hasher,
             token,
             new=visit.typed("password"),
+            keep_keys=visit.ticked("keep_keys"),
             now=visit.now,
         )
     except FieldError as error:
         return visit.refused("reset.html", error, token_of_link=token)
-    return visit.moved(LOG_IN, done="password")
+    return visit.moved(LOG_IN, done="password-keys" if revoked else "password")
 
 
 def show_confirm_email(visit: Visit) -> Response:
-    """Return a button, as `show_activate`."""
-    return visit.page("follow.html", what="email", token_of_link=_token(visit))
+    """Return a button: mail scanners open links, and must not use them up."""
+    return visit.page("follow.html", token_of_link=_token(visit))
 
 
 def confirm_email(visit: Visit) -> Response:
     """Use a new address from now on; sessions end."""
-    profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
-    return visit.moved(LOG_IN, done="email")
+    letter = profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
+    return visit.moved(LOG_IN, done="email", letter=letter)
 
 
 def _decision(visit: Visit, text: ConsentText) -> ConsentGiven:
@@ -188,13 +192,20 @@ def _token(visit: Visit) -> str:
     return visit.request.query_params.get("token", "")
 
 
-def _send_reset(visit: Visit, email: str) -> None:
+def _welcome(visit: Visit, cookie: str, *, done: str = "") -> Response:
+    """Send the browser home under the cookie of its new session; the one before it ends."""
+    if visit.session:
+        sessions.log_out(visit.parts.store, visit.session)
+    response = visit.moved(HOME, done=done)
+    set_cookie(visit.parts, response, session_cookie(visit.parts), cookie)
+    return response
+
+
+def _letter_of_reset(visit: Visit, email: str) -> Letter | None:
     try:
-        letter = passwords.request_reset(
+        return passwords.request_reset(
             visit.parts.store, email=email, page_url=visit.parts.url(RESET), now=visit.now
         )
     except StoreUnavailableError:
         LOG.error("a reset was asked for, and the store did not answer")
-        return
-    if letter is not None:
-        visit.parts.send(letter)
+        return None

@@ -21,10 +21,10 @@ def add_key(visit: Visit) -> Response:
     try:
         made = api_keys.add_key(
             visit.parts.store,
-            visit.parts.hasher,
             visit.account_id,
             label=visit.typed("label"),
             now=visit.now,
+            credentials_version=visit.who.credentials_version if visit.who else None,
         )
     except FieldError as error:
         return visit.refused("keys.html", error, keys=_own_keys(visit), new="")

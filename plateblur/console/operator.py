@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from fastapi.responses import Response
 
-from plateblur.accounts import api_keys, invoices, profiles, quota, tickets
+from plateblur.accounts import api_keys, invoices, payments, profiles, quota, tickets
 from plateblur.accounts.mail import Letter
 from plateblur.accounts.types import FieldError
 from plateblur.console import orders, support
@@ -68,9 +68,10 @@ def unlock(visit: Visit) -> Response:
 
 
 def show_invoices(visit: Visit) -> Response:
-    """Return everybody's invoices, newest first."""
+    """Return everybody's invoices, newest first, and the payments that opened nothing."""
     everybodys = invoices.list_invoices(visit.parts.store, account_id=None)
-    return visit.page("operator_invoices.html", invoices=everybodys)
+    strays = payments.list_stray_payments(visit.parts.store)
+    return visit.page("operator_invoices.html", invoices=everybodys, strays=strays)
 
 
 def print_invoice(visit: Visit) -> Response:
@@ -84,6 +85,12 @@ def mark_paid(visit: Visit) -> Response:
     number = visit.path_invoice()
     invoices.mark_paid(visit.parts.store, number, paid_by="operator", now=visit.now)
     return visit.moved(f"{OPERATOR}/invoices", done="paid")
+
+
+def settle_payment(visit: Visit) -> Response:
+    """Note that a payment that opened nothing was dealt with."""
+    payments.settle_stray_payment(visit.parts.store, visit.typed("event_id"), now=visit.now)
+    return visit.moved(f"{OPERATOR}/invoices", done="settled")
 
 
 def show_tickets(visit: Visit) -> Response:

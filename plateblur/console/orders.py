@@ -61,6 +61,7 @@ def order(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("order.html", error, order=visit.again, **_choices(visit))
+    visit.count_letter("invoice", str(visit.account_id))
     invoice = invoices.place_order(store, visit.account_id, kind, seller=seller, now=visit.now)
     return visit.moved(INVOICES, done="ordered", letter=_letter(visit, invoice, profile.email))
 

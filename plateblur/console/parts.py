@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from anyio import CapacityLimiter, to_thread
 from jinja2 import Environment
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.invoices import Seller
-from plateblur.accounts.mail import Letter, Mailer, MailError, SmtpSettings
+from plateblur.accounts.mail import Letter, Mailer, MailError, SmtpSettings, outbox_of
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Gate
 from plateblur.web.settings import Settings
 
 LOG = logging.getLogger("plateblur.console")
+
+# Source: ours; a mail server that hangs must not hold the threads that answer requests.
+LETTERS_AT_ONCE = 2
 
 # Without it nobody could walk from an order to its invoice on a service that is only tried out.
 SAMPLE_SELLER = Seller(
@@ -41,6 +45,7 @@ class Parts:
         clock: aware, UTC.
         templates: of the console, over those of the other pages.
         announce: shows a line on the operator's terminal, which is no log.
+        post: how many letters leave at once.
     """
 
     store: Store
@@ -52,17 +57,30 @@ class Parts:
     clock: Callable[[], datetime]
     templates: Environment
     announce: Callable[[str], None]
+    post: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LETTERS_AT_ONCE))
 
     def url(self, path: str) -> str:
         """Return the whole address of a path, for letters; never from what a request says."""
         return self.settings.public_url.rstrip("/") + path
 
-    def send(self, letter: Letter) -> None:
-        """Send a letter, or tell the operator's terminal where it lies.
+    async def send_later(self, write: Callable[[], Letter | None]) -> None:
+        """Write and send a letter after the answer is out.
 
         Nobody waits for it: a page that took longer where a letter goes out would tell who has an
-        account. A letter that is not taken is in the log, and its reader asks again.
+        account.
+
+        Args:
+            write: asks the store what there is to write; None for no letter.
         """
+        await to_thread.run_sync(lambda: self._send(write()), limiter=self.post)
+
+    def _send(self, letter: Letter | None) -> None:
+        """Send a letter, or tell the operator's terminal where it lies.
+
+        A letter that is not taken is in the log, and its reader asks again.
+        """
+        if letter is None:
+            return
         try:
             path = self.mailer.send(letter)
         except MailError as error:
@@ -91,7 +109,7 @@ def mailer_of(settings: Settings) -> Mailer:
             username=settings.smtp_username,
             password=settings.smtp_password,
         )
-    outbox = Path(settings.data_dir) / "outbox"
+    outbox = outbox_of(Path(settings.data_dir))
     return Mailer(sender=settings.mail_from, outbox=outbox, smtp=smtp)
 
 

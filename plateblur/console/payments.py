@@ -9,9 +9,9 @@ from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from plateblur.accounts.payments import apply_payment, read_payment
+from plateblur.accounts.payments import StrayPaymentError, apply_payment, read_payment
 from plateblur.accounts.store import StoreUnavailableError
-from plateblur.accounts.types import NotFoundError, OrderError
+from plateblur.accounts.types import OrderError
 from plateblur.console.parts import Parts
 from plateblur.web.body import read_body
 from plateblur.web.failures import problem
@@ -43,9 +43,13 @@ def _take(parts: Parts, request: Request, body: bytes, signature: str, secret: s
         return JSONResponse({"taken": False})
     try:
         apply_payment(parts.store, payment, now=parts.clock())
-    except (NotFoundError, OrderError) as error:
-        # Money that fits no invoice: somebody has to look, so the provider must show it as failed.
-        LOG.error("payment fits no invoice", extra={"told": {"event_id": payment.event_id}})
+    except StrayPaymentError as error:
+        # Money that opened nothing: somebody has to look. The operator's page of invoices shows it,
+        # and the provider shows its notice as failed.
+        LOG.error(
+            "payment opened nothing",
+            extra={"told": {"event_id": payment.event_id, "cause": str(error)}},
+        )
         return problem(request, status=HTTPStatus.CONFLICT, detail=str(error))
     except StoreUnavailableError:
         return problem(

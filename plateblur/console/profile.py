@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from fastapi.responses import Response
 
-from plateblur.accounts import consents, passwords, profiles
-from plateblur.accounts.types import FieldError, UnknownCredentialsError
+from plateblur.accounts import consents, fields, passwords, profiles
+from plateblur.accounts.mail import Letter, outbox_of
+from plateblur.accounts.types import FieldError, Identity, UnknownCredentialsError
 from plateblur.console.door import LOG_IN, Visit, drop_cookie, session_cookie
-from plateblur.console.entry import CONFIRM_EMAIL
+from plateblur.console.entry import CONFIRM_EMAIL, FORGOTTEN
 from plateblur.console.orders import countries
 from plateblur.console.texts import NEWS
 
@@ -42,19 +44,26 @@ def change_profile(visit: Visit) -> Response:
 
 
 def change_password(visit: Visit) -> Response:
-    """Set another password; every session ends, this one too."""
+    """Set another password; every session ends, this one too, and the keys where that is asked."""
     try:
-        _check_password(visit, "old")
+        fields.check_password(visit.typed("password"))
         passwords.change_password(
             visit.parts.store,
             visit.parts.hasher,
-            visit.account_id,
-            old=visit.typed("old"),
+            _proved(visit, "old"),
             new=visit.typed("password"),
+            revoke_keys=visit.ticked("revoke_keys"),
+            now=visit.now,
         )
     except FieldError as error:
         return visit.refused("profile.html", error, **_own_profile(visit))
-    response = visit.moved(LOG_IN, done="password")
+    letter = Letter(
+        visit.who.email if visit.who else "",
+        "Your PlateBlur password was changed",
+        "Somebody who knew the old one set a new password, and every session has ended.\n"
+        f"If that was not you, set another one: {visit.parts.url(FORGOTTEN)}\n",
+    )
+    response = visit.moved(LOG_IN, done="password", letter=letter)
     drop_cookie(visit.parts, response, session_cookie(visit.parts))
     return response
 
@@ -62,10 +71,12 @@ def change_password(visit: Visit) -> Response:
 def change_email(visit: Visit) -> Response:
     """Send a link to the new address; it counts once that is opened."""
     try:
-        _check_password(visit, "email_password")
+        fields.parse_email(visit.typed("email"))
+        identity = _proved(visit, "email_password")
+        visit.count_letter("new address", str(visit.account_id))
         letter = profiles.request_email_change(
             visit.parts.store,
-            visit.account_id,
+            identity,
             email=visit.typed("email"),
             page_url=visit.parts.url(CONFIRM_EMAIL),
             now=visit.now,
@@ -83,12 +94,13 @@ def show_delete(visit: Visit) -> Response:
 def delete(visit: Visit) -> Response:
     """Delete the account for good."""
     try:
-        _check_password(visit, "password")
         if not visit.ticked("sure"):
             raise FieldError("sure", "Tick the box: a deleted account does not come back.")
+        _proved(visit, "password")
     except FieldError as error:
         return visit.refused("delete.html", error)
-    profiles.delete_account(visit.parts.store, visit.account_id)
+    outbox = outbox_of(Path(visit.parts.settings.data_dir))
+    profiles.delete_account(visit.parts.store, visit.account_id, outbox=outbox)
     response = visit.moved(LOG_IN, done="deleted")
     drop_cookie(visit.parts, response, session_cookie(visit.parts))
     return response
@@ -136,12 +148,13 @@ def _own_profile(visit: Visit) -> dict[str, Any]:
     return {"profile": profile, "values": profile, "countries": countries()}
 
 
-def _check_password(visit: Visit, field: str) -> None:
+def _proved(visit: Visit, field: str) -> Identity:
     """Ask for the password again, slowed as the log-in: a session left open must not guess it.
 
     Raises:
         FieldError: it is wrong, or was too often.
         AccessError: the account is closed, or the store can't be reached.
+        BusyError: nothing was checked.
     """
     email = visit.who.email if visit.who else ""
     try:
@@ -153,3 +166,4 @@ def _check_password(visit: Visit, field: str) -> None:
         raise FieldError(field, message) from error
     if identity.api_key_id is not None:
         raise FieldError(field, "An API key is not enough here; type the password.")
+    return identity

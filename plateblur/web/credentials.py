@@ -10,8 +10,14 @@ from dataclasses import dataclass
 from anyio import to_thread
 from fastapi import Request
 
-from plateblur.accounts.types import ActivePlan, Gate, Identity, UnknownCredentialsError
-from plateblur.web.failures import Failure
+from plateblur.accounts.types import (
+    ActivePlan,
+    BusyError,
+    Gate,
+    Identity,
+    UnknownCredentialsError,
+)
+from plateblur.web.failures import Failure, busy
 
 MAX_CREDENTIAL_CHARS = 1024  # Longer ones only cost hashing time; the longest e-mail has 254.
 
@@ -70,7 +76,7 @@ async def let_in(gate: Gate, request: Request, *, bearer: bool) -> Access:
     """Return who asks and on which plan, before anything of the body is read.
 
     Raises:
-        Failure: 1001.
+        Failure: 1001; or busy, too many passwords are being checked.
         AccessError: 1015, 1016, or a plan that allows no request.
     """
     given = parse_authorization(request.headers.get("authorization"), bearer=bearer)
@@ -80,7 +86,10 @@ async def let_in(gate: Gate, request: Request, *, bearer: bool) -> Access:
         identity = _identity(gate, given, address=address)
         return Access(identity, gate.active_plan(identity))
 
-    access = await to_thread.run_sync(ask)
+    try:
+        access = await to_thread.run_sync(ask)
+    except BusyError as error:
+        raise busy(error.retry_after_s) from None
     request.state.account_id = access.identity.account_id
     return access
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from plateblur.accounts import invoices, signup
-from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.credentials import Hasher, HashQueue, Verdict
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccessError, Identity, PlanKind
@@ -37,15 +37,22 @@ class TurnableClock:
 
 
 class CountingHasher(Hasher):
-    """argon2 at its least cost; counts its verifications."""
+    """argon2 at its least cost; counts what it computes."""
 
-    def __init__(self) -> None:
-        super().__init__(time_cost=1, memory_kib=8, parallelism=1)
-        self.verifications = 0
+    def __init__(self, queue: HashQueue | None = None) -> None:
+        self.verifications = self.hashes = 0
+        super().__init__(
+            time_cost=1, memory_kib=8, parallelism=1, queue=queue or HashQueue(waiting=100)
+        )
+        self.hashes = 0  # that of the constructor is no request's
 
-    def verify(self, password_hash: str | None, secret: str) -> bool:
+    def judge(self, password_hash: str | None, secret: str) -> Verdict:
         self.verifications += 1
-        return super().verify(password_hash, secret)
+        return super().judge(password_hash, secret)
+
+    def hash(self, secret: str) -> str:
+        self.hashes += 1
+        return super().hash(secret)
 
 
 class Postgres:

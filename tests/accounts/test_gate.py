@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, literal_column, select, text, update
 
 from plateblur.accounts import api_keys, invoices, passwords, profiles, throttle
-from plateblur.accounts.credentials import Hasher, VerifiedCache, api_key_prefix
+from plateblur.accounts.credentials import Hasher, VerifiedCache, api_key_prefix, fast_hash
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.models import Account, FailedLogin, Invoice, Trial
 from plateblur.accounts.store import Store
@@ -64,11 +65,10 @@ def test_the_password_lets_in_by_either_name(store: Store, gate: StoreGate, user
     [
         (EMAIL, "wrong"), ("nobody@plates.io", PASSWORD), ("", PASSWORD), (EMAIL, ""),
         ("' OR 1=1 --", PASSWORD), ("a\0b", PASSWORD), (EMAIL, "x" * 100_000), (EMAIL, "\ud800"),
-        (EMAIL, "pb_aaaaaaaaaaaa_" + "x" * 43),
     ],
     ids=[
         "wrong password", "unknown user", "no user", "no password", "SQL", "NUL", "long",
-        "surrogate", "unknown key",
+        "surrogate",
     ],
 )  # fmt: skip
 def test_everything_wrong_costs_one_verification_and_says_the_same(
@@ -114,7 +114,7 @@ def test_the_cache_is_bounded_and_holds_no_secret() -> None:
 
 def change_password(store: Store, identity: Identity) -> None:
     passwords.change_password(
-        store, CountingHasher(), identity.account_id, old=PASSWORD, new="another long password"
+        store, CountingHasher(), identity, new="another long password", now=NOW
     )
 
 
@@ -123,7 +123,7 @@ def lock(store: Store, identity: Identity) -> None:
 
 
 def remove(store: Store, identity: Identity) -> None:
-    profiles.delete_account(store, identity.account_id)
+    profiles.delete_account(store, identity.account_id, outbox=Path("no outbox"))
 
 
 @pytest.mark.parametrize(
@@ -163,11 +163,11 @@ def test_a_key_lets_in_with_and_without_the_user_until_it_is_revoked(
 ) -> None:
     owner = make_account(store)
     make_account(store, email="ion@plates.io")
-    new = api_keys.add_key(store, hasher, owner.account_id, label="camera", now=NOW)
+    new = api_keys.add_key(store, owner.account_id, label="camera", now=NOW)
     known = Identity(owner.account_id, EMAIL, new.api_key_id)
     assert gate.authenticate(EMAIL, new.key, address=HERE) == known
     assert gate.authenticate_key(new.key, address=HERE) == known
-    assert hasher.verifications == 1
+    assert hasher.verifications == 0
     with pytest.raises(UnknownCredentialsError):
         gate.authenticate("ion@plates.io", new.key, address=HERE)
     with pytest.raises(UnknownCredentialsError):
@@ -177,25 +177,21 @@ def test_a_key_lets_in_with_and_without_the_user_until_it_is_revoked(
         gate.authenticate_key(new.key, address=HERE)
 
 
-def test_a_key_is_stored_as_a_hash_and_hidden_from_reprs(
-    store: Store, hasher: CountingHasher
-) -> None:
+def test_a_key_is_stored_as_a_hash_and_hidden_from_reprs(store: Store) -> None:
     owner = make_account(store)
-    new = api_keys.add_key(store, hasher, owner.account_id, label="", now=NOW)
+    new = api_keys.add_key(store, owner.account_id, label="", now=NOW)
     with store.read() as connection:
         stored = " ".join(map(str, connection.execute(text("SELECT * FROM api_keys")).one()))
     prefix = api_key_prefix(new.key)
     assert prefix is not None
     assert prefix in stored
     assert new.key.removeprefix(f"pb_{prefix}_") not in stored + repr(new)
-    assert "$argon2id$" in stored
+    assert fast_hash(new.key) in stored
 
 
-def test_last_used_is_true_to_a_minute(
-    store: Store, gate: StoreGate, hasher: CountingHasher, clock: TurnableClock
-) -> None:
+def test_last_used_is_true_to_a_minute(store: Store, gate: StoreGate, clock: TurnableClock) -> None:
     owner = make_account(store)
-    new = api_keys.add_key(store, hasher, owner.account_id, label="", now=NOW)
+    new = api_keys.add_key(store, owner.account_id, label="", now=NOW)
     seen = []
     for seconds in (0, 59, 1):
         clock.turn(seconds=seconds)

@@ -176,7 +176,7 @@ def paper() -> IssuedInvoice:
         1, "PB-2026-000001", PlanKind.YEARLY, "issued", "USD", 81600, 2550, 20808, "",
         {"name": "Plate SRL", "country": "RO", "vat_id": "RO1", "how_to_pay": "IBAN 1"},
         {"name": nasty, "postal_address": "Str. Lungă 7", "country": "FI", "vat_id": ""},
-        NOW, None, None, None,
+        NOW, None, None, None, None,
     )  # fmt: skip
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import email
 import email.policy
+import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from plateblur.accounts.mail import Letter, Mailer, MailError, SmtpSettings
+from plateblur.accounts import mail
+from plateblur.accounts.mail import Letter, Mailer, MailError, SmtpSettings, forget_letters
 
 LETTER = Letter(
     "ana@plates.io", "Bună", "Deschide:\n\nhttps://p/a?token=x\n", "https://p/a?token=x"
@@ -103,3 +107,27 @@ def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
 def test_settings_that_would_leak_a_password_are_refused(security: str, password: str) -> None:
     with pytest.raises(ValueError, match="security"):
         SmtpSettings("h", 25, security=security, username="u", password=password)
+
+
+def test_the_outbox_has_a_bound_and_old_letters_leave_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mail, "MAX_OUTBOX_LETTERS", 2)
+    mailer = Mailer(sender=SENDER, outbox=tmp_path)
+    first, _ = mailer.send(LETTER), mailer.send(LETTER)
+    with pytest.raises(MailError, match="set up a mail server"):
+        mailer.send(LETTER)
+    assert first is not None
+    long_ago = time.time() - mail.KEEP_OUTBOX_S - 1
+    os.utime(first, (long_ago, long_ago))
+    assert mailer.send(LETTER) is not None
+    assert not first.exists()
+
+
+def test_letters_to_an_address_are_forgotten_whatever_its_spelling(tmp_path: Path) -> None:
+    mailer = Mailer(sender=SENDER, outbox=tmp_path)
+    for to in ("Ana@Plates.io", "ana@plates.io", "ana@plates.io.example", "ion@plates.io"):
+        mailer.send(replace(LETTER, to=to))
+    forget_letters(tmp_path, ["ANA@plates.io"])
+    assert len(list(tmp_path.iterdir())) == 2
+    forget_letters(tmp_path / "not there", ["ion@plates.io"])

@@ -105,7 +105,8 @@ def sign_up(page: Page, served: Served, email: str) -> None:
 
 def activate(page: Page, served: Served, email: str) -> None:
     page.goto(served.url + link_in(served.letter_to(email)))
-    press(page, "Activate")
+    page.get_by_label("Password").fill(PASSWORD)
+    press(page, "Activate and log in")
     page.get_by_text("Your account is active.").wait_for()
 
 
@@ -137,7 +138,6 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     page.get_by_role("link", name="Sign up").click()
     sign_up(page, served, EMAIL)
     activate(page, served, EMAIL)
-    log_in(page, served, EMAIL, PASSWORD)
 
     press(page, "Start the trial")
     figure(page, "requests_left", 50)
@@ -201,7 +201,6 @@ def test_everything_works_without_javascript_and_fits_a_phone(
     page = open_page(browser, width=390, java_script_enabled=False)
     sign_up(page, served, email)
     activate(page, served, email)
-    log_in(page, served, email, PASSWORD)
     press(page, "Start the trial")
     ask(served, email)
     page.reload()

@@ -218,7 +218,7 @@ async def test_an_open_session_cannot_guess_the_password(stand: Stand) -> None:
 
 async def test_a_key_deletes_no_account(stand: Stand) -> None:
     visitor = await stand.visit_as()
-    key = api_keys.add_key(stand.store, stand.hasher, account_id(stand), label="", now=NOW).key
+    key = api_keys.add_key(stand.store, account_id(stand), label="", now=NOW).key
     answer = await visitor.send("/console/profile/delete", {"password": key, "sure": "yes"})
     assert "not enough" in answer.text
     assert account_id(stand)

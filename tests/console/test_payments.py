@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from plateblur.accounts import invoices, profiles
+from plateblur.accounts import invoices, payments, profiles
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import PlanKind
-from tests.accounts.fakes import NOW, SECRET, SELLER
+from tests.accounts.fakes import EMAIL, NOW, SECRET, SELLER
 from tests.console.fakes import ADDRESS_OF_INVOICE, Stand, make_stand
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +46,11 @@ def notice(**changes: object) -> bytes:
     }
     event = {"id": "evt_1", "object": "event", "type": "checkout.session.completed"}
     return json.dumps(event | {"data": {"object": session | changes}}).encode()
+
+
+def another(notice_of: bytes, event_id: str) -> bytes:
+    """Return the same payment's words under another event of the provider."""
+    return json.dumps(json.loads(notice_of) | {"id": event_id}).encode()
 
 
 async def post(stand: Stand, body: bytes, *, secret: str = WEBHOOK_SECRET) -> httpx.Response:
@@ -87,3 +92,71 @@ async def test_what_is_no_payment_of_the_invoice_leaves_it_unpaid(
 
 async def test_without_its_secret_there_is_no_such_route(stand: Stand) -> None:
     assert (await post(stand, notice())).status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("first_by", ["the provider", "the operator"])
+async def test_a_second_payment_is_logged_and_shown_to_the_operator(
+    paying: Stand, caplog: pytest.LogCaptureFixture, first_by: str
+) -> None:
+    if first_by == "the provider":
+        assert (await post(paying, notice())).status_code == HTTPStatus.OK
+    else:
+        invoices.mark_paid(paying.store, "PB-2026-000001", paid_by="operator", now=NOW)
+    paid = invoices.read_invoice(paying.store, "PB-2026-000001", account_id=None)
+    second = another(notice(), "evt_2")
+    for _ in range(2):  # the provider sends again what was not taken
+        answer = await post(paying, second)
+        assert answer.status_code == HTTPStatus.CONFLICT
+        assert "paid before" in answer.json()["detail"]
+    assert "payment opened nothing" in caplog.text
+    assert invoices.read_invoice(paying.store, "PB-2026-000001", account_id=None) == paid
+    (stray,) = payments.list_stray_payments(paying.store)
+    assert (stray.event_id, stray.amount_cents, stray.settled_at) == ("evt_2", 9680, None)
+
+    operator = await paying.visit_as("boss@plates.io", role="operator")
+    page = "/console/operator/invoices"
+    text = (await operator.get(page)).text
+    assert "Payments that opened nothing" in text
+    assert "evt_2" in text
+    done = await operator.send("/console/operator/payments", {"event_id": "evt_2"}, page=page)
+    assert done.headers["location"] == f"{page}?done=settled"
+    assert "dealt with 2026-03-10" in (await operator.get(page)).text
+    again = await operator.send("/console/operator/payments", {"event_id": "evt_2"}, page=page)
+    assert again.status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"amount_total": 1}, "Expected 9680 cents"), ({"currency": "eur"}, "of EUR"),
+     ({"client_reference_id": None}, "no such invoice"),
+     ({"client_reference_id": "PB-2026-000009"}, "no such invoice")],
+    ids=["amount", "currency", "no invoice named", "another invoice"],
+)  # fmt: skip
+async def test_money_that_fits_no_invoice_is_shown_too(
+    paying: Stand, changes: dict[str, object], why: str
+) -> None:
+    assert (await post(paying, notice(**changes))).status_code == HTTPStatus.CONFLICT
+    (stray,) = payments.list_stray_payments(paying.store)
+    assert why in stray.why
+
+
+async def test_money_for_a_deleted_account_is_shown(paying: Stand, tmp_path: Path) -> None:
+    account_id = profiles.find_profile(paying.store, EMAIL).account_id
+    profiles.delete_account(paying.store, account_id, outbox=tmp_path)
+    assert (await post(paying, notice())).status_code == HTTPStatus.CONFLICT
+    (stray,) = payments.list_stray_payments(paying.store)
+    assert "deleted" in stray.why
+    assert status_of(paying) == "paid"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"client_reference_id": "x" * 5_000}, {"client_reference_id": "a\0"},
+     {"amount_total": 10**30}, {"amount_total": -1}, {"currency": "\ud800"}],
+    ids=["long", "NUL", "huge", "negative", "surrogate"],
+)  # fmt: skip
+async def test_a_notice_that_no_store_takes_is_refused(
+    paying: Stand, changes: dict[str, object]
+) -> None:
+    assert (await post(paying, notice(**changes))).status_code == HTTPStatus.BAD_REQUEST
+    assert payments.list_stray_payments(paying.store) == []

@@ -1,0 +1,114 @@
+"""What a store of the version before becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from plateblur.accounts import consents, passwords, profiles, sessions, signup
+from plateblur.accounts.credentials import fast_hash, new_api_key
+from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.store import MIGRATIONS, Store
+from plateblur.accounts.types import AccountClosedError, LinkError
+from tests.accounts.fakes import EMAIL, NOW, PASSWORD, SECRET, CountingHasher
+from tests.accounts.test_store import empty_url  # noqa: F401 - a fixture
+
+HERE = "203.0.113.7"
+COOKIE = "c" * 43
+RESET, ACTIVATION = "r" * 43, "a" * 43
+PENDING = "ion@plates.io"
+
+
+@pytest.fixture
+def key() -> str:
+    return new_api_key()[1]
+
+
+@pytest.fixture
+def old_store(empty_url: str, key: str) -> Iterator[Store]:  # noqa: F811
+    """A store at the first revision, with an account, a sign-up and what hangs on them."""
+    store = Store(empty_url, secret=SECRET)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    hasher = CountingHasher()
+    account = (
+        "INSERT INTO accounts (email, email_key, username, username_key, password_hash, role, "
+        "status, credentials_version, has_trial, has_invoice, full_name, company, postal_address, "
+        "country, vat_id, created_at) VALUES (:email, :email, :username, :username, :hash, "
+        "'customer', :status, :version, :no, :no, '', '', '', '', '', :at)"
+    )
+    at = NOW.replace(tzinfo=None) if store.is_sqlite else NOW
+    later = at + timedelta(hours=1)
+    with store.write() as connection:
+
+        def insert(statement: str, **values: object) -> None:
+            connection.execute(text(statement), values)
+
+        for email, username, status, version in (
+            (EMAIL, None, "active", 3), (PENDING, "ion", "pending", 0),
+            ("made@plates.io", None, "pending", 0),
+        ):  # fmt: skip
+            insert(account, email=email, username=username, status=status, version=version,
+                   hash=hasher.hash(PASSWORD), no=False, at=at)  # fmt: skip
+        rows = connection.execute(text("SELECT email, id FROM accounts")).all()
+        ids = {row.email: row.id for row in rows}
+        insert("INSERT INTO sessions VALUES (:hash, :id, :at, :at)",
+               hash=fast_hash(COOKIE), id=ids[EMAIL], at=at)  # fmt: skip
+        insert("INSERT INTO api_keys (account_id, label, prefix, key_hash, created_at) "
+               "VALUES (:id, 'camera', :prefix, :hash, :at)",
+               id=ids[EMAIL], prefix=key[3:15], hash=hasher.hash(key), at=at)  # fmt: skip
+        for secret, email, purpose in ((RESET, EMAIL, "reset"), (ACTIVATION, PENDING, "activate")):
+            insert("INSERT INTO mailed_links VALUES (:hash, :id, :purpose, '', :until)",
+                   hash=fast_hash(secret), id=ids[email], purpose=purpose, until=later)  # fmt: skip
+        insert("INSERT INTO consents (account_id, subject, text_version, given, decided_at) "
+               "VALUES (:id, 'terms', '1', :yes, :at)",
+               id=ids[PENDING], yes=True, at=at)  # fmt: skip
+    store.migrate()
+    yield store
+    store.close()
+
+
+def test_who_was_logged_in_stays_so_and_links_under_way_still_work(old_store: Store) -> None:
+    assert sessions.who_is(old_store, COOKIE, now=NOW) is not None
+    passwords.reset_password(
+        old_store, CountingHasher(), RESET, new="another long password", now=NOW
+    )
+    assert sessions.who_is(old_store, COOKIE, now=NOW) is None
+
+
+def test_a_key_that_was_hashed_slowly_is_verified_once_and_then_looked_up(
+    old_store: Store, key: str
+) -> None:
+    hasher = CountingHasher()
+    gate = StoreGate(old_store, hasher=hasher, clock=lambda: NOW)
+    for _ in range(3):
+        assert gate.authenticate_key(key, address=HERE).email == EMAIL
+    assert hasher.verifications == 1
+    with old_store.read() as connection:
+        assert connection.execute(text("SELECT key_hash FROM api_keys")).scalar() == fast_hash(key)
+
+
+def test_a_sign_up_under_way_stands_apart_and_its_link_works(old_store: Store) -> None:
+    gate = StoreGate(old_store, hasher=CountingHasher(), clock=lambda: NOW)
+    with pytest.raises(AccountClosedError):  # 1016: it waits for its link
+        gate.authenticate(PENDING, PASSWORD, address=HERE)
+    emails = {one.email: one.status for one in profiles.list_profiles(old_store)}
+    assert emails == {EMAIL: "active", "made@plates.io": "pending"}
+    made = signup.activate(
+        old_store, CountingHasher(), ACTIVATION, password=PASSWORD, address=HERE, now=NOW
+    )
+    assert gate.authenticate("ion", PASSWORD, address=HERE) == made
+    (given,) = consents.list_consents(old_store, made.account_id)
+    assert (given.subject, given.given) == ("terms", True)
+    with pytest.raises(LinkError):
+        signup.activate(
+            old_store, CountingHasher(), ACTIVATION, password=PASSWORD, address=HERE, now=NOW
+        )
