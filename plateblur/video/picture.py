@@ -67,7 +67,7 @@ class Picture:
         return upright_planes(frame, self.colours, self.upright)
 
 
-def picture_of(clip: BinaryIO, index: int, limits: ClipLimits) -> Picture:
+def picture_of(clip: BinaryIO, index: int, limits: ClipLimits, *, hide_damaged: bool) -> Picture:
     """Return what the first frame of a video track tells.
 
     Raises:
@@ -75,8 +75,8 @@ def picture_of(clip: BinaryIO, index: int, limits: ClipLimits) -> Picture:
     """
     with opened(clip) as source:
         stream = source.streams[index]
-        frames = (s.frame for s in read_frames(source, index, hide_damaged=True) if s.frame)
-        first = next(frames, None)
+        frames = read_frames(source, index, hide_damaged=hide_damaged)
+        first = next((stored.frame for stored in frames if stored.frame is not None), None)
         if first is None or not isinstance(stream, VideoStream) or stream.time_base is None:
             raise VideoError("expected a clip, got one without a frame")
         picture = Picture(

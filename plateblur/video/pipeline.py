@@ -101,7 +101,10 @@ def blur_clip(
     with opened(clip) as source:
         contents = contents_of(source, how, limits)
     sounds = check_sound(clip, contents.sounds)
-    pictures = [picture_of(clip, index, limits) for index in contents.pictures]
+    pictures = [
+        picture_of(clip, index, limits, hide_damaged=how.damaged == "hide")
+        for index in contents.pictures
+    ]
     notes = [*contents.notes, *sound_notes(sounds, how.container)]
     written: list[Written] = []
     followed: list[FollowedPlate] = []

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import av
 from av.container import InputContainer
 from av.stream import Disposition, Stream
+from av.video.frame import PictureType
 from av.video.stream import VideoStream
 
 from plateblur.errors import VideoError
@@ -106,6 +107,8 @@ def contents_of(source: InputContainer, options: ClipOptions, limits: ClipLimits
     for stream in pictures:
         _require_supported(stream, limits)
     length_s = float(source.duration or 0) / av.time_base
+    if source.format.name.startswith("matroska"):  # there it is the time of the end
+        length_s = max(0.0, length_s - float(source.start_time or 0) / av.time_base)
     require_length(length_s, limits)
     sounds = source.streams.audio if options.sound == "keep" else ()
     for sound in sounds:
@@ -153,11 +156,10 @@ def _left_out(source: InputContainer, options: ClipOptions) -> tuple[str, ...]:
 
 
 def _require_supported(stream: VideoStream, limits: ClipLimits) -> None:
-    try:
-        codec = stream.codec_context.name
-        pixels = stream.width * stream.height
-    except AV_ERRORS as error:
-        raise VideoError("expected pictures of a known codec") from error
+    context: Any = stream.codec_context
+    if context is None:
+        raise VideoError("expected pictures of a known codec, got one that isn't supported")
+    codec, pixels = context.name, context.width * context.height
     if codec not in VIDEO_CODECS.split(","):
         raise VideoError(f"expected H.264, H.265, AV1, VP8, VP9, MPEG or MJPEG, got {codec}")
     require_size(pixels, limits)
@@ -207,10 +209,13 @@ def read_frames(
         clock.saw(packet)
         for frame in state.decode(packet, clock):
             pts = clock.time_of(frame)
-            yield from (Stored(clock.rising(lost), None) for lost in state.lost_before(pts))
+            for lost in state.lost_before(pts):
+                yield from state.settled(Stored(clock.rising(lost), None))
             spoilt = state.is_spoilt(frame, pts)
-            yield Stored(clock.rising(pts), None if spoilt else frame)
-    yield from (Stored(clock.rising(lost), None) for lost in state.lost_before(None))
+            yield from state.settled(Stored(clock.rising(pts), None if spoilt else frame))
+    for lost in state.lost_before(None):
+        yield from state.settled(Stored(clock.rising(lost), None))
+    yield from state.settled(None)
 
 
 def packets(source: InputContainer, indices: Sequence[int], *, skip: int = 0) -> Iterator[Any]:
@@ -356,6 +361,8 @@ class _Damage:
         self._clean_from: int | None = None
         self._bad: set[int] = set()
         self._lost: list[int] = []
+        self._held: list[Stored] = []
+        self._shown_spoilt = False
 
     def decode(self, packet: Any, clock: _Clock) -> list[Any]:
         """Return the frames that come out of the decoder after `packet`.
@@ -402,11 +409,28 @@ class _Damage:
         """Return whether a decoded frame is damaged, or builds on one that is."""
         if frame.is_corrupt:
             self._found(None)
+            self._shown_spoilt = True
             return True
-        if pts in self._bad:
-            self._bad.discard(pts)
-            return True
-        return False
+        if frame.key_frame:
+            self._shown_spoilt = False
+        bad = pts in self._bad
+        self._bad.discard(pts)
+        return bad or self._shown_spoilt
+
+    def settled(self, stored: Stored | None) -> Iterator[Stored]:
+        """Yield frames once it is known that nothing shown later spoils them.
+
+        B-frames build on frames that are shown later: those before a damaged frame are spoilt
+        with it, back to the last frame that is none. After the last frame comes None.
+        """
+        if stored is not None:
+            self._held.append(stored)
+            frame = stored.frame
+            if self._hide and frame is not None and frame.pict_type == PictureType.B:
+                return
+        held, self._held = self._held, []
+        spoilt = any(each.frame is None for each in held)
+        yield from (Stored(each.pts, None) for each in held) if spoilt else held
 
     def lost_before(self, pts: int | None) -> Iterator[int]:
         """Yield the times of frames that never came, up to `pts`; all of them where it is None."""
