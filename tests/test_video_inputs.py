@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -17,7 +17,8 @@ import pytest
 from plateblur.errors import VideoError
 from plateblur.types import BlurOptions, Image
 from plateblur.video import BlurredClip, ClipOptions, blur_clip
-from plateblur.video.upright import side_data
+from plateblur.video.colour import colours_of, hdr_light, hidden_planes, upright_planes
+from plateblur.video.upright import side_data, upright_of
 from tests.clips import (
     IMAGE_HW,
     ORIENTATIONS,
@@ -33,6 +34,7 @@ from tests.clips import (
     with_matrix,
     without_packet,
 )
+from tests.fakes import boxes
 
 WRAP_S = 2**33 / 90_000  # Source: ISO/IEC 13818-1: time stamps of 33 bits at 90 kHz
 SECONDS = len(driving()) / RATE
@@ -434,3 +436,140 @@ def test_damaged_pictures_are_blanked_up_to_the_next_whole_one_and_said() -> Non
     assert blank == [False] * 13 + [True] * 7 + [False] * 20
     assert "7 of 40 frames (0.7 s) can't be decoded: blanked" in done.notes
     assert [time_s for time_s, _ in shown] == pytest.approx([n / RATE for n in range(40)], abs=2e-3)
+
+
+# 7 and 8. Levels, colours, HDR, containers, quality
+
+
+def told_colours(data: bytes) -> tuple[dict[str, int], str, Any]:
+    """Return the colours that the first frame tells, its pixels' layout, and its luma."""
+    with av.open(io.BytesIO(data), "r") as source:
+        frame = next(source.decode(video=0))
+        names = ("colorspace", "color_range", "color_trc", "color_primaries")
+        told = {name: int(getattr(frame, name)) for name in names}
+        kind = np.uint16 if frame.format.components[0].bits > 8 else np.uint8
+        luma = np.frombuffer(cast(Any, frame.planes[0]), kind)
+        columns = frame.planes[0].line_size // luma.itemsize
+        return told, frame.format.name, luma.reshape(-1, columns)[: frame.height, : frame.width]
+
+
+PQ = {"colorspace": 9, "color_range": 1, "color_trc": 16, "color_primaries": 9}
+HLG = {**PQ, "color_trc": 18}
+HD = {"colorspace": 1, "color_range": 1, "color_trc": 1, "color_primaries": 1}
+SD = {"colorspace": 6, "color_range": 1, "color_trc": 6, "color_primaries": 6}
+FULL = {**SD, "color_range": 2}
+
+
+@pytest.mark.parametrize(
+    ("codec", "pixels", "colours", "comes_out_as"),
+    [
+        ("libx264", "yuv420p", HD, "yuv420p"),
+        ("libx264", "yuv420p", SD, "yuv420p"),
+        ("libx264", "yuv420p", {}, "yuv420p"),
+        ("libx264", "yuvj420p", FULL, "yuvj420p"),
+        ("libx264", "yuv420p", FULL, "yuvj420p"),
+        ("libx264", "yuv422p", HD, "yuv420p"),
+        ("libx264", "yuv444p10le", HD, "yuv420p"),
+        ("libx265", "yuv420p10le", PQ, "yuv420p10le"),
+        ("libx265", "yuv420p10le", HLG, "yuv420p10le"),
+        ("libx265", "yuv422p10le", HLG, "yuv420p10le"),
+    ],
+    ids=[
+        *("HD", "SD", "unsaid", "full range", "full range by its tag", "4:2:2", "10-bit 4:4:4"),
+        *("PQ", "HLG", "HLG 4:2:2"),
+    ],
+)
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_levels_and_colours_stay(
+    codec: str, pixels: str, colours: dict[str, int], comes_out_as: str, container: str
+) -> None:
+    clip = recorded([driving(5)], kind="matroska", codec=codec, pixels=pixels, colours=colours)
+    before, stored_as, luma = told_colours(clip)
+
+    result, _ = blurred(clip, container=container)
+
+    after, written_as, written = told_colours(result)
+    assert written_as == comes_out_as
+    for name, code in before.items():
+        if code != 2 and name != "color_range":
+            assert after[name] == code, name
+    if colours:
+        assert after["color_range"] == colours["color_range"]
+    scale = 4 if "10" in stored_as and "10" not in written_as else 1
+    outside = luma[:50].astype(float) / scale - written[:50]
+    assert np.abs(outside).mean() < (6 if "10" in written_as else 1.5)
+    assert abs(outside.mean()) < 0.3
+    levels = written[62:72, 14:46]
+    assert float(levels.std()) < (60 if "10" in written_as else 20)
+
+
+def test_the_light_of_hdr_stays_told() -> None:
+    light = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    clip = recorded(
+        [driving(3)],
+        kind="matroska",
+        codec="libx265",
+        pixels="yuv420p10le",
+        colours=PQ,
+        options={"x265-params": f"log-level=error:{light}:max-cll=1000,400"},
+    )
+
+    result, _ = blurred(clip)
+
+    told = []
+    for data in (clip, result):
+        with av.open(io.BytesIO(data), "r") as source:
+            told.append(hdr_light(next(source.decode(video=0))))
+    assert told[0] == told[1] == f"{light}:max-cll=1000,400"
+
+
+def test_dolby_vision_without_a_base_is_refused() -> None:
+    """Its colours mean nothing to other players; H.273 numbers them 15."""
+    clip = recorded(
+        [driving(3)],
+        kind="matroska",
+        codec="libx265",
+        pixels="yuv420p10le",
+        colours={**PQ, "colorspace": 9},
+    )
+    frame = next(av.open(io.BytesIO(clip), "r").decode(video=0))
+    frame.colorspace = 15
+    with pytest.raises(VideoError, match="Dolby Vision"):
+        colours_of(frame)
+
+
+def test_what_is_not_hidden_keeps_its_very_pixels() -> None:
+    with av.open(io.BytesIO(recorded([driving(3)], kind="mp4")), "r") as source:
+        frame = next(source.decode(video=0))
+    colours, upright = colours_of(frame), upright_of(frame, None)
+    planes = upright_planes(frame, colours, upright)
+    x1, y1, x2, y2 = plate_at(0)
+
+    hidden = hidden_planes(planes, boxes(plate_at(0)), colours, BlurOptions(margin=0))
+
+    assert (hidden[0][y1:y2, x1:x2] != planes[0][y1:y2, x1:x2]).mean() > 0.9
+    for part, whole, step in zip(hidden, planes, (1, 2, 2), strict=True):
+        changed = np.argwhere(part != whole) * step
+        top, left = changed.min(axis=0)
+        bottom, right = changed.max(axis=0)
+        assert top >= y1 - 6
+        assert left >= x1 - 6
+        assert bottom <= y2 + 6
+        assert right <= x2 + 6
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+def test_the_output_is_of_the_kind_that_was_asked_for(container: str) -> None:
+    result, _ = blurred(recorded([driving()], kind="mp4", sounds=["aac"]), container=container)
+
+    head = {"mp4": b"ftypisom", "mov": b"ftypqt  ", "mkv": b"\x1aE\xdf\xa3"}[container]
+    assert head in result[:12]
+    assert hidden_in_all(result)
+
+
+def test_quality_costs_size() -> None:
+    clip = recorded([driving()], kind="mp4")
+
+    sizes = [len(blurred(clip, quality=quality)[0]) for quality in ("high", "normal", "small")]
+
+    assert sizes[0] > 1.2 * sizes[1] > 1.44 * sizes[2]

@@ -43,6 +43,7 @@ class Colours:
         curve: from light to the numbers.
         primaries: which red, green and blue.
         deep: 10 bits are kept.
+        light: how bright the screen was that HDR was made on, as x265 takes it.
     """
 
     matrix: int
@@ -50,6 +51,7 @@ class Colours:
     curve: int
     primaries: int
     deep: bool
+    light: str = ""
 
     @property
     def pixels(self) -> str:
@@ -79,8 +81,28 @@ def colours_of(frame: av.VideoFrame) -> Colours:
         full_range=not is_rgb and (frame.color_range == FULL or "yuvj" in frame.format.name),
         curve=curve,
         primaries=frame.color_primaries,
-        deep=bits > 8 and curve in (PQ, HLG),
+        deep=(deep := bits > 8 and curve in (PQ, HLG)),
+        light=hdr_light(frame) if deep else "",
     )
+
+
+def hdr_light(frame: av.VideoFrame) -> str:
+    """Return the screen and the brightest light that an HDR frame tells, as x265 takes them."""
+    told = {data.type: np.frombuffer(bytes(data), np.int32) for data in side_data(frame)}
+    parts = []
+    if (screen := told.get(Type.MASTERING_DISPLAY_METADATA)) is not None and screen[20:22].all():
+        # Source: FFmpeg's AVMasteringDisplayMetadata: ten fractions, then whether they are set.
+        values = screen[:20:2] / np.maximum(screen[1:20:2], 1)
+        red, green, blue, white = (np.rint(values[:8] * 50_000).astype(int).reshape(4, 2)).tolist()
+        lowest, highest = np.rint(values[8:] * 10_000).astype(int).tolist()
+        chromas = "".join(
+            f"{name}({x},{y})"
+            for name, (x, y) in zip("GBRW", (green, blue, red, white), strict=True)
+        ).replace("W(", "WP(")
+        parts.append(f"master-display={chromas}L({highest},{lowest})")
+    if (brightest := told.get(Type.CONTENT_LIGHT_LEVEL)) is not None:
+        parts.append(f"max-cll={brightest[0]},{brightest[1]}")
+    return ":".join(parts)
 
 
 def shown_image(frame: av.VideoFrame, colours: Colours, upright: Upright) -> Image:

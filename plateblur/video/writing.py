@@ -75,7 +75,8 @@ def _video_stream(target: OutputContainer, picture: Picture, quality: Quality) -
     deep = picture.colours.deep
     options = {"crf": CRF[quality], "preset": PRESET}
     if deep:
-        options["x265-params"] = "log-level=error"
+        light = f":{picture.colours.light}" if picture.colours.light else ""
+        options["x265-params"] = f"log-level=error{light}"
     # HDR goes into H.265, which is what players of HDR decode.
     stream: Any = target.add_stream(
         "libx265" if deep else "libx264", rate=picture.rate, options=options
