@@ -88,9 +88,10 @@ def colours_of(frame: av.VideoFrame) -> Colours:
 
 def hdr_light(frame: av.VideoFrame) -> str:
     """Return the screen and the brightest light that an HDR frame tells, as x265 takes them."""
-    told = {data.type: np.frombuffer(bytes(data), np.int32) for data in side_data(frame)}
+    told = {data.type: bytes(data) for data in side_data(frame)}
     parts = []
-    if (screen := told.get(Type.MASTERING_DISPLAY_METADATA)) is not None and screen[20:22].all():
+    screen = np.frombuffer(told.get(Type.MASTERING_DISPLAY_METADATA, b""), np.int32)
+    if screen[20:22].all() and len(screen):
         # Source: FFmpeg's AVMasteringDisplayMetadata: ten fractions, then whether they are set.
         values = screen[:20:2] / np.maximum(screen[1:20:2], 1)
         red, green, blue, white = (np.rint(values[:8] * 50_000).astype(int).reshape(4, 2)).tolist()
@@ -100,7 +101,8 @@ def hdr_light(frame: av.VideoFrame) -> str:
             for name, (x, y) in zip("GBRW", (green, blue, red, white), strict=True)
         ).replace("W(", "WP(")
         parts.append(f"master-display={chromas}L({highest},{lowest})")
-    if (brightest := told.get(Type.CONTENT_LIGHT_LEVEL)) is not None:
+    brightest = np.frombuffer(told.get(Type.CONTENT_LIGHT_LEVEL, b""), np.int32)
+    if len(brightest):
         parts.append(f"max-cll={brightest[0]},{brightest[1]}")
     return ":".join(parts)
 
