@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 import typer.main
@@ -21,11 +22,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer.core import TyperGroup
 
 from plateblur.detector import Engine, OnnxDetector
-from plateblur.errors import EncodeError, ModelError, PlateblurError
+from plateblur.errors import EncodeError, ModelError, PlateblurError, VideoError
 from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates
 from plateblur.types import BlurOptions, Detections, Effort, MetadataPolicy, Method
+
+if TYPE_CHECKING:  # the extra `video` may be missing
+    from plateblur.video import BlurredClip
 
 EXIT_CODES = """
 Exit codes: 0 every photo was done; 1 at least one was not, and is listed at the end;
@@ -260,10 +264,41 @@ def blur(
 
 def video(
     clip: Annotated[Path, typer.Argument(help="The clip.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Where the blurred MP4 goes.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The blurred clip: .mp4, .mov or .mkv.")],
     method: MethodOption = DEFAULTS.method,
     margin: Margin = DEFAULTS.margin,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
+    sound: Annotated[
+        Literal["keep", "drop"],
+        typer.Option(help="keep every sound track, or drop them: voices are personal data too."),
+    ] = "keep",
+    metadata_policy: Annotated[
+        MetadataPolicy,
+        typer.Option(
+            "--metadata",
+            help="strip: none; safe: time of recording, camera and language of the sound; keep: "
+            "also place, title and author. Telemetry, subtitles and covers never stay.",
+        ),
+    ] = DEFAULTS.metadata,
+    damaged: Annotated[
+        Literal["refuse", "hide"],
+        typer.Option(
+            help="refuse a clip with pictures that can't be decoded, or hide these: they turn grey."
+        ),
+    ] = "refuse",
+    quality: Annotated[
+        Literal["high", "normal", "small"],
+        typer.Option(
+            help="Quality of the pictures; high doubles the file's size, small halves it."
+        ),
+    ] = "normal",
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write one JSON object a plate to this file: when it was where."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with work that was interrupted.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a blurred clip of an earlier run.")
     ] = False,
@@ -271,18 +306,30 @@ def video(
 ) -> None:
     """Blur the plates of a clip, also in frames in which they were missed.
 
-    What leaves is an MP4, upright, with the clip's sound and times and without its metadata. Where
-    one frame can't be done there is no output.
+    The output is upright and keeps the clip's times and sound. If one frame can't be done, there
+    is no output. Work that was interrupted is kept beside the output until --resume finishes it or
+    another run replaces it.
     """
-    from plateblur.video import blur_clip
+    from plateblur.video import ClipOptions, blur_clip
 
-    if out.suffix.lower() != ".mp4":
-        raise typer.BadParameter(f"the blurred clip is an MP4; {out.name} says otherwise")
+    containers: dict[str, Literal["mp4", "mov", "mkv"]]
+    containers = {".mp4": "mp4", ".mov": "mov", ".mkv": "mkv"}
+    if (container := containers.get(out.suffix.lower())) is None:
+        raise typer.BadParameter(f"{out.name} must end in .mp4, .mov or .mkv")
     try:
         check_target(out, inputs={identity(clip)}, overwrite=overwrite, taken=set())
     except OSError as error:
         raise typer.BadParameter(explain(error)) from error
+    if report is not None:
+        check_report(report, {identity(clip)})
+        if report.absolute() == out.absolute():
+            raise typer.BadParameter(f"the report can't be written over {report}")
+    options = BlurOptions(
+        method=method, margin=margin, min_confidence=min_confidence, metadata=metadata_policy
+    )
+    how = ClipOptions(container=container, sound=sound, damaged=damaged, quality=quality)
     detector = open_detector(engine)
+    work = out.parent / f".{out.name}.work"
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
     )
@@ -293,15 +340,51 @@ def video(
                 given,
                 part,
                 detector,
-                method=method,
-                margin=margin,
-                min_confidence=min_confidence,
+                options,
+                how,
                 progress=lambda share: bar.update(task, completed=share),
+                work=work,
+                resume=resume,
             )
     except (PlateblurError, OSError, MemoryError) as error:
         console.print(f"not done: {clip}: {explain(error)}", style="red", markup=False)
+        if isinstance(error, VideoError):  # it would be refused again
+            shutil.rmtree(work, ignore_errors=True)
         raise typer.Exit(1) from error
-    console.print(f"{done.plates} plates hidden in {done.frames} frames", highlight=False)
+    shutil.rmtree(work, ignore_errors=True)
+    if report is not None:
+        write_atomically(report, "".join(f"{line}\n" for line in plate_lines(clip, done)).encode())
+    for note in done.notes:
+        console.print(note, markup=False, highlight=False)
+    plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
+    console.print(f"{plates} hidden in {done.frames} frames", highlight=False)
+
+
+def plate_lines(clip: Path, done: BlurredClip) -> Iterator[str]:
+    """Yield one JSON object for each plate that was followed through a clip.
+
+    Boxes are in pixels of the clip as shown.
+    """
+    height, width = done.image_hw
+    for number, plate in enumerate(done.followed, start=1):
+        sightings = zip(plate.times_s, plate.track.xyxy, plate.track.confidence, strict=True)
+        yield json.dumps(
+            {
+                "clip": str(clip),
+                "plate": number,
+                "video_track": plate.picture,
+                "width": width,
+                "height": height,
+                "sightings": [
+                    {
+                        "time_s": round(time_s, 3),
+                        "xyxy": [round(float(side), 1) for side in box],
+                        "confidence": round(confidence, 4),
+                    }
+                    for time_s, box, confidence in sightings
+                ],
+            }
+        )
 
 
 if find_spec("av"):  # the extra `video`

@@ -44,8 +44,8 @@ class Track:
 
 def hidden_boxes(
     found: Sequence[Detections], times_s: Sequence[float], *, min_confidence: float
-) -> tuple[list[Boxes], int]:
-    """Return the boxes to hide in each frame, and how many plates were followed.
+) -> tuple[list[Boxes], list[Track]]:
+    """Return the boxes to hide in each frame, and the plates that were followed.
 
     What was found with enough confidence is always among them, where it was found.
 
@@ -70,7 +70,7 @@ def hidden_boxes(
     for track in tracks:
         for frame, box in filled(track, times_s):
             hidden[frame].append(box)
-    return [np.array(boxes, np.float32).reshape(-1, 4) for boxes in hidden], len(tracks)
+    return [np.array(boxes, np.float32).reshape(-1, 4) for boxes in hidden], tracks
 
 
 def follow(

@@ -656,8 +656,8 @@ def test_a_clip_is_blurred_and_says_how_many_plates(here: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "out", "code", "says"),
     [
-        (b"no clip", "out.mp4", 1, "not done: in.mp4: expected a clip"),
-        (CLIP, "out.webm", 2, "is an MP4"),
+        (b"no clip", "out.mp4", 1, "not done: in.mp4: expected a whole clip"),
+        (CLIP, "out.webm", 2, "must end in .mp4, .mov or .mkv"),
         (CLIP, "there.mp4", 2, "is there already"),
         (CLIP, "in.mp4", 2, "was given itself"),
     ],

@@ -48,9 +48,9 @@ def drive(sightings: dict[int, float], count: int = 30, *, speed: float = 5) -> 
 def test_gaps_and_ends_are_filled_where_the_plate_is(speed: float) -> None:
     found = drive(dict.fromkeys([8, 9, 10, 15, 16, 20], 0.9), speed=speed)
 
-    hidden, plates = hidden_boxes(found, times(30), min_confidence=0.25)
+    hidden, tracks = hidden_boxes(found, times(30), min_confidence=0.25)
 
-    assert plates == 1
+    assert len(tracks) == 1
     drawn_out = int(DRAW_OUT_S * RATE)
     for frame in range(8 - drawn_out + 1, 20 + drawn_out):
         assert covers(hidden[frame], at(frame, speed=speed)), frame
@@ -70,9 +70,9 @@ def test_longer_unseen_is_another_plate() -> None:
     later = 5 + int(GAP_S * RATE) + 1
     found = drive({5: 0.9, later: 0.9}, speed=0)
 
-    hidden, plates = hidden_boxes(found, times(30), min_confidence=0.25)
+    hidden, tracks = hidden_boxes(found, times(30), min_confidence=0.25)
 
-    assert plates == 2
+    assert len(tracks) == 2
     assert len(hidden[5 + int(DRAW_OUT_S * RATE) + 1]) == 0
 
 
@@ -122,9 +122,9 @@ def test_two_plates_that_pass_each_other_are_both_hidden() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3], ids=["none", "one frame", "some"])
 def test_clips_without_plates_hide_nothing(count: int) -> None:
-    hidden, plates = hidden_boxes([seen()] * count, times(count), min_confidence=0.25)
+    hidden, tracks = hidden_boxes([seen()] * count, times(count), min_confidence=0.25)
 
-    assert plates == 0
+    assert len(tracks) == 0
     assert [box.shape for box in hidden] == [(0, 4)] * count
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from plateblur.errors import DetectionError, EncodeError, VideoError
-from plateblur.types import Image
+from plateblur.types import BlurOptions, Image
 from plateblur.video import ClipLimits, blur_clip
 from tests.clips import (
     IMAGE_HW,
@@ -260,7 +260,7 @@ def test_progress_rises_to_the_whole_and_may_end_the_work() -> None:
 )
 def test_options_out_of_range_are_a_callers_bug(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be"):
-        blurred(CLIP, **options)
+        blurred(CLIP, options=BlurOptions(**options))
 
 
 def test_a_result_that_cannot_be_written_is_told() -> None:

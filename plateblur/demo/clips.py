@@ -82,9 +82,7 @@ def blur_dropped_clip(
         io.BytesIO(data),
         out,
         detector,
-        method=options.method,
-        margin=options.margin,
-        min_confidence=options.min_confidence,
+        options,
         limits=LIMITS,
         progress=go_on,
     )

@@ -1,0 +1,25 @@
+"""A clip in, a blurred clip out: every plate hidden in every frame, or no clip; needs PyAV."""
+
+from plateblur.video.pipeline import blur_clip
+from plateblur.video.types import (
+    BlurredClip,
+    ClipLimits,
+    ClipOptions,
+    Container,
+    Damaged,
+    FollowedPlate,
+    Quality,
+    SoundPolicy,
+)
+
+__all__ = [
+    "BlurredClip",
+    "ClipLimits",
+    "ClipOptions",
+    "Container",
+    "Damaged",
+    "FollowedPlate",
+    "Quality",
+    "SoundPolicy",
+    "blur_clip",
+]

@@ -1,0 +1,278 @@
+"""The whole way of a clip: check it, look at every frame, follow each plate, hide, write.
+
+Pictures are read three times: to look for plates, to look again where a plate should be but was
+not found, and to write them with the plates hidden. What is written is upright, its times start
+at 0, and each frame and sound is shown and heard when it was.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib import metadata
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from plateblur.blur import blur_boxes
+from plateblur.errors import VideoError
+from plateblur.pipeline import DEFAULTS
+from plateblur.tracks import TRACK_FLOOR, Track, hidden_boxes
+from plateblur.types import BlurOptions, Boxes, Detections, Detector
+from plateblur.video.colour import Planes, blank_planes, hidden_planes
+from plateblur.video.looking import in_order, none_found
+from plateblur.video.picture import Picture, checked, picture_of
+from plateblur.video.reading import OTHER_FRAMES, Stored, contents_of, frames_after, opened
+from plateblur.video.sound import check_sound, sound_notes
+from plateblur.video.types import (
+    AS_USUAL,
+    LIMITS,
+    BlurredClip,
+    ClipLimits,
+    ClipOptions,
+    FollowedPlate,
+)
+from plateblur.video.work import Work, known_again
+from plateblur.video.writing import SEGMENT_FRAMES, Written, put_together, write_segment
+
+LOOKING_SHARE = 0.7  # of the work, for the progress: the rest is writing
+
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was seen in the frames of one video track: for each its time, and the plates.
+
+    Attributes:
+        times: in the time base of the track, rising.
+        found: None for a frame that can't be decoded.
+    """
+
+    times: list[int]
+    found: list[Detections | None]
+
+    def times_s(self, picture: Picture) -> list[float]:
+        return [float((pts - self.times[0]) * picture.time_base) for pts in self.times]
+
+
+def blur_clip(
+    clip: BinaryIO,
+    out: BinaryIO,
+    detector: Detector,
+    options: BlurOptions = DEFAULTS,
+    how: ClipOptions = AS_USUAL,
+    *,
+    limits: ClipLimits = LIMITS,
+    progress: Progress = lambda _: None,
+    work: Path | None = None,
+    resume: bool = False,
+) -> BlurredClip:
+    """Write `clip` to `out` with its plates unreadable, and return what was written.
+
+    If anything is raised, discard what is in `out`.
+
+    Args:
+        clip: open to be read, and able to seek.
+        out: open to be written, and able to seek.
+        detector: what finds the plates.
+        options: method, margin, confidence and metadata count. A plate is hidden in all its
+            frames if it was found once with `min_confidence`.
+        how: what is written, and what becomes of sound and damage.
+        limits: the largest clip that is accepted.
+        progress: is told the share of the work that is done, 0 to 1; the work ends with whatever
+            it raises.
+        work: folder for what is done so far; it stays if the work ends early. A temporary one if
+            None.
+        resume: go on with the work in that folder, if it is on the same clip and options.
+
+    Raises:
+        VideoError: the clip can't be taken, or one of its frames can't be read.
+        DetectionError: the detector failed.
+        EncodeError: the result could not be written.
+        ValueError: an option is out of range.
+    """
+    _require_in_range(options)
+    with opened(clip) as source:
+        contents = contents_of(source, how, limits)
+    sounds = check_sound(clip, contents.sounds)
+    pictures = [
+        picture_of(clip, index, limits, hide_damaged=how.damaged == "hide")
+        for index in contents.pictures
+    ]
+    notes = [*contents.notes, *sound_notes(sounds, how.container)]
+    written: list[Written] = []
+    followed: list[FollowedPlate] = []
+    with _work(work, _of(clip, detector, options, how), resume=resume) as kept:
+        for number, picture in enumerate(pictures):
+            share = _part(progress, number / len(pictures), (number + 1) / len(pictures))
+            way = _Way(clip, picture, number, options, how, limits, kept, contents.length_s)
+            looked = way.look(detector, _part(share, 0, LOOKING_SHARE))
+            hidden, tracks = way.follow(looked)
+            segments = way.write(looked, hidden, _part(share, LOOKING_SHARE, 1))
+            written.append(Written(picture, segments, looked.times))
+            notes += _damage_notes(looked, picture)
+            times_s = looked.times_s(picture)
+            followed += [
+                FollowedPlate(number, track, tuple(times_s[frame] for frame in track.frames))
+                for track in tracks
+            ]
+        zero_s = min(
+            *(each.times[0] * each.picture.time_base for each in written),
+            *(sound.starts_s for sound in sounds if sound.starts_s is not None),
+            Fraction(2**62),
+        )
+        with opened(clip) as source:
+            put_together(out, written, (source, sounds), zero_s, (how.container, options.metadata))
+    progress(1.0)
+    return BlurredClip(
+        image_hw=pictures[0].image_hw,
+        frames=sum(len(each.times) for each in written),
+        length_s=max(
+            float((each.times[-1] - each.times[0]) * each.picture.time_base) for each in written
+        ),
+        plates=len(followed),
+        followed=tuple(followed),
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way of one video track, a method a step."""
+
+    clip: BinaryIO
+    picture: Picture
+    number: int
+    options: BlurOptions
+    how: ClipOptions
+    limits: ClipLimits
+    work: Work
+    length_s: float
+
+    def look(self, detector: Detector, progress: Progress) -> _Looked:
+        """Return the plates that are found in each frame by itself."""
+        journal = self.work.journal(f"looked-{self.number}")
+        done: list[Any] = journal.read()
+        floor = min(TRACK_FLOOR, self.options.min_confidence)
+
+        def find(stored: Stored) -> Any:
+            if stored.frame is None:
+                return [stored.pts, None]
+            image = self.picture.image(stored.frame)
+            found = detector.detect(image, min_confidence=floor)
+            rows = np.column_stack([found.xyxy, found.confidence]).astype(np.float64)
+            return [stored.pts, rows.tolist()]
+
+        frames = self._frames([pts for pts, _ in done])
+        for row in journal.write(in_order(find, frames)):
+            done.append(row)
+            shown_s = float((row[0] - done[0][0]) * self.picture.time_base)
+            # A browser's recording doesn't say how long it is.
+            progress(min(1.0, shown_s / self.length_s) if self.length_s else 0.0)
+        if not any(rows is not None for _, rows in done):
+            raise VideoError("expected a clip, got one without a frame that can be decoded")
+        return _Looked([pts for pts, _ in done], [_detections(rows) for _, rows in done])
+
+    def follow(self, looked: _Looked) -> tuple[list[Boxes], list[Track]]:
+        """Return the boxes to hide in each frame, and the plates."""
+        found = [each if each is not None else none_found() for each in looked.found]
+        return hidden_boxes(
+            found,
+            looked.times_s(self.picture),
+            min_confidence=self.options.min_confidence,
+        )
+
+    def write(self, looked: _Looked, hidden: list[Boxes], progress: Progress) -> list[Path]:
+        """Return the segments of the pictures with their plates hidden."""
+        picture = self.picture
+        # From the un-squeezed frames that were looked at to the stored ones.
+        scale = np.tile(np.array(picture.upright_hw[::-1]) / picture.image_hw[::-1], 2)
+
+        def hide(item: tuple[int, Stored]) -> Planes:
+            frame, stored = item
+            if frame >= len(looked.times) or stored.pts != looked.times[frame]:
+                raise VideoError(OTHER_FRAMES)
+            if stored.frame is None or looked.found[frame] is None:
+                return blank_planes(picture.written_hw, picture.colours)
+            boxes = (hidden[frame] * scale).astype(np.float32)
+            return hidden_planes(picture.planes(stored.frame), boxes, picture.colours, self.options)
+
+        starts = range(0, len(looked.times), SEGMENT_FRAMES)
+        segments = [self.work.segment(self.number, number) for number in range(len(starts))]
+        done = next((n for n, path in enumerate(segments) if not path.exists()), len(segments))
+        first = done * SEGMENT_FRAMES
+        frames = enumerate(self._frames(looked.times[:first]), start=first)
+        planes = _told(in_order(hide, frames), progress, first, len(looked.times))
+        for start, path in list(zip(starts, segments, strict=True))[done:]:
+            times = looked.times[start : start + SEGMENT_FRAMES]
+            write_segment(path, picture, islice(planes, len(times)), times, self.how.quality)
+        if next(planes, None) is not None:
+            raise VideoError(OTHER_FRAMES)
+        return segments
+
+    def _frames(self, known: Sequence[int]) -> Iterator[Stored]:
+        hide = self.how.damaged == "hide"
+        frames = frames_after(self.clip, self.picture.index, known, hide_damaged=hide)
+        return checked(frames, self.picture, self.limits)
+
+
+def _require_in_range(options: BlurOptions) -> None:
+    if not 0 < options.min_confidence <= 1:
+        raise ValueError(
+            f"min_confidence must be above 0 and at most 1, got {options.min_confidence}"
+        )
+    blur_boxes(
+        np.zeros((1, 1, 3), np.uint8),
+        none_found().xyxy,
+        method=options.method,
+        margin=options.margin,
+    )
+
+
+def _detections(rows: list[list[float]] | None) -> Detections | None:
+    if rows is None:
+        return None
+    values = np.array(rows, np.float32).reshape(-1, 5)
+    return Detections(values[:, :4], values[:, 4])
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    """Return what tells the progress of a part that takes the work from `start` to `end`."""
+    return lambda share: progress(start + (end - start) * share)
+
+
+def _told(
+    planes: Iterator[Planes], progress: Progress, first: int, frames: int
+) -> Iterator[Planes]:
+    for number, each in enumerate(planes, start=first + 1):
+        yield each
+        progress(number / frames)
+
+
+def _damage_notes(looked: _Looked, picture: Picture) -> list[str]:
+    blank = sum(found is None for found in looked.found)
+    if not blank:
+        return []
+    blank_s = float(blank / picture.rate)
+    return [f"{blank} of {len(looked.found)} frames ({blank_s:.1f} s) can't be decoded: blanked"]
+
+
+def _of(clip: BinaryIO, detector: Detector, *settings: object) -> str:
+    """Return what this work is known again by: the same clip, model and settings."""
+    model = type(detector).__name__, getattr(detector, "metadata", None)
+    return known_again(clip, metadata.version("plateblur"), model, settings)
+
+
+@contextmanager
+def _work(folder: Path | None, of: str, *, resume: bool) -> Iterator[Work]:
+    if folder is not None:
+        yield Work(folder, of=of, resume=resume)
+        return
+    with tempfile.TemporaryDirectory(prefix="plateblur-") as temporary:
+        yield Work(Path(temporary), of=of, resume=False)

@@ -1,0 +1,233 @@
+"""The sound of a clip: every track of it is copied or encoded as AAC; none is lost unsaid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+from av.audio.layout import AudioLayout
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+
+from plateblur.errors import VideoError
+from plateblur.types import MetadataPolicy
+from plateblur.video.reading import AV_ERRORS, OTHER_FRAMES, opened, packets
+from plateblur.video.types import Container
+
+PCM = {"pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_u8"}
+# What players of each kind of file play; MP4 can hold more, but browsers stay silent then.
+COPIED: dict[Container, frozenset[str]] = {
+    "mp4": frozenset({"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac"}),
+    "mov": frozenset({"aac", "mp3", "ac3", "eac3", "alac", *PCM, "pcm_s16be", "pcm_s24be"}),
+    "mkv": frozenset(
+        {"aac", "mp3", "opus", "ac3", "eac3", "alac", "flac", "vorbis", "mp2", "dca", "truehd"}
+        | PCM
+    ),
+}
+# Source: ISO/IEC 14496-3, table 1.18.
+AAC_RATES = frozenset(
+    {96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000}
+)
+AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
+AAC_BITS_A_CHANNEL = 96_000  # Source: FFmpeg's guide to AAC: 64k a channel is fair, 96k is good
+MOST_DAMAGED = 0.5  # of the packets: with more, there is no sound to speak of
+OUT_OF_STEP_S = 0.03  # sound that is off by more is moved; Source: ITU-R BT.1359, 45 ms is noticed
+PRIMING_S = 0.2  # what an encoder needs before its first sample; nobody hears it
+
+
+@dataclass(slots=True)
+class SoundTrack:
+    """One sound track that is written again.
+
+    Attributes:
+        index: of the track in the clip.
+        codec: FFmpeg's name of its decoder.
+        starts_s: when it is heard first, on the clip's own clock; None where it is empty.
+        ends_s: when its last packet ends.
+        packets: how many there are.
+        damaged: numbers of those that can't be decoded.
+    """
+
+    index: int
+    codec: str
+    starts_s: Fraction | None = None
+    ends_s: Fraction = Fraction(0)
+    packets: int = 0
+    damaged: set[int] = field(default_factory=set)
+
+
+def check_sound(clip: BinaryIO, indices: Sequence[int]) -> list[SoundTrack]:
+    """Return what is known of each sound track after decoding all of it.
+
+    Because a damaged packet in the output stops a browser, and a sound that can't be read at all
+    is to be known before hours of looking at pictures.
+
+    Raises:
+        VideoError: a track can't be decoded.
+    """
+    if not indices:
+        return []
+    with opened(clip) as source:
+        streams = {index: _stream(source, index) for index in indices}
+        tracks = {index: SoundTrack(index, streams[index].codec_context.name) for index in indices}
+        for packet in packets(source, indices):
+            track, stream = tracks[packet.stream.index], streams[packet.stream.index]
+            if packet.pts is not None:
+                start = stream.start_time if stream.start_time is not None else packet.pts
+                track.starts_s = start * packet.time_base
+                track.ends_s = (packet.pts + (packet.duration or 0)) * packet.time_base
+            try:
+                packet.decode()
+            except AV_ERRORS:
+                track.damaged.add(track.packets)
+            track.packets += bool(packet.size)
+    for track in tracks.values():
+        if len(track.damaged) > MOST_DAMAGED * track.packets:
+            raise VideoError(
+                f"the clip's sound ({track.codec}) can't be decoded; it can be written without "
+                "sound (sound: drop)"
+            )
+    return list(tracks.values())
+
+
+def _stream(source: InputContainer, index: int) -> AudioStream:
+    stream = source.streams[index]
+    if not isinstance(stream, AudioStream):
+        raise VideoError(OTHER_FRAMES)
+    return stream
+
+
+def sound_notes(tracks: Sequence[SoundTrack], kind: Container) -> list[str]:
+    """Return a sentence for all that doesn't come out as it came."""
+    notes = []
+    for number, track in enumerate(tracks, start=1):
+        if track.damaged:
+            notes.append(
+                f"sound track {number}: {len(track.damaged)} of {track.packets} packets are "
+                "damaged and left out"
+            )
+        if not _is_copied(track, kind):
+            notes.append(f"sound track {number}: {track.codec} is written as AAC")
+    return notes
+
+
+def _is_copied(track: SoundTrack, kind: Container) -> bool:
+    return track.codec.removesuffix("float") in COPIED[kind]
+
+
+class Sounds:
+    """The sound tracks on their way into the output: their packets as they are, or as AAC."""
+
+    def __init__(
+        self,
+        source: InputContainer,
+        target: OutputContainer,
+        tracks: Sequence[SoundTrack],
+        options: tuple[Container, MetadataPolicy],
+    ) -> None:
+        """Add the tracks to `target`, which must not have been written to."""
+        kind, metadata = options
+        self._source = source
+        self._tracks = {track.index: _Out(source, target, track, kind) for track in tracks}
+        for track in self._tracks.values():
+            told = dict(track.stream.metadata)
+            track.out.metadata.clear()
+            if metadata != "strip" and "language" in told:
+                track.out.metadata["language"] = told["language"]
+
+    def packets(self, zero_s: Fraction) -> Iterator[Any]:
+        """Yield what is to be written, about in order.
+
+        Args:
+            zero_s: the time on the clip's own clock that becomes 0.
+        """
+        if not self._tracks:
+            return
+        for packet in packets(self._source, list(self._tracks)):
+            track = self._tracks[packet.stream.index]
+            yield from (
+                track.copied(packet, zero_s) if track.is_copy else track.encoded(packet, zero_s)
+            )
+        for track in self._tracks.values():
+            yield from track.ended()
+
+
+class _Out:
+    """One track of `Sounds`."""
+
+    def __init__(
+        self, source: InputContainer, target: OutputContainer, track: SoundTrack, kind: Container
+    ) -> None:
+        self.stream = _stream(source, track.index)
+        self.is_copy = _is_copied(track, kind)
+        self.out: Any = (
+            target.add_stream_from_template(self.stream)
+            if self.is_copy
+            else _aac(target, self.stream)
+        )
+        self._damaged = track.damaged
+        self._number = -1
+        self._resampler: AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
+
+    def copied(self, packet: Any, zero_s: Fraction) -> Iterator[Any]:
+        self._number += 1
+        if packet.dts is None or packet.pts is None or self._number in self._damaged:
+            return
+        shift = round(zero_s / packet.time_base)
+        packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+        # What an edit list cuts away is not heard; what primes the decoder is needed.
+        if not packet.is_discard or -PRIMING_S <= packet.pts * packet.time_base < 0:
+            packet.stream = self.out
+            yield packet
+
+    def encoded(self, packet: Any, zero_s: Fraction) -> Iterator[Any]:
+        for frame in _decoded(packet):
+            if frame.pts is not None:
+                frame.pts -= round(zero_s / frame.time_base)
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if kind != self._kind:
+                yield from self._encode(None)
+                self._kind, self._resampler = kind, _in_step(self.out.codec_context)
+            yield from self._encode(frame)
+
+    def ended(self) -> Iterator[Any]:
+        if not self.is_copy:
+            yield from self._encode(None)
+            yield from self.out.encode(None)
+
+    def _encode(self, frame: Any) -> Iterator[Any]:
+        for part in self._resampler.resample(frame) if self._resampler else ():
+            yield from self.out.encode(part)
+
+
+def _decoded(packet: Any) -> list[Any]:
+    try:
+        return list(packet.decode())
+    except AV_ERRORS:  # found by the check; the gap becomes silence
+        return []
+
+
+def _in_step(context: Any) -> AudioResampler:
+    """Return what fills gaps with silence and cuts what overlaps, so that sound stays in step."""
+    options = {"async": "1", "min_hard_comp": str(OUT_OF_STEP_S)}
+    return AudioResampler("fltp", context.layout, context.sample_rate, options=options)
+
+
+def _aac(target: OutputContainer, stream: AudioStream) -> Any:
+    """Add a track of AAC to `target` that holds what `stream` does."""
+    source = stream.codec_context
+    rate = source.sample_rate if source.sample_rate in AAC_RATES else 48_000
+    out = target.add_stream("aac", rate=rate)
+    channels = source.layout.nb_channels
+    known = {AudioLayout(name).nb_channels: name for name in AAC_LAYOUTS}
+    if source.layout.name in AAC_LAYOUTS:
+        layout = source.layout.name
+    else:  # PCM often doesn't say which channel is which
+        layout = known.get(channels, "stereo")
+    out.codec_context.layout = layout
+    out.codec_context.bit_rate = AAC_BITS_A_CHANNEL * AudioLayout(layout).nb_channels
+    return out
