@@ -5,6 +5,7 @@ Hypothesis draws the same cases everywhere and minds no slow machine.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from tests.accounts.fakes import SECRET
 
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
 settings.load_profile("steady")
+
+# What a shell starts in the background ignores SIGINT, and so would the programs that tests start
+# and stop with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
