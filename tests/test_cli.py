@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -575,7 +574,7 @@ real = os.fsync
 def stop(number):
     real(number)
     print("written", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 os.fsync = stop
 cli.write_atomically(Path("a.png"), b"new" * 100_000)
 """
@@ -603,9 +602,7 @@ def test_ctrl_c_midway_leaves_nothing_behind(here: Path) -> None:
         assert child.stdout is not None
         child.stdout.readline()
         child.send_signal(signal.SIGINT)
-        started = time.monotonic()
-        child.wait()
-    assert time.monotonic() - started < 30
+        child.wait(timeout=300)  # half of what it would sleep
     assert tree(here) == {"a.png": DATA}
 
 

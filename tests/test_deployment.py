@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ import pytest
 import yaml
 
 from plateblur.web import Settings, create_app
+from tests.ports import free_port
 from tests.web.fakes import (
     FakeBlur,
     FakeGate,
@@ -150,9 +150,7 @@ def test_the_caddyfile_is_valid_for_a_host_name() -> None:
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The Caddyfile's proxy, without TLS on loopback, before a server."""
     folder = tmp_path_factory.mktemp("caddy")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with running(create_app(FakeBlur(), FakeGate(), Settings())) as upstream:
         process = subprocess.Popen(
             ["caddy", "run", "--config", str(ROOT / "Caddyfile"), "--adapter", "caddyfile"],

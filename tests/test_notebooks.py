@@ -81,7 +81,12 @@ def test_a_notebook_asks_a_question_and_answers_it(path: Path) -> None:
     assert any(text.startswith("## Answer") for text in told)
 
 
-@notebooks
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.xdist_group(path.stem)) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs_from_top_to_bottom(path: Path) -> None:
     if needed := NEEDS.get(path.stem[:2]):
         pytest.importorskip(needed)
@@ -90,6 +95,7 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path) -> None:
     assert run(path)
 
 
+@pytest.mark.slow
 def test_a_parameter_puts_labelled_photos_in_place_of_drawn_ones(tmp_path: Path) -> None:
     if not shipped_model().is_file():
         pytest.skip("no model is shipped yet")

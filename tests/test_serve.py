@@ -7,7 +7,6 @@ import io
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import open_store
 from plateblur.detector import shipped_model
 from plateblur.web import Settings
+from tests.ports import free_port
 from tests.web.fakes import basic, documented_client, photo_bytes, text_of
 
 SERVE = [sys.executable, str(Path(__file__).parents[1] / "serve.py")]
@@ -41,12 +41,6 @@ class Served:
     url: str
     told: str
     process: subprocess.Popen[str]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_ready(url: str) -> bool:

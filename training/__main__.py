@@ -10,6 +10,7 @@ STEPS = {
     "From data to the shipped model, in this order": (
         *("train", "average", "export", "calibrate", "evaluate", "promote"),
     ),
+    "All of these again, as the shipped model was made": ("reproduce",),
     "Beside them": ("restore", "tune", "augment", "record"),
 }
 

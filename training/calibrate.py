@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,8 @@ class Config:
 
     model: Path  # ONNX file of training/export.py; its metadata is written again
     data: Path  # data.yaml with a val split; test is for reporting only
-    labels_overlay: Path | None = (
-        None  # corrections of labels, JSON lines (plateblur/sets/corrections.py)
-    )
+    labels_overlay: Path | None = None  # corrections of labels, JSON lines
+    fitted_from: float = FITTED_FROM  # smallest confidence of a box that counts
 
 
 def calibrate(config: Config) -> dict[str, Any]:
@@ -59,19 +59,19 @@ def calibrate(config: Config) -> dict[str, Any]:
     corrections = read_corrections(config.labels_overlay)
     photos = [corrected_photo(photo, corrections) for photo in read_split(config.data, "val")]
     detector = OnnxDetector(config.model, second_look=False)  # it goes by calibrated confidences
-    predictions, _ = run_detector(detector, photos, confidence_floor=FITTED_FROM)
+    predictions, _ = run_detector(detector, photos, confidence_floor=config.fitted_from)
     scores = score_photos(
         [
             PhotoBoxes(photo.image_hw, photo.truth, rows[:, :4], rows[:, 4])
             for photo in photos
             for rows in [predictions[photo.path.name]]
         ],
-        min_confidence=FITTED_FROM,
+        min_confidence=config.fitted_from,
         margin=BlurOptions().margin,
     )
     confidence, correct = scores.box_confidence, scores.match[0] >= 0
     if not len(confidence):
-        raise ValueError(f"expected boxes of at least {FITTED_FROM} on val, found none")
+        raise ValueError(f"expected boxes of at least {config.fitted_from} on val, found none")
     slope, shift = fit_curve(confidence, correct)
     write_curve(model, config.model, slope=slope, shift=shift)
     after = calibrated(confidence, slope=slope, shift=shift)
@@ -112,13 +112,13 @@ def write_curve(model: onnx.ModelProto, path: Path, *, slope: float, shift: floa
     onnx.save(model, path)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and calibrate."""
     parser = argparse.ArgumentParser(description="Calibrate a model's confidence on val.")
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
     parser.add_argument("--labels-overlay", type=Path, help="corrections of labels, JSON lines")
-    sys.stdout.write(json.dumps(calibrate(Config(**vars(parser.parse_args())))) + "\n")
+    sys.stdout.write(json.dumps(calibrate(Config(**vars(parser.parse_args(argv))))) + "\n")
 
 
 if __name__ == "__main__":

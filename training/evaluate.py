@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def evaluate(config: Config) -> dict[str, Any]:
     return metrics
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, evaluate and print the report."""
     summary = (__doc__ or "").splitlines()[0]
     parser = argparse.ArgumentParser(description=summary)
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--no-second-look", dest="second_look", action="store_false")
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
-    config = Config(**vars(parser.parse_args()))
+    config = Config(**vars(parser.parse_args(argv)))
     evaluate(config)
     print((config.out / "report.md").read_text())
 

@@ -319,7 +319,7 @@ def _difference(expected: NDArray[np.float32], got: NDArray[np.float32]) -> dict
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and export."""
     parser = argparse.ArgumentParser(description="Export weights to ONNX, with a parity check.")
     parser.add_argument("weights", type=Path)
@@ -328,7 +328,7 @@ def main() -> None:
     parser.add_argument("--int8", type=Path, help="also write the model in 8-bit integers")
     parser.add_argument("--data", type=Path, help="data.yaml whose train photos give the ranges")
     parser.add_argument("--photos", type=int, default=CALIBRATION_PHOTOS, help="so many of them")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     parity = export(
         Config(
             weights=arguments.weights,

@@ -18,6 +18,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -318,6 +319,11 @@ def tell_progress(trainer: Any) -> None:
     sys.stderr.write(f"epoch {done} of {of}, {epoch_s / 60:.1f} min each; done about {ends}\n")
 
 
+def stop_early(trainer: Any, *, after: int) -> None:
+    """End training after an epoch, counted from 1."""
+    trainer.stop = trainer.stop or trainer.epoch + 1 >= after
+
+
 def read_config(path: Path, overrides: list[str]) -> Config:
     """Return the config of a YAML file with `field=value` overrides applied.
 
@@ -343,6 +349,7 @@ def train(
     weights: str,
     resume: bool,
     hours: float | None = None,
+    stop_after: int | None = None,
     device: str | None = None,
 ) -> Path:
     """Train into the folder `run` and return the best weights, chosen on the val split.
@@ -355,6 +362,7 @@ def train(
             model is a network, what of these weights fits into it is taken over.
         resume: continue `run/weights/last.pt`; at most the epoch that was cut off is lost.
         hours: budget over all stretches, in place of the config's epochs.
+        stop_after: end after this epoch, the learning rate falling as for all of them.
         device: "cpu", or GPUs such as "0,1", trained on at once; without it, what is there.
     """
     keep_freed_memory()
@@ -409,6 +417,8 @@ def train(
     trainer.add_callback("on_train_epoch_start", partial(count_from_the_start, hours=spent))
     trainer.add_callback("on_fit_epoch_end", tell_progress)
     trainer.add_callback("on_fit_epoch_end", give_back_memory)
+    if stop_after is not None:
+        trainer.add_callback("on_fit_epoch_end", partial(stop_early, after=stop_after))
     record: dict[str, Any] = {
         "config": asdict(config),
         "weights": Path(weights).name,
@@ -434,7 +444,7 @@ def train(
     return run / "weights" / "best.pt"
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("config", type=Path, help="a file of training/configs")
@@ -445,7 +455,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, help="budget, instead of the config's epochs")
     parser.add_argument("--device", help="cpu, or GPUs such as 0,1; without it, what is there")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     config = read_config(arguments.config, arguments.set)
     best = train(
         config,

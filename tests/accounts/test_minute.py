@@ -21,6 +21,7 @@ from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Identity, PaidQuotaError, PlanKind
 from tests.accounts.fakes import CountingHasher, make_account, use
+from tests.ports import free_port
 
 PAID = 50  # requests in 60 s
 
@@ -30,9 +31,7 @@ class Redis:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.start()
 
     @property

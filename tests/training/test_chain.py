@@ -1,4 +1,8 @@
-"""Recipe > tiny epoch > export > parity > evaluation, each by the command that a person types."""
+"""Recipe > tiny epoch > export > parity > evaluation, each by the command that a person types.
+
+The first of them run as programs of their own; the others call a page's `main` with the same words,
+because each program would spend ten seconds on importing torch.
+"""
 
 import json
 import os
@@ -14,12 +18,17 @@ import torch
 
 from plateblur.detector import OnnxDetector
 from plateblur.sets.split import data_hash
-from training import restore
+from training import evaluate, export, restore, train
 from training.average import average
 from training.export import calibration_photos, head_nodes, quantise
 from training.train import Config, mixed_precision, read_config
 
 ROOT = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.slow,
+    # ultralytics exports with what torch is about to drop, and torch says so in several places.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
 
 
 def run(*words: str | Path) -> str:
@@ -30,6 +39,12 @@ def run(*words: str | Path) -> str:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
+
+
+def trained(data: Path, run: Path, *more: str) -> None:
+    """Train the tiny network in this process."""
+    config = str(ROOT / "training" / "configs" / "smoke.yaml")
+    train.main([config, "--data", str(data), "--run", str(run), *more])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +64,7 @@ def run_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def model(run_folder: Path) -> Path:
     out = run_folder / "plates.onnx"
-    run("-m", "training.export", run_folder / "weights" / "best.pt", "--out", out)
+    export.main([str(run_folder / "weights" / "best.pt"), "--out", str(out)])
     return out
 
 
@@ -114,12 +129,11 @@ def test_the_served_detector_runs_what_was_exported(model: Path) -> None:
 
 
 def test_the_evaluation_reports_on_what_was_exported(
-    model: Path, data: Path, tmp_path: Path
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = run(
-        *("-m", "training.evaluate", "--data", data, "--split", "val"),
-        *("--model", model, "--out", tmp_path / "val"),
-    )
+    words = ("--data", data, "--split", "val", "--model", model, "--out", tmp_path / "val")
+    evaluate.main([str(word) for word in words])
+    told = capsys.readouterr().out
     metrics = json.loads((tmp_path / "val" / "metrics.json").read_text())
     assert metrics["overall"]["plates"] > 0
     assert "## What is missed" in told
@@ -152,7 +166,7 @@ def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Pa
     came_from = {"weights": "start.pt", "weights_run": {"config": {}, "hours": 2}}
     record_file.write_text(json.dumps(json.loads(record_file.read_text()) | came_from))
 
-    run(*words[1:], "--resume")
+    trained(data, tmp_path / "killed", "--set", "epochs=3", "--resume")
     epochs = [line.split(",")[0] for line in results.read_text().splitlines()[1:]]
     record = json.loads(record_file.read_text())
     assert 1 <= done_before < 3
@@ -186,17 +200,8 @@ def test_an_unknown_field_is_refused_and_the_known_ones_are_named(tmp_path: Path
 
 
 def test_resuming_without_a_checkpoint_says_what_is_missing(data: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "training.train", "training/configs/smoke.yaml"),
-            *("--data", data, "--run", tmp_path / "none", "--resume"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert "expected a checkpoint at" in done.stderr
+    with pytest.raises(FileNotFoundError, match="expected a checkpoint at"):
+        trained(data, tmp_path / "none", "--resume")
 
 
 def test_mixed_precision_is_one_that_this_machine_computes() -> None:
@@ -206,12 +211,10 @@ def test_mixed_precision_is_one_that_this_machine_computes() -> None:
 def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_trained(
     model: Path, run_folder: Path, data: Path, tmp_path: Path
 ) -> None:
-    run(
-        *("-m", "training.restore", "--model", model, "--data", data),
-        *("--out", tmp_path / "again", "--photos", "4"),
-    )
+    words = ("--model", model, "--data", data, "--out", tmp_path / "again", "--photos", "4")
+    restore.main([str(word) for word in words])
     weights = tmp_path / "again" / "weights" / "restored.pt"
-    run("-m", "training.export", weights, "--out", tmp_path / "again.onnx", "--input-size", "64")
+    export.main([str(weights), "--out", str(tmp_path / "again.onnx"), "--input-size", "64"])
     image = np.random.default_rng(2).integers(0, 255, (90, 160, 3), np.uint8)
     before, after = (
         OnnxDetector(path).detect(image, min_confidence=1e-4)
@@ -221,10 +224,7 @@ def test_an_export_becomes_weights_again_that_compute_the_same_and_can_be_traine
     np.testing.assert_allclose(after.confidence, before.confidence, atol=1e-4)
     np.testing.assert_allclose(after.xyxy, before.xyxy, atol=0.05)
 
-    run(
-        *("-m", "training.train", "training/configs/smoke.yaml", "--data", data),
-        *("--run", tmp_path / "further", "--weights", weights),
-    )
+    trained(data, tmp_path / "further", "--weights", str(weights))
     record = json.loads((tmp_path / "further" / "run.json").read_text())
     assert record["weights"] == "restored.pt"
 
@@ -233,10 +233,7 @@ def test_frozen_modules_keep_their_weights_and_the_others_learn(
     data: Path, run_folder: Path, tmp_path: Path
 ) -> None:
     start = run_folder / "weights" / "last.pt"
-    run(
-        *("-m", "training.train", "training/configs/smoke.yaml", "--data", data),
-        *("--run", tmp_path / "neck", "--weights", start, "--set", "freeze=11"),
-    )
+    trained(data, tmp_path / "neck", "--weights", str(start), "--set", "freeze=11")
     before, after = (
         torch.load(weights, weights_only=False)["model"].float().state_dict()
         for weights in (start, tmp_path / "neck" / "weights" / "last.pt")

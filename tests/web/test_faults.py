@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -43,6 +42,7 @@ from tests.accounts.fakes import (
     make_account,
     use,
 )
+from tests.ports import free_port
 from tests.web.fakes import FakeBlur, basic, documented_client, photo_bytes, running, text_of
 
 __all__ = ["postgres", "url"]  # fixtures of the account tests
@@ -253,9 +253,7 @@ uvicorn.run(app, host="127.0.0.1", port=port, log_config=None)
 @contextmanager
 def worker(folder: Path, *, sleeps: bool) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run a process that serves the store in `folder`, and never ends a photo if it sleeps."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(folder), str(port), "sleeps" if sleeps else "works"],
         cwd=Path(__file__).parents[2],

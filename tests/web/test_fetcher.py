@@ -7,7 +7,6 @@ import ipaddress
 import shutil
 import ssl
 import subprocess
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -323,18 +322,20 @@ async def test_an_answer_that_is_no_photo_within_the_limits_is_refused(
 
 
 async def test_a_host_that_drips_is_left_in_time() -> None:
+    drips: list[int] = []
+
     async def handle(request: str, writer: asyncio.StreamWriter) -> None:
         writer.write(ok(b""))
-        for _ in range(200):
+        for number in range(200):
+            drips.append(number)
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.05)
 
     async with attacker(handle) as (port, _):
-        started = time.perf_counter()
         with pytest.raises(FetchError, match=r"longer than 0\.5 s"):
             await fetcher_to(port, timeout_s=0.5).fetch(f"http://photos.example:{port}/")
-        assert time.perf_counter() - started < 5
+        assert len(drips) < 100  # not to the end, however slow the machine
 
 
 async def test_a_resolver_that_hangs_is_left_in_time() -> None:

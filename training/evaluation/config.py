@@ -18,9 +18,7 @@ class Config:
     model: Path = Path()  # ONNX model, or a file of stored predictions
     compare: Path | None = None  # a second one, measured on the same photos
     manifest: Path | None = None  # CSV with each photo's set and region; else beside the data
-    labels_overlay: Path | None = (
-        None  # corrections of labels, JSON lines (plateblur/sets/corrections.py)
-    )
+    labels_overlay: Path | None = None  # corrections of labels, JSON lines
     min_confidence: float = BlurOptions().min_confidence  # smallest confidence that is blurred
     margin: float = BlurOptions().margin  # widening of a box on each side, share of its size
     confidence_floor: float = 0.001  # boxes are kept down to this, for AP and the thresholds

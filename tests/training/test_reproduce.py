@@ -1,0 +1,174 @@
+"""The recipe of the shipped model tells what its card tells, and the way through it runs."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from plateblur import drawn
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.sets.split import data_hash
+from training.reproduce import (
+    RECIPE,
+    NotReproducibleError,
+    Options,
+    choose_sets,
+    chosen_data,
+    config_of,
+    overlay_of,
+    place,
+    reproduce,
+)
+from training.train import read_config
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data" / "plates"
+IMAGE_HW = (120, 160)
+# ultralytics exports with what torch is about to drop, and torch says so in several places.
+OLD_EXPORTER = "ignore::DeprecationWarning"
+
+
+def recipe() -> dict[str, Any]:
+    told: dict[str, Any] = yaml.safe_load(RECIPE.read_text())
+    return told
+
+
+def card() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(shipped_model().with_suffix(".json").read_text())
+    return told
+
+
+def test_the_recipe_is_of_the_model_that_is_shipped() -> None:
+    told, shown = recipe(), card()
+    assert told["sha256"] == hashlib.sha256(shipped_model().read_bytes()).hexdigest()
+    assert told["name"] == shown["name"]
+    assert set(told["sets"]) == {one["set"] for one in shown["data_sets"]}
+    assert told["export"]["weights_sha256"] == shown["export"]["weights_sha256"]
+    assert told["export"]["input_size"] == shown["export"]["input_size"]
+    assert told["calibration"]["curve"] == shown["export"]["calibration"]
+
+
+def test_each_stage_is_told_as_the_card_tells_it() -> None:
+    record, stages = card()["training"], recipe()["stages"]
+    for stage in reversed(stages):
+        config = read_config(ROOT / stage["config"], [])
+        # A field that came later is not in an early record.
+        assert record["config"].items() <= {**vars_of(config), "epochs": stage["epochs"]}.items()
+        for name in ("commit", "data_hash", "hours"):
+            assert record[name] == stage[name], stage["name"]
+        if "averaged" in record:
+            assert record["averaged"]["own"] == stage["average"]["share"]
+        assert ("averaged" in record) == ("average" in stage)
+        last, record = record, record.get("weights_run")
+    assert record is None
+    assert last["weights"] == recipe()["start"]["file"]
+
+
+def vars_of(config: object) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_a_stage_begins_from_an_earlier_one() -> None:
+    known = {"start"}
+    for stage in recipe()["stages"]:
+        assert stage["begins"].split("/")[0] in known
+        known |= {stage["name"], f"{stage['name']}.start"}
+        if "average" in stage:
+            assert stage["average"]["with"].split("/")[0] in known
+    assert recipe()["export"]["weights"].split("/")[0] in known
+
+
+def test_every_set_of_the_recipe_is_told_of_on_its_page() -> None:
+    page = (ROOT / "docs" / "howto" / "reproduce.md").read_text()
+    for name in [*recipe()["sets"], "bangla", "zxing-neg"]:
+        assert f"| {name} |" in page, name
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the photos are not here")
+def test_the_labels_that_the_first_stage_needs_are_those_that_are_here(tmp_path: Path) -> None:
+    assert choose_sets(DATA, recipe()["sets"], out=tmp_path) == []
+    assert data_hash(tmp_path / "data.yaml") == recipe()["stages"][0]["data_hash"]
+
+
+def a_set(root: Path) -> Path:
+    drawn.write_set(root, count=3, seed=1, image_hw=IMAGE_HW, split_shares=(0.4, 0.3, 0.3))
+    return root / "data.yaml"
+
+
+def test_missing_sets_are_named(tmp_path: Path) -> None:
+    options = Options(tmp_path / "out", data=a_set(tmp_path / "set"))
+    told = {**recipe(), "sets": ["drawn", "iran"]}
+    with pytest.raises(NotReproducibleError, match="photos of iran in"):
+        chosen_data(told, options)
+    with (tmp_path / "out" / "data" / "manifest.csv").open() as file:
+        assert {row["set"] for row in csv.DictReader(file)} == {"drawn"}
+
+
+def test_other_labels_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    data = a_set(tmp_path / "set")
+    start = tmp_path / "start.pt"
+    start.write_bytes(b"weights")
+    told = {**recipe(), "sets": ["drawn"]}
+    told["start"] = {"file": "start.pt", "sha256": hashlib.sha256(b"weights").hexdigest()}
+    with pytest.raises(NotReproducibleError, match="yolo26n-640: expected labels with the hash"):
+        reproduce(told, Options(tmp_path / "out", data=data, start=start))
+    assert not (tmp_path / "out" / "yolo26n-640").exists()
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [(None, "expected --start"), (b"others", "expected sha256")],
+    ids=["missing", "others"],
+)
+def test_the_first_weights_are_asked_for_by_their_hash(
+    start: bytes | None, says: str, tmp_path: Path
+) -> None:
+    if start is not None:
+        (tmp_path / "start.pt").write_bytes(start)
+    options = Options(tmp_path, start=None if start is None else tmp_path / "start.pt")
+    with pytest.raises(NotReproducibleError, match=says):
+        place("start", recipe(), options)
+
+
+def test_an_overlay_comes_out_of_gits_history_in_the_version_that_is_told(tmp_path: Path) -> None:
+    version = recipe()["stages"][1]["overlay"]
+    try:
+        file = overlay_of(version, Options(tmp_path))
+    except NotReproducibleError:
+        pytest.skip("a shallow clone")
+    assert file is not None
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == version["sha256"]
+    with pytest.raises(NotReproducibleError, match=r"git has no .* git fetch --unshallow"):
+        overlay_of({**version, "sha256": "0" * 64}, Options(tmp_path))
+    assert config_of(recipe()["stages"][1], Options(tmp_path)).overlay == str(file.resolve())
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("training")
+@pytest.mark.filterwarnings(OLD_EXPORTER)
+def test_a_smoke_run_takes_the_whole_way(tmp_path: Path) -> None:
+    """Two stages of the six have all that is in any: restored, stopped early and averaged."""
+    told = deepcopy(recipe())
+    first, last = told["stages"][0], told["stages"][-1]
+    last |= {"begins": f"{first['name']}/last.pt", "restored_at": 768}
+    last["average"]["with"] = f"{last['name']}.start/restored.pt"
+    told["stages"] = [first, last]
+    reproduced = reproduce(told, Options(tmp_path / "out", smoke=True, device="cpu"))
+
+    out = tmp_path / "out"
+    records = [json.loads((out / s["name"] / "run.json").read_text()) for s in (first, last)]
+    assert records[1]["weights"] == "restored.pt"
+    assert records[1]["averaged"] == {"of": "epoch0.pt", "with": "restored.pt", "own": 0.6}
+    metadata = OnnxDetector(out / "plates.onnx").metadata
+    assert (metadata.input_size, metadata.classes) == (64, ("plate",))
+    assert list(metadata.calibration) == reproduced["curve now"]
+    assert reproduced["same_bytes"] is False
+    assert reproduced["val"]["shipped"]["recall"] > reproduced["val"]["now"]["recall"]
+    assert json.loads((out / "reproduced.json").read_text()) == reproduced
