@@ -16,7 +16,13 @@ from typing import TypeVar
 from fastapi import Request
 
 from plateblur.accounts.types import AccessError, Gate, QuotaError, Usage
-from plateblur.errors import PhotoDecodeError, PhotoTooLargeError, PlateblurError
+from plateblur.errors import (
+    PhotoDecodeError,
+    PhotoTooLargeError,
+    PlateblurError,
+    TooCostlyError,
+    WorkEndedError,
+)
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web.body import refuse_no_photo
 from plateblur.web.credentials import Access
@@ -25,7 +31,9 @@ from plateblur.web.fetcher import FetchError, PhotoFetcher
 from plateblur.web.metrics import Metrics
 from plateblur.web.settings import Settings
 
-Blur = Callable[[bytes, BlurOptions], BlurredPhoto]
+Blur = Callable[[bytes, BlurOptions, threading.Event], BlurredPhoto]
+"""Blurs an encoded photo; where the event is set nobody waits any more, and it may stop."""
+
 Answer = TypeVar("Answer")
 
 
@@ -134,7 +142,7 @@ async def blur_counted(
             raise ClientGoneError
         with service.gate.admit(access.identity, access.plan) as reservation:
             started = time.perf_counter()
-            photo = _blurred(service, data, options)
+            photo = _blurred(service, data, options, gone)
             service.metrics.blur_s.observe(time.perf_counter() - started)
             written = answer(photo, _usage(service.gate, access))
             if gone.is_set():
@@ -197,9 +205,19 @@ async def _while_watched(
             await watcher
 
 
-def _blurred(service: Service, data: bytes, options: BlurOptions) -> BlurredPhoto:
+def _blurred(
+    service: Service, data: bytes, options: BlurOptions, gone: threading.Event
+) -> BlurredPhoto:
     try:
-        return service.blur(data, options)
+        return service.blur(data, options, gone)
+    except WorkEndedError as error:
+        raise ClientGoneError from error
+    except TooCostlyError as error:
+        raise Failure(
+            "2001",
+            "The photo takes more time or memory than is given to one photo.",
+            status=HTTPStatus.UNPROCESSABLE_ENTITY,
+        ) from error
     except PhotoTooLargeError as error:
         raise Failure(
             "1014",
