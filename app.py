@@ -15,17 +15,22 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 from starlette.datastructures import MutableHeaders
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from plateblur.bounded import BoundedWorkers, WorkLimits
+from plateblur.demo.door import Door
+from plateblur.demo.folder import DemoFolder
 from plateblur.demo.page import NO_URL, Page
 from plateblur.demo.photos import Limits, example_views
 from plateblur.demo.review import CONSENT, Review
@@ -36,6 +41,7 @@ from plateblur.demo.tabs import (
     api_tab,
     asset,
     asset_html,
+    drop_zone,
     guidance_tab,
     video_tab,
 )
@@ -50,6 +56,9 @@ THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 )
 PHOTO_TYPES = ["image", ".heic", ".heif", ".avif"]
+PHOTO_LIMITS = WorkLimits(time_s=30.0, memory_bytes=1536 * 1024**2)
+CLIP_LIMITS = WorkLimits(time_s=20 * 60.0, memory_bytes=1536 * 1024**2)
+UPLOAD_BYTES = 200 * 1024**2  # of one request: twenty photos as telephones take them, or a clip
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
 WAITING = 32  # in the queue; more are told to come back
@@ -74,21 +83,39 @@ POLICIES = [
 
 def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
     """Return `app` with the demo's page at `path`; `page` answers what a person does on it."""
+    demo = build_demo(page)
+    demo.has_launched = True  # Otherwise Gradio checks no path that it is asked for.
     mounted: FastAPI = gr.mount_gradio_app(
         app,
-        build_demo(page),
+        demo,
         path=path,
         footer_links=["settings"],
         run_history=False,  # It would keep photos in the browser's storage.
         show_error=False,  # An unforeseen error's text could tell of this machine.
-        # A little too large gets a kinder answer.
-        max_file_size=max(2 * page.limits.photo_bytes, 5 * page.limits.clip_bytes // 4),
         ssr_mode=False,
         theme=THEME,
         css=asset("page.css"),
         js=asset("page.js"),
     )
+    gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
+    gradio_app.add_middleware(
+        Door,
+        folder=page.visits.folder,
+        uploads=page.visits.uploads,
+        events=events_of(demo),
+        upload_bytes=UPLOAD_BYTES,
+        upload_files=page.limits.photos,
+    )
     return mounted
+
+
+def events_of(demo: gr.Blocks) -> dict[int, tuple[bool, ...]]:
+    """Return what may be asked of the page: of each event whether its inputs take files."""
+    return {
+        number: tuple(isinstance(block, gr.File) for block in event.inputs)
+        for number, event in demo.fns.items()
+        if event.fn is not None and not any(kind == "unload" for _, kind in event.targets)
+    }
 
 
 def build_demo(page: Page) -> gr.Blocks:
@@ -108,14 +135,14 @@ def build_demo(page: Page) -> gr.Blocks:
         with gr.Tab("Guidance"):
             guidance_tab(page)
         demo.unload(page.leave)
-    demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     return demo
 
 
 def _blur_tab(page: Page) -> None:
     with gr.Row(elem_id="work"):  # On a phone one below the other, in this order.
         with gr.Column(elem_id="input"):
-            photos = gr.File(
+            photos = drop_zone(
                 label=f"Photos: drop, paste or choose up to {page.limits.photos}",
                 file_count="multiple",
                 file_types=PHOTO_TYPES,
@@ -186,13 +213,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for ending in (signal.SIGINT, signal.SIGTERM):  # an exit, so that the folder is removed
         signal.signal(ending, lambda *_: sys.exit(0))
     # All that this process writes is under one folder, which only its owner can read.
-    with tempfile.TemporaryDirectory(prefix="plateblur-demo-") as folder:
+    with DemoFolder() as folder:
         tempfile.tempdir = folder
         try:
-            page = Page(
-                OnnxDetector(asked.model),
-                Visits(Path(folder) / "gradio"),
-                PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+            OnnxDetector(asked.model)  # An error is told here; the workers load it once more.
+            page = page_of(
+                partial(OnnxDetector, asked.model, threads=1),
+                Path(folder),
+                count=AT_ONCE,
                 examples=tuple(sorted(asked.examples.glob("*.jpg"))) if asked.examples else (),
                 card=card_of(asked.model),
                 review=Review(asked.review_dir) if asked.review_dir else None,
@@ -206,27 +234,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def add_demo(app: FastAPI, detector: Detector, *, model: Path, public_url: str) -> None:
+def add_demo(
+    app: FastAPI, make_detector: Callable[[], Detector], *, model: Path, public_url: str
+) -> None:
     """Put the demo at /demo of the service, which has one worker; photos are not counted there.
 
+    It has workers of its own, so that its visitors' photos never wait before those of accounts.
     What the demo writes is in one folder, removed when the process ends. The page needs scripts
     and styles within it, so under /demo, and only there, the service's policy is another.
     """
-    folder = tempfile.TemporaryDirectory(prefix="plateblur-demo-")
+    folder = DemoFolder()
     tempfile.tempdir = folder.name
     app.state.demo_folder = folder  # as long as the app is, because it is removed with it
-    visits = Visits(Path(folder.name) / "gradio")
-    page = Page(
-        detector,
-        visits,
-        PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+    page = page_of(
+        make_detector,
+        Path(folder.name),
+        count=1,
         card=card_of(model),
         endpoint=f"{public_url}/plateblurer.aspx",
     )
     app.add_api_route("/demo", lambda: RedirectResponse("/demo/"), include_in_schema=False)
     mount_demo(app, page, path="/demo")
     app.add_middleware(DemoHeaders, connect=public_url)
-    visits.sweep_forever()
+    page.visits.sweep_forever()
+
+
+def page_of(
+    make_detector: Callable[[], Detector], folder: Path, *, count: int, **more: Any
+) -> Page:
+    """Return a page whose photos and clips are blurred in processes of their own.
+
+    Args:
+        make_detector: picklable; called in each of those processes.
+        folder: where it may write.
+        count: photos at once.
+        more: what else a `Page` has.
+    """
+    return Page(
+        BoundedWorkers(make_detector, count=count, limits=PHOTO_LIMITS),
+        BoundedWorkers(make_detector, count=1, limits=CLIP_LIMITS, fresh=True),
+        Visits(folder / "gradio"),
+        PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+        **more,
+    )
 
 
 class DemoHeaders:
@@ -270,7 +320,10 @@ async def serve(page: Page, listening: socket.socket) -> None:
     sys.stdout.flush()
     # An open page keeps a connection, so waiting for all of them to end would be for ever.
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_S)
-    await uvicorn.Server(config).serve(sockets=[listening])
+    try:
+        await uvicorn.Server(config).serve(sockets=[listening])
+    finally:
+        page.close()
 
 
 if __name__ == "__main__":

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import uvicorn
 from fastapi import FastAPI
 
@@ -21,11 +21,10 @@ from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.signup import first_operator
 from plateblur.accounts.store import Store, open_store
 from plateblur.accounts.upkeep import prune
+from plateblur.bounded import BoundedWorkers, WorkLimits
 from plateblur.console import add_console, check_console_settings
 from plateblur.detector import OnnxDetector, shipped_model
-from plateblur.errors import DetectionError, PlateblurError
-from plateblur.pipeline import blur_photo
-from plateblur.types import BlurOptions, BlurredPhoto
+from plateblur.errors import PlateblurError
 from plateblur.web import Settings, SettingsError, create_app
 from plateblur.web.connections import BoundedConnection
 from plateblur.web.health import has_room
@@ -61,7 +60,7 @@ def main() -> None:
     # What no worker could start without is tried here: uvicorn starts dead ones again for ever.
     try:
         check_console_settings(settings)
-        open_detector(settings)
+        detector_of(settings)()
         open_minute(settings)
         store = open_settings_store(settings)
         made = first_operator(store, Hasher(), now=datetime.now(UTC))
@@ -92,25 +91,19 @@ def build() -> FastAPI:
     """Return the application of one worker, from the environment that `main` wrote."""
     settings = Settings.from_environment()
     configure_logging(settings.log_level)
-    detector = open_detector(settings)
-
-    def blur(data: bytes, options: BlurOptions) -> BlurredPhoto:
-        return blur_photo(data, detector, options, max_pixels=settings.max_pixels)
-
-    def model_works() -> bool:
-        try:
-            detector.detect(np.zeros((64, 64, 3), np.uint8), min_confidence=0.5)
-        except DetectionError:
-            return False
-        return True
-
+    workers = BoundedWorkers(
+        detector_of(settings),
+        count=settings.blur_threads,
+        limits=WorkLimits(settings.photo_work_s, settings.photo_memory_mb * 1024**2),
+    )
+    workers.start()
     store = open_settings_store(settings)
     gate = StoreGate(store, minute=open_minute(settings))
     app = create_app(
-        blur,
+        partial(workers.blur, max_pixels=settings.max_pixels),
         gate,
         settings,
-        ready_checks={"model": model_works, "disk": partial(has_room, settings.data_dir)},
+        ready_checks={"model": workers.works, "disk": partial(has_room, settings.data_dir)},
         upkeep=lambda: prune(store, now=datetime.now(UTC)),
     )
     add_console(app, store, gate, settings, announce=show)
@@ -118,7 +111,7 @@ def build() -> FastAPI:
         from app import add_demo  # Not at the top, because Gradio takes seconds to load.
 
         model = Path(settings.model or shipped_model())
-        add_demo(app, detector, model=model, public_url=settings.public_url)
+        add_demo(app, detector_of(settings), model=model, public_url=settings.public_url)
     return app
 
 
@@ -128,10 +121,10 @@ def show(line: str) -> None:
     sys.stdout.flush()
 
 
-def open_detector(settings: Settings) -> OnnxDetector:
-    """Return the detector that `settings` name; its cores are shared by the photos in work."""
+def detector_of(settings: Settings) -> Callable[[], OnnxDetector]:
+    """Return what opens the detector that `settings` name; photos in work share the cores."""
     threads = max(1, (os.cpu_count() or 1) // settings.blur_threads)
-    return OnnxDetector(Path(settings.model or shipped_model()), threads=threads)
+    return partial(OnnxDetector, Path(settings.model or shipped_model()), threads=threads)
 
 
 def open_minute(settings: Settings) -> MinuteWindow | None:

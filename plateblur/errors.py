@@ -7,7 +7,9 @@
     |-- VideoError              the clip can't be taken, or a frame of it can't be read
     |-- ModelError              the model file can't be used: damaged, or without its metadata
     |-- DetectionError          the detector failed; never an empty list of plates
-    `-- EncodeError             the blurred image or clip could not be written
+    |-- EncodeError             the blurred image or clip could not be written
+    |-- TooCostlyError          the photo or clip needs more time or memory than it is given
+    `-- WorkEndedError          nobody waits for the result any more, or the service is stopping
 
 Messages say what was expected and what came. They hold no photo bytes, no paths of the server
 and no plate text, so that they may be shown to whoever sent the photo.
@@ -46,3 +48,11 @@ class DetectionError(PlateblurError):
 
 class EncodeError(PlateblurError):
     """The blurred image could not be written."""
+
+
+class TooCostlyError(PlateblurError):
+    """The photo or clip needs more time or memory than it is given."""
+
+
+class WorkEndedError(PlateblurError):
+    """The work was ended because nobody waits for it any more; there is no result."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 import pillow_heif
 from PIL import Image as PillowImage
 
-from plateblur.errors import DetectionError
-from plateblur.types import Boxes, Detections, Image
+from plateblur.errors import DetectionError, WorkEndedError
+from plateblur.types import Boxes, Detections, Detector, Image
 
 
 def boxes(*xyxy: Sequence[float]) -> Boxes:
@@ -51,6 +52,33 @@ class BrokenDetector:
 
     def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         raise DetectionError("the detector failed")
+
+
+class SameProcess:
+    """Does jobs where it is called, unbounded: for tests whose detector is to be looked into."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.is_closed = False
+
+    def do(
+        self,
+        job: Callable[..., Any],
+        *arguments: object,
+        ended: threading.Event | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Any:
+        def tell(share: float) -> None:
+            if ended is not None and ended.is_set():
+                raise WorkEndedError("the work was ended")
+            if progress is not None:
+                progress(share)
+
+        keywords = {} if progress is None else {"progress": tell}
+        return job(self.detector, *arguments, **keywords)
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 def street(height: int = 120, width: int = 160, *, seed: int = 0) -> Image:

@@ -17,8 +17,8 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors"}
 DETECTION = {
-    *("blur", "boxes", "detector", "draw", "guidance", "letterbox", "looks", "metadata"),
-    *("photo", "pipeline", "tracks", "video"),
+    *("blur", "bounded", "boxes", "detector", "draw", "guidance", "letterbox", "looks"),
+    *("metadata", "photo", "pipeline", "tracks", "video"),
 }
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}

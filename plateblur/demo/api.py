@@ -12,7 +12,7 @@ import orjson
 from plateblur.demo.photos import Limits, blur_dropped
 from plateblur.demo.visits import DroppedPhoto
 from plateblur.errors import PlateblurError
-from plateblur.types import BlurOptions
+from plateblur.types import BlurOptions, Detector
 from plateblur.web.body import MAX_BODY_BYTES
 from plateblur.web.failures import SENTENCES
 from plateblur.web.schemas import RETURNED_ABOVE, documented_answer
@@ -113,23 +113,26 @@ def request_body(photo: DroppedPhoto, *, crops: bool) -> bytes:
     )
 
 
-def response_body(photo: DroppedPhoto, *, crops: bool, created: datetime, limits: Limits) -> bytes:
+def response_body(
+    detector: Detector, photo: DroppedPhoto, crops: bool, created: datetime, limits: Limits
+) -> bytes:
     """Return what the endpoint answers: its own defaults, and no corrections by hand.
 
     Args:
+        detector: not asked again, because the photo tells what it found.
         photo: as it was dropped.
         crops: whether cut-outs of the plates are asked for.
         created: moment of the request, UTC.
         limits: those that the photo was taken with.
     """
     if len(request_body(photo, crops=crops)) > MAX_BODY_BYTES:
-        return _failure("1013")
+        return failure_body("1013")
     options = BlurOptions(min_confidence=RETURNED_ABOVE, draw_boxes=True, crops=crops)
     as_found = DroppedPhoto(photo.name, photo.data, photo.found, photo.found)
     try:
-        blurred = blur_dropped(as_found, options, limits)
+        blurred = blur_dropped(detector, as_found, options, limits)
     except PlateblurError:
-        return _failure("2001")
+        return failure_body("2001")
     return documented_answer(blurred, created=created, crops=crops)
 
 
@@ -138,7 +141,8 @@ def on_screen(body: bytes) -> str:
     return json.dumps(_shortened(orjson.loads(body)), indent=2)
 
 
-def _failure(cd: str) -> bytes:
+def failure_body(cd: str) -> bytes:
+    """Return the endpoint's answer where there is no photo."""
     return orjson.dumps([{"cd": cd, "description": SENTENCES[cd]}])
 
 

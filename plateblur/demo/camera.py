@@ -27,6 +27,9 @@ SENSORS_MM = {
     "Full frame (24 mm high)": 24.0,
 }
 
+# What the page's controls give: focal length in mm, distance in m, tilt in degrees, picture in px.
+RANGES = ((2, 200), (1, 60), (0, 60), (1, 10_000))
+
 
 def plate_share(
     *,

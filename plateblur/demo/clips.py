@@ -1,11 +1,9 @@
-"""A dropped clip on its way through the blur, in memory; its visitor may end it."""
+"""A dropped clip on its way through the blur, in memory."""
 
 from __future__ import annotations
 
 import io
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from html import escape
 
 from plateblur.errors import PlateblurError
@@ -16,67 +14,24 @@ from plateblur.video import BlurredClip, ClipLimits, blur_clip
 LIMITS = ClipLimits(length_s=60, frames=3600, frame_pixels=9_000_000)
 
 
-class ClipEndedError(Exception):
-    """The visitor ended the work, or left the page."""
-
-
-class Clips:
-    """The clips that are in work; safe to call from several threads at once."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._lock = threading.Lock()
-        self._ended: dict[str, threading.Event] = {}
-
-    @contextmanager
-    def working(self, session: str) -> Iterator[threading.Event]:
-        """Give what is set when the work is to end; an earlier clip of the session is ended."""
-        ended = threading.Event()
-        with self._lock:
-            if earlier := self._ended.get(session):
-                earlier.set()
-            self._ended[session] = ended
-        try:
-            yield ended
-        finally:
-            with self._lock:
-                if self._ended.get(session) is ended:
-                    del self._ended[session]
-
-    def end(self, session: str) -> None:
-        """End the work on the clip of `session`, if there is any."""
-        with self._lock:
-            if ended := self._ended.get(session):
-                ended.set()
-
-
 def blur_dropped_clip(
-    data: bytes,
     detector: Detector,
+    data: bytes,
     options: BlurOptions,
     *,
-    ended: threading.Event,
     progress: Callable[[float], None],
 ) -> tuple[bytes, BlurredClip]:
     """Return the blurred clip, and what is told of it.
 
     Args:
-        data: the clip as it came.
         detector: what finds the plates.
+        data: the clip as it came.
         options: method, margin and confidence count.
-        ended: the work stops when it is set.
         progress: is told the share of the work that is done.
 
     Raises:
-        ClipEndedError: `ended` was set.
         PlateblurError: it can't be blurred; nothing may leave.
     """
-
-    def go_on(share: float) -> None:
-        if ended.is_set():
-            raise ClipEndedError
-        progress(share)
-
     out = io.BytesIO()
     done = blur_clip(
         io.BytesIO(data),
@@ -84,7 +39,7 @@ def blur_dropped_clip(
         detector,
         options,
         limits=LIMITS,
-        progress=go_on,
+        progress=progress,
     )
     return out.getvalue(), done
 

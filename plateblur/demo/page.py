@@ -8,23 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import gradio as gr
 
+from plateblur.bounded import Workers
 from plateblur.demo import api, camera
-from plateblur.demo.clips import (
-    ClipEndedError,
-    Clips,
-    blur_dropped_clip,
-    explain_clip,
-    told_done,
-    told_failure,
-)
+from plateblur.demo.clips import blur_dropped_clip, explain_clip, told_done, told_failure
+from plateblur.demo.jobs import Jobs
 from plateblur.demo.photos import (
     Limits,
     add_plate,
+    blur_and_view,
     blur_dropped,
     blurred_name,
     explain,
@@ -32,14 +28,14 @@ from plateblur.demo.photos import (
     open_photo,
     remove_plate,
     uncorrect,
-    view_of,
 )
-from plateblur.demo.review import Review
+from plateblur.demo.review import Review, example_of
 from plateblur.demo.sketches import picture_sketch
-from plateblur.demo.visits import DroppedPhoto, Visit, Visits, take_upload
-from plateblur.errors import PlateblurError
+from plateblur.demo.uploads import NoRoomError, NotThereError, safe_name
+from plateblur.demo.visits import DroppedPhoto, Visit, Visits, visitor_of
+from plateblur.errors import PhotoTooLargeError, PlateblurError, WorkEndedError
 from plateblur.guidance import GUIDANCE_RATIO, advice
-from plateblur.types import BlurOptions, Detector, MetadataPolicy, Method
+from plateblur.types import BlurOptions, MetadataPolicy, Method
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 
 PROGRESS = gr.Progress()
@@ -48,33 +44,38 @@ NO_URL = "NO"  # Source: the documented page; no URL is given.
 NOTHING_SENT = '"Drop a photo on the Blur tab, and see here what is sent."'
 FORGOTTEN = "There is no blurred photo here, or it is no longer held. Please drop it again."
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """The parts that the page's answers need.
 
     Every method but `leave` answers an event of the page. The values of the controls come last, as
-    `settings`; what Gradio puts in by its type comes first.
+    `settings`; what Gradio puts in by its type comes first. All of them may be anything: whoever
+    sends an event need not have the page.
 
     Attributes:
-        detector: what finds the plates.
+        workers: what decodes photos and finds their plates.
+        clip_workers: the same for clips, which take longer.
         visits: what each open page holds.
         fetcher: what gets a photo whose URL is given.
         limits: what is taken.
         examples: drawn scenes that a person may try.
         card: of the model, if it has one.
-        clips: those in work.
+        jobs: those in work.
         review: where corrected photos are kept for retraining; None where they are not.
         endpoint: address that requests are shown with.
     """
 
-    detector: Detector
+    workers: Workers
+    clip_workers: Workers
     visits: Visits
     fetcher: PhotoFetcher
     limits: Limits = LIMITS
     examples: tuple[Path, ...] = ()
     card: Mapping[str, Any] | None = None
-    clips: Clips = field(default_factory=Clips)
+    jobs: Jobs = field(default_factory=Jobs)
     review: Review | None = None
     endpoint: str = api.ENDPOINT
 
@@ -85,19 +86,22 @@ class Page:
         uploads: list[str] | None = None,
         *settings: Any,
     ) -> list[Any]:
-        """Find the plates of photos that were dropped, remove them from disk, show the first."""
-        paths = [Path(upload) for upload in uploads or []]
-        taken: list[DroppedPhoto] = []
-        for number, path in enumerate(paths):
-            progress((number, len(paths)), desc=f"Photo {number + 1} of {len(paths)}", unit="")
-            if number < self.limits.photos:
-                taken.append(self._open(path))
-            else:
-                path.unlink(missing_ok=True)
-        if len(paths) > self.limits.photos:
-            gr.Warning(f"Only the first {self.limits.photos} of {len(paths)} photos were taken.")
-        visit = Visit(tuple(taken))
+        """Find the plates of photos that were dropped, remove them from disk, show the first.
+
+        `uploads` are tokens of `Uploads`.
+        """
         options = options_of(*settings)
+        tokens = list(uploads or [])
+        taken: list[DroppedPhoto] = []
+        for number, token in enumerate(tokens):
+            progress((number, len(tokens)), desc=f"Photo {number + 1} of {len(tokens)}", unit="")
+            if number < self.limits.photos:
+                taken.append(self._open(request, token))
+            else:
+                self.visits.uploads.drop(visitor_of(session_of(request)), token)
+        if len(tokens) > self.limits.photos:
+            gr.Warning(f"Only the first {self.limits.photos} of {len(tokens)} photos were taken.")
+        visit = Visit(tuple(taken))
         return [None, NO_URL, *self._show(request, visit, options)]
 
     def take_url(
@@ -111,13 +115,15 @@ class Page:
         options = options_of(*settings)
         if url.upper() in ("", NO_URL):
             return self._show(request, self.visits.get(session_of(request)), options)
-        name = PurePath(urlsplit(url).path).name or "photo"
         try:
+            name = safe_name(urlsplit(url).path)
             data = asyncio.run(self.fetcher.fetch(url))
+        except ValueError:  # urllib's, of a host in brackets that is none
+            photo = failed_photo("photo", "The URL is none.")
         except FetchError as error:
             photo = failed_photo(name, str(error))
         else:
-            photo = replace(open_photo(name, data, self.detector, self.limits), url=url)
+            photo = replace(self._opened(request, name, data), url=url)
         return self._show(request, Visit((photo,)), options)
 
     def take_example(
@@ -127,9 +133,12 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Show the drawn scene that was picked, as if it had been dropped."""
-        path = self.examples[int(event._data["number"])]
-        photo = open_photo(path.name, path.read_bytes(), self.detector, self.limits)
         options = options_of(*settings)
+        number = _told(event, "number")
+        if type(number) is not int or not 0 <= number < len(self.examples):
+            raise gr.Error("There is no such scene.", print_exception=False)
+        path = self.examples[number]
+        photo = self._opened(request, path.name, path.read_bytes())
         return self._show(request, Visit((photo,)), options)
 
     def blur_again(
@@ -149,7 +158,7 @@ class Page:
     ) -> list[Any]:
         """Show another of the photos that were dropped."""
         visit = self.visits.get(session_of(request))
-        if number is not None and 0 <= number < len(visit.photos):
+        if type(number) is int and 0 <= number < len(visit.photos):
             visit = replace(visit, shown=number)
         options = options_of(*settings)
         return self._show(request, visit, options)
@@ -161,7 +170,7 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Hide one more plate, which a person drew a box around."""
-        xyxy = event._data["xyxy"]
+        xyxy = _told(event, "xyxy")
         options = options_of(*settings)
         return self._correct(request, options, lambda photo: add_plate(photo, xyxy))
 
@@ -172,7 +181,7 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Show again what a person says is no plate."""
-        xyxy = event._data["xyxy"]
+        xyxy = _told(event, "xyxy")
         options = options_of(*settings)
         return self._correct(request, options, lambda photo: remove_plate(photo, xyxy))
 
@@ -193,10 +202,10 @@ class Page:
     ) -> Any:
         """Blur all photos as corrected, and offer them as one zip."""
         session = session_of(request)
+        options = options_of(*settings)
         photos = self.visits.get(session).photos
         if not photos:
             raise gr.Error(FORGOTTEN, print_exception=False)
-        options = options_of(*settings)
         path = self.visits.new_path(session, "zip", "blurred-photos.zip")
         failures: list[str] = []
         names: set[str] = set()
@@ -207,7 +216,7 @@ class Page:
                     if photo.failure:
                         failures.append(f"{photo.name}: {photo.failure}")
                         continue
-                    blurred = blur_dropped(photo, options, self.limits)
+                    blurred = self._do(request, blur_dropped, photo, options, self.limits)
                 except PlateblurError as error:
                     failures.append(f"{photo.name}: {explain(error, self.limits)}")
                     continue
@@ -222,61 +231,66 @@ class Page:
     def keep(self, request: gr.Request, agreed: bool, *settings: Any) -> Any:
         """Save the photo on show for retraining if its sender agreed, and ask anew for the next."""
         photo = self._sent(request)
-        if self.review is None or not agreed:
+        min_confidence = options_of(*settings).min_confidence
+        if self.review is None or agreed is not True:
             raise gr.Error("Please tick that you agree first.", print_exception=False)
         if photo is None:
             raise gr.Error(FORGOTTEN, print_exception=False)
         try:
-            name = self.review.save(
-                photo, min_confidence=options_of(*settings).min_confidence, now=datetime.now(UTC)
-            )
+            example = self._do(request, example_of, photo, min_confidence)
+            self.review.save(example, now=datetime.now(UTC))
         except (PlateblurError, OSError) as error:
             raise gr.Error("The photo could not be saved.", print_exception=False) from error
-        gr.Info(f"Saved as {name}. To have it removed, tell whoever runs this page that name.")
+        told = "To have it removed, tell whoever runs this page that name."
+        gr.Info(f"Saved as {example.name}. {told}")
         return False
 
     def take_clip(
         self,
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
-        upload: str | None = None,
+        upload: list[str] | None = None,
         method: Method = "veil",
         margin: float = 0.0,
         min_confidence: float = 1.0,
     ) -> list[Any]:
-        """Remove a clip that was dropped from disk, blur it, and offer what became of it."""
+        """Remove a clip that was dropped from disk, blur it, and offer what became of it.
+
+        `upload` is a list of one token of `Uploads`.
+        """
         session = session_of(request)
+        options = options_of(method, margin, min_confidence, False, "strip")
         self.visits.drop_file(session, "clip")
         nothing = [gr.update(value=None, visible=False), gr.update(value=None, visible=False)]
-        path = Path(upload or "")
-        options = BlurOptions(method=method, margin=margin, min_confidence=min_confidence)
+        token = upload[0] if upload else ""
         try:
-            data = take_upload(path)
-        except OSError:
-            return [
-                None,
-                told_failure("The clip did not arrive whole. Please drop it again."),
-                *nothing,
-            ]
-        if len(data) > self.limits.clip_bytes:
+            data = self.visits.uploads.take(
+                visitor_of(session), token, max_bytes=self.limits.clip_bytes
+            )
+        except NotThereError:
+            told = "The clip did not arrive whole. Please drop it again."
+            return [None, told_failure(told), *nothing]
+        except NoRoomError:
             most = self.limits.clip_bytes / 1024**2
             return [None, told_failure(f"This clip is larger than {most:.0f} MB."), *nothing]
 
-        def told(share: float) -> None:
+        def told_share(share: float) -> None:
             progress(share, desc="Blurring the clip")
 
-        with self.clips.working(session) as ended:
+        self.jobs.end(session, "clip")
+        with self.jobs.working(session, "clip") as ended:
             try:
-                blurred, done = blur_dropped_clip(
-                    data, self.detector, options, ended=ended, progress=told
+                blurred, done = self.clip_workers.do(
+                    blur_dropped_clip, data, options, ended=ended, progress=told_share
                 )
-            except ClipEndedError:
+            except WorkEndedError:
                 return [None, told_failure("Cancelled. Nothing of the clip is kept."), *nothing]
             except PlateblurError as error:
                 return [None, told_failure(explain_clip(error)), *nothing]
-        target = self.visits.new_path(session, "clip", f"{path.stem or 'clip'}-blurred.mp4")
+        name = f"{PurePath(token).stem or 'clip'}-blurred.mp4"
+        target = self.visits.new_path(session, "clip", name)
         target.write_bytes(blurred)
-        label = f"Download {target.name} ({size_text(len(blurred))})"
+        label = f"Download {name} ({size_text(len(blurred))})"
         return [
             None,
             told_done(done),
@@ -286,14 +300,14 @@ class Page:
 
     def end_clip(self, request: gr.Request) -> None:
         """End the work on a clip."""
-        self.clips.end(session_of(request))
+        self.jobs.end(session_of(request), "clip")
 
     def api_texts(self, crops: str, request: gr.Request) -> list[str]:
         """Return the documented request and response for the photo on show, to be read."""
         photo = self._sent(request)
         if photo is None:
             return [NOTHING_SENT, NOTHING_SENT]
-        answer = self._answer(photo, crops=crops == "YES")
+        answer = self._answer(request, photo, crops=crops == "YES")
         asked = api.request_body(photo, crops=crops == "YES")
         return [api.on_screen(asked), api.on_screen(answer)]
 
@@ -316,26 +330,56 @@ class Page:
         photo = self._sent(request)
         if photo is None:
             raise gr.Error(FORGOTTEN, print_exception=False)
-        return self._answer(photo, crops=crops == "YES").decode()
+        return self._answer(request, photo, crops=crops == "YES").decode()
 
     def leave(self, request: gr.Request) -> None:
         """Let what the page held be forgotten soon."""
-        self.clips.end(session_of(request))
+        self.jobs.end(session_of(request))
         self.visits.leave(session_of(request))
+
+    def close(self) -> None:
+        """End all work; nothing is blurred any more."""
+        self.workers.close()
+        self.clip_workers.close()
 
     def _sent(self, request: gr.Request) -> DroppedPhoto | None:
         photo = self.visits.get(session_of(request)).photo
         return None if photo is None or photo.failure else photo
 
-    def _answer(self, photo: DroppedPhoto, *, crops: bool) -> bytes:
-        return api.response_body(photo, crops=crops, created=datetime.now(UTC), limits=self.limits)
-
-    def _open(self, path: Path) -> DroppedPhoto:
+    def _answer(self, request: gr.Request, photo: DroppedPhoto, *, crops: bool) -> bytes:
+        now = datetime.now(UTC)
         try:
-            data = take_upload(path)
-        except OSError:
-            return failed_photo(path.name, "The upload did not arrive whole. Please drop it again.")
-        return open_photo(path.name, data, self.detector, self.limits)
+            return self._do(request, api.response_body, photo, crops, now, self.limits)
+        except PlateblurError:
+            return api.failure_body("2001")
+
+    def _open(self, request: gr.Request, token: str) -> DroppedPhoto:
+        name = PurePath(token).name
+        try:
+            data = self.visits.uploads.take(
+                visitor_of(session_of(request)), token, max_bytes=self.limits.photo_bytes
+            )
+        except NotThereError:
+            return failed_photo(name, "The upload did not arrive whole. Please drop it again.")
+        except NoRoomError as error:
+            too_large = PhotoTooLargeError(str(error))
+            return failed_photo(name, explain(too_large, self.limits))
+        return self._opened(request, name, data)
+
+    def _opened(self, request: gr.Request, name: str, data: bytes) -> DroppedPhoto:
+        try:
+            return self._do(request, open_photo, name, data, self.limits)
+        except PlateblurError as error:
+            return failed_photo(name, explain(error, self.limits))
+
+    def _do(self, request: gr.Request, job: Callable[..., T], *arguments: object) -> T:
+        """Return what a job on a photo returns; it ends with its page.
+
+        Raises:
+            PlateblurError: as of the job, or see `Workers.do`.
+        """
+        with self.jobs.working(session_of(request), "photo") as ended:
+            return self.workers.do(job, *arguments, ended=ended)
 
     def _correct(
         self,
@@ -346,7 +390,10 @@ class Page:
         visit = self.visits.get(session_of(request))
         if visit.photo is not None:
             photos = list(visit.photos)
-            photos[visit.shown] = correction(visit.photo)
+            try:
+                photos[visit.shown] = correction(visit.photo)
+            except ValueError as error:
+                raise gr.Error(f"{error}.".capitalize(), print_exception=False) from error
             visit = replace(visit, photos=tuple(photos))
         return self._show(request, visit, options)
 
@@ -365,12 +412,11 @@ class Page:
             self.visits.drop_file(session, "photo")
         else:
             try:
-                blurred = blur_dropped(photo, options, self.limits)
+                blurred, view = self._do(request, blur_and_view, photo, options, self.limits)
             except PlateblurError as error:
                 view = {"name": photo.name, "failure": explain(error, self.limits)}
                 self.visits.drop_file(session, "photo")
             else:
-                view = view_of(photo, blurred, self.limits)
                 name = blurred_name(photo.name, blurred)
                 path = self.visits.new_path(session, "photo", name)
                 path.write_bytes(blurred.data)
@@ -395,7 +441,21 @@ def options_of(
     draw_boxes: bool,
     metadata: MetadataPolicy,
 ) -> BlurOptions:
-    """Return the controls' values as what the blur takes."""
+    """Return the controls' values as what the blur takes.
+
+    Raises:
+        gr.Error: they are none that the controls have.
+    """
+    numbers = [each for each in (margin, min_confidence) if type(each) in (int, float)]
+    if (
+        method not in get_args(Method)
+        or metadata not in get_args(MetadataPolicy)
+        or type(draw_boxes) is not bool
+        or len(numbers) != 2
+        or not 0 <= margin <= 1
+        or not 0 < min_confidence <= 1
+    ):
+        raise gr.Error("These settings are none of the page's.", print_exception=False)
     return BlurOptions(
         method=method,
         margin=margin,
@@ -403,6 +463,11 @@ def options_of(
         draw_boxes=draw_boxes,
         metadata=metadata,
     )
+
+
+def _told(event: gr.EventData, name: str) -> Any:
+    """Return what a part of the page tells of an event, if it does."""
+    return event._data.get(name) if isinstance(event._data, dict) else None
 
 
 def camera_answer(
@@ -417,7 +482,17 @@ def camera_answer(
         distance_m: from the lens to the plate.
         tilt_deg: how far the camera looks down on the plate.
         height_px: height of the picture.
+
+    Raises:
+        gr.Error: they are none that the controls have.
     """
+    numbers = (focal_mm, distance_m, tilt_deg, height_px)
+    is_known = plate in camera.PLATES_MM and sensor in camera.SENSORS_MM
+    if not is_known or not all(type(each) in (int, float) for each in numbers):
+        raise gr.Error("These values are none of the page's.", print_exception=False)
+    ranges = zip(numbers, camera.RANGES, strict=True)
+    if not all(low <= each <= high for each, (low, high) in ranges):
+        raise gr.Error("These values are none of the page's.", print_exception=False)
     lens = {
         "plate_mm": camera.PLATES_MM[plate],
         "sensor_mm": camera.SENSORS_MM[sensor],

@@ -10,11 +10,17 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from plateblur.boxes import expand, pixel_bounds
 from plateblur.demo.visits import DroppedPhoto
-from plateblur.errors import PhotoDecodeError, PhotoTooLargeError, PlateblurError
+from plateblur.errors import (
+    PhotoDecodeError,
+    PhotoTooLargeError,
+    PlateblurError,
+    TooCostlyError,
+)
 from plateblur.guidance import advice, plate_ratios, within_guidance
 from plateblur.photo import Photo, decode
 from plateblur.pipeline import COUNT_FLOOR, find_plates, hide_plates
@@ -25,6 +31,7 @@ PREVIEW_PX = 1600  # longer side of what the page shows; the download has every 
 CROP_PX = 320
 EXAMPLE_PX = 240
 PREVIEW_QUALITY = 85
+MOST_BY_HAND = 100  # boxes that a person adds to one photo
 CROP_CONTEXT = 0.4  # of the box's size, a side: a veiled plate alone shows nothing to know it by
 NO_PLATES = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
@@ -46,13 +53,13 @@ class Limits:
     clip_bytes: int = 100 * 1024 * 1024
 
 
-def open_photo(name: str, data: bytes, detector: Detector, limits: Limits) -> DroppedPhoto:
+def open_photo(detector: Detector, name: str, data: bytes, limits: Limits) -> DroppedPhoto:
     """Return the photo with its plates found, or with the reason why that could not be.
 
     Args:
+        detector: what finds the plates.
         name: the file's name.
         data: the encoded photo.
-        detector: what finds the plates.
         limits: what is taken.
     """
     try:
@@ -68,13 +75,27 @@ def failed_photo(name: str, reason: str) -> DroppedPhoto:
     return DroppedPhoto(name, b"", NO_PLATES, NO_PLATES, failure=reason)
 
 
-def blur_dropped(photo: DroppedPhoto, options: BlurOptions, limits: Limits) -> BlurredPhoto:
+def blur_dropped(
+    _: Detector, photo: DroppedPhoto, options: BlurOptions, limits: Limits
+) -> BlurredPhoto:
     """Return the photo with its plates, as corrected, hidden.
 
     Raises:
         PlateblurError: it can't be blurred; nothing may leave.
     """
     return hide_plates(_decode(photo.data, limits), photo.plates, options)
+
+
+def blur_and_view(
+    detector: Detector, photo: DroppedPhoto, options: BlurOptions, limits: Limits
+) -> tuple[BlurredPhoto, dict[str, Any]]:
+    """Return what `blur_dropped` does, and what the viewer shows of it.
+
+    Raises:
+        PlateblurError: it can't be blurred; nothing may leave.
+    """
+    blurred = blur_dropped(detector, photo, options, limits)
+    return blurred, view_of(photo, blurred, limits)
 
 
 def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
@@ -85,14 +106,14 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
         xyxy: four numbers, pixels of the upright image, in any order of corners.
 
     Raises:
-        ValueError: not four finite numbers, or no area.
+        ValueError: not four finite numbers, or no area, or as many plates as are taken already.
     """
-    if len(xyxy) != 4 or not np.isfinite(np.array(xyxy, np.float32)).all():
-        raise ValueError(f"a box must be four finite numbers, got {xyxy}")
-    corners = np.array(xyxy, np.float32).reshape(2, 2)
+    if photo.by_hand >= MOST_BY_HAND:
+        raise ValueError(f"at most {MOST_BY_HAND} boxes can be added to a photo")
+    corners = _box(xyxy).reshape(2, 2)
     box = np.hstack([corners.min(axis=0), corners.max(axis=0)])[None]
     if (box[0, :2] >= box[0, 2:]).any():
-        raise ValueError(f"a box must have an area, got {xyxy}")
+        raise ValueError("a box must have an area")
     plates = Detections(
         np.vstack([box, photo.plates.xyxy]),
         np.hstack([np.ones(1, np.float32), photo.plates.confidence]),
@@ -101,10 +122,30 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
 
 
 def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
-    """Return the photo without the plate whose box is `xyxy`; the same photo if there is none."""
-    wrong = (photo.plates.xyxy == np.array(xyxy, np.float32)).all(axis=1)
+    """Return the photo without the plate whose box is `xyxy`; the same photo if there is none.
+
+    Raises:
+        ValueError: not four finite numbers.
+    """
+    wrong = (photo.plates.xyxy == _box(xyxy)).all(axis=1)
     plates = Detections(photo.plates.xyxy[~wrong], photo.plates.confidence[~wrong])
     return replace(photo, plates=plates, by_hand=photo.by_hand - int(wrong[: photo.by_hand].sum()))
+
+
+def _box(xyxy: Sequence[float]) -> NDArray[np.float32]:
+    """Return (4,) float32 of whatever a browser says is a box.
+
+    Raises:
+        ValueError: it is none.
+    """
+    is_box = isinstance(xyxy, list | tuple) and len(xyxy) == 4
+    if not is_box or not all(type(side) in (int, float) for side in xyxy):
+        raise ValueError("a box must be four finite numbers")
+    with np.errstate(over="ignore"):
+        box = np.array(xyxy, np.float64).astype(np.float32)
+    if not np.isfinite(box).all():
+        raise ValueError("a box must be four finite numbers")
+    return box
 
 
 def uncorrect(photo: DroppedPhoto) -> DroppedPhoto:
@@ -188,6 +229,11 @@ def explain(error: PlateblurError, limits: Limits) -> str:
             f"This photo is too large for the demo, which takes up to "
             f"{limits.photo_bytes / 1024**2:.0f} MB and {limits.photo_pixels / 1e6:.0f} megapixels "
             f"({error}). The plateblur command takes larger ones."
+        )
+    if isinstance(error, TooCostlyError):
+        return (
+            f"This photo takes more work than the demo gives to one: {error}. Try saving it again "
+            f"as a plain JPEG, or use the plateblur command."
         )
     if isinstance(error, PhotoDecodeError):
         return (

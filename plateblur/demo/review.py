@@ -12,20 +12,23 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from plateblur.demo.visits import DroppedPhoto
+from plateblur.errors import PlateblurError
 from plateblur.photo import decode, encode
 from plateblur.sets.labels import xyxy_to_labels
+from plateblur.types import Detector
 
 CONSENT = (
     "I may give this photo away, and agree that it is kept without blur by whoever runs this page, "
     "to train the detector."
 )
+MAX_BYTES = 4 * 1024**3  # some two thousand photos of telephones
 VAL_EVERY = 5  # every fifth photo is for validation, chosen by its content
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Formats that are kept; OpenCV, which training reads with, opens no other."""
@@ -38,56 +41,79 @@ names:
 """
 
 
+class ReviewFullError(PlateblurError):
+    """The folder holds as much as it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A photo as training takes it.
+
+    Attributes:
+        name: by its content; for who wants it to be removed again.
+        split: "train" or "val", by its content.
+        suffix: of its file.
+        data: the encoded photo, unblurred, upright, without metadata.
+        labels: of its plates, as YOLO's lines.
+    """
+
+    name: str
+    split: str
+    suffix: str
+    data: bytes
+    labels: str
+
+
 class Review:
     """The folder; safe to call from several threads at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         """Keep photos in `folder`, which only its owner may read if it is made here.
+
+        Args:
+            folder: of one data set.
+            max_bytes: more is not taken, because anybody may ask for it.
 
         Raises:
             OSError: it can't be made.
         """
         self._folder = folder
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def save(self, photo: DroppedPhoto, *, min_confidence: float, now: datetime) -> str:
-        """Save a photo with its plates as corrected, in place of what was saved of it before.
+    def save(self, example: Example, *, now: datetime) -> None:
+        """Save an example in place of what was saved of its photo before.
 
         Args:
-            photo: one that could be blurred.
-            min_confidence: plates below it were not hidden, so they are no plates.
-            now: when its sender agreed.
-
-        Returns:
-            The name that it has in the folder, for who wants it to be removed again.
+            example: whose sender agreed.
+            now: when that was.
 
         Raises:
-            PlateblurError: it can't be decoded or written again.
+            ReviewFullError: the folder holds as much as it may.
             OSError: the folder can't be written.
         """
-        digest = hashlib.sha256(photo.data).hexdigest()
-        name = digest[:16]
-        split = "val" if int(digest[:8], 16) % VAL_EVERY == 0 else "train"
-        decoded = decode(photo.data)
-        if decoded.format not in SUFFIXES:
-            decoded = replace(decoded, format="JPEG", alpha=None)
-        data = encode(decoded, decoded.pixels, metadata="strip")
-        height, width = decoded.image_hw
-        boxes = photo.plates.at_least(min_confidence).xyxy.clip(0, [width, height, width, height])
-        inside = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)].astype(np.float64)
-        agreed = {"photo": name, "agreed": now.isoformat(timespec="seconds"), "to": CONSENT}
+        agreed = {
+            "photo": example.name,
+            "agreed": now.isoformat(timespec="seconds"),
+            "to": CONSENT,
+        }
+        split = example.split
         with self._lock:
+            if self._used_bytes() + len(example.data) > self._max_bytes:
+                raise ReviewFullError("the folder for training holds as much as it may")
             for other in ("images", "labels"):
                 (self._folder / other / split).mkdir(parents=True, exist_ok=True)
-            labels = xyxy_to_labels(inside, image_hw=decoded.image_hw)
-            _write_whole(self._folder / "labels" / split / f"{name}.txt", labels.encode())
+            labels = self._folder / "labels" / split / f"{example.name}.txt"
+            _write_whole(labels, example.labels.encode())
             with (self._folder / "consents.jsonl").open("a", encoding="utf-8") as consents:
                 consents.write(json.dumps(agreed) + "\n")
-            suffix = SUFFIXES[decoded.format]
-            _write_whole(self._folder / "images" / split / f"{name}{suffix}", data)
+            photo = self._folder / "images" / split / f"{example.name}{example.suffix}"
+            _write_whole(photo, example.data)
             _write_whole(self._folder / "data.yaml", self._data_yaml().encode())
-        return name
+
+    def _used_bytes(self) -> int:
+        return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
 
     def _data_yaml(self) -> str:
         """Return `data.yaml`; where a split is empty the other serves for both."""
@@ -97,6 +123,32 @@ class Review:
             if any((self._folder / "images" / split).glob("*.*"))
         ]
         return DATA_YAML.format(train=there[0], val=there[-1])
+
+
+def example_of(_: Detector, photo: DroppedPhoto, min_confidence: float) -> Example:
+    """Return a photo with its plates as corrected.
+
+    Args:
+        photo: one that could be blurred.
+        min_confidence: plates below it were not hidden, so they are no plates.
+
+    Raises:
+        PlateblurError: it can't be decoded or written again.
+    """
+    digest = hashlib.sha256(photo.data).hexdigest()
+    decoded = decode(photo.data)
+    if decoded.format not in SUFFIXES:
+        decoded = replace(decoded, format="JPEG", alpha=None)
+    height, width = decoded.image_hw
+    boxes = photo.plates.at_least(min_confidence).xyxy.clip(0, [width, height, width, height])
+    inside = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)].astype(np.float64)
+    return Example(
+        name=digest[:16],
+        split="val" if int(digest[:8], 16) % VAL_EVERY == 0 else "train",
+        suffix=SUFFIXES[decoded.format],
+        data=encode(decoded, decoded.pixels, metadata="strip"),
+        labels=xyxy_to_labels(inside, image_hw=decoded.image_hw),
+    )
 
 
 def _write_whole(path: Path, data: bytes) -> None:

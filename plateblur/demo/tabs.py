@@ -21,6 +21,27 @@ METHODS = [("Veil", "veil"), ("Solid", "solid"), ("Mosaic", "mosaic"), ("Gaussia
 CLIP_EMPTY = '<p class="pb-done">The blurred clip appears here.</p>'
 
 
+def drop_zone(**options: Any) -> gr.File:
+    """Return Gradio's upload, of which events get tokens of `Uploads` and never a path.
+
+    Its value is the list of texts that `Door` makes of it, so Gradio has no file to look after and
+    opens none. Not a class of its own: Gradio would write a stub of it beside this file.
+
+    Args:
+        options: those of `gr.File`.
+    """
+    zone = gr.File(**options)
+    zone.data_model = None
+    vars(zone)["preprocess"] = _tokens
+    vars(zone)["api_info"] = lambda: {"type": "array", "items": {"type": "string"}}
+    return zone
+
+
+def _tokens(value: Any) -> list[str]:
+    given = value if isinstance(value, list) else []
+    return [token for token in given if isinstance(token, str)]
+
+
 def api_tab(page: Page, tab: gr.Tab) -> None:
     """Lay out the tab that shows the documented request and response."""
     gr.HTML(asset("api.html"), apply_default_css=False)
@@ -103,7 +124,7 @@ def video_tab(page: Page) -> None:
             confidence = gr.Slider(
                 COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
             )
-            clip = gr.File(
+            clip = drop_zone(
                 label="Clip: drop or choose one", file_types=["video"], elem_id="clip", height=150
             )
             cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
@@ -118,7 +139,11 @@ def video_tab(page: Page) -> None:
         page.take_clip, [clip, method, margin, confidence], [clip, told, shown, download],
         show_progress_on=told, concurrency_id="clips", concurrency_limit=1, **PRIVATE,
     )  # fmt: skip
-    cancel.click(page.end_clip, queue=False, show_progress="hidden", **PRIVATE)
+    # In a queue of its own, which never waits for the clip that it is to end.
+    cancel.click(
+        page.end_clip, show_progress="hidden",
+        concurrency_id="cancel", concurrency_limit=None, **PRIVATE,
+    )  # fmt: skip
 
 
 def guidance_tab(page: Page) -> None:
@@ -130,9 +155,10 @@ def guidance_tab(page: Page) -> None:
         with gr.Column(min_width=300):
             plate = gr.Dropdown(list(camera.PLATES_MM), label="Plate")
             sensor = gr.Dropdown(list(camera.SENSORS_MM), label="Sensor")
-            focal = gr.Slider(2, 200, value=12, step=0.5, label="Focal length, mm")
-            distance = gr.Slider(1, 60, value=6, step=0.5, label="Distance, m")
-            tilt = gr.Slider(0, 60, value=15, step=1, label="Tilt angle, degrees")
+            focals, distances, tilts, _ = camera.RANGES
+            focal = gr.Slider(*focals, value=12, step=0.5, label="Focal length, mm")
+            distance = gr.Slider(*distances, value=6, step=0.5, label="Distance, m")
+            tilt = gr.Slider(*tilts, value=15, step=1, label="Tilt angle, degrees")
             height = gr.Dropdown(
                 [720, 1080, 1440, 2160, 3024], value=1080, label="Picture height, px"
             )

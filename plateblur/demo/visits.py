@@ -1,8 +1,8 @@
 """A visitor's photos while a page is open: in memory, for a bounded time and of a bounded size.
 
-Gradio writes each upload to a folder. The demo reads it, deletes it there at once, and holds the
-photo in memory. On disk there are then only blurred photos that wait to be downloaded. Both go
-soon after the page is closed, and anyway after `keep_s` without use.
+An upload is on disk until the page takes it (`uploads.py`), and then held in memory. On disk there
+are then only blurred photos that wait to be downloaded. Both go soon after the page is closed, and
+anyway after `keep_s` without use.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from plateblur.demo.uploads import ROOM, Room, Uploads
 from plateblur.types import Detections
 
 KEEP_S = 30 * 60  # long enough to look at twenty photos, short enough to be told to people
@@ -84,18 +85,21 @@ class Visits:
         keep_s: float = KEEP_S,
         grace_s: float = GRACE_S,
         max_held_bytes: int = MAX_HELD_BYTES,
+        room: Room = ROOM,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Keep files in `folder`, and nothing else may be kept there.
 
         Args:
-            folder: Gradio's folder for uploads; whatever grows old in it is removed.
+            folder: Gradio's folder; whatever grows old in it is removed.
             keep_s: how long a visit lasts without use.
             grace_s: how long it lasts after its page was closed.
             max_held_bytes: the most that all visits' photos may take in memory.
+            room: how much may wait in `uploads`.
             clock: seconds since the epoch, as files' times are.
         """
         self.folder = folder
+        self.uploads = Uploads(folder / "uploads", room=room, clock=clock)
         self.keep_s = keep_s
         self._grace_s = grace_s
         self._max_held_bytes = max_held_bytes
@@ -153,6 +157,7 @@ class Visits:
 
     def sweep(self) -> None:
         """Forget visits that have ended, and remove files that nobody will ask for."""
+        self.uploads.sweep()
         with self._lock:
             now_s = self._clock()
             for session in [s for s, held in self._held.items() if held.ends_s <= now_s]:
@@ -188,18 +193,18 @@ class Visits:
 
     def _folder_of(self, session: str) -> Path:
         # Hashed, because the browser says what its session is called.
-        return self.folder / "visits" / hashlib.sha256(session.encode()).hexdigest()
+        of_visitor = folder_of_visitor(self.folder, session)
+        return of_visitor / hashlib.sha256(session.encode()).hexdigest()
 
 
-def take_upload(path: Path) -> bytes:
-    """Return the bytes of an upload, and remove it from disk.
+def visitor_of(session: str) -> str:
+    """Return the name of the visitor whose a session is, as the `Door` names sessions."""
+    return session.partition(".")[0]
 
-    Raises:
-        OSError: it is gone already.
-    """
-    data = path.read_bytes()
-    _remove_file(path)
-    return data
+
+def folder_of_visitor(folder: Path, session: str) -> Path:
+    """Return where the files for the downloads of a session's visitor are."""
+    return folder / "visits" / hashlib.sha256(visitor_of(session).encode()).hexdigest()
 
 
 def _remove_file(path: Path | None) -> None:

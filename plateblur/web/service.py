@@ -20,7 +20,13 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from plateblur.accounts.types import AccessError, Gate, QuotaError, Reservation, Usage
-from plateblur.errors import PhotoDecodeError, PhotoTooLargeError, PlateblurError
+from plateblur.errors import (
+    PhotoDecodeError,
+    PhotoTooLargeError,
+    PlateblurError,
+    TooCostlyError,
+    WorkEndedError,
+)
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web.body import refuse_no_photo
 from plateblur.web.credentials import Access
@@ -32,7 +38,8 @@ from plateblur.web.settings import Settings
 
 LOG = logging.getLogger("plateblur.web")
 
-Blur = Callable[[bytes, BlurOptions], BlurredPhoto]
+Blur = Callable[[bytes, BlurOptions, threading.Event], BlurredPhoto]
+"""Blurs an encoded photo; where the event is set nobody waits any more, and it may stop."""
 
 MAX_ANSWER_BYTES = 32 * 1024**2  # Six times the longest request; usual answers are about as long.
 MAX_SENDING_BYTES = 16 * MAX_ANSWER_BYTES  # In one worker; an account has half of it at most.
@@ -256,7 +263,7 @@ async def blur_counted(
         with ExitStack() as undo:
             reservation = undo.enter_context(service.gate.admit(access.identity, access.plan))
             started = time.perf_counter()
-            photo = _blurred(service, data, options)
+            photo = _blurred(service, data, options, gone)
             service.metrics.blur_s.observe(time.perf_counter() - started)
             size = answer_bytes(sends(photo), predictions=len(photo.detections))
             if size > MAX_ANSWER_BYTES:
@@ -339,9 +346,19 @@ def _give_back(working: asyncio.Future[CountedAnswer]) -> None:
         working.get_loop().run_in_executor(None, working.result().give_back)
 
 
-def _blurred(service: Service, data: bytes, options: BlurOptions) -> BlurredPhoto:
+def _blurred(
+    service: Service, data: bytes, options: BlurOptions, gone: threading.Event
+) -> BlurredPhoto:
     try:
-        return service.blur(data, options)
+        return service.blur(data, options, gone)
+    except WorkEndedError as error:
+        raise ClientGoneError from error
+    except TooCostlyError as error:
+        raise Failure(
+            "2001",
+            "The photo takes more time or memory than is given to one photo.",
+            status=HTTPStatus.UNPROCESSABLE_ENTITY,
+        ) from error
     except PhotoTooLargeError as error:
         raise Failure(
             "1014",

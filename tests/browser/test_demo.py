@@ -49,7 +49,7 @@ from tests.demo.fakes import (
     drawn_image,
     drawn_photo,
 )
-from tests.fakes import DarkDetector
+from tests.fakes import DarkDetector, SameProcess
 from tests.web.fakes import FakeBlur, FakeGate, running
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         servers: list[uvicorn.Server] = []
 
         async def serve() -> None:
-            page = DemoPage(SeesBoth(), visits, fetcher, review=Review(review))
+            workers = SameProcess(SeesBoth())
+            page = DemoPage(workers, workers, visits, fetcher, review=Review(review))
             app = mount_demo(FastAPI(openapi_url=None), page, path="/")
             config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
             servers.append(uvicorn.Server(config))
@@ -418,7 +419,7 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
 
     def build() -> FastAPI:  # in the server's loop, as `serve.py` does
         app = create_app(FakeBlur(), FakeGate(), Settings(demo=True))
-        add_demo(app, DrawnDetector(), model=Path("none.onnx"), public_url="http://localhost:8000")
+        add_demo(app, DrawnDetector, model=Path("none.onnx"), public_url="http://localhost:8000")
         apps.append(app)
         return app
 

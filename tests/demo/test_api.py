@@ -26,11 +26,11 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
 
 
 def dropped() -> DroppedPhoto:
-    return open_photo("car.jpg", drawn_photo(), DrawnDetector(), Limits())
+    return open_photo(DrawnDetector(), "car.jpg", drawn_photo(), Limits())
 
 
 def answered(photo: DroppedPhoto, *, crops: bool = True) -> Any:
-    return json.loads(response_body(photo, crops=crops, created=NOW, limits=Limits()))
+    return json.loads(response_body(DrawnDetector(), photo, crops, NOW, Limits()))
 
 
 @pytest.mark.parametrize(("crops", "word"), [(True, "YES"), (False, "NO")], ids=["yes", "no"])
@@ -84,7 +84,7 @@ def test_a_photo_that_cannot_be_blurred_is_answered_with_its_error() -> None:
 
 
 def test_what_is_on_screen_is_short_json_of_the_same_form() -> None:
-    body = response_body(dropped(), crops=True, created=NOW, limits=Limits())
+    body = response_body(DrawnDetector(), dropped(), True, NOW, Limits())
 
     shown = json.loads(on_screen(body))
 
@@ -130,7 +130,7 @@ def test_a_snippet_sends_the_documented_request(tmp_path: Path, language: str) -
     if language == "shell" and not shutil.which("curl"):
         pytest.skip("curl is not installed")
     (tmp_path / "photo.jpg").write_bytes(drawn_photo())
-    answer = response_body(dropped(), crops=True, created=NOW, limits=Limits())
+    answer = response_body(DrawnDetector(), dropped(), True, NOW, Limits())
     with endpoint(answer) as (address, got):
         code = snippet(language, endpoint=address, crops=True)
         runner = ["bash", "-c"] if language == "shell" else [sys.executable, "-c"]

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image as PillowImage
 
 from plateblur.demo.photos import Limits, add_plate, open_photo
-from plateblur.demo.review import CONSENT, Review
+from plateblur.demo.review import CONSENT, Review, ReviewFullError, example_of
 from plateblur.demo.visits import DroppedPhoto
 from plateblur.sets.labels import labels_to_xyxy
 from tests.demo.fakes import IMAGE_HW, MISSED, PLATE, DrawnDetector, drawn_image, drawn_photo
@@ -24,14 +24,15 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def dropped(data: bytes | None = None) -> DroppedPhoto:
-    return open_photo("me at home.jpg", data or drawn_photo(), DrawnDetector(), Limits())
+    return open_photo(DrawnDetector(), "me at home.jpg", data or drawn_photo(), Limits())
 
 
 def saved(folder: Path, photo: DroppedPhoto) -> tuple[Path, Path]:
     """Save a photo, and return where its image and its label are."""
-    name = Review(folder).save(photo, min_confidence=0.25, now=NOW)
-    (image,) = folder.glob(f"images/*/{name}.*")
-    (label,) = folder.glob(f"labels/*/{name}.txt")
+    example = example_of(DrawnDetector(), photo, 0.25)
+    Review(folder).save(example, now=NOW)
+    (image,) = folder.glob(f"images/*/{example.name}.*")
+    (label,) = folder.glob(f"labels/*/{example.name}.txt")
     return image, label
 
 
@@ -97,3 +98,15 @@ def test_both_splits_of_the_data_set_have_photos(tmp_path: Path, count: int) -> 
             label = Path(str(photo).replace("/images/", "/labels/")).with_suffix(".txt")
             assert label.is_file()
     assert len(list(tmp_path.glob("images/*/*"))) == count
+
+
+def test_a_folder_that_is_full_takes_no_more_and_stays_as_it_is(tmp_path: Path) -> None:
+    image, _ = saved(tmp_path, dropped())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    another = example_of(DrawnDetector(), dropped(drawn_photo(quality=50)), 0.25)
+
+    full = Review(tmp_path, max_bytes=image.stat().st_size + 1000)
+    with pytest.raises(ReviewFullError):
+        full.save(another, now=NOW)
+
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plateblur.demo.photos import NO_PLATES
-from plateblur.demo.visits import DroppedPhoto, Visit, Visits, take_upload
+from plateblur.demo.visits import DroppedPhoto, Visit, Visits
 
 
 @dataclass
@@ -127,12 +127,3 @@ def test_a_visit_larger_than_all_memory_is_still_held_alone(tmp_path: Path) -> N
     visits.put("one", visit_of(10))
 
     assert visits.get("one").photos
-
-
-def test_an_upload_is_gone_from_disk_once_it_is_taken(tmp_path: Path) -> None:
-    upload = tmp_path / "a hash" / "car.jpg"
-    upload.parent.mkdir()
-    upload.write_bytes(b"photo")
-
-    assert take_upload(upload) == b"photo"
-    assert list(tmp_path.iterdir()) == []

@@ -65,7 +65,7 @@ class FakeBlur:
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     asked: list[BlurOptions] = field(default_factory=list)
 
-    def __call__(self, data: bytes, options: BlurOptions) -> BlurredPhoto:
+    def __call__(self, data: bytes, options: BlurOptions, ended: threading.Event) -> BlurredPhoto:
         self.asked.append(options)
         self.entered.release()
         if self.wait_for is not None:

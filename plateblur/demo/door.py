@@ -1,0 +1,446 @@
+"""The only way in to the demo's page: which requests reach Gradio, and what of them does.
+
+Gradio was made to be open: it has some sixty routes, and believes much of what a browser says. The
+page needs few of them. `Door` stands before Gradio and lets through those alone:
+
+- A visitor is who sends a random cookie, which the first look at the page sets. The browser also
+  says what its session is called; the page knows the session by a digest of both, so that nobody
+  who learns a session's name gets at what it holds.
+- Uploads end here (`uploads.py`), bounded before they are written. Gradio sees none of them.
+- Of an event its number, its session and plain values go on: numbers, short texts, switches. A
+  file is the token of one of the visitor's own uploads. There is no way to say a path.
+- A download is given to the visitor for whom it was made.
+- Whatever comes from a page of another site is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+import re
+import secrets
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import orjson
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from plateblur.demo.uploads import Arriving, NoRoomError, Uploads
+from plateblur.demo.visits import folder_of_visitor
+
+COOKIE = "plateblur_demo"
+COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits, as `secrets.token_urlsafe` writes
+SESSION_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")  # Gradio's are some ten letters and digits
+API = "/gradio_api"
+EVENT_BYTES = 64 * 1024  # of an event's body; the page's own have less than 10,000
+TEXT_CHARS = 4096  # of one text in an event; a URL is the longest that makes sense
+UPLOAD_S = 300.0  # for an upload to arrive: 100 MB over a slow line
+STREAMS = 16  # open at once from one address: each page has two
+TOTAL_STREAMS = 512
+
+PAGE_PATHS = re.compile(
+    r"/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt"
+    rf"|/(?:assets|static|svelte)/.*|{API}/(?:theme\.css|startup-events|app_id/?|info/?)"
+)
+"""What is the same for everybody: the page, its scripts and styles."""
+
+Json = Any
+
+
+class NotTakenError(Exception):
+    """A request that the page never makes; what is said is for whoever sent it."""
+
+    def __init__(self, told: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(told)
+        self.told = told
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who asks.
+
+    Attributes:
+        name: digest of the cookie; fit for the name of a folder.
+        address: network address.
+    """
+
+    name: str
+    address: str
+
+    def session(self, told: object) -> str:
+        """Return what the page knows a session by.
+
+        Args:
+            told: what the browser calls it.
+
+        Raises:
+            NotTakenError: no session's name.
+        """
+        if not isinstance(told, str) or not SESSION_PATTERN.fullmatch(told):
+            raise NotTakenError("Expected the name of a session.")
+        digest = hashlib.sha256(f"{self.name}/{told}".encode()).hexdigest()[:32]
+        return f"{self.name}.{digest}"
+
+
+class Door:
+    """Wraps Gradio's application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        folder: Path,
+        uploads: Uploads,
+        events: Mapping[int, tuple[bool, ...]],
+        upload_bytes: int,
+        upload_files: int,
+    ) -> None:
+        """Wrap `app`.
+
+        Args:
+            app: Gradio's application.
+            folder: under which `folder_of_visitor` is.
+            uploads: where uploads go.
+            events: for each event that may be asked for, by its number, whether each of its inputs
+                takes files.
+            upload_bytes: of one request with uploads.
+            upload_files: in one request.
+        """
+        self.app = app
+        self._folder = folder
+        self._uploads = uploads
+        self._events = dict(events)
+        self._upload_bytes = upload_bytes
+        self._upload_files = upload_files
+        self._streams: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it here."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # the page opens no web socket
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        try:
+            await self._admit(scope, receive, send)
+        except NotTakenError as refused:
+            answer = PlainTextResponse(refused.told, status_code=refused.status)
+            await answer(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        method, headers = scope["method"], Headers(scope=scope)
+        if method in ("GET", "HEAD") and PAGE_PATHS.fullmatch(path):
+            await self.app(scope, receive, _with_cookie(scope, headers, send))
+            return
+        _require_same_origin(headers)
+        visitor = _visitor(scope, headers)
+        if (method, path) == ("POST", f"{API}/upload"):
+            answer = await self._upload(visitor, scope, receive)
+            await answer(scope, receive, send)
+        elif (method, path) == ("POST", f"{API}/queue/join"):
+            body = await self._event(visitor, headers, Request(scope, receive))
+            await self.app(_of_length(scope, len(body)), _told(body, receive), send)
+        elif (method, path) == ("GET", f"{API}/upload_progress"):
+            # An event source that is answered so does not ask again. How far an upload is would
+            # have to be told by its file, which is not known here until it has arrived.
+            await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send)
+        elif (method, path) == ("GET", f"{API}/queue/data"):
+            told = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+            query = urlencode({"session_hash": visitor.session(told)}).encode()
+            await self._stream(visitor, {**scope, "query_string": query}, receive, send)
+        elif method == "GET" and path.startswith(f"{API}/heartbeat/"):
+            session = visitor.session(path.rsplit("/", 1)[1])
+            await self._stream(visitor, _at(scope, f"{API}/heartbeat/{session}"), receive, send)
+        elif method in ("GET", "HEAD") and path.startswith(f"{API}/file="):
+            self._require_own(visitor, path.removeprefix(f"{API}/file="))
+            await self.app(scope, receive, send)
+        else:
+            raise NotTakenError("There is no such page.", HTTPStatus.NOT_FOUND)
+
+    async def _upload(self, visitor: Visitor, scope: Scope, receive: Receive) -> Response:
+        """Write the files of a request, and return the tokens that they are known by."""
+        headers = Headers(scope=scope)
+        length = _length(headers)
+        if length > self._upload_bytes:
+            most = self._upload_bytes / 1024**2
+            raise NotTakenError(
+                f"Uploads of up to {most:.0f} MB are taken at once; this one has "
+                f"{length / 1024**2:.0f} MB.",
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            )
+        _, options = parse_options_header(headers.get("content-type", ""))
+        request = Request(scope, receive)
+        try:
+            with self._uploads.receiving(
+                visitor.name, visitor.address, size_bytes=length, files=self._upload_files
+            ) as arriving:
+                form = _Form(options.get(b"boundary", b""), arriving)
+                async with asyncio.timeout(UPLOAD_S):
+                    async for chunk in request.stream():
+                        await run_in_threadpool(form.write, chunk)
+        except NoRoomError as error:
+            raise NotTakenError(
+                f"There is no room for this upload now: {error}. Please try again in a minute.",
+                HTTPStatus.SERVICE_UNAVAILABLE,
+            ) from error
+        except (FormParserError, ValueError) as error:
+            raise NotTakenError("Expected a form with files alone.") from error
+        except (ClientDisconnect, TimeoutError) as error:
+            raise NotTakenError("The upload did not arrive.", HTTPStatus.REQUEST_TIMEOUT) from error
+        return JSONResponse(list(arriving.paths))
+
+    async def _event(self, visitor: Visitor, headers: Headers, request: Request) -> bytes:
+        """Return the body of an event as Gradio gets it: what the page could have sent."""
+        if _length(headers) > EVENT_BYTES:
+            raise NotTakenError("The event is too long.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        try:
+            body = orjson.loads(await request.body())
+        except (orjson.JSONDecodeError, ClientDisconnect) as error:
+            raise NotTakenError("Expected JSON.") from error
+        if not isinstance(body, dict):
+            raise NotTakenError("Expected a JSON object.")
+        number = body.get("fn_index")
+        takes_files = self._events.get(number) if type(number) is int else None
+        if takes_files is None:
+            raise NotTakenError("There is no such event.", HTTPStatus.NOT_FOUND)
+        data = body.get("data")
+        if not isinstance(data, list) or len(data) != len(takes_files):
+            raise NotTakenError(f"Expected {len(takes_files)} values.")
+        trigger = body.get("trigger_id")
+        return orjson.dumps(
+            {
+                "session_hash": visitor.session(body.get("session_hash")),
+                "fn_index": number,
+                "trigger_id": trigger if type(trigger) is int else None,
+                "event_data": _event_data(body.get("event_data")),
+                "data": [
+                    self._files(value) if is_files else _plain(value)
+                    for value, is_files in zip(data, takes_files, strict=True)
+                ],
+            }
+        )
+
+    def _files(self, value: Json) -> list[str]:
+        """Return the tokens of the uploads that an event names, which `Uploads.take` checks."""
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        if len(given) > self._upload_files:
+            raise NotTakenError(f"Expected up to {self._upload_files} files.")
+        tokens = [each.get("path") if isinstance(each, dict) else None for each in given]
+        if not all(isinstance(token, str) and len(token) <= TEXT_CHARS for token in tokens):
+            raise NotTakenError("Expected uploaded files.")
+        return [str(token) for token in tokens]
+
+    async def _stream(self, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on a request that stays open; from one address, and in all, there are so many."""
+        of_one, of_all = self._streams[visitor.address], self._streams.total()
+        if of_one >= STREAMS or of_all >= TOTAL_STREAMS:
+            raise NotTakenError("Too many pages are open.", HTTPStatus.TOO_MANY_REQUESTS)
+        self._streams[visitor.address] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._streams[visitor.address] -= 1
+            self._streams += Counter()  # which drops those at 0
+
+    def _require_own(self, visitor: Visitor, told: str) -> None:
+        """Raise `NotTakenError` unless a path is a regular file made for this visitor."""
+        own = folder_of_visitor(self._folder, visitor.name).resolve()
+        try:
+            path = Path("/", told)
+            is_own = path == path.resolve() and path.is_relative_to(own) and path.is_file()
+        except (OSError, ValueError, RuntimeError):
+            is_own = False
+        if not is_own:
+            raise NotTakenError("There is no such file.", HTTPStatus.FORBIDDEN)
+
+
+def _visitor(scope: Scope, headers: Headers) -> Visitor:
+    cookie = _cookie(headers)
+    if cookie is None:
+        raise NotTakenError(
+            "Please allow cookies for this page, and open it again.", HTTPStatus.FORBIDDEN
+        )
+    host = (scope.get("client") or ("", 0))[0]
+    return Visitor(hashlib.sha256(cookie.encode()).hexdigest()[:32], str(host))
+
+
+def _cookie(headers: Headers) -> str | None:
+    for line in headers.getlist("cookie"):
+        for part in line.split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == COOKIE and COOKIE_PATTERN.fullmatch(value):
+                return value
+    return None
+
+
+def _with_cookie(scope: Scope, headers: Headers, send: Send) -> Send:
+    """Return `send` so that an answer makes a visitor of whoever is none yet."""
+    if _cookie(headers) is not None:
+        return send
+    cookie: SimpleCookie = SimpleCookie({COOKIE: secrets.token_urlsafe(32)})
+    cookie[COOKIE] |= {"path": scope.get("root_path") or "/", "httponly": True, "samesite": "Lax"}
+    if scope["scheme"] == "https":
+        cookie[COOKIE]["secure"] = True
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answer = MutableHeaders(scope=message)
+            if answer.get("content-type", "").startswith("text/html"):
+                answer.append("Set-Cookie", cookie.output(header="").strip())
+                answer["Cache-Control"] = "no-store"  # or two visitors could be given one cookie
+        await send(message)
+
+    return sent
+
+
+def _require_same_origin(headers: Headers) -> None:
+    origin = headers.get("origin")
+    site = headers.get("sec-fetch-site")  # which browsers leave out where there is no TLS
+    if site is None:
+        is_own = origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    else:
+        is_own = site in ("same-origin", "none")
+    if not is_own:
+        raise NotTakenError("Expected a request of this page.", HTTPStatus.FORBIDDEN)
+
+
+def _length(headers: Headers) -> int:
+    told = headers.get("content-length", "")
+    if not re.fullmatch(r"[0-9]{1,15}", told):
+        raise NotTakenError("Expected Content-Length.", HTTPStatus.LENGTH_REQUIRED)
+    return int(told)
+
+
+class _Form:
+    """Writes the files of a form as they arrive."""
+
+    def __init__(self, boundary: bytes, arriving: Arriving) -> None:
+        """Begin a form.
+
+        Raises:
+            FormParserError: `boundary` is none.
+        """
+        self._arriving = arriving
+        self._header = self._disposition = b""
+        self._value = b""
+        # The parser bounds a part's headers, in number and length, by itself.
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._name,
+                "on_header_value": self._tell,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._begin_file,
+                "on_part_data": self._write,
+                "on_part_end": arriving.end,
+            },
+        )
+
+    def write(self, chunk: bytes) -> None:
+        """Take in more of the form.
+
+        Raises:
+            FormParserError: it is none, or has a field that is no file.
+            NoRoomError: it has more in it than was told.
+        """
+        self._parser.write(chunk)
+
+    def _begin(self) -> None:
+        self._header = self._value = self._disposition = b""
+
+    def _name(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _tell(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _begin_file(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"filename" not in options:
+            raise FormParserError("a field that is no file")
+        self._arriving.begin(options[b"filename"].decode("utf-8", "replace"))
+
+    def _write(self, data: bytes, start: int, end: int) -> None:
+        self._arriving.write(data[start:end])
+
+
+def _plain(value: Json) -> str | int | float | bool | None:
+    """Return a value that is no list and no object.
+
+    Raises:
+        NotTakenError: it is one, or a long text, or no finite number.
+    """
+    if isinstance(value, str) and len(value) <= TEXT_CHARS:
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int | float) and math.isfinite(value):
+        return value
+    raise NotTakenError("Expected numbers, switches and short texts.")
+
+
+def _event_data(value: Json) -> dict[str, Json] | None:
+    """Return what a part of the page tells of an event: plain values, and lists of a few."""
+    if not isinstance(value, dict) or len(value) > 8:
+        return None
+    told: dict[str, Json] = {}
+    for name, each in value.items():
+        if isinstance(each, list):
+            if len(each) > 8:
+                raise NotTakenError("Expected short lists.")
+            told[name] = [_plain(part) for part in each]
+        elif not isinstance(each, dict):
+            told[name] = _plain(each)
+    return told
+
+
+def _of_length(scope: Scope, length: int) -> Scope:
+    """Return a request's scope for another body, of JSON and nothing else."""
+    headers = [
+        (name, value)
+        for name, value in scope["headers"]
+        if name not in (b"content-length", b"content-type", b"transfer-encoding")
+    ]
+    headers += [(b"content-type", b"application/json"), (b"content-length", str(length).encode())]
+    return {**scope, "headers": headers, "query_string": b""}
+
+
+def _told(body: bytes, receive: Receive) -> Receive:
+    """Return what gives `body`, and then whatever the connection tells."""
+    given = False
+
+    async def next_message() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return next_message
+
+
+def _at(scope: Scope, path: str) -> Scope:
+    whole = scope.get("root_path", "") + path
+    return {**scope, "path": whole, "raw_path": whole.encode(), "query_string": b""}
