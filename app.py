@@ -42,6 +42,7 @@ from plateblur.demo.tabs import (
 from plateblur.demo.visits import Visits
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import ModelError
+from plateblur.formats import BY_SUFFIX
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 from plateblur.types import Detector
 from plateblur.web.fetcher import PhotoFetcher
@@ -49,7 +50,7 @@ from plateblur.web.fetcher import PhotoFetcher
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 )
-PHOTO_TYPES = ["image", ".heic", ".heif", ".avif"]
+PHOTO_TYPES = ["image", *BY_SUFFIX]
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
 WAITING = 32  # in the queue; more are told to come back

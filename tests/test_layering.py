@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "plateblur"
 
-BASE = {"types", "errors"}
+BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "metadata"),
     *("metrics", "photo", "pipeline", "tracks", "video"),
 }
+RUNS = {"runs"}
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
@@ -75,7 +76,7 @@ def each(chosen: Callable[[Path], bool]) -> pytest.MarkDecorator:
 
 
 def test_every_file_has_its_place_in_the_table() -> None:
-    known = BASE | DETECTION | JOINS | {"accounts", "web"}
+    known = BASE | DETECTION | RUNS | JOINS | {"accounts", "web"}
     assert {part_of(path) for path in FILES} == known
 
 
@@ -106,6 +107,12 @@ def test_only_the_demo_draws_its_page(path: Path) -> None:
 @each(of("boxes", "metrics", "guidance", "tracks"))
 def test_pure_files_need_numpy_alone(path: Path) -> None:
     assert others(path) - set(sys.stdlib_module_names) <= {"numpy"}
+
+
+@each(of(*RUNS))
+def test_runs_leave_decoding_and_blurring_to_the_detection_files(path: Path) -> None:
+    assert ours(path) <= DETECTION | BASE | RUNS
+    assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES | VISION)
 
 
 @each(of("accounts"))

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from plateblur.demo.visits import DroppedPhoto
+from plateblur.formats import FORMATS, JPEG, PNG, WEBP
 from plateblur.labels import xyxy_to_labels
 from plateblur.photo import decode, encode
 
@@ -27,7 +28,7 @@ CONSENT = (
     "to train the detector."
 )
 VAL_EVERY = 5  # every fifth photo is for validation, chosen by its content
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+KEPT = (JPEG.name, PNG.name, WEBP.name)
 """Formats that are kept; OpenCV, which training reads with, opens no other."""
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
@@ -70,7 +71,7 @@ class Review:
         name = digest[:16]
         split = "val" if int(digest[:8], 16) % VAL_EVERY == 0 else "train"
         decoded = decode(photo.data)
-        if decoded.format not in SUFFIXES:
+        if decoded.format not in KEPT:
             decoded = replace(decoded, format="JPEG", alpha=None)
         data = encode(decoded, decoded.pixels, metadata="strip")
         height, width = decoded.image_hw
@@ -84,7 +85,7 @@ class Review:
             _write_whole(self._folder / "labels" / split / f"{name}.txt", labels.encode())
             with (self._folder / "consents.jsonl").open("a", encoding="utf-8") as consents:
                 consents.write(json.dumps(agreed) + "\n")
-            suffix = SUFFIXES[decoded.format]
+            suffix = FORMATS[decoded.format].suffixes[0]
             _write_whole(self._folder / "images" / split / f"{name}{suffix}", data)
             _write_whole(self._folder / "data.yaml", self._data_yaml().encode())
         return name

@@ -12,15 +12,12 @@ import pybase64
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from plateblur.formats import TAKEN, sniff
 from plateblur.web.failures import TOO_LONG, ClientGoneError, Failure
 
 MAX_BODY_BYTES = 5 * 1024 * 1024  # Source: contract, code 1013.
-FORMATS_TAKEN = "JPEG, PNG, WebP, HEIC and AVIF"
 _DATA_PREFIX = re.compile(r"\s*data:[^,;]*(?:;[^,;]*)*;base64,", re.IGNORECASE)
 _WHITE_SPACE = b" \t\r\n\v\f"
-# Source: ISO/IEC 14496-12 `ftyp` brands of HEIF (23008-12) and AVIF files.
-_FTYP_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif")
-_FTYP_BRANDS_END = 64  # The brands that matter stand among the first; the box is short.
 
 
 async def read_body(request: Request, *, timeout_s: float) -> bytes:
@@ -96,17 +93,9 @@ def refuse_no_photo(data: bytes) -> None:
     Raises:
         Failure: 1014.
     """
-    known = (
-        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
-        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-        or (
-            data[4:8] == b"ftyp"
-            and any(brand in data[8:_FTYP_BRANDS_END] for brand in _FTYP_BRANDS)
-        )
-    )
-    if not known:
+    if sniff(data) is None:
         raise Failure(
             "1014",
-            f"The bytes are no photo of a format that is taken ({FORMATS_TAKEN}).",
+            f"The bytes are no {TAKEN} photo.",
             status=HTTPStatus.UNPROCESSABLE_ENTITY,
         )
