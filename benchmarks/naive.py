@@ -34,13 +34,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions
 
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "naive.json"
 WIDTH, HEIGHT = 1920, 1080
 QUALITY = 90  # of the photos, and of what the floor writes
@@ -226,10 +226,11 @@ def prepare(given: Path | None, count: int, out: Path) -> None:
     if given is None:
         from training.drawn import synthetic
 
-        images = [synthetic.draw_scene(seed).image[..., ::-1] for seed in range(min(count, 12))]
+        scenes = (synthetic.draw_scene(seed) for seed in range(min(count, 12)))
+        images = [np.asarray(scene.image[..., ::-1], np.uint8) for scene in scenes]
     else:
-        found = (cv2.imread(str(path)) for path in sorted(given.iterdir()))
-        images = [image for image in found if image is not None and image.shape[1] >= 800]
+        found = (read(path) for path in sorted(given.iterdir()))
+        images = [image for image in found if image.shape[1] >= 800]
     chosen = [images[i * len(images) // count] for i in range(count)]
     for number, image in enumerate(chosen):
         height, width = image.shape[:2]
