@@ -48,6 +48,7 @@ from plateblur.demo.tabs import (
 from plateblur.demo.visits import Visits
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import ModelError
+from plateblur.formats import BY_SUFFIX
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 from plateblur.types import Detector
 from plateblur.web.fetcher import PhotoFetcher
@@ -55,7 +56,7 @@ from plateblur.web.fetcher import PhotoFetcher
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 )
-PHOTO_TYPES = ["image", ".heic", ".heif", ".avif"]
+PHOTO_TYPES = ["image", *BY_SUFFIX]
 PHOTO_LIMITS = WorkLimits(time_s=30.0, memory_bytes=1536 * 1024**2)
 CLIP_LIMITS = WorkLimits(time_s=20 * 60.0, memory_bytes=1536 * 1024**2)
 UPLOAD_BYTES = 200 * 1024**2  # of one request: twenty photos as telephones take them, or a clip

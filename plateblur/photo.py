@@ -24,6 +24,7 @@ from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
 from plateblur.errors import EncodeError, PhotoDecodeError, PhotoTooLargeError
+from plateblur.formats import AVIF, HEIF, JPEG, PNG, TAKEN, WEBP, Format, other_picture, sniff
 from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
 from plateblur.metadata import orientation as exif_orientation
 from plateblur.types import Image, MetadataPolicy
@@ -260,22 +261,22 @@ def _recognise(data: bytes) -> tuple[str, Callable[[io.BytesIO], PillowImage.Ima
     Each decoder is called by name and not through `Image.open`, because that tries others too,
     and warns or raises at pixel limits of its own that are global to the process.
     """
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG", _JpegFile
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        if _is_animated_png(data):  # here, because Pillow warns of some of them
-            raise PhotoDecodeError("expected a still photo, got an animation of several images")
-        return "PNG", PngImagePlugin.PngImageFile
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP", WebPImagePlugin.WebPImageFile
-    if data[4:8] == b"ftyp":
-        brands = data[8 : min(int.from_bytes(data[:4]), 256)]
-        if data[8:12] in (b"avif", b"avis", b"mif1", b"msf1") and b"avi" in brands:
-            return "AVIF", AvifImagePlugin.AvifImageFile
-        if pillow_heif.is_supported(data[:64]):
-            return "HEIF", pillow_heif.HeifImageFile
-    got = f"bytes beginning {data[:8].hex(' ')}" if data else "no bytes"
-    raise PhotoDecodeError(f"expected a JPEG, PNG, WebP, HEIC or AVIF photo, got {got}")
+    format_ = sniff(data)
+    if format_ is None:
+        raise PhotoDecodeError(f"expected a {TAKEN} photo, got {_named(data)}")
+    if format_ is PNG and _is_animated_png(data):  # here, because Pillow warns of some of them
+        raise PhotoDecodeError("expected a still photo, got an animation of several images")
+    return format_.name, _OPENERS[format_]
+
+
+def _named(data: bytes) -> str:
+    """Return what `data` is, for people, and what to do with it where that is known."""
+    if not data:
+        return "no bytes"
+    other = other_picture(data)
+    if other is not None:
+        return f"a {other}; convert it to JPEG or PNG first"
+    return f"bytes beginning {data[:8].hex(' ')}"
 
 
 class _JpegFile(JpegImagePlugin.JpegImageFile):
@@ -283,6 +284,15 @@ class _JpegFile(JpegImagePlugin.JpegImageFile):
 
     def _read_dpi_from_exif(self) -> None:
         pass
+
+
+_OPENERS: dict[Format, Callable[[io.BytesIO], PillowImage.Image]] = {
+    JPEG: _JpegFile,
+    PNG: PngImagePlugin.PngImageFile,
+    WEBP: WebPImagePlugin.WebPImageFile,
+    HEIF: pillow_heif.HeifImageFile,
+    AVIF: AvifImagePlugin.AvifImageFile,
+}
 
 
 def _is_animated_png(data: bytes) -> bool:

@@ -15,11 +15,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "plateblur"
 
-BASE = {"types", "errors"}
+BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "bounded", "boxes", "detector", "draw", "guidance", "letterbox", "looks"),
     *("metadata", "photo", "pipeline", "tracks", "video"),
 }
+RUNS = {"runs"}
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
@@ -77,7 +78,7 @@ def each(chosen: Callable[[Path], bool]) -> pytest.MarkDecorator:
 
 
 def test_every_file_has_its_place_in_the_table() -> None:
-    known = BASE | DETECTION | JOINS | {"accounts", "drawn", "sets", "web"}
+    known = BASE | DETECTION | RUNS | JOINS | {"accounts", "drawn", "sets", "web"}
     assert {part_of(path) for path in FILES} == known
 
 
@@ -174,6 +175,12 @@ HACKS = re.compile(r"sys\.path\b|spec_from_file_location|if TYPE_CHECKING or|\n 
 def test_no_file_bends_where_imports_come_from(folder: str) -> None:
     bent = [path for path in (ROOT / folder).rglob("*.py") if HACKS.search(path.read_text())]
     assert bent == []
+
+
+@each(of(*RUNS))
+def test_runs_leave_decoding_and_blurring_to_the_detection_files(path: Path) -> None:
+    assert ours(path) <= DETECTION | BASE | RUNS
+    assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES | VISION)
 
 
 @each(of("accounts"))

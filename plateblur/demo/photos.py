@@ -21,12 +21,12 @@ from plateblur.errors import (
     PlateblurError,
     TooCostlyError,
 )
+from plateblur.formats import FORMATS
 from plateblur.guidance import advice, plate_ratios, within_guidance
 from plateblur.photo import Photo, decode
 from plateblur.pipeline import COUNT_FLOOR, find_plates, hide_plates
 from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Image
 
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic", "AVIF": ".avif"}
 PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
 CROP_PX = 320
 EXAMPLE_PX = 240
@@ -156,9 +156,9 @@ def uncorrect(photo: DroppedPhoto) -> DroppedPhoto:
 def blurred_name(name: str, blurred: BlurredPhoto) -> str:
     """Return what the blurred photo is to be called: "car-blurred.jpg"."""
     path = PurePath(name.replace("\\", "/"))
-    own = SUFFIXES[blurred.format]
-    known = {".jpeg", ".jpe", ".heif"} | set(SUFFIXES.values())
-    return f"{path.stem or 'photo'}-blurred{path.suffix if path.suffix.lower() in known else own}"
+    own = FORMATS[blurred.format].suffixes
+    suffix = path.suffix if path.suffix.lower() in own else own[0]
+    return f"{path.stem or 'photo'}-blurred{suffix}"
 
 
 def view_of(photo: DroppedPhoto, blurred: BlurredPhoto, limits: Limits) -> dict[str, Any]:

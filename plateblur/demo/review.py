@@ -20,6 +20,7 @@ import numpy as np
 
 from plateblur.demo.visits import DroppedPhoto
 from plateblur.errors import PlateblurError
+from plateblur.formats import FORMATS, JPEG, PNG, WEBP
 from plateblur.photo import decode, encode
 from plateblur.sets.labels import xyxy_to_labels
 from plateblur.types import Detector
@@ -30,7 +31,7 @@ CONSENT = (
 )
 MAX_BYTES = 4 * 1024**3  # some two thousand photos of telephones
 VAL_EVERY = 5  # every fifth photo is for validation, chosen by its content
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
+KEPT = (JPEG.name, PNG.name, WEBP.name)
 """Formats that are kept; OpenCV, which training reads with, opens no other."""
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
@@ -137,7 +138,7 @@ def example_of(_: Detector, photo: DroppedPhoto, min_confidence: float) -> Examp
     """
     digest = hashlib.sha256(photo.data).hexdigest()
     decoded = decode(photo.data)
-    if decoded.format not in SUFFIXES:
+    if decoded.format not in KEPT:
         decoded = replace(decoded, format="JPEG", alpha=None)
     height, width = decoded.image_hw
     boxes = photo.plates.at_least(min_confidence).xyxy.clip(0, [width, height, width, height])
@@ -145,7 +146,7 @@ def example_of(_: Detector, photo: DroppedPhoto, min_confidence: float) -> Examp
     return Example(
         name=digest[:16],
         split="val" if int(digest[:8], 16) % VAL_EVERY == 0 else "train",
-        suffix=SUFFIXES[decoded.format],
+        suffix=FORMATS[decoded.format].suffixes[0],
         data=encode(decoded, decoded.pixels, metadata="strip"),
         labels=xyxy_to_labels(inside, image_hw=decoded.image_hw),
     )

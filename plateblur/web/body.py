@@ -12,19 +12,16 @@ import pybase64
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
+from plateblur.formats import TAKEN, sniff
 from plateblur.web.failures import TOO_LONG, ClientGoneError, Failure
 
 MAX_BODY_BYTES = 5 * 1024 * 1024  # Source: contract, code 1013.
-FORMATS_TAKEN = "JPEG, PNG, WebP, HEIC and AVIF"
 MAX_JSON_PARTS = 10_000  # Objects, lists and what is in them; the documented body has five.
 MAX_PREFIX_CHARS = 256  # Of "data:image/jpeg;name=...;base64,"; the usual ones have about 25.
 _PART_MARKS = b"{[,"  # Each value beyond the first needs one of them before it.
 # Possessive, and a string may end with the body, so that no byte is looked at twice.
 _STRING_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{[,]', re.DOTALL)
 _WHITE_SPACE = b" \t\r\n\v\f"
-# Source: ISO/IEC 14496-12 `ftyp` brands of HEIF (23008-12) and AVIF files.
-_FTYP_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif")
-_FTYP_BRANDS_END = 64  # The brands that matter stand among the first; the box is short.
 
 
 async def read_body(request: Request, *, timeout_s: float) -> bytes:
@@ -128,17 +125,9 @@ def refuse_no_photo(data: bytes) -> None:
     Raises:
         Failure: 1014.
     """
-    known = (
-        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
-        or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-        or (
-            data[4:8] == b"ftyp"
-            and any(brand in data[8:_FTYP_BRANDS_END] for brand in _FTYP_BRANDS)
-        )
-    )
-    if not known:
+    if sniff(data) is None:
         raise Failure(
             "1014",
-            f"The bytes are no photo of a format that is taken ({FORMATS_TAKEN}).",
+            f"The bytes are no {TAKEN} photo.",
             status=HTTPStatus.UNPROCESSABLE_ENTITY,
         )

@@ -12,6 +12,7 @@ import pybase64
 from pydantic import BaseModel, ConfigDict, Field
 
 from plateblur.accounts.types import ActivePlan, PlanKind, Usage
+from plateblur.formats import FORMATS
 from plateblur.types import BlurOptions, BlurredPhoto, Effort, MetadataPolicy, Method
 
 TAG_ID = "6b333d95-e461-4155-890c-9921158f7d17"  # Source: contract; constant, there is one class.
@@ -28,13 +29,7 @@ EXAMPLE_PHOTO = (  # A grey PNG of 16 x 16 pixels: the shortest that a generated
     "RK5CYII="
 )
 
-MEDIA_TYPES = {
-    "JPEG": "image/jpeg",
-    "PNG": "image/png",
-    "WEBP": "image/webp",
-    "HEIF": "image/heic",
-    "AVIF": "image/avif",
-}
+MEDIA_TYPES = {each.name: each.media_type for each in FORMATS.values()}
 
 
 def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) -> bytes:

@@ -1,0 +1,95 @@
+"""Every photo format that is taken, once: what it is called, and how its bytes begin.
+
+A name or a media type that someone else gave to a photo is never asked: the first bytes decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format that photos are read and written in.
+
+    Attributes:
+        name: as Pillow calls it; `Photo.format`.
+        suffixes: of file names, in lower case; the first is given to new files.
+        media_type: as in HTTP's `Content-Type`.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    media_type: str
+
+
+JPEG = Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif", ".jpg_large", ".mpo"), "image/jpeg")
+PNG = Format("PNG", (".png",), "image/png")
+WEBP = Format("WEBP", (".webp",), "image/webp")
+HEIF = Format("HEIF", (".heic", ".heif", ".hif", ".heics", ".heifs"), "image/heic")
+AVIF = Format("AVIF", (".avif", ".avifs"), "image/avif")
+
+FORMATS = {each.name: each for each in (JPEG, PNG, WEBP, HEIF, AVIF)}
+BY_SUFFIX = {suffix: each for each in FORMATS.values() for suffix in each.suffixes}
+TAKEN = "JPEG, PNG, WebP, HEIC or AVIF"  # for messages
+
+# Source: ISO/IEC 23008-12, B.4 and annexes B and C: the major brands of HEIF files.
+HEIF_BRANDS = frozenset(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
+)
+AVIF_BRANDS = frozenset((b"avif", b"avis"))  # Source: AV1 Image File Format 1.1, section 6
+LONGEST_BRANDS = 256  # bytes of `ftyp` that are read; real ones have some dozens
+
+# Source: the formats' specifications. Pictures that are known and not taken, by how they begin.
+OTHER_PICTURES = {
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "BigTIFF",
+    b"MM\0+": "BigTIFF",
+    b"8BPS": "Photoshop document",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"FUJIFILMCCD-RAW": "camera raw",
+}
+OTHER_SUFFIXES = frozenset(
+    {
+        *(".gif", ".bmp", ".dib", ".tif", ".tiff", ".psd", ".jxl", ".jp2", ".j2k", ".jxr", ".ico"),
+        *(".ppm", ".pgm", ".pnm", ".tga", ".exr", ".hdr"),
+        *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2"),
+        *(".pef", ".srw", ".x3f", ".3fr", ".iiq", ".raw", ".gpr"),
+    }
+)
+"""Suffixes of pictures that are not taken."""
+
+
+def sniff(data: bytes) -> Format | None:
+    """Return the format that a photo is in by its first bytes; 256 of them are enough.
+
+    It says nothing about what follows: the rest may be damaged.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return JPEG
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return PNG
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return WEBP
+    if data[4:8] == b"ftyp":
+        major = data[8:12]
+        length = min(int.from_bytes(data[:4]), LONGEST_BRANDS)
+        brands = {data[at : at + 4] for at in range(16, length, 4)}
+        if major in AVIF_BRANDS or (major in (b"mif1", b"msf1") and brands & AVIF_BRANDS):
+            return AVIF
+        if major in HEIF_BRANDS:
+            return HEIF
+    return None
+
+
+def other_picture(data: bytes) -> str | None:
+    """Return the name of a picture format that is known and not taken, by its first bytes."""
+    if data[:2] == b"BM" and data[6:10] == b"\0\0\0\0" and len(data) > 26:  # reserved bytes
+        return "BMP"
+    return next((name for begin, name in OTHER_PICTURES.items() if data.startswith(begin)), None)
