@@ -31,8 +31,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from plateblur.boxes import iou_matrix
 from plateblur.errors import DetectionError, ModelError
 from plateblur.letterbox import cut_out, letterbox
-from plateblur.looks import Look, Seen, merged, plan_looks, seen_in_photo
-from plateblur.types import SMALLEST_PLATE_PX, Detections, Effort, Image
+from plateblur.looks import SEEN_PX, Look, Seen, merged, plan_looks, seen_in_photo
+from plateblur.types import SMALLEST_PLATE_PX, Boxes, Detections, Effort, Image
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
 """What runs the model; "auto" takes the faster of those that are installed."""
@@ -51,8 +51,14 @@ PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
 FARTHEST_PX = 1e9  # beyond any image
 
 # The second look. Source of the numbers: chosen on the val split, docs/training-log.md.
-UNSURE_FROM, SURE_FROM = 0.2, 0.9  # confidences between which a box is looked at again
-LOOK_WIDTHS_PX = (40, 64, 144)  # of the box in the cut-outs
+LOOK_AGAIN_FROM, SURE_FROM = 0.05, 0.9  # confidences between which a box is looked at again
+UNSURE_FROM = 0.2  # from which it is lowered where no size confirms it
+RAISED_BELOW = 0.5  # below which it is raised where several sizes do
+LOOK_WIDTHS_PX = (40, 64, 144, 32, 96)  # of the box in the cut-outs
+CONFIRMING_SIZES = 3  # the first of them, which confirm a box that isn't to be raised
+RAISED_UNDER_PX = 4 * SEEN_PX  # height in the input: what is larger was seen as well as can be
+RAISING_SIZES = 3  # how many must agree to raise one
+TRUSTED_FROM = 0.5  # confidence of a box in a cut-out from which the plate's box reaches over it
 LOOK_SIDE_PX = 256  # of a cut-out; a multiple of the stride of every model that is exported here
 LOOK_IOU = 0.4  # from which a box in a cut-out is on the plate that is looked for
 LOOK_CONFIDENCE = 0.1  # from which it confirms the plate
@@ -194,7 +200,7 @@ class OnnxDetector:
         seen = [
             one
             for looks in _in_batches(plan.looks, self._batch)
-            for one in self._seen(image, looks, min_confidence=min_confidence)
+            for one in self._seen(image, looks, min_confidence=min(min_confidence, LOOK_AGAIN_FROM))
         ]
         found = self._look_again(image, merged(seen), most=MOST_LOOKS * len(plan.looks))
         return replace(found, searched=plan.searched).at_least(min_confidence)
@@ -218,39 +224,53 @@ class OnnxDetector:
             yield seen_in_photo(look, xyxy[in_part], confidence[in_part], image_hw)
 
     def _look_again(self, image: Image, seen: Seen, *, most: int) -> Detections:
-        """Return the detections, most confident first, unsure ones lowered unless confirmed."""
-        confidence = seen.confidence.copy()
-        unsure = (confidence >= UNSURE_FROM) & (confidence < SURE_FROM) & self._second_look
-        rows = np.flatnonzero(unsure)[:most]
-        for width in LOOK_WIDTHS_PX:
-            confirmed = [
-                one
-                for start in range(0, len(rows), self._batch)
-                for one in self._confirms(image, seen, rows[start : start + self._batch], width)
-            ]
-            rows = rows[~np.array(confirmed, np.bool_)]
-        confidence[rows] /= 2
+        """Return the detections, most confident first, unsure ones as other sizes show them."""
+        unsure = (seen.confidence >= LOOK_AGAIN_FROM) & (seen.confidence < SURE_FROM)
+        rows = np.flatnonzero(unsure & self._second_look)[:most]
+        first = seen.confidence[rows]
+        raisable = (first < RAISED_BELOW) & (seen.shown_px[rows] < RAISED_UNDER_PX)
+        again = np.zeros((len(rows), len(LOOK_WIDTHS_PX)), np.float32)
+        boxes = np.repeat(seen.xyxy[rows, None], len(LOOK_WIDTHS_PX), axis=1)
+        for size, width_px in enumerate(LOOK_WIDTHS_PX):
+            undecided = np.flatnonzero(~_is_decided(first, raisable, again[:, :size]))
+            for start in range(0, len(undecided), self._batch):
+                some = undecided[start : start + self._batch]
+                again[some, size], boxes[some, size] = self._zoom(image, seen, rows[some], width_px)
+        xyxy, confidence = seen.xyxy.copy(), seen.confidence.copy()
+        confidence[rows] = _second_opinion(first, raisable, again)
+        xyxy[rows] = _reaching_over(seen.xyxy[rows], boxes, again)
         order = np.argsort(-confidence, kind="stable")
-        return Detections(seen.xyxy[order], confidence[order])
+        return Detections(xyxy[order], confidence[order])
 
-    def _confirms(
+    def _zoom(
         self, image: Image, seen: Seen, rows: NDArray[np.int64], width_px: int
-    ) -> Iterator[bool]:
-        """Yield for each row whether a plate is found at its box, shown `width_px` wide."""
+    ) -> tuple[NDArray[np.float32], Boxes]:
+        """Return confidence and box of the plate at each row's box, shown `width_px` wide.
+
+        Confidence is 0, and the box the row's own, where no plate is seen there.
+        """
+        confidences, boxes = np.zeros(len(rows), np.float32), seen.xyxy[rows].copy()
         cuts = [
             cut_out(
                 image,
-                seen.xyxy[row],
+                box,
                 width_px=width_px,
                 side_px=LOOK_SIDE_PX,
-                turn=int(seen.turn[row]),
+                turn=turn,
             )
-            for row in rows
+            for box, turn in zip(boxes, seen.turn[rows].tolist(), strict=True)
         ]
-        answers = self._look([cut.image for cut in cuts])
-        for row, cut, (xyxy, confidence) in zip(rows, cuts, answers, strict=True):
-            there = cut.undo(xyxy[confidence >= LOOK_CONFIDENCE])
-            yield bool((iou_matrix(there, seen.xyxy[row][None]) >= LOOK_IOU).any())
+        for row, (cut, (xyxy, confidence)) in enumerate(
+            zip(cuts, self._look([cut.image for cut in cuts]), strict=True)
+        ):
+            there = cut.undo(xyxy)
+            confidence = np.where(
+                iou_matrix(there, boxes[row, None])[:, 0] >= LOOK_IOU, confidence, 0
+            )
+            if confidence.max(initial=0) > 0:
+                best = confidence.argmax()
+                confidences[row], boxes[row] = confidence[best], there[best]
+        return confidences, boxes
 
     def _look(
         self, images: Sequence[Image]
@@ -296,6 +316,50 @@ class OnnxDetector:
         ordered = np.hstack([np.minimum(first, second), np.maximum(first, second)])
         slope, shift = self.metadata.calibration
         return ordered, calibrated(confidence.clip(0, 1), slope=slope, shift=shift)
+
+
+def _is_decided(
+    first: NDArray[np.float32], raisable: NDArray[np.bool_], again: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Return for which of (N,) unsure boxes the (N, sizes) second looks so far are enough."""
+    looked = again.shape[1]
+    confirmed = (again >= LOOK_CONFIDENCE).any(axis=1) | (looked == CONFIRMING_SIZES)
+    as_sure_as_can_be = (again >= SURE_FROM).sum(axis=1) >= RAISING_SIZES
+    below = (again <= first[:, None]).sum(axis=1)
+    not_to_be_raised = below > len(LOOK_WIDTHS_PX) - RAISING_SIZES
+    decided: NDArray[np.bool_] = np.where(
+        raisable, as_sure_as_can_be | not_to_be_raised, confirmed | (first < UNSURE_FROM)
+    )
+    return decided
+
+
+def _second_opinion(
+    first: NDArray[np.float32], raisable: NDArray[np.bool_], again: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the confidence of (N,) unsure boxes after (N, sizes) second looks.
+
+    Half of the first where no size shows a plate. Where it is `raisable`, what the best
+    `RAISING_SIZES` sizes all reach, if that is more.
+    """
+    shown = np.sort(again, axis=1)[:, -RAISING_SIZES]
+    raised = np.where(raisable, np.maximum(first, shown), first)
+    doubted = (first >= UNSURE_FROM) & (again < LOOK_CONFIDENCE).all(axis=1)
+    return np.where(doubted, first / 2, raised)
+
+
+def _reaching_over(first: Boxes, again: Boxes, confidence: NDArray[np.float32]) -> Boxes:
+    """Return (N, 4) boxes that reach over the first ones and the surest of the second looks.
+
+    Args:
+        first: (N, 4) boxes.
+        again: (N, sizes, 4), where the second looks see the plate.
+        confidence: (N, sizes), of those; what is below `TRUSTED_FROM` counts for nothing.
+    """
+    rows, best = np.arange(len(first)), confidence.argmax(axis=1)
+    other = np.where((confidence[rows, best] >= TRUSTED_FROM)[:, None], again[rows, best], first)
+    return np.hstack(
+        [np.minimum(first[:, :2], other[:, :2]), np.maximum(first[:, 2:], other[:, 2:])]
+    )
 
 
 def calibrated(confidence: NDArray[FloatT], *, slope: float, shift: float) -> NDArray[FloatT]:

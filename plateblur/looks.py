@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 
 import numpy as np
@@ -179,12 +179,14 @@ class Seen:
         confidence: (N,) float32.
         cut: (N,) bool, the box may go on beyond the edge of what its look saw.
         turn: (N,) int64, quarter turns of the copy in which it was found.
+        shown_px: (N,) float32, height at which its look showed it, pixels of the input.
     """
 
     xyxy: Boxes
     confidence: NDArray[np.float32]
     cut: NDArray[np.bool_]
     turn: NDArray[np.int64]
+    shown_px: NDArray[np.float32]
 
 
 def seen_in_photo(
@@ -206,10 +208,15 @@ def seen_in_photo(
     in_photo = in_photo[kept]
     # An edge of the photo cuts the plate itself, so there a box is as whole as it can be.
     inner = np.array([left > 0, top > 0, right < width, bottom < height])
-    near_px = NEAR_EDGE_PX * max(right - left, bottom - top) / look.input_size
-    cut = (np.abs(in_photo - np.array(look.part, np.float32)) < near_px) & inner
+    scale = look.input_size / max(right - left, bottom - top)
+    cut = (np.abs(in_photo - np.array(look.part, np.float32)) * scale < NEAR_EDGE_PX) & inner
+    down = 1 if look.turn % 2 == 0 else 0
     return Seen(
-        in_photo, confidence[kept], cut.any(axis=1), np.full(len(in_photo), look.turn, np.int64)
+        in_photo,
+        confidence[kept],
+        cut.any(axis=1),
+        np.full(len(in_photo), look.turn, np.int64),
+        (in_photo[:, 2 + down] - in_photo[:, down]) * np.float32(scale),
     )
 
 
@@ -221,10 +228,9 @@ def merged(seen: Sequence[Seen]) -> Seen:
     lies inside. The box that stays is as confident as the best that gave way to it, because both
     are sightings of one plate. Of two halves that no look saw whole both stay.
     """
-    xyxy = np.concatenate([each.xyxy for each in seen])
-    confidence = np.concatenate([each.confidence for each in seen])
-    cut = np.concatenate([each.cut for each in seen])
-    turn = np.concatenate([each.turn for each in seen])
+    xyxy, confidence, cut, turn, shown_px = (
+        np.concatenate([getattr(each, one.name) for each in seen]) for one in fields(Seen)
+    )
     area = areas(xyxy)
     kept: list[int] = []
     left = np.lexsort((-confidence, cut))
@@ -238,4 +244,4 @@ def merged(seen: Sequence[Seen]) -> Seen:
         left = rest[~same]
     order = np.array(kept, np.int64)
     order = order[np.argsort(-confidence[order], kind="stable")]
-    return Seen(xyxy[order], confidence[order], cut[order], turn[order])
+    return Seen(xyxy[order], confidence[order], cut[order], turn[order], shown_px[order])

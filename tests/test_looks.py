@@ -203,6 +203,7 @@ def seen(*rows: tuple[list[float], float, bool]) -> Seen:
         np.array([confidence for _, confidence, _ in rows], np.float32),
         np.array([cut for _, _, cut in rows], np.bool_),
         np.zeros(len(rows), np.int64),
+        np.full(len(rows), 20, np.float32),
     )
 
 
