@@ -17,6 +17,9 @@ Boxes = NDArray[np.float32]
 Method = Literal["veil", "solid", "mosaic", "gaussian"]
 """How a plate is hidden. `mosaic` and `gaussian` are cosmetic: they can be attacked."""
 
+Projection = Literal["auto", "flat", "equirectangular"]
+"""How a photo shows the world: `auto` goes by its panorama tags, the others don't ask them."""
+
 MetadataPolicy = Literal["strip", "safe", "keep"]
 """What of a photo's metadata leaves with it: ICC profile only, harmless tags too, or all."""
 
@@ -28,10 +31,16 @@ class Detections:
     Attributes:
         xyxy: (N, 4) float32, pixels of the upright image.
         confidence: (N,) float32, 0 to 1.
+        corners: (N, 4, 2) float32, the plates' outlines where they are no upright rectangles: the
+            corners in order around the plate, x and y in pixels of the upright image. Between two
+            of them the edge is straight in the scene: a straight line in a flat photo, an arc of
+            a great circle in a panorama. A row of NaN stands for a box without an outline. None
+            where no box has one. `xyxy` holds the outline's bounds.
     """
 
     xyxy: Boxes
     confidence: NDArray[np.float32]
+    corners: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that don't belong together."""
@@ -41,6 +50,10 @@ class Detections:
             raise ValueError(
                 f"confidence must have shape ({len(self.xyxy)},), got {self.confidence.shape}"
             )
+        if self.corners is not None and self.corners.shape != (len(self.xyxy), 4, 2):
+            raise ValueError(
+                f"corners must have shape ({len(self.xyxy)}, 4, 2), got {self.corners.shape}"
+            )
 
     def __len__(self) -> int:
         """Return how many plates were found."""
@@ -48,8 +61,12 @@ class Detections:
 
     def at_least(self, min_confidence: float) -> Detections:
         """Return those with a confidence of at least `min_confidence`."""
-        kept = self.confidence >= min_confidence
-        return Detections(self.xyxy[kept], self.confidence[kept])
+        return self.take(self.confidence >= min_confidence)
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+        """Return the detections of `rows`, a mask or indices, with their outlines."""
+        corners = None if self.corners is None else self.corners[rows]
+        return Detections(self.xyxy[rows], self.confidence[rows], corners)
 
 
 class Detector(Protocol):
