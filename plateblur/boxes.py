@@ -26,19 +26,30 @@ def iou_matrix(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     Raises:
         ValueError: `a` or `b` is not (N, 4).
     """
+    intersection = intersection_matrix(a, b)
+    union = areas(a)[:, None] + areas(b)[None] - intersection
+    iou = np.zeros(intersection.shape, np.float32)
+    np.divide(intersection, union, out=iou, where=union > 0, casting="same_kind")
+    return iou
+
+
+def intersection_matrix(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """Return the area that every box of (N, 4) `a` shares with every box of (M, 4) `b`, (N, M)."""
     _require_boxes(a)
     _require_boxes(b)
     # In float64, because the area of a box far beyond its image overflows float32.
     first, second = a.astype(np.float64), b.astype(np.float64)
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    area_a = np.prod(np.clip(first[:, 2:] - first[:, :2], 0, None), axis=1)
-    area_b = np.prod(np.clip(second[:, 2:] - second[:, :2], 0, None), axis=1)
-    union = area_a[:, None] + area_b[None] - intersection
-    iou = np.zeros(intersection.shape, np.float32)
-    np.divide(intersection, union, out=iou, where=union > 0, casting="same_kind")
-    return iou
+    shared: NDArray[np.float64] = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
+    return shared
+
+
+def areas(xyxy: Boxes) -> NDArray[np.float64]:
+    """Return the areas of (N, 4) boxes, (N,)."""
+    sides = xyxy[:, 2:].astype(np.float64) - xyxy[:, :2]
+    area: NDArray[np.float64] = np.prod(np.clip(sides, 0, None), axis=1)
+    return area
 
 
 def non_max_suppression(

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,7 @@ from plateblur.errors import EncodeError, ModelError, PlateblurError
 from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates
-from plateblur.types import BlurOptions, Detections, MetadataPolicy, Method
+from plateblur.types import BlurOptions, Detections, Effort, MetadataPolicy, Method
 
 EXIT_CODES = """
 Exit codes: 0 every photo was done; 1 at least one was not, and is listed at the end;
@@ -109,6 +109,27 @@ Margin = Annotated[
     ),
 ]
 Recursive = Annotated[bool, typer.Option(help="Look into folders within folders too.")]
+Fast = Annotated[
+    bool,
+    typer.Option("--fast", help="Look once, at the whole photo scaled down: quick, misses more."),
+]
+Thorough = Annotated[
+    bool,
+    typer.Option(
+        "--thorough",
+        help="Also look closer, and at copies turned by quarter turns: many times slower.",
+    ),
+]
+SmallestPlate = Annotated[
+    float,
+    typer.Option(
+        "--smallest-plate-px",
+        min=1.0,
+        max=1000.0,
+        callback=finite,
+        help="Height of the smallest plate to look for, pixels. Less takes longer on large photos.",
+    ),
+]
 EngineOption = Annotated[
     Engine, typer.Option(help="What runs the model; openvino needs the extra of that name.")
 ]
@@ -125,6 +146,17 @@ class Job:
 
     photo: Path
     inside: Path
+
+
+def effort_of(*, fast: bool, thorough: bool) -> Effort:
+    """Return how hard to look.
+
+    Raises:
+        typer.BadParameter: both were asked for.
+    """
+    if fast and thorough:
+        raise typer.BadParameter("give --fast or --thorough, not both")
+    return "fast" if fast else "thorough" if thorough else DEFAULTS.effort
 
 
 @app.callback(invoke_without_command=True)
@@ -169,6 +201,9 @@ def blur(
         Path | None, typer.Option(help="Write one JSON object a photo to this file.")
     ] = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
+    fast: Fast = False,
+    thorough: Thorough = False,
+    smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
     engine: EngineOption = "onnxruntime",
 ) -> None:
     """Blur the plates of photos.
@@ -188,6 +223,8 @@ def blur(
         min_confidence=min_confidence,
         metadata=metadata_policy,
         draw_boxes=draw_boxes,
+        smallest_plate_px=smallest_plate_px,
+        effort=effort_of(fast=fast, thorough=thorough),
     )
     detector = open_detector(engine)
     one_file = out is not None and is_one_file(photos, out)
@@ -277,19 +314,29 @@ def detect(
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     recursive: Recursive = False,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
+    fast: Fast = False,
+    thorough: Thorough = False,
+    smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
     engine: EngineOption = "onnxruntime",
 ) -> None:
     """Print the plates of photos, one JSON object a line; nothing else on standard output.
 
     Boxes are in pixels of the upright photo: left, top, right, bottom.
     """
+    effort = effort_of(fast=fast, thorough=thorough)
     jobs = find_photos(photos, recursive=recursive)
     detector = open_detector(engine)
     failures: list[tuple[Path, str]] = []
     for job in progress(jobs, "Looking"):
         try:
             photo = decode(job.photo.read_bytes(), max_pixels=max_pixels)
-            detections = find_plates(photo, detector, min_confidence=min_confidence)
+            detections = find_plates(
+                photo,
+                detector,
+                min_confidence=min_confidence,
+                smallest_plate_px=smallest_plate_px,
+                effort=effort,
+            )
         except (PlateblurError, OSError, MemoryError) as error:
             failures.append((job.photo, explain(error)))
             continue
@@ -421,11 +468,13 @@ def _umask() -> int:
 
 
 def described(detections: Detections, image_hw: tuple[int, int]) -> dict[str, Any]:
-    """Return detections as the JSON that both commands write."""
+    """Return detections, and how they were looked for, as the JSON that both commands write."""
     height, width = image_hw
+    searched = detections.searched
     return {
         "width": width,
         "height": height,
+        **({} if searched is None else asdict(searched)),
         "detections": [
             {
                 "xyxy": [round(side, 1) for side in box],

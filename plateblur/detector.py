@@ -1,4 +1,4 @@
-"""Find plates: letterbox > run > NMS > undo > a second look. The only inference engine.
+"""Find plates: plan the looks > look > merge > a second look. The only inference engine.
 
 The model is an ONNX file as `training/export.py` writes it: input `images` (N, 3, H, W) float32
 RGB in [0, 1], H and W multiples of the stride; output either raw, (N, 4 + classes, anchors) with
@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -27,15 +27,15 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from plateblur.boxes import iou_matrix, non_max_suppression
+from plateblur.boxes import iou_matrix
 from plateblur.errors import DetectionError, ModelError
 from plateblur.letterbox import cut_out, letterbox
-from plateblur.types import Detections, Image
+from plateblur.looks import Look, Seen, merged, plan_looks, seen_in_photo
+from plateblur.types import SMALLEST_PLATE_PX, Detections, Effort, Image
 
 Engine = Literal["onnxruntime", "openvino"]
 
 FARTHEST_PX = 1e9  # beyond any image
-NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles.
 
 # The second look. Source of the numbers: chosen on the val split, docs/training-log.md.
 UNSURE_FROM, SURE_FROM = 0.2, 0.9  # confidences between which a box is looked at again
@@ -43,7 +43,7 @@ LOOK_WIDTHS_PX = (40, 64, 144)  # of the box in the cut-outs
 LOOK_SIDE_PX = 256  # of a cut-out; a multiple of the stride of every model that is exported here
 LOOK_IOU = 0.4  # from which a box in a cut-out is on the plate that is looked for
 LOOK_CONFIDENCE = 0.1  # from which it confirms the plate
-MOST_LOOKS = 32  # boxes of one image; the rest keep their confidence, and so are hidden
+MOST_LOOKS = 32  # boxes for each first look; the rest keep their confidence, and so are hidden
 
 # onnxruntime's errors share no base but Exception.
 _ORT_ERRORS = (
@@ -121,47 +121,77 @@ class OnnxDetector:
         """Return the detector that this version of plateblur ships."""
         return cls(shipped_model(), engine=engine, threads=threads)
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(
+        self,
+        image: Image,
+        *,
+        min_confidence: float,
+        smallest_plate_px: float = SMALLEST_PLATE_PX,
+        effort: Effort = "default",
+    ) -> Detections:
         """Return the plates of `image`, most confident first.
 
         Args:
-            image: (H, W, 3) uint8 RGB, upright.
+            image: (H, W, 3) uint8 RGB, upright, of any size.
             min_confidence: the smallest confidence kept, above 0 and at most 1.
+            smallest_plate_px: height of the smallest plate that is to be found, pixels of `image`;
+                what "fast" reaches follows from the image's size alone.
+            effort: one look; looks that fit the image; finer and turned ones as well.
 
         Returns:
-            Boxes in pixels of `image`, after NMS; none of them empty.
+            Boxes in pixels of `image`, one a plate; none of them empty. `searched` says how many
+            looks there were and how small a plate they showed.
 
         Raises:
             DetectionError: the engine failed, or its answer makes no sense.
-            ValueError: `image` is not (H, W, 3) uint8, or `min_confidence` is out of range.
+            ValueError: `image` is not (H, W, 3) uint8, or an argument is out of range.
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
         if not 0 < min_confidence <= 1:
             raise ValueError(f"min_confidence must be above 0 and at most 1, got {min_confidence}")
-        boxed = letterbox(image, input_size=self.metadata.input_size, stride=self.metadata.stride)
+        plan = plan_looks(
+            (image.shape[0], image.shape[1]),
+            input_size=self.metadata.input_size,
+            stride=self.metadata.stride,
+            smallest_plate_px=smallest_plate_px,
+            effort=effort,
+        )
+        seen = [self._seen(image, look, min_confidence=min_confidence) for look in plan.looks]
+        found = self._look_again(image, merged(seen), most=MOST_LOOKS * len(plan.looks))
+        return replace(found, searched=plan.searched).at_least(min_confidence)
+
+    def _seen(self, image: Image, look: Look, *, min_confidence: float) -> Seen:
+        """Return what a look at a part of the image finds."""
+        left, top, right, bottom = look.part
+        boxed = letterbox(
+            image[top:bottom, left:right],
+            input_size=look.input_size,
+            stride=self.metadata.stride,
+            turn=look.turn,
+        )
         xyxy, confidence = self._look(boxed.image)
         likely = confidence >= min_confidence
         xyxy, confidence = boxed.undo(xyxy[likely]), confidence[likely]
-        in_image = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # a plate in the fill hides nothing
-        xyxy, confidence = xyxy[in_image], confidence[in_image]
-        kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
-        found = Detections(xyxy[kept], confidence[kept])
-        return self._look_again(image, found).at_least(min_confidence)
+        in_part = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # a plate in the fill hides nothing
+        return seen_in_photo(
+            look, xyxy[in_part], confidence[in_part], (image.shape[0], image.shape[1])
+        )
 
-    def _look_again(self, image: Image, found: Detections) -> Detections:
+    def _look_again(self, image: Image, seen: Seen, *, most: int) -> Detections:
         """Return the detections, most confident first, unsure ones lowered unless confirmed."""
-        unsure = (found.confidence >= UNSURE_FROM) & (found.confidence < SURE_FROM)
-        confidence = found.confidence.copy()
-        for row in np.flatnonzero(unsure & self._second_look)[:MOST_LOOKS]:
-            if not any(self._confirms(image, found.xyxy[row], width) for width in LOOK_WIDTHS_PX):
+        unsure = (seen.confidence >= UNSURE_FROM) & (seen.confidence < SURE_FROM)
+        confidence = seen.confidence.copy()
+        for row in np.flatnonzero(unsure & self._second_look)[:most]:
+            box, turn = seen.xyxy[row], int(seen.turn[row])
+            if not any(self._confirms(image, box, width, turn) for width in LOOK_WIDTHS_PX):
                 confidence[row] /= 2
         order = np.argsort(-confidence, kind="stable")
-        return Detections(found.xyxy[order], confidence[order])
+        return Detections(seen.xyxy[order], confidence[order])
 
-    def _confirms(self, image: Image, box: NDArray[np.float32], width_px: int) -> bool:
+    def _confirms(self, image: Image, box: NDArray[np.float32], width_px: int, turn: int) -> bool:
         """Return whether a plate is found at `box` where it is shown `width_px` wide."""
-        cut = cut_out(image, box, width_px=width_px, side_px=LOOK_SIDE_PX)
+        cut = cut_out(image, box, width_px=width_px, side_px=LOOK_SIDE_PX, turn=turn)
         xyxy, confidence = self._look(cut.image)
         there = cut.undo(xyxy[confidence >= LOOK_CONFIDENCE])
         return bool((iou_matrix(there, box[None]) >= LOOK_IOU).any())

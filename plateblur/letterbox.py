@@ -23,11 +23,13 @@ class Letterbox:
         image: (h, w, 3) uint8 RGB; h and w are multiples of the stride.
         scale_xy: letterboxed pixels per image pixel, across and down; they differ by rounding.
         image_hw: height and width of the image before, pixels.
+        turn: quarter turns to the left, between resizing and filling.
     """
 
     image: Image
     scale_xy: tuple[float, float]
     image_hw: tuple[int, int]
+    turn: int = 0
 
     def undo(self, xyxy: Boxes) -> Boxes:
         """Return boxes of the letterboxed image in pixels of the image before, clipped to it.
@@ -40,12 +42,35 @@ class Letterbox:
         """
         height, width = self.image_hw
         # In float64, because a number near float32's largest would overflow.
-        restored = xyxy.astype(np.float64) / np.array([*self.scale_xy, *self.scale_xy])
+        resized_hw = (height * self.scale_xy[1], width * self.scale_xy[0])
+        upright = turned_back(xyxy.astype(np.float64), turn=self.turn, image_hw=resized_hw)
+        restored = upright / np.array([*self.scale_xy, *self.scale_xy])
         clipped: Boxes = restored.clip(0, [width, height, width, height]).astype(np.float32)
         return clipped
 
 
-def letterbox(image: Image, *, input_size: int, stride: int) -> Letterbox:
+def turned_back(
+    xyxy: NDArray[np.float64], *, turn: int, image_hw: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Return boxes of an image turned to the left, in pixels of the image before.
+
+    Args:
+        xyxy: (N, 4) float64, pixels of `numpy.rot90(image, turn)`.
+        turn: quarter turns, 0 to 3.
+        image_hw: height and width of the image before, pixels.
+    """
+    height, width = image_hw
+    x1, y1, x2, y2 = xyxy.T
+    sides = (
+        (x1, y1, x2, y2),
+        (width - y2, x1, width - y1, x2),
+        (width - x2, height - y2, width - x1, height - y1),
+        (y1, height - x2, y2, height - x1),
+    )
+    return np.stack(sides[turn], axis=1)
+
+
+def letterbox(image: Image, *, input_size: int, stride: int, turn: int = 0) -> Letterbox:
     """Return `image` with its longer side at `input_size`, filled to the next stride.
 
     The fill goes right and below only, and no further than the stride asks, so that a 16:9 photo
@@ -55,6 +80,7 @@ def letterbox(image: Image, *, input_size: int, stride: int) -> Letterbox:
         image: (H, W, 3) uint8 RGB.
         input_size: length of the longer side, pixels; a multiple of `stride`.
         stride: the model's largest stride, pixels.
+        turn: quarter turns to the left, 0 to 3; after resizing, so that no large copy is made.
 
     Raises:
         ValueError: `image` is empty, or `input_size` is no positive multiple of `stride`.
@@ -68,11 +94,11 @@ def letterbox(image: Image, *, input_size: int, stride: int) -> Letterbox:
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
     # Averaging when shrinking: linear sampling would skip strokes of far plates in large photos.
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(image, (new_w, new_h), interpolation=interpolation)
-    padded_hw = (math.ceil(new_h / stride) * stride, math.ceil(new_w / stride) * stride)
+    resized = np.rot90(cv2.resize(image, (new_w, new_h), interpolation=interpolation), turn)
+    padded_hw = [math.ceil(side / stride) * stride for side in resized.shape[:2]]
     padded = np.full((*padded_hw, 3), PAD_GREY, np.uint8)
-    padded[:new_h, :new_w] = resized
-    return Letterbox(padded, (new_w / width, new_h / height), (height, width))
+    padded[: resized.shape[0], : resized.shape[1]] = resized
+    return Letterbox(padded, (new_w / width, new_h / height), (height, width), turn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +110,28 @@ class CutOut:
         scale: cut-out pixels per image pixel.
         origin_xy: left and top of the square, pixels of the image; negative beyond its edge.
         image_hw: height and width of the image, pixels.
+        turn: quarter turns of the square to the left.
     """
 
     image: Image
     scale: float
     origin_xy: tuple[int, int]
     image_hw: tuple[int, int]
+    turn: int = 0
 
     def undo(self, xyxy: Boxes) -> Boxes:
         """Return boxes of the cut-out, (N, 4) float32, in pixels of the image, clipped to it."""
         height, width = self.image_hw
-        restored = xyxy.astype(np.float64) / self.scale + np.array(self.origin_xy * 2)
+        square_hw = (self.image.shape[0], self.image.shape[1])
+        upright = turned_back(xyxy.astype(np.float64), turn=self.turn, image_hw=square_hw)
+        restored = upright / self.scale + np.array(self.origin_xy * 2)
         clipped: Boxes = restored.clip(0, [width, height, width, height]).astype(np.float32)
         return clipped
 
 
-def cut_out(image: Image, box: NDArray[np.floating[Any]], *, width_px: int, side_px: int) -> CutOut:
+def cut_out(
+    image: Image, box: NDArray[np.floating[Any]], *, width_px: int, side_px: int, turn: int = 0
+) -> CutOut:
     """Return the square around `box`, scaled so that the box is `width_px` wide in it.
 
     A box counts as at least twice as wide as high, so that a plate of two lines is not cut. What
@@ -110,9 +142,11 @@ def cut_out(image: Image, box: NDArray[np.floating[Any]], *, width_px: int, side
         box: (4,) `xyxy`, pixels of `image`; not empty, and inside it.
         width_px: width of the box in the cut-out, pixels.
         side_px: height and width of the cut-out, pixels.
+        turn: quarter turns to the left of the cut-out; what is wide is so after turning.
     """
     height, width = image.shape[:2]
-    box_width = max(box[2] - box[0], 2 * (box[3] - box[1]))
+    across, down = (0, 1) if turn % 2 == 0 else (1, 0)
+    box_width = max(box[2 + across] - box[across], 2 * (box[2 + down] - box[down]))
     side = max(1, round(float(box_width) * side_px / width_px))
     left, top = (math.floor(float(box[i] + box[i + 2] - side) / 2) for i in (0, 1))
     scale = side_px / side
@@ -127,4 +161,5 @@ def cut_out(image: Image, box: NDArray[np.floating[Any]], *, width_px: int, side
     filled[new_y1:new_y2, new_x1:new_x2] = cv2.resize(
         image[y1:y2, x1:x2], seen_wh, interpolation=interpolation
     )
-    return CutOut(filled, scale, (left, top), (height, width))
+    turned = np.ascontiguousarray(np.rot90(filled, turn))
+    return CutOut(turned, scale, (left, top), (height, width), turn)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from plateblur.blur import blur_boxes, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
-from plateblur.detector import NMS_IOU_THRESHOLD
 from plateblur.draw import draw_detections
+from plateblur.looks import NMS_IOU_THRESHOLD
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
-from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Image
+from plateblur.types import (
+    BlurOptions,
+    BlurredPhoto,
+    Detections,
+    Detector,
+    Effort,
+    Image,
+    Searched,
+)
 
 COUNT_FLOOR = 0.05  # Source: contract, section 3: all that is kept at this floor is counted.
 
@@ -44,24 +53,59 @@ def blur_photo(
     _require_sound(options)
     photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels)
     predictions = find_plates(
-        photo, detector, min_confidence=min(COUNT_FLOOR, options.min_confidence)
+        photo,
+        detector,
+        min_confidence=min(COUNT_FLOOR, options.min_confidence),
+        smallest_plate_px=options.smallest_plate_px,
+        effort=options.effort,
     )
     return hide_plates(photo, predictions, options)
 
 
-def find_plates(photo: Photo, detector: Detector, *, min_confidence: float) -> Detections:
+def find_plates(
+    photo: Photo,
+    detector: Detector,
+    *,
+    min_confidence: float,
+    smallest_plate_px: float = DEFAULTS.smallest_plate_px,
+    effort: Effort = DEFAULTS.effort,
+) -> Detections:
     """Return the plates in all views of `photo`, most confident first.
+
+    Args:
+        photo: as decoded.
+        detector: what finds the plates.
+        min_confidence: the smallest confidence kept.
+        smallest_plate_px: height of the smallest plate that is to be found, pixels.
+        effort: how hard to look.
 
     Raises:
         DetectionError: the detector failed.
+        ValueError: an argument is out of range.
     """
-    found = [detector.detect(view, min_confidence=min_confidence) for view in photo.views]
+    found = [
+        detector.detect(
+            view,
+            min_confidence=min_confidence,
+            smallest_plate_px=smallest_plate_px,
+            effort=effort,
+        )
+        for view in photo.views
+    ]
     if len(found) == 1:
         return found[0]
     xyxy = np.vstack([each.xyxy for each in found])
     confidence = np.hstack([each.confidence for each in found])
     kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
-    return Detections(xyxy[kept], confidence[kept])
+    return Detections(xyxy[kept], confidence[kept], _searched(found))
+
+
+def _searched(found: Sequence[Detections]) -> Searched | None:
+    """Return how all views were searched; None where a detector does not tell."""
+    told = [each.searched for each in found if each.searched is not None]
+    if len(told) < len(found):
+        return None
+    return Searched(sum(one.looks for one in told), max(one.smallest_plate_px for one in told))
 
 
 def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> BlurredPhoto:

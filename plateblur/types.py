@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -23,6 +23,25 @@ Projection = Literal["auto", "flat", "equirectangular"]
 MetadataPolicy = Literal["strip", "safe", "keep"]
 """What of a photo's metadata leaves with it: ICC profile only, harmless tags too, or all."""
 
+Effort = Literal["fast", "default", "thorough"]
+"""How hard plates are looked for: one look; looks that fit the photo; finer and turned ones too."""
+
+SMALLEST_PLATE_PX = 12.0  # height; as finely is a 1080p photo looked at in one look of 896 px
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """How a photo was searched.
+
+    Attributes:
+        looks: how often the model looked at the photo or a part of it.
+        smallest_plate_px: height of the smallest plate that was shown to the model as large as it
+            needs, pixels of the photo; smaller ones are found by chance.
+    """
+
+    looks: int
+    smallest_plate_px: float
+
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -31,6 +50,7 @@ class Detections:
     Attributes:
         xyxy: (N, 4) float32, pixels of the upright image.
         confidence: (N,) float32, 0 to 1.
+        searched: how they were looked for; None where nothing was, as with boxes drawn by hand.
         corners: (N, 4, 2) float32, the plates' outlines where they are no upright rectangles: the
             corners in order around the plate, x and y in pixels of the upright image. Between two
             of them the edge is straight in the scene: a straight line in a flat photo, an arc of
@@ -40,6 +60,7 @@ class Detections:
 
     xyxy: Boxes
     confidence: NDArray[np.float32]
+    searched: Searched | None = None
     corners: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
@@ -65,15 +86,32 @@ class Detections:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
         """Return the detections of `rows`, a mask or indices, with their outlines."""
-        corners = None if self.corners is None else self.corners[rows]
-        return Detections(self.xyxy[rows], self.confidence[rows], corners)
+        return replace(
+            self,
+            xyxy=self.xyxy[rows],
+            confidence=self.confidence[rows],
+            corners=None if self.corners is None else self.corners[rows],
+        )
 
 
 class Detector(Protocol):
     """Finds plates; safe to call from several threads at once."""
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(
+        self,
+        image: Image,
+        *,
+        min_confidence: float,
+        smallest_plate_px: float = SMALLEST_PLATE_PX,
+        effort: Effort = "default",
+    ) -> Detections:
         """Return the plates of `image` with a confidence of at least `min_confidence`.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, of any size.
+            min_confidence: the smallest confidence kept.
+            smallest_plate_px: height of the smallest plate that is to be found, pixels.
+            effort: how hard to look.
 
         Raises:
             DetectionError: the model failed; never an empty result instead.
@@ -92,6 +130,10 @@ class BlurOptions:
         metadata: what of the photo's metadata is written again.
         draw_boxes: draw the detections and their confidence on the blurred photo.
         crops: also encode a cut-out of each detection from the blurred image.
+        smallest_plate_px: height of the smallest plate that is to be found, pixels; a large photo
+            takes more looks the smaller it is.
+        effort: how hard plates are looked for.
+        projection: how the photo shows the world.
     """
 
     method: Method = "veil"
@@ -100,6 +142,9 @@ class BlurOptions:
     metadata: MetadataPolicy = "strip"
     draw_boxes: bool = False
     crops: bool = False
+    smallest_plate_px: float = SMALLEST_PLATE_PX
+    effort: Effort = "default"
+    projection: Projection = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +159,7 @@ class BlurredPhoto:
         predictions_counted: how many the detector kept at its own floor, `COUNT_FLOOR`; what a
             plan counts, so never less than `len(detections)` at a `min_confidence` above it.
         crops: for each detection its cut-out of the blurred image, encoded; empty unless asked.
+        projection: "equirectangular" where it was treated as a panorama, else "flat".
     """
 
     data: bytes
@@ -122,3 +168,4 @@ class BlurredPhoto:
     detections: Detections
     predictions_counted: int
     crops: tuple[bytes, ...] = field(default=())
+    projection: Projection = "flat"

@@ -34,7 +34,7 @@ class BlinkingDetector(DarkDetector):
         object.__setattr__(self, "misses", misses)
         object.__setattr__(self, "fails", fails)
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         calls: list[tuple[int, ...]] = self.__dict__["calls"]
         calls.append(image.shape)
         if len(calls) - 1 in self.__dict__["fails"]:

@@ -27,7 +27,7 @@ class FixedDetector:
     xyxy: Boxes = field(default_factory=boxes)
     confidence: tuple[float, ...] = ()
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         confidence = np.array(self.confidence or [0.9] * len(self.xyxy), np.float32)
         return Detections(self.xyxy, confidence).at_least(min_confidence)
 
@@ -38,7 +38,7 @@ class DarkDetector:
 
     darkest: int = 60
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         rows, columns = np.nonzero(image.max(axis=2) <= self.darkest)
         if not len(rows):
             return Detections(boxes(), np.zeros(0, np.float32))
@@ -49,7 +49,7 @@ class DarkDetector:
 class BrokenDetector:
     """Fails on every image."""
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         raise DetectionError("the detector failed")
 
 

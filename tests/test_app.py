@@ -370,12 +370,12 @@ def test_a_clip_that_cannot_be_blurred_is_told_and_takes_back_the_one_before(
 @pytest.mark.parametrize("way", ["cancel", "leave"])
 def test_a_clip_is_ended_by_its_visitor(tmp_path: Path, way: str) -> None:
     class Impatient(BlinkingDetector):
-        def detect(self, image: Any, *, min_confidence: float) -> Any:
+        def detect(self, image: Any, *, min_confidence: float, **how: Any) -> Any:
             ends = page.end_clip if way == "cancel" else page.leave
             ends(visitor("another"))  # which ends no one else's
             if len(self.__dict__["calls"]) == 2:
                 ends(visitor())
-            return super().detect(image, min_confidence=min_confidence)
+            return super().detect(image, min_confidence=min_confidence, **how)
 
     detector = Impatient()
     page = clip_page(tmp_path, detector)

@@ -84,7 +84,7 @@ def test_both_kinds_of_output_give_boxes_of_the_image(
     tmp_path: Path, shaped: Callable[[Rows], Any], metadata: dict[str, str], rows: Rows
 ) -> None:
     detector = first_look(save(tmp_path, shaped(rows), metadata))
-    found = detector.detect(IMAGE, min_confidence=0.25)
+    found = detector.detect(IMAGE, min_confidence=0.25, effort="fast")
     assert found.confidence.tolist() == pytest.approx([0.9, 0.4])
     assert np.allclose(found.xyxy, boxes([18, 9, 42, 21], [67.5, 34.5, 82.5, 40.5]))
     assert found.xyxy.dtype == np.float32
@@ -100,7 +100,7 @@ def test_confidences_follow_the_model_s_calibration(
 ) -> None:
     rows: Rows = [[20, 10, 16, 8, 0.9], [50, 25, 10, 4, 0.4]]
     path = save(tmp_path, raw(rows), METADATA | {"calibration": curve})
-    found = first_look(path).detect(IMAGE, min_confidence=0.25)
+    found = first_look(path).detect(IMAGE, min_confidence=0.25, effort="fast")
     assert found.confidence.tolist() == pytest.approx(expected)
 
 
@@ -110,27 +110,33 @@ def test_confidences_follow_the_model_s_calibration(
 def test_the_smallest_confidence_is_kept(tmp_path: Path, min_confidence: float, count: int) -> None:
     rows: Rows = [[20, 10, 16, 8, 0.9], [50, 25, 10, 4, 0.4]]
     found = first_look(save(tmp_path, raw(rows), METADATA)).detect(
-        IMAGE, min_confidence=float(np.float32(min_confidence))
+        IMAGE, min_confidence=float(np.float32(min_confidence)), effort="fast"
     )
     assert len(found) == count
 
 
 def test_of_two_boxes_on_a_plate_the_better_stays(tmp_path: Path) -> None:
     rows: Rows = [[20, 10, 16, 8, 0.5], [21, 10, 16, 8, 0.9], [40, 10, 16, 8, 0.3]]
-    found = first_look(save(tmp_path, raw(rows), METADATA)).detect(IMAGE, min_confidence=0.25)
+    found = first_look(save(tmp_path, raw(rows), METADATA)).detect(
+        IMAGE, min_confidence=0.25, effort="fast"
+    )
     assert found.confidence.tolist() == pytest.approx([0.9, 0.3])
 
 
 @pytest.mark.parametrize("rows", [[], [[20, 10, 16, 8, 0.01]]], ids=["no-anchors", "unsure"])
 def test_no_plates_is_a_result(tmp_path: Path, rows: Rows) -> None:
-    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(IMAGE, min_confidence=0.25)
+    found = OnnxDetector(save(tmp_path, raw(rows), METADATA)).detect(
+        IMAGE, min_confidence=0.25, effort="fast"
+    )
     assert found.xyxy.shape == (0, 4)
 
 
 def test_a_box_in_the_fill_is_dropped_and_one_at_the_edge_is_clipped(tmp_path: Path) -> None:
     image = street(40, 96)  # 27 of 32 rows of the input
     rows: Rows = [[20, 31, 8, 2, 0.9], [2, 2, 16, 16, 0.8]]
-    found = first_look(save(tmp_path, raw(rows), METADATA)).detect(image, min_confidence=0.25)
+    found = first_look(save(tmp_path, raw(rows), METADATA)).detect(
+        image, min_confidence=0.25, effort="fast"
+    )
     assert found.confidence.tolist() == pytest.approx([0.8])
     assert found.xyxy[0, :2].tolist() == [0, 0]
 
@@ -138,7 +144,7 @@ def test_a_box_in_the_fill_is_dropped_and_one_at_the_edge_is_clipped(tmp_path: P
 def test_a_box_turned_inside_out_still_covers_its_corners(tmp_path: Path) -> None:
     rows: Rows = [[28, 14, 12, 6, 0.9, 0]]
     found = OnnxDetector(save(tmp_path, end_to_end(rows), END_TO_END)).detect(
-        IMAGE, min_confidence=0.25
+        IMAGE, min_confidence=0.25, effort="fast"
     )
     assert np.allclose(found.xyxy, [[18, 9, 42, 21]])
 
@@ -157,7 +163,9 @@ HUGE = float(np.finfo(np.float32).max)
 def test_a_box_of_any_size_is_clipped_and_hides_what_it_covers(
     tmp_path: Path, answer: Any, metadata: dict[str, str]
 ) -> None:
-    found = OnnxDetector(save(tmp_path, answer, metadata)).detect(IMAGE, min_confidence=0.25)
+    found = OnnxDetector(save(tmp_path, answer, metadata)).detect(
+        IMAGE, min_confidence=0.25, effort="fast"
+    )
     assert found.xyxy.tolist()[0] == [0, 0, 96, 48]
 
 
@@ -183,7 +191,7 @@ def test_an_answer_that_makes_no_sense_is_a_failure_and_not_no_plates(
 ) -> None:
     detector = OnnxDetector(save(tmp_path, answer, metadata))
     with pytest.raises(DetectionError, match="expected"):
-        detector.detect(IMAGE, min_confidence=0.25)
+        detector.detect(IMAGE, min_confidence=0.25, effort="fast")
 
 
 def test_a_graph_that_fails_is_a_detection_error(tmp_path: Path) -> None:
@@ -193,7 +201,7 @@ def test_a_graph_that_fails_is_a_detection_error(tmp_path: Path) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.array([7, 11], np.int64), "shape"))
     onnx.save(model, path)
     with pytest.raises(DetectionError, match="failed on an input"):
-        OnnxDetector(path).detect(IMAGE, min_confidence=0.25)
+        OnnxDetector(path).detect(IMAGE, min_confidence=0.25, effort="fast")
 
 
 def test_the_input_is_rgb_of_0_to_1_with_channels_first(tmp_path: Path) -> None:
@@ -218,11 +226,11 @@ def test_the_input_is_rgb_of_0_to_1_with_channels_first(tmp_path: Path) -> None:
     onnx.save(model, path)
     image = np.zeros((64, 64, 3), np.uint8)
     image[:] = (255, 51, 0)
-    found = OnnxDetector(path).detect(image, min_confidence=0.5)
+    found = OnnxDetector(path).detect(image, min_confidence=0.5, effort="fast")
     # centre (1.0, 0.2), size (0.0, 1.0): no width, so nothing; wider with blue
     assert len(found) == 0
     image[:] = (255, 51, 204)
-    (box,) = OnnxDetector(path).detect(image, min_confidence=0.5).xyxy
+    (box,) = OnnxDetector(path).detect(image, min_confidence=0.5, effort="fast").xyxy
     assert np.allclose(box, [1 - 0.4, 0, 1 + 0.4, 0.7])
 
 
@@ -290,14 +298,16 @@ def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
 )
 def test_what_is_no_image_is_refused(tmp_path: Path, image: Any) -> None:
     with pytest.raises(ValueError, match=r"image must be \(H, W, 3\) uint8"):
-        OnnxDetector(save(tmp_path, raw([]), METADATA)).detect(image, min_confidence=0.25)
+        OnnxDetector(save(tmp_path, raw([]), METADATA)).detect(
+            image, min_confidence=0.25, effort="fast"
+        )
 
 
 @pytest.mark.parametrize("min_confidence", [0.0, -0.1, 1.01, np.nan], ids=str)
 def test_a_threshold_out_of_range_is_refused(tmp_path: Path, min_confidence: float) -> None:
     detector = OnnxDetector(save(tmp_path, raw([]), METADATA))
     with pytest.raises(ValueError, match="min_confidence must be"):
-        detector.detect(IMAGE, min_confidence=min_confidence)
+        detector.detect(IMAGE, min_confidence=min_confidence, effort="fast")
 
 
 def test_openvino_finds_the_same(tmp_path: Path) -> None:
@@ -305,7 +315,7 @@ def test_openvino_finds_the_same(tmp_path: Path) -> None:
     shaped, metadata, rows = ANSWERS["raw"]
     path = save(tmp_path, shaped(rows), metadata)
     one, other = (
-        OnnxDetector(path, engine=engine).detect(IMAGE, min_confidence=0.25)
+        OnnxDetector(path, engine=engine).detect(IMAGE, min_confidence=0.25, effort="fast")
         for engine in ("onnxruntime", "openvino")
     )
     assert np.allclose(one.xyxy, other.xyxy)
@@ -335,7 +345,7 @@ def test_the_shipped_model_says_the_same_in_several_threads_at_once(
     shipped: OnnxDetector,
 ) -> None:
     images = [street(270, 480, seed=seed) for seed in range(4)]
-    alone = [shipped.detect(image, min_confidence=0.001) for image in images]
+    alone = [shipped.detect(image, min_confidence=0.001, effort="fast") for image in images]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda i: shipped.detect(i, min_confidence=0.001), images * 2))
     for expected, found in zip(alone * 2, together, strict=True):
@@ -394,12 +404,12 @@ def test_an_unsure_plate_counts_half_unless_it_is_seen_at_another_size(
     tmp_path: Path, second: Rows, confidence: float
 ) -> None:
     path = seen_by_size(tmp_path, UNSURE, second)
-    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1)
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1, effort="fast")
     assert found.confidence.tolist() == pytest.approx([confidence])
     assert np.allclose(found.xyxy, [[18, 9, 42, 21]])
-    kept = OnnxDetector(path).detect(IMAGE, min_confidence=0.5)
+    kept = OnnxDetector(path).detect(IMAGE, min_confidence=0.5, effort="fast")
     assert len(kept) == (confidence >= 0.5)
-    assert len(first_look(path).detect(IMAGE, min_confidence=0.5)) == 1
+    assert len(first_look(path).detect(IMAGE, min_confidence=0.5, effort="fast")) == 1
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.9, 0.19], ids=["sure", "at the edge", "too unsure"])
@@ -408,13 +418,13 @@ def test_sure_boxes_and_those_that_are_never_blurred_stay_as_they_are(
 ) -> None:
     told = float(np.float32(confidence) + np.float32(1e-6))
     path = seen_by_size(tmp_path, [[20, 10, 16, 8, told]], [])
-    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1)
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1, effort="fast")
     assert found.confidence.tolist() == pytest.approx([confidence], abs=1e-5)
 
 
 def test_what_counts_half_goes_behind_what_counts_whole(tmp_path: Path) -> None:
     path = seen_by_size(tmp_path, [[20, 10, 16, 8, 0.8], [50, 25, 10, 4, 0.95]], [])
-    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1)
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1, effort="fast")
     assert found.confidence.tolist() == pytest.approx([0.95, 0.4])
     assert found.xyxy[0, 0] > found.xyxy[1, 0]
 
@@ -422,7 +432,7 @@ def test_what_counts_half_goes_behind_what_counts_whole(tmp_path: Path) -> None:
 def test_of_a_crowd_the_rest_stays_hidden(tmp_path: Path) -> None:
     crowd: Rows = [[1.0 + 2 * i, 2.0 + 4 * j, 1, 1, 0.6] for i in range(30) for j in range(4)]
     path = seen_by_size(tmp_path, crowd, [])
-    found = OnnxDetector(path).detect(street(64, 64), min_confidence=0.1)
+    found = OnnxDetector(path).detect(street(64, 64), min_confidence=0.1, effort="fast")
     assert len(found) == len(crowd)
     assert int((found.confidence < 0.5).sum()) == MOST_LOOKS
 
@@ -430,4 +440,4 @@ def test_of_a_crowd_the_rest_stays_hidden(tmp_path: Path) -> None:
 def test_a_second_look_that_fails_is_an_error_and_no_plate_let_through(tmp_path: Path) -> None:
     path = seen_by_size(tmp_path, UNSURE, [[128, 128, 40, 20, float("nan")]])
     with pytest.raises(DetectionError, match="NaN"):
-        OnnxDetector(path).detect(IMAGE, min_confidence=0.25)
+        OnnxDetector(path).detect(IMAGE, min_confidence=0.25, effort="fast")

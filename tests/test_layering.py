@@ -15,8 +15,8 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors"}
 DETECTION = {
-    *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "metadata"),
-    *("metrics", "photo", "pipeline", "tracks", "video"),
+    *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "looks"),
+    *("metadata", "metrics", "photo", "pipeline", "tracks", "video"),
 }
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}

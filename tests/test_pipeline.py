@@ -227,9 +227,9 @@ def test_the_detector_sees_the_upright_image_down_to_the_counted_floor() -> None
     seen = []
 
     class Watching(FixedDetector):
-        def detect(self, image: Any, *, min_confidence: float) -> Any:
+        def detect(self, image: Any, *, min_confidence: float, **how: Any) -> Any:
             seen.append((image.shape, min_confidence))
-            return super().detect(image, min_confidence=min_confidence)
+            return super().detect(image, min_confidence=min_confidence, **how)
 
     exif = PillowImage.Exif()
     exif[0x0112] = 6

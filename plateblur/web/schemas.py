@@ -11,7 +11,7 @@ import pybase64
 from pydantic import BaseModel, ConfigDict, Field
 
 from plateblur.accounts.types import ActivePlan, PlanKind, Usage
-from plateblur.types import BlurOptions, BlurredPhoto, MetadataPolicy, Method
+from plateblur.types import BlurOptions, BlurredPhoto, Effort, MetadataPolicy, Method
 
 TAG_ID = "6b333d95-e461-4155-890c-9921158f7d17"  # Source: contract; constant, there is one class.
 TAG_NAME = "License Plate"  # Source: contract.
@@ -117,6 +117,11 @@ class BlurRequest(BaseModel):
         DEFAULTS.metadata, description="What of the photo's metadata is written again."
     )
     draw_boxes: bool = Field(DEFAULTS.draw_boxes, description="Draw the detections.")
+    effort: Effort = Field(
+        DEFAULTS.effort,
+        description="How hard to look: fast is one look; thorough also looks closer and at copies "
+        "turned by quarter turns, and takes many times as long.",
+    )
 
     def options(self) -> BlurOptions:
         """Return what the blur takes."""
@@ -126,6 +131,7 @@ class BlurRequest(BaseModel):
             min_confidence=self.min_confidence,
             metadata=self.metadata,
             draw_boxes=self.draw_boxes,
+            effort=self.effort,
         )
 
 
@@ -153,6 +159,14 @@ class DetectAnswer(BaseModel):
     height_px: int
     detections: list[Detection]
     predictions_counted: int = Field(description="What the request counts on a paid plan.")
+    looks: int | None = Field(
+        None, description="How often the model looked at the photo or a part of it."
+    )
+    smallest_plate_px: float | None = Field(
+        None,
+        description="Height in pixels of the smallest plate that was looked for; smaller ones are "
+        "found by chance.",
+    )
 
 
 class BlurAnswer(DetectAnswer):
@@ -240,6 +254,7 @@ class DocumentedError(BaseModel):
 def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
     """Return what was found in `photo`."""
     height, width = photo.image_hw
+    searched = photo.detections.searched
     return DetectAnswer(
         created=created,
         width_px=width,
@@ -249,6 +264,8 @@ def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
             for index, confidence in _most_confident_first(photo)
         ],
         predictions_counted=photo.predictions_counted,
+        looks=searched.looks if searched else None,
+        smallest_plate_px=searched.smallest_plate_px if searched else None,
     )
 
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvicorn
@@ -79,7 +79,7 @@ PATIENCE_S = 240.0  # CI may train a model beside it
 class SeesBoth(DrawnDetector):
     """Finds the plate of the drawn photo, and in the drawn clip, which is smaller, that of it."""
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         if image.shape[:2] == CLIP_HW:
             return DarkDetector().detect(image, min_confidence=min_confidence)
         return super().detect(image, min_confidence=min_confidence)

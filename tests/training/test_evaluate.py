@@ -305,7 +305,7 @@ class WhiteBox:
     def __init__(self, confidence: float) -> None:
         self.confidence = confidence
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         rows, columns = np.nonzero((image == 255).all(axis=2))
         if len(rows) == 0 or self.confidence < min_confidence:
             return Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
@@ -316,7 +316,7 @@ class WhiteBox:
 class Broken:
     """Fails on every image."""
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         raise DetectionError(f"no answer for {image.shape} at {min_confidence}")
 
 

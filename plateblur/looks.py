@@ -1,0 +1,241 @@
+"""Which looks a photo gets, and how what they find becomes one list of boxes; pure NumPy.
+
+The network takes any size of input, but the smaller a plate is in it, the more often it is missed.
+So looks are planned from the photo's size and the smallest plate that is to be found:
+
+- the whole photo, as far as it isn't shrunk too far;
+- where it is, overlapping tiles that show the smallest plate at the height that the network needs,
+  and where they are many, larger tiles in between, so that a plate of any size is whole in a tile;
+- a small look at the whole photo, for plates that fill it: at the full size they are larger than
+  anything that the network was trained on;
+- with the effort "thorough", finer tiles, and the same looks at copies turned by quarter turns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plateblur.boxes import areas, intersection_matrix
+from plateblur.types import SMALLEST_PLATE_PX, Boxes, Effort, Searched
+
+# Source of the numbers: val split, benchmarks/looks.py and docs/explanation/detection.md.
+SEEN_PX = 5.6  # height of a plate of 12 px in the input, when a 1080p photo is scaled to 896
+LARGEST_INPUT = 1.25  # of the model's input size: how large an input may be before tiles are cut
+LAYER_STEP = 4  # from the smallest plate of a layer of tiles to that of the next coarser look
+LONGEST_PLATE = 5  # width : height; an EU plate has 4.7
+SMALL_INPUT = 0.25  # of the model's input size: the look for plates that fill the photo
+SMALL_LOOK_FROM = (
+    0.25  # of the photo's width or height: narrower boxes of the small look are dropped
+)
+THOROUGH_STEP = 3  # "thorough" looks for plates so many times smaller
+NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles
+NEAR_EDGE_PX = 2  # of the input: a box this near to a tile's edge counts as cut by it
+CUT_INSIDE = 0.5  # share of a cut box inside a better one, from which both are one plate
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One run of the model on a part of a photo.
+
+    Attributes:
+        part: left, top, right, bottom in pixels of the photo; right and bottom exclusive.
+        input_size: longer side of that part in the model's input.
+        turn: quarter turns to the left, of the part as it is shown to the model.
+        narrowest: share of the photo's width or height that a box must reach to be kept.
+    """
+
+    part: tuple[int, int, int, int]
+    input_size: int
+    turn: int = 0
+    narrowest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The looks at one photo.
+
+    Attributes:
+        looks: in no order that matters.
+        smallest_plate_px: height of the smallest plate that they show as large as the network
+            needs it, pixels of the photo; smaller ones are found by chance.
+    """
+
+    looks: tuple[Look, ...]
+    smallest_plate_px: float
+
+    @property
+    def searched(self) -> Searched:
+        """What is told of the plan beside what was found."""
+        return Searched(len(self.looks), round(self.smallest_plate_px, 1))
+
+
+def plan_looks(
+    image_hw: tuple[int, int],
+    *,
+    input_size: int,
+    stride: int,
+    smallest_plate_px: float = SMALLEST_PLATE_PX,
+    effort: Effort = "default",
+) -> Plan:
+    """Return the looks at a photo.
+
+    Args:
+        image_hw: height and width of the upright photo, pixels.
+        input_size: longer side of the input that the model was trained on, pixels.
+        stride: the model's largest stride, pixels.
+        smallest_plate_px: height of the smallest plate that is to be found, pixels.
+        effort: "fast", one look whatever the size; "default"; or "thorough".
+
+    Raises:
+        ValueError: no such effort, a plate of less than 1 px, or a photo without pixels.
+    """
+    if effort not in ("fast", "default", "thorough"):
+        raise ValueError(f"effort must be 'fast', 'default' or 'thorough', got {effort!r}")
+    if not 1 <= smallest_plate_px < math.inf:
+        raise ValueError(f"smallest_plate_px must be at least 1, got {smallest_plate_px}")
+    height, width = image_hw
+    if height < 1 or width < 1:
+        raise ValueError(f"image_hw must be at least 1 x 1, got {height} x {width}")
+    longest = max(height, width)
+    if effort == "fast":
+        look = Look((0, 0, width, height), input_size)
+        return Plan((look,), longest * SEEN_PX / input_size)
+    shape = {"input_size": input_size, "stride": stride}
+    looks = _looks_of_turn(image_hw, 0, smallest_plate_px, **shape)
+    if effort == "thorough":
+        finer_px = max(1.0, smallest_plate_px / THOROUGH_STEP)
+        looks = _looks_of_turn(image_hw, 0, finer_px, **shape)
+        for turn in (1, 2, 3):
+            looks += _looks_of_turn(image_hw, turn, smallest_plate_px, **shape)
+    reached = min(
+        max(look.part[2] - look.part[0], look.part[3] - look.part[1]) * SEEN_PX / look.input_size
+        for look in looks
+    )
+    return Plan(tuple(looks), reached)
+
+
+def _looks_of_turn(
+    image_hw: tuple[int, int], turn: int, smallest_px: float, *, input_size: int, stride: int
+) -> list[Look]:
+    """Return the looks at one turned copy: tiles from fine to coarse, the whole, the small one."""
+    height, width = image_hw
+    longest = max(height, width)
+    largest_input = _up(input_size * LARGEST_INPUT, stride)
+    looks: list[Look] = []
+    plate_px = smallest_px
+    while longest * SEEN_PX / plate_px > largest_input:
+        # What the next coarser look sees well must be larger than what two tiles could both cut.
+        coarser_px = min(plate_px * LAYER_STEP, longest * SEEN_PX / input_size)
+        overlap = 2 * LONGEST_PLATE * coarser_px
+        longest_tile = largest_input * plate_px / SEEN_PX
+        columns = _spans(width, longest_tile, overlap)
+        rows = _spans(height, longest_tile, overlap)
+        size = max(columns[0][1] - columns[0][0], rows[0][1] - rows[0][0])
+        shown = _up(size * SEEN_PX / plate_px, stride)
+        looks += [
+            Look((left, top, right, bottom), shown, turn)
+            for (top, bottom), (left, right) in product(rows, columns)
+        ]
+        plate_px *= LAYER_STEP
+    whole = (0, 0, width, height)
+    shown = max(input_size, _up(longest * SEEN_PX / plate_px, stride))
+    looks.append(Look(whole, shown, turn))
+    looks.append(Look(whole, _up(input_size * SMALL_INPUT, stride), turn, SMALL_LOOK_FROM))
+    return looks
+
+
+def _up(size: float, stride: int) -> int:
+    """Return the next multiple of the stride; a rounding error doesn't count as more."""
+    return max(1, math.ceil(round(size / stride, 6))) * stride
+
+
+def _spans(length: int, longest: float, overlap: float) -> list[tuple[int, int]]:
+    """Return equal spans of at most `longest` that cover 0 to `length`, overlapping evenly.
+
+    Neighbours share at least `overlap`, or half of a span where that is less. The last one ends
+    with `length`.
+    """
+    if length <= longest:
+        return [(0, length)]
+    shared = min(overlap, longest / 2)
+    count = math.ceil(round((length - shared) / (longest - shared), 6))
+    span = math.ceil((length + (count - 1) * shared) / count)
+    starts = [round(index * (length - span) / (count - 1)) for index in range(count)]
+    return [(start, start + span) for start in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What looks found.
+
+    Attributes:
+        xyxy: (N, 4) float32, pixels of the photo.
+        confidence: (N,) float32.
+        cut: (N,) bool, the box may go on beyond the edge of what its look saw.
+        turn: (N,) int64, quarter turns of the copy in which it was found.
+    """
+
+    xyxy: Boxes
+    confidence: NDArray[np.float32]
+    cut: NDArray[np.bool_]
+    turn: NDArray[np.int64]
+
+
+def seen_in_photo(
+    look: Look, xyxy: Boxes, confidence: NDArray[np.float32], image_hw: tuple[int, int]
+) -> Seen:
+    """Return what one look found, in the photo.
+
+    Args:
+        look: of a plan.
+        xyxy: (N, 4) float32, pixels of the look's part.
+        confidence: (N,) float32.
+        image_hw: height and width of the photo.
+    """
+    height, width = image_hw
+    left, top, right, bottom = look.part
+    in_photo = xyxy + np.array([left, top, left, top], np.float32)
+    shares = (in_photo[:, 2:] - in_photo[:, :2]) / np.array([width, height], np.float32)
+    kept = shares.max(axis=1, initial=0) >= look.narrowest
+    in_photo = in_photo[kept]
+    # An edge of the photo cuts the plate itself, so there a box is as whole as it can be.
+    inner = np.array([left > 0, top > 0, right < width, bottom < height])
+    near_px = NEAR_EDGE_PX * max(right - left, bottom - top) / look.input_size
+    cut = (np.abs(in_photo - np.array(look.part, np.float32)) < near_px) & inner
+    return Seen(
+        in_photo, confidence[kept], cut.any(axis=1), np.full(len(in_photo), look.turn, np.int64)
+    )
+
+
+def merged(seen: Sequence[Seen]) -> Seen:
+    """Return the boxes of all looks, one a plate, most confident first.
+
+    Whole boxes go before cut ones, then the more confident. A box gives way to one before it that
+    it overlaps by more than `NMS_IOU_THRESHOLD`; a cut one also where at least `CUT_INSIDE` of it
+    lies inside. The box that stays is as confident as the best that gave way to it, because both
+    are sightings of one plate. Of two halves that no look saw whole both stay.
+    """
+    xyxy = np.concatenate([each.xyxy for each in seen])
+    confidence = np.concatenate([each.confidence for each in seen])
+    cut = np.concatenate([each.cut for each in seen])
+    turn = np.concatenate([each.turn for each in seen])
+    area = areas(xyxy)
+    kept: list[int] = []
+    left = np.lexsort((-confidence, cut))
+    while len(left):
+        best, rest = left[0], left[1:]
+        shared = intersection_matrix(xyxy[best][None], xyxy[rest])[0]
+        same = shared > NMS_IOU_THRESHOLD * (area[best] + area[rest] - shared)
+        same |= cut[rest] & (shared >= CUT_INSIDE * area[rest])
+        confidence[best] = max(confidence[best], confidence[rest[same]].max(initial=0))
+        kept.append(int(best))
+        left = rest[~same]
+    order = np.array(kept, np.int64)
+    order = order[np.argsort(-confidence[order], kind="stable")]
+    return Seen(xyxy[order], confidence[order], cut[order], turn[order])
