@@ -15,8 +15,6 @@ import json
 import math
 import os
 import platform
-import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,13 +35,14 @@ from training import evaluate as evaluation
 
 RESULTS = Path(__file__).parent / "results" / "panoramas.json"
 MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
+FLOOR = 0.05  # confidence that looks keep, as the pipeline asks for
 WIDTHS_PX = (4096, 7680, 11000)  # usual sizes of 360 degree cameras
 WIDEST_PHOTO = math.radians(48)  # wider photos are made smaller, so that rings don't overlap
 # (pitch, photos in the ring), degrees: street level and below; and the nadir with slopes around.
 LAYOUTS = (((-4, 6), (-54, 4), (50, 3)), ((-28, 6), (-84, 1), (28, 5)))
 BANDS = {"within 20": (0, 20), "20 to 45": (20, 45), "45 to 70": (45, 70), "beyond 70": (70, 90)}
 GRID = (np.arange(48) + 0.5) / 48  # of points in a plate, across and down
-FALSE_SHARE = 0.02  # of a region's pixels on any label, below which it is a false box
+FALSE_SHARE = 0.1  # of a region's pixels on any label, below which it is a false box
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,14 @@ class Plate:
         latitude: of its middle, degrees.
         height_px: in the photo as it was laid.
         photo: number of the photo it is in.
+        in_photo: its box there, `xyxy`, pixels of the photo as it was laid.
     """
 
     points: NDArray[np.float64]
     latitude: float
     height_px: float
     photo: int
+    in_photo: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def scene(
         for i in range(n)
     ]
     turn = rng.uniform(0, 2 * math.pi)
-    plates: list[tuple[int, NDArray[np.float64], NDArray[np.float64], float]] = []
+    plates: list[tuple[int, NDArray[np.float64], NDArray[np.float64], tuple[float, ...]]] = []
     laid = []
     for number, (photo, (pitch, yaw)) in enumerate(zip(photos, places, strict=False), 1):
         picture, truth = decode(photo.path.read_bytes()).pixels, photo.truth.astype(np.float64)
@@ -131,17 +132,18 @@ def scene(
             grid = np.stack(np.meshgrid(x1 + (x2 - x1) * GRID, y1 + (y2 - y1) * GRID), axis=-1)
             flat = grid.reshape(-1, 2) - [small_wh[0] / 2, small_wh[1] / 2]
             rays = np.column_stack([flat, np.full(len(flat), panorama.focal_px)]) @ axes
-            plates.append((number, panorama.points(rays), rays, y2 - y1))
-    labels = np.zeros((height, width), np.bool_)
+            plates.append((number, panorama.points(rays), rays, (x1, y1, x2, y2)))
+    outlines = [np.array([r[0], r[len(GRID) - 1], r[-1], r[-len(GRID)]]) for _, _, r, _ in plates]
+    corners = panorama.points(np.array(outlines)).astype(np.float32)
+    labels = hidden_of(outline_regions(corners, panorama, margin=0.0), (height, width))
     known = []
-    for number, points, rays, height_px in plates:
+    for number, points, rays, box in plates:
         x, y = points.astype(np.int64).T
         x, y = x % width, y.clip(0, height - 1)
-        labels[y, x] = True
         if (owner[y, x] == number).all():
             ray = rays.mean(axis=0)
             latitude = math.degrees(math.asin(-ray[1] / float(np.linalg.norm(ray))))
-            known.append(Plate(np.column_stack([x, y]), latitude, height_px, number - 1))
+            known.append(Plate(np.column_stack([x, y]), latitude, box[3] - box[1], number - 1, box))
     return Scene(image, known, laid, labels)
 
 
@@ -204,15 +206,20 @@ Way = Callable[[Image, Panorama, OnnxDetector], Detections]
 
 def flat(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """One look at the panorama as it is."""
-    return detector.detect(image, min_confidence=0.05)
+    return detector.detect(image, min_confidence=FLOOR, effort="fast")
+
+
+def tiles(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
+    """Looks that fit the panorama's size, as at any photo."""
+    return detector.detect(image, min_confidence=FLOOR)
 
 
 def views(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """Look in views."""
-    return find_on_panorama(image, panorama, detector, min_confidence=0.05)
+    return find_on_panorama(image, panorama, detector, min_confidence=FLOOR)
 
 
-WAYS: dict[str, Way] = {"one flat look": flat, "views": views}
+WAYS: dict[str, Way] = {"one flat look": flat, "flat tiles": tiles, "views": views}
 
 
 def tally(scene: Scene, found: Detections, panorama: Panorama) -> list[dict[str, float]]:
@@ -228,36 +235,35 @@ def tally(scene: Scene, found: Detections, panorama: Panorama) -> list[dict[str,
     ]
 
 
-def false_boxes(scene: Scene, found: Detections, panorama: Panorama) -> int:
-    """Return how many detections lie on no label."""
-    count = 0
-    for regions in regions_of(found, panorama):
-        on_label = pixels = 0
-        for region in regions:
-            x1, y1, x2, y2 = region.bounds
-            on_label += int((scene.labels[y1:y2, x1:x2] & region.mask).sum())
-            pixels += int(region.mask.sum())
-        count += on_label < FALSE_SHARE * pixels
-    return count
+def is_false(labels: NDArray[np.bool_], regions: Sequence[Region]) -> bool:
+    """Return whether a detection lies on no label; of a part beyond the image nothing is asked."""
+    on_label = pixels = 0
+    for region in regions:
+        x1, y1, x2, y2 = region.bounds
+        on_label += int((labels[y1:y2, x1:x2] & region.mask).sum())
+        pixels += int(region.mask.sum())
+    return on_label < FALSE_SHARE * pixels
 
 
-def alone(scene: Scene, detector: OnnxDetector) -> list[float]:
-    """Return the hidden share of each of the scene's plates where its photo is looked at alone."""
-    found: dict[int, Detections] = {}
-    shares = []
+def alone(scene: Scene, detector: OnnxDetector) -> tuple[list[float], int]:
+    """Return the hidden share of each plate where its photo is looked at alone, and false boxes."""
+    shares, false, hidden = [], 0, {}
+    for number in sorted({plate.photo for plate in scene.plates}):
+        picture, truth = scene.photos[number]
+        found = detector.detect(picture, min_confidence=MIN_CONFIDENCE)
+        each = [
+            box_regions(box[None], image_hw=picture.shape[:2], margin=MARGIN) for box in found.xyxy
+        ]
+        hidden[number] = hidden_of([one for regions in each for one in regions], picture.shape[:2])
+        labels = box_regions(truth.astype(np.float32), image_hw=picture.shape[:2], margin=0.0)
+        false += sum(is_false(hidden_of(labels, picture.shape[:2]), regions) for regions in each)
     for plate in scene.plates:
-        picture, truth = scene.photos[plate.photo]
-        if plate.photo not in found:
-            found[plate.photo] = detector.detect(picture, min_confidence=MIN_CONFIDENCE)
-        hidden = hidden_of(
-            box_regions(found[plate.photo].xyxy, image_hw=picture.shape[:2], margin=MARGIN),
-            picture.shape[:2],
-        )
-        x1, y1, x2, y2 = min(truth, key=lambda box: abs(box[3] - box[1] - plate.height_px))
+        picture = scene.photos[plate.photo][0]
+        x1, y1, x2, y2 = plate.in_photo
         x = (x1 + (x2 - x1) * GRID).astype(int).clip(0, picture.shape[1] - 1)
         y = (y1 + (y2 - y1) * GRID).astype(int).clip(0, picture.shape[0] - 1)
-        shares.append(float(hidden[np.ix_(y, x)].mean()))
-    return shares
+        shares.append(float(hidden[plate.photo][np.ix_(y, x)].mean()))
+    return shares, false
 
 
 def covered99(rows: Sequence[dict[str, float]]) -> dict[str, float | int]:
@@ -286,16 +292,18 @@ def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> di
     """Return the figures of panoramas of one width."""
     photos = evaluation.read_split(given.data, given.split)
     panorama = Panorama((width // 2, width), (width, width // 2))
-    rows: dict[str, list[dict[str, float]]] = {name: [] for name in [*WAYS, "photos alone"]}
-    false, seconds = dict.fromkeys(WAYS, 0), dict.fromkeys(WAYS, 0.0)
+    names = [*WAYS, "photos alone"]
+    rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    false, seconds = dict.fromkeys(names, 0), dict.fromkeys(WAYS, 0.0)
     for one in scenes(photos, width=width, count=given.count, seed=width):
         for name, way in WAYS.items():
             started = time.perf_counter()
             found = way(one.image, panorama, detector)
             seconds[name] += time.perf_counter() - started
             rows[name] += tally(one, found, panorama)
-            false[name] += false_boxes(one, found, panorama)
-        shares = alone(one, detector)
+            false[name] += sum(is_false(one.labels, r) for r in regions_of(found, panorama))
+        shares, false_alone = alone(one, detector)
+        false["photos alone"] += false_alone
         at = len(rows["photos alone"])
         rows["photos alone"] += [
             {**row, "covered": share} for row, share in zip(rows["views"][at:], shares, strict=True)

@@ -75,8 +75,8 @@ GPANO_NAMES = frozenset(
         *("LargestValidInteriorRectWidth", "LargestValidInteriorRectHeight"),
     )
 )
-# Of those, what a viewer needs to show the picture as a panorama, and nothing else: neither when and
-# with what it was taken nor where it looks to. Each with what its value must look like.
+# Of those, what a viewer needs to show the picture as a panorama: neither time nor heading, nor
+# what it was taken with. Each with what its value must look like, so that nothing else gets out.
 _NUMBER = re.compile(r"[+-]?\d{1,9}(\.\d{1,9})?", re.ASCII)
 _WORD = re.compile(r"[A-Za-z]{1,32}", re.ASCII)
 PROJECTION_VALUES = {
@@ -354,12 +354,13 @@ def panorama_tags(packet: bytes | None) -> dict[str, str]:
 
 
 def _projection(packet: bytes | None) -> dict[str, str]:
-    """Return the values of a packet that a viewer needs to show it as a panorama."""
-    return {
+    """Return the values of a packet that a viewer needs to show it as a panorama; none if not."""
+    kept = {
         name: value.strip()
         for name, value in _panorama_values(packet).items()
         if name in PROJECTION_VALUES and PROJECTION_VALUES[name].fullmatch(value.strip())
     }
+    return kept if f"{{{GPANO}}}ProjectionType" in kept else {}
 
 
 def _panorama_values(packet: bytes | None) -> dict[str, str]:

@@ -61,22 +61,28 @@ def widened(corners: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
         margin: share of the size, at least 0.
 
     Raises:
-        ValueError: `margin` is negative or not finite.
+        ValueError: `corners` is not finite, or `margin` is negative or not finite.
     """
     if not 0 <= margin < np.inf:
         raise ValueError(f"margin must be at least 0 and finite, got {margin}")
+    if not np.isfinite(corners).all():
+        raise ValueError("corners must be finite, got NaN or infinity")
     centre = corners.mean(axis=-2, keepdims=True)
     return np.asarray(centre + (corners - centre) * (1 + 2 * margin), np.float64)
 
 
-def edges_around(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what tells the inside of a quadrangle: (4, 3) normals of the planes of its edges.
+def edges_around(
+    corners: NDArray[np.float64], *, dimensions: int, tolerance: float
+) -> NDArray[np.float64]:
+    """Return what tells the inside of a quadrangle: (4, 3) normals, one for each edge.
+
+    `normals @ p` is how far the point p lies inside of the four edges, negative outside.
 
     Args:
-        corners: (4, 3) in order around it: rays from the eye, or (x, y, 1).
-
-    Returns:
-        A point p is inside where `normals @ p >= 0` for all four. Not scaled to a length of 1.
+        corners: (4, 3) in order around it: (x, y, 1) in a plane, or rays of length 1.
+        dimensions: 2 in a plane, where distances are those of x and y; 3 for rays, where they are
+            sines of angles.
+        tolerance: how far a corner may lie outside of another edge, because of rounding.
 
     Raises:
         ValueError: not finite or not convex: such an outline would hide less than it spans.
@@ -84,10 +90,11 @@ def edges_around(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     if corners.shape != (4, 3) or not np.isfinite(corners).all():
         raise ValueError("corners must be four finite points, got others")
     normals = np.cross(corners, np.roll(corners, -1, axis=0))
+    lengths = np.linalg.norm(normals[:, :dimensions], axis=1, keepdims=True)
+    normals = normals / np.maximum(lengths, np.finfo(np.float64).tiny)
     if (normals @ corners.mean(axis=0)).sum() < 0:
         normals = -normals
-    away = normals @ corners.T
-    if (away < -1e-6 * np.abs(away).max(initial=1e-12)).any():
+    if (normals @ corners.T < -tolerance).any():
         raise ValueError("corners must be in order around a convex outline, got others")
     return np.asarray(normals, np.float64)
 
@@ -107,16 +114,15 @@ def flat_regions(
     """
     regions = []
     for outline in widened(corners.astype(np.float64), margin):
-        normals = edges_around(np.column_stack([outline, np.ones(4)]))
-        lengths = np.hypot(normals[:, 0], normals[:, 1])
+        points = np.column_stack([outline, np.ones(4)])
+        normals = edges_around(points, dimensions=2, tolerance=HALF_DIAGONAL_PX / 2)
         limit = np.hstack([outline.min(axis=0), outline.max(axis=0)])[None]
         ((x1, y1, x2, y2),) = pixel_bounds(limit.astype(np.float32), image_hw=image_hw)
         x, y = np.arange(x1, x2) + 0.5, np.arange(y1, y2) + 0.5
         mask = np.ones((y2 - y1, x2 - x1), np.bool_)
-        for (across, down, beyond), length in zip(normals, lengths, strict=True):
+        for across, down, beyond in normals:
             # A pixel that is touched has its middle no farther off than half its diagonal.
-            slack = HALF_DIAGONAL_PX * length
-            mask &= (across * x)[None] + (down * y + beyond + slack)[:, None] >= 0
+            mask &= (across * x)[None] + (down * y + beyond + HALF_DIAGONAL_PX)[:, None] >= 0
         regions += filled(Region(int(x1), int(y1), mask))
     return regions
 
@@ -135,14 +141,13 @@ def box_regions(xyxy: Boxes, *, image_hw: tuple[int, int], margin: float) -> lis
 
 
 def filled(region: Region) -> list[Region]:
-    """Return the region cut to its pixels; none where it has none."""
-    rows, columns = region.mask.any(axis=1), region.mask.any(axis=0)
-    if not rows.any():
+    """Return the region cut to the pixels that it hides, or nothing where it hides none."""
+    rows, columns = (np.flatnonzero(region.mask.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
         return []
-    top, left = int(rows.argmax()), int(columns.argmax())
-    bottom, right = len(rows) - int(rows[::-1].argmax()), len(columns) - int(columns[::-1].argmax())
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     mask = np.ascontiguousarray(region.mask[top:bottom, left:right])
-    return [Region(region.left + left, region.top + top, mask)]
+    return [Region(region.left + int(left), region.top + int(top), mask)]
 
 
 def blur_regions(image: Image, regions: Sequence[Region], *, method: Method) -> Image:

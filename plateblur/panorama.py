@@ -13,24 +13,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.letterbox import PAD_GREY
+from plateblur.looks import one_a_plate
 from plateblur.metadata import panorama_tags
 from plateblur.outlines import HALF_DIAGONAL_PX, Region, edges_around, filled, widened
-from plateblur.types import Detections, Detector, Image, Projection
+from plateblur.types import (
+    SMALLEST_PLATE_PX,
+    Detections,
+    Detector,
+    Effort,
+    Image,
+    Projection,
+    Searched,
+)
 
-VIEW_PX = 1920  # widest view, pixels of the panorama: one that is searched as a 1080p photo is
+VIEW_HEIGHTS = 160  # of the smallest plate in a view: 1920 px for one of 12 px, as in a 1080p photo
 WIDEST_VIEW = math.radians(90)  # beyond, a plate at the edge is stretched more than in photos
 NARROW_VIEW = math.radians(60)  # views below it can't hold a near plate: wider ones are added
 OVERLAP = 0.3  # of a view's width: a plate up to that size is whole in one of them
 EDGE_PX = 2.0  # a box this close to a view's edge is cut by it
-SAME_PLATE_IOU = 0.5  # Source: NMS_IOU_THRESHOLD of the detector
-INSIDE = 0.5  # share of a cut box inside a whole one from which it is of the same plate
 FLAT_PX = 1920  # width of the whole panorama in the flat look, before it is wrapped
 FLAT_WRAP = 1 / 6  # of the width that is seen a second time beyond the right edge
 LEAST_ACROSS, LEAST_DOWN = math.radians(30), math.radians(10)  # seen less, it is no panorama
@@ -140,9 +147,9 @@ def _cropped(tags: dict[str, str], image_hw: tuple[int, int]) -> Panorama | None
     scale_x, scale_y = width / area_w, height / area_h
     whole = (round(full_w * scale_x), round(full_h * scale_y))
     origin = (round(left * scale_x), round(top * scale_y))
-    fits_x = 0 <= origin[0] and origin[0] + width <= whole[0] + 1
-    fits_y = 0 <= origin[1] and origin[1] + height <= whole[1] + 1
-    if not (fits_x and fits_y and 1.9 <= whole[0] / whole[1] <= 2.1):
+    fits_x = origin[0] >= 0 and origin[0] + width <= whole[0] + 1
+    fits_y = origin[1] >= 0 and origin[1] + height <= whole[1] + 1
+    if not (whole[1] > 0 and fits_x and fits_y and 1.9 <= whole[0] / whole[1] <= 2.1):
         return None
     return Panorama(image_hw, (max(whole[0], width), max(whole[1], height)), origin)
 
@@ -192,11 +199,16 @@ class View:
         return np.asarray(np.concatenate([points, ahead], axis=-1) @ self.axes, np.float64)
 
 
-def planned_views(panorama: Panorama) -> list[View]:
-    """Return views, overlapping and row by row, that see the whole sphere at the image's scale."""
+def planned_views(panorama: Panorama, *, view_px: float) -> list[View]:
+    """Return views, overlapping and row by row, that see all of the image at its own scale.
+
+    Args:
+        panorama: where the image lies on the sphere.
+        view_px: the largest width and height of a view, pixels.
+    """
     focal_px = panorama.focal_px
-    across = min(WIDEST_VIEW, 2 * math.atan(VIEW_PX / 2 / focal_px))
-    side_px = max(32, round(2 * focal_px * math.tan(across / 2)))
+    across = _across(panorama, view_px)
+    side_px = max(1, round(2 * focal_px * math.tan(across / 2)))
     step = across * (1 - OVERLAP)
     steepest = math.pi / 2 - across / 2 * (1 - OVERLAP)  # such a view sees beyond the pole
     rows = 1 + math.ceil(2 * steepest / step)
@@ -226,15 +238,29 @@ def _sees(view: View, panorama: Panorama) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Boxes of one look: outlines as rays (N, 4, 3), confidence (N,), and which are cut (N,)."""
+    """What one look found, or all of them.
 
-    rays: Rays = field(default_factory=lambda: np.zeros((0, 4, 3)))
-    confidence: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
-    is_cut: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    Attributes:
+        rays: (N, 4, 3) float64, the corners of each box.
+        confidence: (N,) float32.
+        is_cut: (N,) bool, the box may go on beyond the edge of what the look saw.
+        searched: how, in pixels of the panorama; None where the detector does not tell.
+    """
+
+    rays: Rays
+    confidence: NDArray[np.float32]
+    is_cut: NDArray[np.bool_]
+    searched: Searched | None
 
 
 def find_on_panorama(
-    image: Image, panorama: Panorama, detector: Detector, *, min_confidence: float
+    image: Image,
+    panorama: Panorama,
+    detector: Detector,
+    *,
+    min_confidence: float,
+    smallest_plate_px: float = SMALLEST_PLATE_PX,
+    effort: Effort = "default",
 ) -> Detections:
     """Return the plates of a panorama with their outlines, most confident first.
 
@@ -245,28 +271,47 @@ def find_on_panorama(
         panorama: where it lies on the sphere.
         detector: what finds plates in a view.
         min_confidence: the smallest confidence kept, above 0 and at most 1.
+        smallest_plate_px: height of the smallest plate that is to be found, pixels of the
+            panorama at its horizon.
+        effort: "fast" looks once, at the panorama as it is; the others look in views, each with
+            that effort.
 
     Raises:
         DetectionError: the detector failed.
+        ValueError: an argument is out of range.
     """
+    if not 1 <= smallest_plate_px < math.inf:
+        raise ValueError(f"smallest_plate_px must be at least 1, got {smallest_plate_px}")
     found = [_flat_look(image, panorama, detector, min_confidence=min_confidence)]
-    for level, smaller in _levels(image, panorama):
-        for view, picture in _pictures(level, smaller):
-            boxes = detector.detect(picture, min_confidence=min_confidence)
-            found.append(
-                _Found(
-                    view.rays(_corners(boxes.xyxy)),
-                    boxes.confidence,
-                    _is_cut(boxes.xyxy, limits=(0, 0, view.side_px, view.side_px)),
+    if effort != "fast":
+        view_px = VIEW_HEIGHTS * smallest_plate_px
+        for level, smaller in _levels(image, panorama, view_px=view_px):
+            scale = panorama.full_wh[0] / smaller.full_wh[0]
+            for view, picture in _pictures(level, smaller, view_px=view_px):
+                boxes = detector.detect(
+                    picture,
+                    min_confidence=min_confidence,
+                    smallest_plate_px=smallest_plate_px,
+                    effort=effort,
                 )
-            )
+                limits = (0, 0, view.side_px, view.side_px)
+                found.append(
+                    _Found(
+                        view.rays(_corners(boxes.xyxy)),
+                        boxes.confidence,
+                        _is_cut(boxes.xyxy, limits=limits),
+                        _scaled(boxes.searched, scale),
+                    )
+                )
     return _on_image(_merged(found), panorama)
 
 
-def _levels(image: Image, panorama: Panorama) -> Iterator[tuple[Image, Panorama]]:
-    """Yield the panorama, then ever smaller ones until a view of it can hold a near plate."""
+def _levels(
+    image: Image, panorama: Panorama, *, view_px: float
+) -> Iterator[tuple[Image, Panorama]]:
+    """Yield the panorama, then ever smaller ones until a view of one can hold a near plate."""
     yield image, panorama
-    while 2 * math.atan(VIEW_PX / 2 / panorama.focal_px) < NARROW_VIEW:
+    while _across(panorama, view_px) < NARROW_VIEW:
         panorama = panorama.halved()
         image = cv2.resize(image, panorama.image_hw[::-1], interpolation=cv2.INTER_AREA).astype(
             np.uint8, copy=False
@@ -274,14 +319,26 @@ def _levels(image: Image, panorama: Panorama) -> Iterator[tuple[Image, Panorama]
         yield image, panorama
 
 
-def _pictures(image: Image, panorama: Panorama) -> Iterator[tuple[View, Image]]:
+def _pictures(image: Image, panorama: Panorama, *, view_px: float) -> Iterator[tuple[View, Image]]:
     """Yield each planned view with its picture, (side_px, side_px, 3) uint8 RGB."""
     pitch, longitude, down = math.nan, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
-    for view in planned_views(panorama):
+    for view in planned_views(panorama, view_px=view_px):
         if view.pitch != pitch:  # in one row of views only the yaw differs
             pitch = view.pitch
             longitude, down = _directions(view, panorama)
         yield view, _picture(image, panorama, longitude + np.float32(view.yaw), down)
+
+
+def _across(panorama: Panorama, view_px: float) -> float:
+    """Return the angle of a view of at most `view_px`, radians."""
+    return min(WIDEST_VIEW, 2 * math.atan(view_px / 2 / panorama.focal_px))
+
+
+def _scaled(searched: Searched | None, scale: float) -> Searched | None:
+    """Return how an image was searched, in pixels of one larger by `scale`."""
+    if searched is None:
+        return None
+    return replace(searched, smallest_plate_px=searched.smallest_plate_px * scale)
 
 
 def _directions(view: View, panorama: Panorama) -> tuple[Maps, Maps]:
@@ -306,12 +363,15 @@ def _picture(image: Image, panorama: Panorama, longitude: Maps, down: Maps) -> I
     left, right = math.floor(float(across.min())), math.ceil(float(across.max())) + 2
     top = max(0, math.floor(float(down.min())))
     bottom = min(panorama.image_hw[0], math.ceil(float(down.max())) + 2)
+    if top >= bottom:
+        return np.full((*down.shape, 3), PAD_GREY, np.uint8)
     block = _columns(image[top:bottom], left, right, full_w=full_w)
     across, down = across - np.float32(left), down - np.float32(top)
     if block.shape[1] > WIDEST_BLOCK:  # only around a pole, where the columns are dense
         narrow_w = WIDEST_BLOCK
         across = (across + np.float32(0.5)) * np.float32(narrow_w / block.shape[1]) - 0.5
-        block = cv2.resize(block, (narrow_w, block.shape[0]), interpolation=cv2.INTER_AREA)
+        narrow_wh = (narrow_w, len(block))
+        block = cv2.resize(block, narrow_wh, interpolation=cv2.INTER_AREA).astype(np.uint8)
     picture = cv2.remap(
         block,
         across,
@@ -352,11 +412,12 @@ def _flat_look(
     if width == panorama.full_wh[0]:
         small = np.hstack([small, small[:, : round(small_wh[0] * FLAT_WRAP)]])
         limits = (0, -math.inf, small.shape[1], math.inf)
-    boxes = detector.detect(small, min_confidence=min_confidence)
+    boxes = detector.detect(small, min_confidence=min_confidence, effort="fast")
     on_image = boxes.xyxy / np.array([small_wh[0] / width, small_wh[1] / height] * 2)
     rays, is_plate = _around(on_image, panorama)
     is_cut = _is_cut(boxes.xyxy, limits=limits)
-    return _Found(rays[is_plate], boxes.confidence[is_plate], is_cut[is_plate])
+    searched = _scaled(boxes.searched, 1 / scale)
+    return _Found(rays[is_plate], boxes.confidence[is_plate], is_cut[is_plate], searched)
 
 
 def _around(xyxy: NDArray[np.floating], panorama: Panorama) -> tuple[Rays, NDArray[np.bool_]]:
@@ -405,27 +466,19 @@ def _is_cut(
 
 
 def _merged(found: list[_Found]) -> _Found:
-    """Return each plate once, most confident first, as the look shows it that shows it best.
-
-    Boxes that overlap enough are one plate, and so are a box that a look has cut and the whole one
-    that it lies in. A whole box is kept before a cut one, then the more confident; it gets the
-    highest confidence that any look had, so that merging never makes a plate less sure.
-    """
+    """Return each plate once, most confident first, by the rule that holds for all looks."""
     rays = np.concatenate([each.rays for each in found])
     confidence = np.concatenate([each.confidence for each in found])
     is_cut = np.concatenate([each.is_cut for each in found])
-    kept: list[int] = []
-    sure = confidence.copy()
-    left = np.lexsort((-confidence, is_cut))
-    while len(left):
-        best, left = int(left[0]), left[1:]
-        iou, inside = _overlaps(rays[best], rays[left])
-        same = (iou > SAME_PLATE_IOU) | (is_cut[left] & (inside > INSIDE))
-        sure[best] = max(sure[best], *confidence[left[same]], 0)
-        kept.append(best)
-        left = left[~same]
-    order = np.array(kept, np.int64)[np.argsort(-sure[kept], kind="stable")]
-    return _Found(rays[order], sure[order], is_cut[order])
+    order, sure = one_a_plate(
+        confidence, is_cut, lambda best, rest: _overlaps(rays[best], rays[rest])
+    )
+    told = [each.searched for each in found if each.searched is not None]
+    searched = None
+    if len(told) == len(found):
+        smallest_px = min(one.smallest_plate_px for one in told)
+        searched = Searched(sum(one.looks for one in told), round(smallest_px, 1))
+    return _Found(rays[order], sure, is_cut[order], searched)
 
 
 def _overlaps(outline: Rays, others: Rays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -459,6 +512,7 @@ def _on_image(found: _Found, panorama: Panorama) -> Detections:
     return Detections(
         np.array(boxes, np.float32).reshape(-1, 4),
         found.confidence[rows].astype(np.float32),
+        found.searched,
         corners[rows].astype(np.float32),
     )
 
@@ -475,7 +529,7 @@ def _bounds(outline: Rays, panorama: Panorama) -> list[list[float]]:
     height, width = panorama.image_hw
     full_w, full_h = panorama.full_wh
     top, bottom = float(y.min()), float(y.max())
-    normals = edges_around(outline)
+    normals = edges_around(outline, dimensions=3, tolerance=math.inf)
     holds_pole = False
     for pole, row in (((0, -1, 0), 0), ((0, 1, 0), full_h)):
         if (normals @ pole >= 0).all():
@@ -524,10 +578,9 @@ def outline_regions(
 
 def _regions_of(outline: Rays, panorama: Panorama) -> list[Region]:
     """Return the pixels inside (4, 3) rays of length 1: a region on each side of a seam."""
-    normals = edges_around(outline)
-    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     # A pixel that is touched has its middle no farther off than half its diagonal.
     slack = math.sin(HALF_DIAGONAL_PX * 2 * math.pi / panorama.full_wh[0])
+    normals = edges_around(outline, dimensions=3, tolerance=slack / 2)
     height, width = panorama.image_hw
     full_w, full_h = panorama.full_wh
     # The circle around the outline tells which rows and columns can hold it.
