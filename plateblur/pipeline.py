@@ -100,7 +100,7 @@ def find_plates(
         DetectionError: the detector failed.
         ValueError: an argument is out of range.
     """
-    panorama = _panorama(photo, projection)
+    panorama = panorama_in(photo, projection)
     look = detector.detect
     if panorama is not None:
         look = partial(find_on_panorama, panorama=panorama, detector=detector)
@@ -129,7 +129,12 @@ def find_plates(
     )
 
 
-def _panorama(photo: Photo, projection: Projection) -> Panorama | None:
+def panorama_in(photo: Photo, projection: Projection) -> Panorama | None:
+    """Return where `photo` lies on the sphere, or None where it is no panorama.
+
+    Raises:
+        ValueError: an unknown projection.
+    """
     return panorama_of(photo.metadata.xmp, image_hw=photo.image_hw, projection=projection)
 
 
@@ -150,7 +155,7 @@ def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> 
     """
     _require_sound(options)
     detections = predictions.at_least(options.min_confidence)
-    panorama = _panorama(photo, options.projection)
+    panorama = panorama_in(photo, options.projection)
     if detections.corners is None:
         blurred = blur_boxes(
             photo.pixels, detections.xyxy, method=options.method, margin=options.margin

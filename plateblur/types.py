@@ -84,6 +84,16 @@ class Detections:
         """Return those with a confidence of at least `min_confidence`."""
         return self.take(self.confidence >= min_confidence)
 
+    def after_boxes(self, xyxy: Boxes) -> Detections:
+        """Return these behind boxes drawn by hand: as sure as can be, and without outlines."""
+        sure, none = np.ones(len(xyxy), np.float32), np.full((len(xyxy), 4, 2), np.nan, np.float32)
+        return replace(
+            self,
+            xyxy=np.vstack([xyxy, self.xyxy]),
+            confidence=np.hstack([sure, self.confidence]),
+            corners=None if self.corners is None else np.concatenate([none, self.corners]),
+        )
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
         """Return the detections of `rows`, a mask or indices, with their outlines."""
         return replace(

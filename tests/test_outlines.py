@@ -129,8 +129,8 @@ def test_every_pixel_that_an_outline_touches_is_hidden(corners: Outline) -> None
     mask = mask_of(regions_of([corners]))
     quad = np.array(corners, np.float32).astype(np.float64)
     across, down = np.meshgrid(np.linspace(0, 1, 120), np.linspace(0, 1, 60))
-    inside = quad[0] + across[..., None] * (quad[1] - quad[0]) + down[..., None] * (
-        quad[3] - quad[0]
+    inside = (
+        quad[0] + across[..., None] * (quad[1] - quad[0]) + down[..., None] * (quad[3] - quad[0])
     )
     x, y = np.floor(inside.reshape(-1, 2)).astype(int).T
     seen = (x >= 0) & (y >= 0) & (x < HW[1]) & (y < HW[0])

@@ -251,7 +251,6 @@ def test_all_pixels_of_an_outline_are_hidden_wherever_it_lies(
     hidden = np.zeros(WHOLE.image_hw, np.bool_)
     for region in outline_regions(corners[None].astype(np.float32), WHOLE, margin=margin):
         x1, y1, x2, y2 = region.bounds
-        assert region.mask.any(axis=0)[[0, -1]].all()
         hidden[y1:y2, x1:x2] |= region.mask
     grow = margin * np.array([200, 100])
     inside = np.stack(
@@ -312,7 +311,11 @@ SEEN_AS = {
     "capitals-and-space": ({"ProjectionType": " Equirectangular "}, (360, 720), WHOLE),
     "cropped": (TOLD, (200, 400), CROPPED),
     "made-smaller": (TOLD, (100, 200), Panorama((100, 200), (360, 180), (50, 45))),
-    "half-told": ({"ProjectionType": "equirectangular", "FullPanoWidthPixels": 9}, (360, 720), WHOLE),
+    "half-told": (
+        {"ProjectionType": "equirectangular", "FullPanoWidthPixels": 9},
+        (360, 720),
+        WHOLE,
+    ),
     "beyond-the-sphere": (TOLD | {"CroppedAreaLeftPixels": 400}, (360, 720), WHOLE),
     "negative": (TOLD | {"CroppedAreaTopPixels": -5}, (360, 720), WHOLE),
     "no-sphere": (TOLD | {"FullPanoHeightPixels": 700}, (360, 720), WHOLE),

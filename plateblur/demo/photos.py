@@ -93,17 +93,14 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
     box = np.hstack([corners.min(axis=0), corners.max(axis=0)])[None]
     if (box[0, :2] >= box[0, 2:]).any():
         raise ValueError(f"a box must have an area, got {xyxy}")
-    plates = Detections(
-        np.vstack([box, photo.plates.xyxy]),
-        np.hstack([np.ones(1, np.float32), photo.plates.confidence]),
-    )
+    plates = photo.plates.after_boxes(box)
     return replace(photo, plates=plates, by_hand=photo.by_hand + 1)
 
 
 def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
     """Return the photo without the plate whose box is `xyxy`; the same photo if there is none."""
     wrong = (photo.plates.xyxy == np.array(xyxy, np.float32)).all(axis=1)
-    plates = Detections(photo.plates.xyxy[~wrong], photo.plates.confidence[~wrong])
+    plates = photo.plates.take(~wrong)
     return replace(photo, plates=plates, by_hand=photo.by_hand - int(wrong[: photo.by_hand].sum()))
 
 

@@ -118,7 +118,11 @@ def v1_router(service: Service) -> APIRouter:
                 headers = rate_limit_headers(usage, now=created)
                 return Response(written, media_type="application/json", headers=headers)
 
-            options = BlurOptions(min_confidence=asked.min_confidence, effort=asked.effort)
+            options = BlurOptions(
+                min_confidence=asked.min_confidence,
+                effort=asked.effort,
+                projection=asked.projection,
+            )
             return await blur_counted(service, request, access, data, options, answer=answer)
 
     @router.get(
