@@ -150,23 +150,26 @@ def filled(region: Region) -> list[Region]:
     return [Region(region.left + int(left), region.top + int(top), mask)]
 
 
-def blur_regions(image: Image, regions: Sequence[Region], *, method: Method) -> Image:
+def blur_regions(
+    image: Image, regions: Sequence[Region], *, method: Method, in_place: bool = False
+) -> Image:
     """Return a copy of `image` with everything inside the regions unreadable.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         regions: inside `image`.
         method: how; see the head of `blur.py` for what each guarantees.
+        in_place: write into `image` itself, where it may be lost and a copy is too large.
 
     Raises:
         ValueError: an unknown method.
     """
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
-    blurred = image.copy()
+    blurred = image if in_place else image.copy()
     for group in _groups(regions):
         if method == "veil":
-            _veil(image, blurred, group, regions)
+            _veil(blurred, group, regions)
             continue
         for region in group:
             x1, y1, x2, y2 = region.bounds
@@ -188,8 +191,8 @@ def opaque_regions(alpha: NDArray[np.uint8], regions: Sequence[Region]) -> NDArr
     return covered
 
 
-def _veil(image: Image, veiled: Image, group: Sequence[Region], regions: Sequence[Region]) -> None:
-    """Write the veil of one group of regions of `image` into `veiled`.
+def _veil(image: Image, group: Sequence[Region], regions: Sequence[Region]) -> None:
+    """Lay the veil over one group of the regions of `image`, in place.
 
     The pixels inside any region are zeroed first, and the fill is made from that image, so that
     nothing of them can reach it.
@@ -212,15 +215,14 @@ def _veil(image: Image, veiled: Image, group: Sequence[Region], regions: Sequenc
         colour=_dominant_colour(crop, inside),
         height_px=max(thickness),
     )
-    target = veiled[top:bottom, left:right]
     feather_px = max(1, round(FEATHER * min(thickness)))
     away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     opacity: Float = _smooth(1 - away / (feather_px + 1))
     feather = (opacity > 0) & ~hidden
     share = opacity[feather][:, None]
-    mixed = target[feather] * (1 - share) + veil[feather] * share
-    target[feather] = mixed.round().astype(np.uint8)
-    np.copyto(target, veil, where=inside[..., None])
+    mixed = crop[feather] * (1 - share) + veil[feather] * share
+    crop[feather] = mixed.round().astype(np.uint8)
+    np.copyto(crop, veil, where=inside[..., None])
 
 
 def _paint(mask: Mask, region: Region, *, left: int, top: int) -> None:

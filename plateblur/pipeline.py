@@ -72,7 +72,7 @@ def blur_photo(
         effort=options.effort,
         projection=options.projection,
     )
-    return hide_plates(photo, predictions, options)
+    return hide_plates(photo, predictions, options, in_place=True)
 
 
 def find_plates(
@@ -146,8 +146,17 @@ def _searched(found: Sequence[Detections]) -> Searched | None:
     return Searched(sum(one.looks for one in told), max(one.smallest_plate_px for one in told))
 
 
-def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> BlurredPhoto:
+def hide_plates(
+    photo: Photo, predictions: Detections, options: BlurOptions, *, in_place: bool = False
+) -> BlurredPhoto:
     """Return `photo` with those of `predictions` hidden that are confident enough.
+
+    Args:
+        photo: as decoded.
+        predictions: what was found in it.
+        options: how it is to be blurred.
+        in_place: the photo's pixels may be lost, so that a panorama, which can be large, needs no
+            copy.
 
     Raises:
         EncodeError: the result could not be written.
@@ -167,7 +176,7 @@ def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> 
         regions = _regions(
             detections.xyxy, detections.corners, panorama, photo.image_hw, margin=options.margin
         )
-        blurred = blur_regions(photo.pixels, regions, method=options.method)
+        blurred = blur_regions(photo.pixels, regions, method=options.method, in_place=in_place)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, regions))
     shown = draw_detections(blurred, detections) if options.draw_boxes else blurred

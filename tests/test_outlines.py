@@ -183,6 +183,15 @@ def test_letters_in_a_tilted_outline_are_gone(method: Method) -> None:
         assert steps[both].max() < 128
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_in_place_gives_the_same_without_a_copy(method: Method) -> None:
+    regions = regions_of([*OUTLINES["overlapping"], *OUTLINES["at-the-corner"]])
+    image = street(*HW)
+    expected = blur_regions(image, regions, method=method)
+    assert blur_regions(image, regions, method=method, in_place=True) is image
+    assert np.array_equal(image, expected)
+
+
 def test_solid_takes_nothing_from_inside() -> None:
     regions = regions_of(OUTLINES["overlapping"])
     image = street(*HW)
