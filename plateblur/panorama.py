@@ -43,7 +43,7 @@ FLAT_WRAP = 1 / 6  # of the width that is seen a second time beyond the right ed
 LEAST_ACROSS, LEAST_DOWN = math.radians(30), math.radians(10)  # seen less, it is no panorama
 WIDEST_BLOCK = 32_766  # Source: OpenCV's remap takes images of less than 32,767 pixels a side
 FARTHEST = math.radians(75)  # of a plate's corner from its middle
-BLOCK_ROWS = 512  # of a region that are worked out at a time
+BAND_ROWS = 240  # of a view or a region that are worked out at a time
 
 Rays = NDArray[np.float64]
 Maps = NDArray[np.float32]
@@ -321,12 +321,13 @@ def _levels(
 
 def _pictures(image: Image, panorama: Panorama, *, view_px: float) -> Iterator[tuple[View, Image]]:
     """Yield each planned view with its picture, (side_px, side_px, 3) uint8 RGB."""
-    pitch, longitude, down = math.nan, np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+    pitch, bands = math.nan, list[tuple[Maps, Maps]]()
     for view in planned_views(panorama, view_px=view_px):
         if view.pitch != pitch:  # in one row of views only the yaw differs
-            pitch = view.pitch
-            longitude, down = _directions(view, panorama)
-        yield view, _picture(image, panorama, longitude + np.float32(view.yaw), down)
+            pitch, bands = view.pitch, _bands(view, panorama)
+        shift = view.yaw / (2 * math.pi) * panorama.full_wh[0]
+        parts = [_band(image, panorama, across, down, shift=shift) for across, down in bands]
+        yield view, np.concatenate(parts)
 
 
 def _across(panorama: Panorama, view_px: float) -> float:
@@ -341,41 +342,53 @@ def _scaled(searched: Searched | None, scale: float) -> Searched | None:
     return replace(searched, smallest_plate_px=searched.smallest_plate_px * scale)
 
 
-def _directions(view: View, panorama: Panorama) -> tuple[Maps, Maps]:
-    """Return of each pixel of a view the longitude beside its yaw, radians, and the image's row."""
+def _bands(view: View, panorama: Panorama) -> list[tuple[Maps, Maps]]:
+    """Return where the image's pixels for a view at yaw 0 are, some rows of the view at a time.
+
+    Returns:
+        Columns and rows of the image, each (h, side_px) float32; whole numbers are the middles
+        of pixels. A column may lie beyond the image.
+    """
     middle = np.arange(view.side_px, dtype=np.float32) + np.float32(0.5 - view.side_px / 2)
     sine, cosine = np.float32(math.sin(view.pitch)), np.float32(math.cos(view.pitch))
-    focal = np.float32(view.focal_px)
-    ahead = (focal * cosine + middle * sine)[:, None]
-    below = (middle * cosine - focal * sine)[:, None]
-    longitude = np.arctan2(middle[None], ahead)
-    latitude = np.arctan2(-below, np.hypot(middle[None], ahead))
-    scale = np.float32(panorama.full_wh[1] / math.pi)
-    offset = np.float32(panorama.full_wh[1] / 2 - panorama.left_top[1] - 0.5)
-    return longitude, offset - latitude * scale
+    full_w, full_h = panorama.full_wh
+    left, top = panorama.left_top
+    bands = []
+    for at in range(0, view.side_px, BAND_ROWS):
+        below = middle[at : at + BAND_ROWS, None]
+        ahead = np.float32(view.focal_px) * cosine + below * sine
+        down = below * cosine - np.float32(view.focal_px) * sine
+        longitude = np.arctan2(middle[None], ahead)
+        latitude = np.arctan2(down, np.hypot(middle[None], ahead))  # below the horizon
+        longitude *= np.float32(full_w / (2 * math.pi))
+        longitude += np.float32(full_w / 2 - left - 0.5)
+        latitude *= np.float32(full_h / math.pi)
+        latitude += np.float32(full_h / 2 - top - 0.5)
+        bands.append((longitude, latitude))
+    return bands
 
 
-def _picture(image: Image, panorama: Panorama, longitude: Maps, down: Maps) -> Image:
-    """Return the image's colours at each longitude, radians, and row; grey beyond the image."""
-    full_w = panorama.full_wh[0]
-    across = (longitude / np.float32(2 * math.pi) + np.float32(0.5)) * np.float32(full_w)
-    across -= np.float32(panorama.left_top[0] + 0.5)
-    left, right = math.floor(float(across.min())), math.ceil(float(across.max())) + 2
+def _band(image: Image, panorama: Panorama, across: Maps, down: Maps, *, shift: float) -> Image:
+    """Return the image's colours at these columns, moved by `shift` pixels, and rows.
+
+    Grey beyond the image.
+    """
+    left = math.floor(float(across.min()) + shift) - 1
+    right = math.ceil(float(across.max()) + shift) + 2
     top = max(0, math.floor(float(down.min())))
     bottom = min(panorama.image_hw[0], math.ceil(float(down.max())) + 2)
     if top >= bottom:
         return np.full((*down.shape, 3), PAD_GREY, np.uint8)
-    block = _columns(image[top:bottom], left, right, full_w=full_w)
-    across, down = across - np.float32(left), down - np.float32(top)
+    block = _columns(image[top:bottom], left, right, full_w=panorama.full_wh[0])
+    across = across + np.float32(shift - left)
     if block.shape[1] > WIDEST_BLOCK:  # only around a pole, where the columns are dense
-        narrow_w = WIDEST_BLOCK
-        across = (across + np.float32(0.5)) * np.float32(narrow_w / block.shape[1]) - 0.5
-        narrow_wh = (narrow_w, len(block))
+        across = (across + np.float32(0.5)) * np.float32(WIDEST_BLOCK / block.shape[1]) - 0.5
+        narrow_wh = (WIDEST_BLOCK, len(block))
         block = cv2.resize(block, narrow_wh, interpolation=cv2.INTER_AREA).astype(np.uint8)
     picture = cv2.remap(
         block,
         across,
-        down,
+        down - np.float32(top),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PAD_GREY, PAD_GREY, PAD_GREY),
@@ -607,8 +620,8 @@ def _regions_of(outline: Rays, panorama: Panorama) -> list[Region]:
         sine, cosine = np.sin(longitude), np.cos(longitude)
         for x, y, z in normals:
             level = (x * sine + z * cosine)[None].astype(np.float32)
-            for at in range(0, len(mask), BLOCK_ROWS):
-                part = np.s_[at : at + BLOCK_ROWS]
+            for at in range(0, len(mask), BAND_ROWS):
+                part = np.s_[at : at + BAND_ROWS]
                 upright = (-y * np.sin(lat[part]) + slack).astype(np.float32)[:, None]
                 away = np.cos(lat[part]).astype(np.float32)[:, None] * level + upright
                 mask[part] &= away >= 0

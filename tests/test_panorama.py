@@ -187,11 +187,11 @@ def test_rows_wider_than_opencv_can_turn_are_shown_all_around() -> None:
     width = module.WIDEST_BLOCK + 7_001
     shades = (np.arange(width) * 250 / width).astype(np.uint8)
     image = np.ascontiguousarray(np.broadcast_to(shades[None, :, None], (4, width, 3)))
-    longitude = np.tile(np.linspace(-3.1, 3.1, 64, dtype=np.float32), (8, 1))
+    across = np.tile(np.linspace(5, width - 5, 64, dtype=np.float32), (8, 1))
     row = np.full((8, 64), 1.5, np.float32)
-    picture = module._picture(image, Panorama((4, width), (width, 4)), longitude, row)
-    expected = (longitude / (2 * math.pi) + 0.5) * 250
-    assert np.abs(picture[..., 0] - expected).max() < 2
+    panorama = Panorama((4, width), (width, 4))
+    picture = module._band(image, panorama, across, row, shift=0.0)
+    assert np.abs(picture[..., 0] - across * 250 / width).max() < 2
 
 
 PLACES = {
