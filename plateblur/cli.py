@@ -25,8 +25,8 @@ from plateblur.detector import Engine, OnnxDetector
 from plateblur.errors import EncodeError, ModelError, PlateblurError, VideoError
 from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.photo import MAX_PIXELS, decode
-from plateblur.pipeline import DEFAULTS, blur_photo, find_plates
-from plateblur.types import BlurOptions, Detections, Effort, MetadataPolicy, Method
+from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
+from plateblur.types import BlurOptions, Detections, Effort, MetadataPolicy, Method, Projection
 
 if TYPE_CHECKING:  # the extra `video` may be missing
     from plateblur.video import BlurredClip
@@ -134,6 +134,13 @@ SmallestPlate = Annotated[
         help="Height of the smallest plate to look for, pixels. Less takes longer on large photos.",
     ),
 ]
+ProjectionOption = Annotated[
+    Projection,
+    typer.Option(
+        help="auto takes a photo for a panorama where its tags say so; equirectangular takes every "
+        "photo for one; flat none.",
+    ),
+]
 EngineOption = Annotated[
     Engine, typer.Option(help="What runs the model; openvino needs the extra of that name.")
 ]
@@ -190,8 +197,9 @@ def blur(
         MetadataPolicy,
         typer.Option(
             "--metadata",
-            help="strip: ICC profile alone leaves; safe: also capture time, camera and panorama "
-            "tags; keep: everything but embedded thumbnails and previews.",
+            help="strip: only the ICC profile and a panorama's projection stay; safe: also capture "
+            "time, camera and other panorama tags; keep: everything but embedded thumbnails and "
+            "previews.",
         ),
     ] = DEFAULTS.metadata,
     draw_boxes: Annotated[
@@ -208,6 +216,7 @@ def blur(
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
+    projection: ProjectionOption = DEFAULTS.projection,
     engine: EngineOption = "onnxruntime",
 ) -> None:
     """Blur the plates of photos.
@@ -229,6 +238,7 @@ def blur(
         draw_boxes=draw_boxes,
         smallest_plate_px=smallest_plate_px,
         effort=effort_of(fast=fast, thorough=thorough),
+        projection=projection,
     )
     detector = open_detector(engine)
     one_file = out is not None and is_one_file(photos, out)
@@ -252,7 +262,8 @@ def blur(
             record["error"] = reason
         else:
             written.add(target.absolute())
-            record |= {"output": str(target), **described(blurred.detections, blurred.image_hw)}
+            found = described(blurred.detections, blurred.image_hw, blurred.projection)
+            record |= {"output": str(target), **found}
         lines.append(json.dumps(record))
     if report is not None:
         try:
@@ -400,11 +411,13 @@ def detect(
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
+    projection: ProjectionOption = DEFAULTS.projection,
     engine: EngineOption = "onnxruntime",
 ) -> None:
     """Print the plates of photos, one JSON object a line; nothing else on standard output.
 
-    Boxes are in pixels of the upright photo: left, top, right, bottom.
+    Boxes are in pixels of the upright photo: left, top, right, bottom. In a panorama a plate across
+    the seam has one on each side.
     """
     effort = effort_of(fast=fast, thorough=thorough)
     jobs = find_photos(photos, recursive=recursive)
@@ -419,11 +432,13 @@ def detect(
                 min_confidence=min_confidence,
                 smallest_plate_px=smallest_plate_px,
                 effort=effort,
+                projection=projection,
             )
         except (PlateblurError, OSError, MemoryError) as error:
             failures.append((job.photo, explain(error)))
             continue
-        found = described(detections, photo.image_hw)
+        seen_as = "flat" if panorama_in(photo, projection) is None else "equirectangular"
+        found = described(detections, photo.image_hw, seen_as)
         typer.echo(json.dumps({"photo": str(job.photo), **found}))
     finish(failures, done=len(jobs) - len(failures))
 
@@ -550,13 +565,14 @@ def _umask() -> int:
     return current
 
 
-def described(detections: Detections, image_hw: tuple[int, int]) -> dict[str, Any]:
+def described(detections: Detections, image_hw: tuple[int, int], projection: str) -> dict[str, Any]:
     """Return detections, and how they were looked for, as the JSON that both commands write."""
     height, width = image_hw
     searched = detections.searched
     return {
         "width": width,
         "height": height,
+        **({} if projection == "flat" else {"projection": projection}),
         **({} if searched is None else asdict(searched)),
         "detections": [
             {

@@ -75,6 +75,28 @@ GPANO_NAMES = frozenset(
         *("LargestValidInteriorRectWidth", "LargestValidInteriorRectHeight"),
     )
 )
+# Of those, what a viewer needs to show the picture as a panorama: neither time nor heading, nor
+# what it was taken with. Each with what its value must look like, so that nothing else gets out.
+_NUMBER = re.compile(r"[+-]?\d{1,9}(\.\d{1,9})?", re.ASCII)
+_WORD = re.compile(r"[A-Za-z]{1,32}", re.ASCII)
+PROJECTION_VALUES = {
+    f"{{{GPANO}}}{name}": pattern
+    for pattern, names in (
+        (_WORD, ("ProjectionType", "UsePanoramaViewer")),
+        (
+            _NUMBER,
+            (
+                *("PosePitchDegrees", "PoseRollDegrees"),
+                *("CroppedAreaImageWidthPixels", "CroppedAreaImageHeightPixels"),
+                *("FullPanoWidthPixels", "FullPanoHeightPixels"),
+                *("CroppedAreaLeftPixels", "CroppedAreaTopPixels"),
+                *("LargestValidInteriorRectLeft", "LargestValidInteriorRectTop"),
+                *("LargestValidInteriorRectWidth", "LargestValidInteriorRectHeight"),
+            ),
+        ),
+    )
+    for name in names
+}
 # How the files begin that thumbnails and previews are stored as, plain and in base64.
 IMAGE_SIGNATURES = (
     *(b"\xff\xd8\xff", b"\x89PNG", b"WEBPVP8", b"ftyphei", b"ftypmif", b"ftypavif"),
@@ -126,19 +148,20 @@ def apply_policy(metadata: Metadata, policy: MetadataPolicy) -> Metadata:
 
     Args:
         metadata: of the photo as it came.
-        policy: "strip" leaves the ICC profile, without which colours shift; "safe" also capture
-            time, camera and the panorama's projection; "keep" all but what holds an image.
+        policy: "strip" leaves what shows the picture right: the ICC profile and a panorama's
+            projection; "safe" also capture time, camera and a panorama's other tags; "keep" all
+            but what holds an image.
 
     Raises:
         ValueError: an unknown policy.
     """
     if policy == "strip":
-        return Metadata(icc=metadata.icc)
+        return Metadata(icc=metadata.icc, xmp=_xmp_of(_projection(metadata.xmp)))
     if policy == "safe":
         return Metadata(
             icc=metadata.icc,
             exif=_copy_exif(metadata.exif, SAFE_TAGS, SAFE_EXIF_TAGS, gps=False),
-            xmp=_panorama_xmp(metadata.xmp),
+            xmp=_xmp_of(_panorama_values(metadata.xmp)),
         )
     if policy == "keep":
         return replace(
@@ -325,17 +348,36 @@ def _parse_xmp(packet: bytes | None) -> ET.Element | None:
     return root
 
 
-def _panorama_xmp(packet: bytes | None) -> bytes | None:
-    """Return an XMP packet with the GPano values of `packet` alone, or None without any."""
+def panorama_tags(packet: bytes | None) -> dict[str, str]:
+    """Return the tags of an XMP packet that tell a panorama's projection, by their names."""
+    return {name.removeprefix(f"{{{GPANO}}}"): value for name, value in _projection(packet).items()}
+
+
+def _projection(packet: bytes | None) -> dict[str, str]:
+    """Return the values of a packet that a viewer needs to show it as a panorama; none if not."""
+    kept = {
+        name: value.strip()
+        for name, value in _panorama_values(packet).items()
+        if name in PROJECTION_VALUES and PROJECTION_VALUES[name].fullmatch(value.strip())
+    }
+    return kept if f"{{{GPANO}}}ProjectionType" in kept else {}
+
+
+def _panorama_values(packet: bytes | None) -> dict[str, str]:
+    """Return the GPano values of a packet by their full names."""
     root = _parse_xmp(packet)
     if root is None:
-        return None
-    values = {
+        return {}
+    return {
         name: value
         for element in root.iter()
         for name, value in [*element.attrib.items(), (element.tag, element.text or "")]
         if name in GPANO_NAMES and value.strip() and not _holds_image(value)
     }
+
+
+def _xmp_of(values: dict[str, str]) -> bytes | None:
+    """Return an XMP packet with `values` alone, or None without any."""
     if not values:
         return None
     meta = ET.Element("{adobe:ns:meta/}xmpmeta")

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plateblur.blur import blur_boxes, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
 from plateblur.draw import draw_detections
 from plateblur.looks import NMS_IOU_THRESHOLD
+from plateblur.outlines import (
+    Region,
+    blur_regions,
+    box_regions,
+    flat_regions,
+    opaque_regions,
+)
+from plateblur.panorama import Panorama, find_on_panorama, outline_regions, panorama_of
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
 from plateblur.types import (
     BlurOptions,
     BlurredPhoto,
+    Boxes,
     Detections,
     Detector,
     Effort,
     Image,
+    Projection,
     Searched,
 )
 
@@ -58,8 +70,9 @@ def blur_photo(
         min_confidence=min(COUNT_FLOOR, options.min_confidence),
         smallest_plate_px=options.smallest_plate_px,
         effort=options.effort,
+        projection=options.projection,
     )
-    return hide_plates(photo, predictions, options)
+    return hide_plates(photo, predictions, options, in_place=True)
 
 
 def find_plates(
@@ -69,8 +82,11 @@ def find_plates(
     min_confidence: float,
     smallest_plate_px: float = DEFAULTS.smallest_plate_px,
     effort: Effort = DEFAULTS.effort,
+    projection: Projection = DEFAULTS.projection,
 ) -> Detections:
     """Return the plates in all views of `photo`, most confident first.
+
+    On a panorama they have outlines.
 
     Args:
         photo: as decoded.
@@ -78,13 +94,18 @@ def find_plates(
         min_confidence: the smallest confidence kept.
         smallest_plate_px: height of the smallest plate that is to be found, pixels.
         effort: how hard to look.
+        projection: how the photo shows the world.
 
     Raises:
         DetectionError: the detector failed.
         ValueError: an argument is out of range.
     """
+    panorama = panorama_in(photo, projection)
+    look = detector.detect
+    if panorama is not None:
+        look = partial(find_on_panorama, panorama=panorama, detector=detector)
     found = [
-        detector.detect(
+        look(
             view,
             min_confidence=min_confidence,
             smallest_plate_px=smallest_plate_px,
@@ -94,10 +115,27 @@ def find_plates(
     ]
     if len(found) == 1:
         return found[0]
-    xyxy = np.vstack([each.xyxy for each in found])
-    confidence = np.hstack([each.confidence for each in found])
-    kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
-    return Detections(xyxy[kept], confidence[kept], _searched(found))
+    corners = [each.corners for each in found if each.corners is not None]
+    in_all_views = Detections(
+        np.vstack([each.xyxy for each in found]),
+        np.hstack([each.confidence for each in found]),
+        _searched(found),
+        np.vstack(corners) if corners else None,
+    )
+    return in_all_views.take(
+        non_max_suppression(
+            in_all_views.xyxy, in_all_views.confidence, iou_threshold=NMS_IOU_THRESHOLD
+        )
+    )
+
+
+def panorama_in(photo: Photo, projection: Projection) -> Panorama | None:
+    """Return where `photo` lies on the sphere, or None where it is no panorama.
+
+    Raises:
+        ValueError: an unknown projection.
+    """
+    return panorama_of(photo.metadata.xmp, image_hw=photo.image_hw, projection=projection)
 
 
 def _searched(found: Sequence[Detections]) -> Searched | None:
@@ -108,8 +146,17 @@ def _searched(found: Sequence[Detections]) -> Searched | None:
     return Searched(sum(one.looks for one in told), max(one.smallest_plate_px for one in told))
 
 
-def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> BlurredPhoto:
+def hide_plates(
+    photo: Photo, predictions: Detections, options: BlurOptions, *, in_place: bool = False
+) -> BlurredPhoto:
     """Return `photo` with those of `predictions` hidden that are confident enough.
+
+    Args:
+        photo: as decoded.
+        predictions: what was found in it.
+        options: how it is to be blurred.
+        in_place: the photo's pixels may be lost, so that a panorama, which can be large, needs no
+            copy.
 
     Raises:
         EncodeError: the result could not be written.
@@ -117,12 +164,21 @@ def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> 
     """
     _require_sound(options)
     detections = predictions.at_least(options.min_confidence)
-    blurred = blur_boxes(
-        photo.pixels, detections.xyxy, method=options.method, margin=options.margin
-    )
-    if photo.alpha is not None:
-        alpha = opaque_boxes(photo.alpha, detections.xyxy, margin=options.margin)
-        photo = replace(photo, alpha=alpha)
+    panorama = panorama_in(photo, options.projection)
+    if detections.corners is None:
+        blurred = blur_boxes(
+            photo.pixels, detections.xyxy, method=options.method, margin=options.margin
+        )
+        if photo.alpha is not None:
+            alpha = opaque_boxes(photo.alpha, detections.xyxy, margin=options.margin)
+            photo = replace(photo, alpha=alpha)
+    else:
+        regions = _regions(
+            detections.xyxy, detections.corners, panorama, photo.image_hw, margin=options.margin
+        )
+        blurred = blur_regions(photo.pixels, regions, method=options.method, in_place=in_place)
+        if photo.alpha is not None:
+            photo = replace(photo, alpha=opaque_regions(photo.alpha, regions))
     shown = draw_detections(blurred, detections) if options.draw_boxes else blurred
     return BlurredPhoto(
         data=encode(photo, shown, metadata=options.metadata),
@@ -131,7 +187,24 @@ def hide_plates(photo: Photo, predictions: Detections, options: BlurOptions) -> 
         detections=detections,
         predictions_counted=int((predictions.confidence >= COUNT_FLOOR).sum()),
         crops=_crops(photo, blurred, detections) if options.crops else (),
+        projection="flat" if panorama is None else "equirectangular",
     )
+
+
+def _regions(
+    xyxy: Boxes,
+    corners: NDArray[np.float32],
+    panorama: Panorama | None,
+    image_hw: tuple[int, int],
+    *,
+    margin: float,
+) -> list[Region]:
+    """Return the pixels that are hidden for detections with outlines, and for boxes among them."""
+    is_box = np.isnan(corners).all(axis=(1, 2))
+    boxes = box_regions(xyxy[is_box], image_hw=image_hw, margin=margin)
+    if panorama is None:
+        return boxes + flat_regions(corners[~is_box], image_hw=image_hw, margin=margin)
+    return boxes + outline_regions(corners[~is_box], panorama, margin=margin)
 
 
 def _require_sound(options: BlurOptions) -> None:
@@ -147,6 +220,8 @@ def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes,
     height, width = photo.image_hw
     bounds = pixel_bounds(detections.xyxy, image_hw=photo.image_hw)
     crops = []
+    # Without XMP, because a cut-out of a panorama is none.
+    photo = replace(photo, metadata=replace(photo.metadata, xmp=None))
     for x1, y1, x2, y2 in bounds:
         # At least one pixel: there is a crop for each detection.
         left, top = min(x1, width - 1), min(y1, height - 1)

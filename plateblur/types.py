@@ -17,6 +17,9 @@ Boxes = NDArray[np.float32]
 Method = Literal["veil", "solid", "mosaic", "gaussian"]
 """How a plate is hidden. `mosaic` and `gaussian` are cosmetic: they can be attacked."""
 
+Projection = Literal["auto", "flat", "equirectangular"]
+"""How a photo shows the world: `auto` goes by its panorama tags, the others don't ask them."""
+
 MetadataPolicy = Literal["strip", "safe", "keep"]
 """What of a photo's metadata leaves with it: ICC profile only, harmless tags too, or all."""
 
@@ -48,11 +51,17 @@ class Detections:
         xyxy: (N, 4) float32, pixels of the upright image.
         confidence: (N,) float32, 0 to 1.
         searched: how they were looked for; None where nothing was, as with boxes drawn by hand.
+        corners: (N, 4, 2) float32, the plates' outlines where they are no upright rectangles: the
+            corners in order around the plate, x and y in pixels of the upright image. Between two
+            of them the edge is straight in the scene: a straight line in a flat photo, an arc of
+            a great circle in a panorama. A row of NaN stands for a box without an outline. None
+            where no box has one. `xyxy` holds the outline's bounds.
     """
 
     xyxy: Boxes
     confidence: NDArray[np.float32]
     searched: Searched | None = None
+    corners: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Refuse arrays that don't belong together."""
@@ -62,6 +71,10 @@ class Detections:
             raise ValueError(
                 f"confidence must have shape ({len(self.xyxy)},), got {self.confidence.shape}"
             )
+        if self.corners is not None and self.corners.shape != (len(self.xyxy), 4, 2):
+            raise ValueError(
+                f"corners must have shape ({len(self.xyxy)}, 4, 2), got {self.corners.shape}"
+            )
 
     def __len__(self) -> int:
         """Return how many plates were found."""
@@ -69,8 +82,26 @@ class Detections:
 
     def at_least(self, min_confidence: float) -> Detections:
         """Return those with a confidence of at least `min_confidence`."""
-        kept = self.confidence >= min_confidence
-        return replace(self, xyxy=self.xyxy[kept], confidence=self.confidence[kept])
+        return self.take(self.confidence >= min_confidence)
+
+    def after_boxes(self, xyxy: Boxes) -> Detections:
+        """Return these behind boxes drawn by hand: as sure as can be, and without outlines."""
+        sure, none = np.ones(len(xyxy), np.float32), np.full((len(xyxy), 4, 2), np.nan, np.float32)
+        return replace(
+            self,
+            xyxy=np.vstack([xyxy, self.xyxy]),
+            confidence=np.hstack([sure, self.confidence]),
+            corners=None if self.corners is None else np.concatenate([none, self.corners]),
+        )
+
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+        """Return the detections of `rows`, a mask or indices, with their outlines."""
+        return replace(
+            self,
+            xyxy=self.xyxy[rows],
+            confidence=self.confidence[rows],
+            corners=None if self.corners is None else self.corners[rows],
+        )
 
 
 class Detector(Protocol):
@@ -112,6 +143,7 @@ class BlurOptions:
         smallest_plate_px: height of the smallest plate that is to be found, pixels; a large photo
             takes more looks the smaller it is.
         effort: how hard plates are looked for.
+        projection: how the photo shows the world.
     """
 
     method: Method = "veil"
@@ -122,6 +154,7 @@ class BlurOptions:
     crops: bool = False
     smallest_plate_px: float = SMALLEST_PLATE_PX
     effort: Effort = "default"
+    projection: Projection = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +169,7 @@ class BlurredPhoto:
         predictions_counted: how many the detector kept at its own floor, `COUNT_FLOOR`; what a
             plan counts, so never less than `len(detections)` at a `min_confidence` above it.
         crops: for each detection its cut-out of the blurred image, encoded; empty unless asked.
+        projection: "equirectangular" where it was treated as a panorama, else "flat".
     """
 
     data: bytes
@@ -144,3 +178,4 @@ class BlurredPhoto:
     detections: Detections
     predictions_counted: int
     crops: tuple[bytes, ...] = field(default=())
+    projection: Projection = "flat"

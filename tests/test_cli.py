@@ -486,6 +486,26 @@ def test_detect_prints_one_object_a_line_and_nothing_else(here: Path) -> None:
     assert tree(here) == before
 
 
+def test_the_report_says_that_a_photo_was_treated_as_a_panorama(here: Path) -> None:
+    gpano = "http://ns.google.com/photos/1.0/panorama/"
+    xmp = (
+        "<rdf:Description xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#' "
+        f"xmlns:GPano='{gpano}' GPano:ProjectionType='equirectangular'/>"
+    ).encode()
+    put({"a.jpg": encoded(STREET, xmp=xmp), "b.jpg": encoded(STREET)}, here)
+    tagged, plain = map(json.loads, run("detect", "a.jpg", "b.jpg").stdout.splitlines())
+    assert tagged["projection"] == "equirectangular"
+    assert "projection" not in plain
+    as_asked = [("flat", None), ("equirectangular", "equirectangular")]
+    for asked, told in as_asked:
+        (line,) = run("detect", "a.jpg", "--projection", asked).stdout.splitlines()
+        assert json.loads(line).get("projection") == told
+    assert run("blur", "a.jpg", "b.jpg", "-o", "out", "--report", "r.jsonl").exit_code == 0
+    records = [json.loads(line) for line in (here / "r.jsonl").read_text().splitlines()]
+    assert [record.get("projection") for record in records] == ["equirectangular", None]
+    assert run("blur", "a.jpg", "-o", "c.jpg", "--projection", "fisheye").exit_code == 2
+
+
 def test_detect_gives_pixels_of_the_upright_photo(here: Path) -> None:
     exif = PillowImage.Exif()
     exif[0x0112] = 8

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "plateblur"
 BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "bounded", "boxes", "detector", "draw", "guidance", "letterbox", "looks"),
-    *("metadata", "photo", "pipeline", "tracks", "video"),
+    *("metadata", "outlines", "panorama", "photo", "pipeline", "tracks", "video"),
 }
 RUNS = {"runs"}
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import struct
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -14,7 +16,14 @@ from hypothesis import strategies as st
 from PIL import ExifTags, ImageCms, PngImagePlugin
 from PIL import Image as PillowImage
 
-from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy, orientation
+from plateblur.metadata import (
+    IPTC_RESOURCE,
+    RDF,
+    Metadata,
+    apply_policy,
+    orientation,
+    panorama_tags,
+)
 from plateblur.photo import decode, encode
 from plateblur.types import MetadataPolicy
 from tests.fakes import encoded, opened, street
@@ -222,11 +231,50 @@ def test_no_thumbnail_leaves_under_any_policy(data: bytes, policy: MetadataPolic
 
 
 @pytest.mark.parametrize("data", PHOTOS.values(), ids=PHOTOS)
-def test_strip_leaves_the_colour_profile_alone(data: bytes) -> None:
+def test_strip_leaves_the_colour_profile_and_a_panorama_s_projection(data: bytes) -> None:
     photo = decode(written(data, "strip"))
-    assert photo.metadata == Metadata(icc=SRGB)
-    for mark in (b"Cameramaker", b"Ann Owner", b"kept", b"equirectangular", b"2026"):
+    assert replace(photo.metadata, xmp=None) == Metadata(icc=SRGB)
+    assert panorama_tags(photo.metadata.xmp) == {
+        "ProjectionType": "equirectangular",
+        "FullPanoWidthPixels": "6000",
+    }
+    for mark in (b"Cameramaker", b"Ann Owner", b"kept", b"GPS", b"2026"):
         assert mark not in written(data, "strip")
+
+
+HARMLESS = {"ProjectionType": "equirectangular", "PosePitchDegrees": "-1.5"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "kept"),
+    [
+        (HARMLESS, HARMLESS),
+        (HARMLESS | {"PoseHeadingDegrees": "77.5"}, HARMLESS),
+        (HARMLESS | {"InitialViewHeadingDegrees": "77"}, HARMLESS),
+        (HARMLESS | {"FirstPhotoDate": "2026-11-22T11:00:00Z"}, HARMLESS),
+        (HARMLESS | {"CaptureSoftware": "Photo Sphere"}, HARMLESS),
+        (HARMLESS | {"Owner": "Ann"}, HARMLESS),
+        (HARMLESS | {"FullPanoWidthPixels": "48,8.5N"}, HARMLESS),
+        (HARMLESS | {"FullPanoHeightPixels": "Ann Owner"}, HARMLESS),
+        (HARMLESS | {"UsePanoramaViewer": "True"}, HARMLESS | {"UsePanoramaViewer": "True"}),
+        ({"FullPanoWidthPixels": "6000"}, {}),
+        ({"ProjectionType": "2026:11:22"}, {}),
+    ],
+    ids=[
+        *("projection", "heading", "first-view", "time", "software", "owner", "place-as-number"),
+        *("name-as-number", "viewer", "no-projection", "time-as-projection"),
+    ],
+)
+def test_strip_keeps_of_a_panorama_what_shows_it_and_no_place_time_or_heading(
+    tags: dict[str, str], kept: dict[str, str]
+) -> None:
+    inside = " ".join(f"GPano:{name}='{value}'" for name, value in tags.items())
+    packet = f"<rdf:Description xmlns:rdf='{RDF}' {GPANO} {inside}/>".encode()
+    stripped = apply_policy(Metadata(xmp=packet), "strip")
+    assert panorama_tags(stripped.xmp) == kept
+    assert (stripped.xmp is None) == (not kept)
+    text = (stripped.xmp or b"").decode()
+    assert set(re.findall(r"GPano:(\w+)=", text)) == set(kept)
 
 
 SAFE = {0x010F: "Cameramaker", 0x0110: "Model One", 0x0132: "2026:11:22 11:00:00"}

@@ -114,10 +114,7 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
     box = np.hstack([corners.min(axis=0), corners.max(axis=0)])[None]
     if (box[0, :2] >= box[0, 2:]).any():
         raise ValueError("a box must have an area")
-    plates = Detections(
-        np.vstack([box, photo.plates.xyxy]),
-        np.hstack([np.ones(1, np.float32), photo.plates.confidence]),
-    )
+    plates = photo.plates.after_boxes(box)
     return replace(photo, plates=plates, by_hand=photo.by_hand + 1)
 
 
@@ -128,7 +125,7 @@ def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
         ValueError: not four finite numbers.
     """
     wrong = (photo.plates.xyxy == _box(xyxy)).all(axis=1)
-    plates = Detections(photo.plates.xyxy[~wrong], photo.plates.confidence[~wrong])
+    plates = photo.plates.take(~wrong)
     return replace(photo, plates=plates, by_hand=photo.by_hand - int(wrong[: photo.by_hand].sum()))
 
 

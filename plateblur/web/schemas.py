@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from plateblur.accounts.types import ActivePlan, PlanKind, Usage
 from plateblur.formats import FORMATS
-from plateblur.types import BlurOptions, BlurredPhoto, Effort, MetadataPolicy, Method
+from plateblur.types import BlurOptions, BlurredPhoto, Effort, MetadataPolicy, Method, Projection
 
 TAG_ID = "6b333d95-e461-4155-890c-9921158f7d17"  # Source: contract; constant, there is one class.
 TAG_NAME = "License Plate"  # Source: contract.
@@ -129,6 +129,10 @@ class BlurRequest(BaseModel):
         description="How hard to look: fast is one look; thorough also looks closer and at copies "
         "turned by quarter turns, and takes many times as long.",
     )
+    projection: Projection = Field(
+        DEFAULTS.projection,
+        description="How the photo shows the world: auto goes by its panorama tags.",
+    )
 
     def options(self) -> BlurOptions:
         """Return what the blur takes."""
@@ -139,6 +143,7 @@ class BlurRequest(BaseModel):
             metadata=self.metadata,
             draw_boxes=self.draw_boxes,
             effort=self.effort,
+            projection=self.projection,
         )
 
 
@@ -173,6 +178,9 @@ class DetectAnswer(BaseModel):
         None,
         description="Height in pixels of the smallest plate that was looked for; smaller ones are "
         "found by chance.",
+    )
+    projection: Projection = Field(
+        "flat", description="equirectangular where the photo was treated as a panorama."
     )
 
 
@@ -273,6 +281,7 @@ def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
         predictions_counted=photo.predictions_counted,
         looks=searched.looks if searched else None,
         smallest_plate_px=searched.smallest_plate_px if searched else None,
+        projection=photo.projection,
     )
 
 

@@ -130,12 +130,17 @@ def v1_router(service: Service) -> APIRouter:
                 written = detect_answer(photo, created=created).model_dump_json().encode()
                 return Written(written, "application/json", rate_limit_headers(usage, now=created))
 
+            options = BlurOptions(
+                min_confidence=asked.min_confidence,
+                effort=asked.effort,
+                projection=asked.projection,
+            )
             return await blur_counted(
                 service,
                 request,
                 access,
                 data,
-                BlurOptions(min_confidence=asked.min_confidence, effort=asked.effort),
+                options,
                 sends=lambda _: [],
                 answer=answer,
             )
