@@ -38,23 +38,19 @@ from datetime import UTC, datetime
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "datasets")]
+sys.path[:0] = [str(ROOT)]
 
 from plateblur.accounts import invoices, signup  # noqa: E402
 from plateblur.accounts.credentials import Hasher  # noqa: E402
 from plateblur.accounts.store import open_store  # noqa: E402
 from plateblur.accounts.types import PlanKind  # noqa: E402
-
-if TYPE_CHECKING:
-    from datasets import synthetic
-else:
-    import synthetic  # found by the line above
+from plateblur.drawn.scene import draw_scene  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "hostile.json"
 DOCUMENTED, MODERN = "/plateblurer.aspx", "/v1/blur"
@@ -185,7 +181,7 @@ def endless_prefix(service: Service) -> str:
 @cache
 def street_with_a_profile() -> bytes:
     """Return a drawn photo of many plates that carries a colour profile of 2.5 MB."""
-    scenes = [synthetic.draw_scene(seed, plates=3).image for seed in range(16)]
+    scenes = [draw_scene(seed, plates=3).image for seed in range(16)]
     small = [np.asarray(PillowImage.fromarray(one).resize((960, 540))) for one in scenes]
     rows = [np.hstack(small[at : at + 4]) for at in range(0, 16, 4)]
     out = io.BytesIO()
@@ -393,7 +389,7 @@ class Waits:
 def somebody_else(service: Service) -> Iterator[Waits]:
     """Post a small photo in a loop for the block, on the accounts of nobody hostile."""
     seen, over = Waits(), threading.Event()
-    photo = PillowImage.fromarray(synthetic.draw_scene(11, plates=2).image).resize((640, 360))
+    photo = PillowImage.fromarray(draw_scene(11, plates=2).image).resize((640, 360))
     out = io.BytesIO()
     photo.save(out, "JPEG")
     body = json.dumps({"base64_Photo_String": base64.b64encode(out.getvalue()).decode()}).encode()

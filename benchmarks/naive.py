@@ -224,9 +224,9 @@ def prepare(given: Path | None, count: int, out: Path) -> None:
     """Write `count` 1080p JPEGs: given photos that are wide enough, scaled, or drawn scenes."""
     out.mkdir()
     if given is None:
-        from training.drawn import synthetic
+        from plateblur.drawn.scene import draw_scene
 
-        scenes = (synthetic.draw_scene(seed) for seed in range(min(count, 12)))
+        scenes = (draw_scene(seed) for seed in range(min(count, 12)))
         images = [np.asarray(scene.image[..., ::-1], np.uint8) for scene in scenes]
     else:
         found = (read(path) for path in sorted(given.iterdir()))
