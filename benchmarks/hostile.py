@@ -44,7 +44,6 @@ import numpy as np
 from PIL import Image as PillowImage
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT)]
 
 from plateblur.accounts import invoices, signup  # noqa: E402
 from plateblur.accounts.credentials import Hasher  # noqa: E402

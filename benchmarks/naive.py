@@ -34,8 +34,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,13 +24,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from plateblur.detector import OnnxDetector
 from plateblur.outlines import Region, box_regions
 from plateblur.panorama import Panorama, find_on_panorama, outline_regions
 from plateblur.photo import decode
+from plateblur.sets.split import LabelledPhoto, read_split
 from plateblur.types import BlurOptions, Detections, Image
-from training import evaluate as evaluation
 
 RESULTS = Path(__file__).parent / "results" / "panoramas.json"
 MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
@@ -84,7 +82,7 @@ def axes_of(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
 
 
 def scenes(
-    photos: Sequence[evaluation.LabelledPhoto], *, width: int, count: int, seed: int
+    photos: Sequence[LabelledPhoto], *, width: int, count: int, seed: int
 ) -> Iterator[Scene]:
     """Yield `count` panoramas of `width` pixels."""
     rng = np.random.default_rng(seed)
@@ -98,7 +96,7 @@ def scenes(
 
 
 def scene(
-    photos: Sequence[evaluation.LabelledPhoto],
+    photos: Sequence[LabelledPhoto],
     layout: Sequence[tuple[int, int]],
     *,
     width: int,
@@ -290,7 +288,7 @@ def machine() -> str:
 
 def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> dict[str, object]:
     """Return the figures of panoramas of one width."""
-    photos = evaluation.read_split(given.data, given.split)
+    photos = read_split(given.data, given.split)
     panorama = Panorama((width // 2, width), (width, width // 2))
     names = [*WAYS, "photos alone"]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}

@@ -49,7 +49,7 @@ class CountingDetector(DrawnDetector):
 
     looked = 0
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **_: object) -> Detections:
         CountingDetector.looked += 1
         return super().detect(image, min_confidence=min_confidence)
 

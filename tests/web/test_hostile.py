@@ -429,8 +429,8 @@ class GenerousBlur:
     photo_bytes: int
     crop_bytes: int = 0
 
-    def __call__(self, data: bytes, options: BlurOptions) -> BlurredPhoto:
-        photo = FakeBlur(confidences=(0.9,) * 65)(data, options)
+    def __call__(self, data: bytes, options: BlurOptions, ended: threading.Event) -> BlurredPhoto:
+        photo = FakeBlur(confidences=(0.9,) * 65)(data, options, ended)
         crops = (bytes(self.crop_bytes),) * 65 if options.crops else ()
         return replace(photo, data=bytes(self.photo_bytes), crops=crops)
 
