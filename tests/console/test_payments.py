@@ -87,3 +87,8 @@ async def test_what_is_no_payment_of_the_invoice_leaves_it_unpaid(
 
 async def test_without_its_secret_there_is_no_such_route(stand: Stand) -> None:
     assert (await post(stand, notice())).status_code == HTTPStatus.NOT_FOUND
+
+
+async def test_a_notice_that_is_longer_than_any_is_not_read(paying: Stand) -> None:
+    answer = await post(paying, b" " * (256 * 1024 + 1))
+    assert answer.status_code == 413
