@@ -17,6 +17,7 @@ from plateblur.web.body import read_body
 from plateblur.web.failures import problem
 
 PATH = "/payments/stripe"
+MAX_NOTICE_BYTES = 256 * 1024  # Stripe's have some kilobytes; anybody may send one.
 LOG = logging.getLogger("plateblur.console")
 
 
@@ -28,7 +29,8 @@ def add_payments(app: FastAPI, parts: Parts) -> None:
 
     @app.post(PATH, include_in_schema=False)
     async def take_notice(request: Request) -> Response:
-        body = await read_body(request, timeout_s=parts.settings.body_timeout_s)
+        timeout_s = parts.settings.body_timeout_s
+        body = await read_body(request, timeout_s=timeout_s, max_bytes=MAX_NOTICE_BYTES)
         signature = request.headers.get("stripe-signature", "")
         return await to_thread.run_sync(lambda: _take(parts, request, body, signature, secret))
 

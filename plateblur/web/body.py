@@ -24,8 +24,15 @@ _STRING_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{[,]', re.DOTALL)
 _WHITE_SPACE = b" \t\r\n\v\f"
 
 
-async def read_body(request: Request, *, timeout_s: float) -> bytes:
+async def read_body(
+    request: Request, *, timeout_s: float, max_bytes: int = MAX_BODY_BYTES
+) -> bytes:
     """Return the body, counted while it streams; a `Content-Length` is only believed when too big.
+
+    Args:
+        request: whose body has not been read yet.
+        timeout_s: for all of it.
+        max_bytes: that are taken; fewer where nobody has shown credentials.
 
     Raises:
         Failure: 1013, too long; 1014, compressed or too slow.
@@ -39,14 +46,14 @@ async def read_body(request: Request, *, timeout_s: float) -> bytes:
             status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         )
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
+    if announced.isdecimal() and int(announced) > max_bytes:
         raise Failure("1013", sentence=TOO_LONG)
     body = bytearray()
     try:
         async with asyncio.timeout(timeout_s):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
+                if len(body) > max_bytes:
                     raise Failure("1013", sentence=TOO_LONG)
     except TimeoutError as error:
         request.state.hear_out = False  # The sender had his time.

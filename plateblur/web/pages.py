@@ -55,7 +55,7 @@ MEANINGS = {
     "1012": "The account store did not answer while we looked for an invoice.",
     "1013": "The body has more than 5 MB, or there is no photo in it.",
     "1014": "No JSON, a wrong type, bad base64, both photo fields, a URL that can't be fetched, "
-    "no photo, or too many pixels.",
+    "no photo, too many fields, or too many pixels.",
     "1015": "User, password or key are wrong.",
     "1016": "The account waits for its activation, or was closed or locked.",
     "2001": "The photo was let in and could then not be blurred. It is not counted.",

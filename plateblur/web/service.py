@@ -6,10 +6,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -97,6 +97,50 @@ class Slots:
             self.leave(holder=holder, size=size)
 
 
+class Turns:
+    """Places for photos in work, given to one account after the other.
+
+    Not first come, first served, because the photos that one account sends at once would have all
+    others wait behind them. Only from the event loop's thread.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: dict[Holder, deque[asyncio.Future[None]]] = {}
+
+    @asynccontextmanager
+    async def take(self, holder: Holder) -> AsyncIterator[None]:
+        """Wait for a place, and hold it for the block."""
+        if self._free:
+            self._free -= 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(holder, deque()).append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # It was given a place that it does not need any more.
+                    self._pass_on()
+                raise
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Give a place to the account that has waited longest since its last one."""
+        while self._waiting:
+            holder = next(iter(self._waiting))
+            turns = self._waiting.pop(holder)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[holder] = turns  # Behind all others.
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """The parts that one app is made of."""
@@ -109,6 +153,7 @@ class Service:
     now: Callable[[], datetime]
     ready_checks: dict[str, Callable[[], bool]]
     threads: ThreadPoolExecutor = field(init=False)
+    turns: Turns = field(init=False)
     photos: Slots = field(init=False)
     bodies: Slots = field(init=False)
     fetches: Slots = field(init=False)
@@ -119,6 +164,7 @@ class Service:
         settings = self.settings
         pool = ThreadPoolExecutor(settings.blur_threads, thread_name_prefix="blur")
         object.__setattr__(self, "threads", pool)
+        object.__setattr__(self, "turns", Turns(settings.blur_threads))
         object.__setattr__(self, "photos", Slots(settings.blur_threads + settings.queue_limit))
         bodies, fetches = settings.body_limit, settings.photo_url_limit
         object.__setattr__(self, "bodies", Slots(bodies, each=max(1, bodies * 3 // 4)))
@@ -283,7 +329,7 @@ async def blur_counted(
         with service.photos.take(retry_s=service.settings.busy_retry_s):
             service.metrics.waiting.inc()
             try:
-                return await _while_watched(request, service.threads, work, gone)
+                return await _while_watched(service, request, holder, work, gone)
             finally:
                 service.metrics.waiting.dec()
     except Failure as failure:
@@ -311,25 +357,28 @@ def rate_limit_headers(usage: Usage | None, *, now: datetime) -> dict[str, str]:
 
 
 async def _while_watched(
+    service: Service,
     request: Request,
-    threads: ThreadPoolExecutor,
+    holder: Holder,
     work: Callable[[], CountedAnswer],
     gone: threading.Event,
 ) -> CountedAnswer:
-    """Return what `work` returns; set `gone` where the client hangs up or the task is stopped."""
+    """Return what `work` returns, in its turn; `gone` is set where the client hangs up before."""
 
     async def watch() -> None:
         await _until_gone(request.receive)
         gone.set()
 
     watcher: asyncio.Task[None] = asyncio.create_task(watch())
-    working = asyncio.get_running_loop().run_in_executor(threads, work)
     try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        gone.set()
-        working.add_done_callback(_give_back)
-        raise
+        async with service.turns.take(holder):
+            working = asyncio.get_running_loop().run_in_executor(service.threads, work)
+            try:
+                return await asyncio.shield(working)
+            except asyncio.CancelledError:
+                gone.set()
+                working.add_done_callback(_give_back)
+                raise
     finally:
         watcher.cancel()
         with suppress(asyncio.CancelledError):

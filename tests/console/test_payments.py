@@ -160,3 +160,8 @@ async def test_a_notice_that_no_store_takes_is_refused(
 ) -> None:
     assert (await post(paying, notice(**changes))).status_code == HTTPStatus.BAD_REQUEST
     assert payments.list_stray_payments(paying.store) == []
+
+
+async def test_a_notice_that_is_longer_than_any_is_not_read(paying: Stand) -> None:
+    answer = await post(paying, b" " * (256 * 1024 + 1))
+    assert answer.status_code == 413

@@ -15,7 +15,8 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ from plateblur.web.connections import BoundedConnection
 from plateblur.web.failures import Failure
 from plateblur.web.fetcher import FetchError, PhotoFetcher, name_server, resolve_by_dns
 from plateblur.web.health import MIN_FREE_BYTES, has_room
-from plateblur.web.service import MAX_ANSWER_BYTES, Slots
+from plateblur.web.service import MAX_ANSWER_BYTES, Slots, Turns
 from plateblur.web.settings import SettingsError
 from tests.web.fakes import (
     KEY,
     NOW,
     FakeBlur,
     FakeGate,
+    FakeReservation,
     basic,
     documented_client,
     make_stand,
@@ -621,6 +623,74 @@ def test_serve_py_ends_slow_connections_itself() -> None:
     assert re.search(r"http=BoundedConnection,\s+ws=\"none\"", (ROOT / "serve.py").read_text())
 
 
+# --- Whose turn it is --------------------------------------------------------------------------
+
+
+@dataclass
+class TwoAccounts(FakeGate):
+    """Every user name is an account of its own."""
+
+    def authenticate(self, username: str, secret: str, *, address: str) -> Identity:
+        return Identity(len(username), username)
+
+    def active_plan(self, identity: Identity) -> ActivePlan:
+        return ActivePlan(PlanKind.TRIAL, NOW, NOW, plan_id=1)
+
+
+@dataclass
+class NotingGate(TwoAccounts):
+    """Notes in which order accounts are let in."""
+
+    admitted: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def admit(self, identity: Identity, plan: ActivePlan) -> Iterator[FakeReservation]:
+        self.admitted.append(identity.email)
+        with super().admit(identity, plan) as reservation:
+            yield reservation
+
+
+def test_an_account_with_many_photos_does_not_have_the_others_wait_behind_them() -> None:
+    blur, gate = FakeBlur(wait_for=threading.Event()), NotingGate()
+    app = create_app(blur, gate, Settings(blur_threads=1))
+    with running(app) as url, ThreadPoolExecutor(16) as clients:
+
+        def post(user: str) -> str:
+            headers = {"Authorization": basic(user, "x")}
+            answer = httpx.post(url + DOCUMENTED, content=BODY, headers=headers, timeout=WAIT_S)
+            return documented_client(answer)[0]
+
+        photos = app.state.service.photos
+        answers = []
+        for number, user in enumerate(["a"] * 10 + ["bb"] + ["ccc"] * 2, 1):
+            answers.append(clients.submit(post, user))
+            until(partial(lambda count: photos.taken == count, number))
+        assert blur.wait_for is not None
+        blur.wait_for.set()
+        assert {one.result() for one in answers} == {"answer"}
+    assert gate.admitted[:6] == ["a", "a", "bb", "ccc", "a", "ccc"]
+    assert gate.admitted[6:] == ["a"] * 7
+
+
+@pytest.mark.anyio
+async def test_a_turn_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
+    turns = Turns(1)
+    order: list[int] = []
+
+    async def work(holder: int) -> None:
+        async with turns.take(holder):
+            order.append(holder)
+            await asyncio.sleep(0.01)
+
+    working = [asyncio.create_task(work(holder)) for holder in (1, 1, 2, 3)]
+    await asyncio.sleep(0)
+    working[2].cancel()
+    await asyncio.gather(*working, return_exceptions=True)
+    assert order == [1, 1, 3]
+    async with turns.take(4):  # The place came back.
+        pass
+
+
 # --- Names whose server never answers -----------------------------------------------------------
 
 
@@ -707,17 +777,6 @@ def test_a_look_up_that_is_given_up_keeps_nothing() -> None:
 
     with names() as (nameserver, _):
         assert asyncio.run(give_up(nameserver)) == (0, 0)
-
-
-@dataclass
-class TwoAccounts(FakeGate):
-    """Every user name is an account of its own."""
-
-    def authenticate(self, username: str, secret: str, *, address: str) -> Identity:
-        return Identity(len(username), username)
-
-    def active_plan(self, identity: Identity) -> ActivePlan:
-        return ActivePlan(PlanKind.TRIAL, NOW, NOW, plan_id=1)
 
 
 def test_an_account_waits_for_few_silent_name_servers_at_once_and_others_for_none() -> None:
