@@ -40,7 +40,9 @@ SIGN_UP_WINDOW = timedelta(days=1)
 BLOCK_IPV4_BITS = 24
 BLOCK_IPV6_BITS = 64  # Source: RFC 6177, the smallest network a site gets.
 LINK_FOR = timedelta(days=2)  # Source: ours; who signs up in the evening has the next day for it.
-PER_ADDRESS = 5  # Source: ours; sign-ups with one e-mail that wait at once, the newest ones.
+# Source: ours; sign-ups with one e-mail that wait at once, the newest ones. To push the owner's out
+# in time a stranger needs three networks.
+PER_ADDRESS = 25
 PENDING_FOR = timedelta(days=7)  # an operator's account never activated is dropped after this
 
 
