@@ -15,6 +15,9 @@ from plateblur.accounts.types import FieldError
 # Source: OWASP ASVS 4.0.3, 2.1.1 and 2.1.2; the upper bound also bounds what is hashed.
 MIN_PASSWORD_CHARS = 12
 MAX_PASSWORD_CHARS = 128
+# Source: RFC 6177, section 2: a site gets more than one /64, a home commonly a /56. By /64 one
+# subscriber would count as 256.
+SITE_IPV6_BITS = 56
 MAX_LOGIN_CHARS = 320  # Source: RFC 3696 erratum 1690, 64 + "@" + 255.
 
 _USERNAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{1,30})[A-Za-z0-9]")

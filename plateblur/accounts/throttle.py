@@ -18,7 +18,7 @@ from math import ceil
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from plateblur.accounts.fields import address_block
+from plateblur.accounts.fields import SITE_IPV6_BITS, address_block
 from plateblur.accounts.models import FailedLogin
 from plateblur.accounts.store import Store
 
@@ -86,7 +86,7 @@ def prune(store: Store, *, now: datetime) -> None:
 
 
 def _keys(store: Store, login: str, address: str) -> tuple[str, str, str]:
-    block = address_block(address, ipv4_bits=32, ipv6_bits=64)
+    block = address_block(address, ipv4_bits=32, ipv6_bits=SITE_IPV6_BITS)
     return (
         store.keyed_hash("login pair", f"{login}\0{block}"),
         store.keyed_hash("login address", block),

@@ -153,7 +153,7 @@ class Visit:
             LetterLimitError: there were too many; nothing was counted.
         """
         store = self.parts.store
-        block = fields.address_block(self.address, ipv4_bits=32, ipv6_bits=64)
+        block = fields.address_block(self.address, ipv4_bits=32, ipv6_bits=fields.SITE_IPV6_BITS)
         who = {"login": f"{purpose} {subject}", "address": f"{purpose} {block}"}
         if wait_s := throttle.take_turn(store, now=self.now, **who):
             raise LetterLimitError(retry_after_s=wait_s)
