@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 
-from plateblur.accounts import credentials, fields, signup
+from plateblur.accounts import credentials, fields, mail, signup
 from plateblur.accounts.credentials import Hasher, HashQueue, Verdict
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.models import Account, FailedLogin
@@ -128,3 +129,13 @@ def test_a_password_is_measured_as_it_is_hashed_and_never_begins_as_a_key() -> N
     for refused in ("ă" * 130 + "bcd", "a" * 1_000_000, "pb_abcdefghijkl", DECOMPOSED[:12]):
         with pytest.raises(FieldError):
             fields.check_password(refused)
+
+
+def test_the_docs_say_the_bounds_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "service.md").read_text()
+    megabytes = credentials.HASHES_AT_ONCE * credentials.MEMORY_KIB // 1024
+    assert credentials.HASHES_AT_ONCE == 4
+    assert f"at most four hashes at once ({megabytes} MB)" in page
+    assert f"{credentials.HASHES_WAITING} more requests may wait" in page
+    assert f"at most {mail.MAX_OUTBOX_LETTERS:,}" in page
+    assert f"at most {mail.KEEP_OUTBOX_S // 86_400} days" in page
