@@ -263,6 +263,18 @@ async def test_invoices_are_not_mailed_without_end(stand: Stand) -> None:
     assert len(stand.letters()) == throttle.FREE_PER_PAIR
 
 
+async def test_invoices_are_drawn_one_at_a_time(stand: Stand) -> None:
+    visitor = await stand.visit_as()
+    await visitor.send("/console/order", ADDRESS_OF_INVOICE | {"kind": "monthly"})
+    path = "/console/invoices/PB-2026-000001/pdf"
+    answers = await asyncio.gather(*(visitor.get(path) for _ in range(30)))
+    told = [answer.status_code for answer in answers]
+    assert HTTPStatus.OK in told
+    assert set(told) <= {HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE}
+    assert told.count(HTTPStatus.SERVICE_UNAVAILABLE) > 0
+    assert (await visitor.get(path)).content.startswith(b"%PDF")
+
+
 async def test_a_mail_server_that_hangs_holds_up_no_page(
     tmp_path: Path, empty_sqlite: Path
 ) -> None:
