@@ -46,8 +46,8 @@ def wait_s(store: Store, *, login: str, address: str, now: datetime) -> int:
 
 
 def note_failure(store: Store, *, login: str, address: str, now: datetime) -> None:
-    """Count a failure on all three counters."""
-    with store.write() as connection:
+    """Count a failure on all three counters; they may be lost in a power cut."""
+    with store.write(durable=False) as connection:
         _count_all(store, connection, _keys(store, login, address), now)
 
 
@@ -57,8 +57,10 @@ def take_turn(store: Store, *, login: str, address: str, now: datetime) -> int:
     For what is no guess but slowed as one is. Looked at and counted in one transaction: of many
     that come at once no more pass than of as many in a row.
     """
+    if waits_s := wait_s(store, login=login, address=address, now=now):
+        return waits_s  # before anything is locked: a flood must not hold up who writes
     keys = _keys(store, login, address)
-    with store.write() as connection:
+    with store.write(durable=False) as connection:
         for key in (keys[2], keys[1], keys[0]):
             store.lock(connection, key)
         waits_s = _waits_s(connection, keys[:2], now)
