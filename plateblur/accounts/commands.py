@@ -149,8 +149,10 @@ def mark_paid(
 ) -> None:
     """Mark an invoice as paid, which opens its package; a second time changes nothing."""
     with _opened(data_dir, database_url) as store:
-        paid = invoices.mark_paid(store, invoice, paid_by="operator", now=utc_now())
-        typer.echo(f"{paid.number} is paid; {paid.kind} from {paid.starts_at} to {paid.ends_at}")
+        now = utc_now()
+        paid = invoices.mark_paid(store, invoice, paid_by="operator", now=now)
+        state = "is paid" if paid.paid_at == now else f"was paid before, by {paid.paid_by}"
+        typer.echo(f"{paid.number} {state}; {paid.kind} from {paid.starts_at} to {paid.ends_at}")
 
 
 @app.command("add-key")

@@ -10,17 +10,14 @@ import secrets
 import threading
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
-from plateblur.accounts.types import BusyError
+from plateblur.accounts.work import WorkQueue
 
 # Source: OWASP Password Storage Cheat Sheet, argon2id with m=19456 (19 MiB), t=2, p=1; salt and
 # hash lengths from RFC 9106, section 4. RFC 9106's own 64 MiB would let a few strangers who guess
@@ -29,84 +26,20 @@ TIME_COST = 2
 MEMORY_KIB = 19_456
 PARALLELISM = 1
 
-# Source: ours. Four hold 76 MiB. Who waits holds one of the 40 threads that all requests share
-# (anyio's default), so that more than half of those stay free for others.
+# Source: ours. They have threads of their own, because the C library keeps a hash's memory for
+# whichever thread had it: hashed in the 40 threads that all requests share, four at once came to
+# hold 760 MB. Whoever waits holds one of those 40, so that more than half stay free for others.
 HASHES_AT_ONCE = 4
 HASHES_WAITING = 14
-HASH_WAIT_S = 5.0  # many times what a full queue takes; a starved machine says so instead
-BUSY_RETRY_S = 2
 
 MAX_SECRET_CHARS = 1024  # Source: ours; no password or key that we took is as long.
 CACHE_FOR = timedelta(minutes=5)  # Source: ours; bounds the life of a verified secret in memory.
 CACHE_ENTRIES = 4096  # Source: ours; some 0.5 MB.
 
-Result = TypeVar("Result")
-
 _API_KEY = re.compile(r"pb_([a-z2-7]{12})_[A-Za-z0-9_-]{43}")
 
 
-class HashQueue:
-    """Hashes in few threads of its own, and lets a bounded number wait; thread-safe.
-
-    In threads of its own, because the C library keeps a hash's memory for whichever thread had it:
-    hashed in the 40 threads of all requests, four at once came to hold 760 MB.
-    """
-
-    def __init__(
-        self,
-        *,
-        at_once: int = HASHES_AT_ONCE,
-        waiting: int = HASHES_WAITING,
-        wait_s: float = HASH_WAIT_S,
-    ) -> None:
-        """Set the bounds.
-
-        Args:
-            at_once: hashes computed at the same time, each with its memory.
-            waiting: threads that may wait for one of them to end.
-            wait_s: the longest wait.
-        """
-        self._places = threading.BoundedSemaphore(at_once + waiting)
-        self._turns = threading.BoundedSemaphore(at_once)
-        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="hash")
-        self._wait_s = wait_s
-        self._mine = threading.local()
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Hold one of the turns for the block; a thread that has its turn keeps it.
-
-        Raises:
-            BusyError: too many wait, or the wait was too long.
-        """
-        if getattr(self._mine, "turn", False):
-            yield
-            return
-        if not self._places.acquire(blocking=False):
-            raise BusyError(retry_after_s=BUSY_RETRY_S)
-        try:
-            if not self._turns.acquire(timeout=self._wait_s):
-                raise BusyError(retry_after_s=BUSY_RETRY_S)
-            self._mine.turn = True
-            try:
-                yield
-            finally:
-                self._mine.turn = False
-                self._turns.release()
-        finally:
-            self._places.release()
-
-    def run(self, work: Callable[[], Result]) -> Result:
-        """Return what `work` returns, computed in a turn.
-
-        Raises:
-            BusyError: as `turn`.
-        """
-        with self.turn():
-            return self._threads.submit(work).result()
-
-
-QUEUE = HashQueue()
+QUEUE = WorkQueue(at_once=HASHES_AT_ONCE, waiting=HASHES_WAITING)
 """The one of this process; every `Hasher` waits in it unless it is given another."""
 
 
@@ -131,7 +64,7 @@ class Hasher:
         time_cost: int = TIME_COST,
         memory_kib: int = MEMORY_KIB,
         parallelism: int = PARALLELISM,
-        queue: HashQueue = QUEUE,
+        queue: WorkQueue = QUEUE,
     ) -> None:
         """Set the cost; tests take a cheap one.
 

@@ -60,7 +60,7 @@ _BY_LOGIN = select(
 _BY_EMAIL = _BY_LOGIN.where(Account.email_key == _OF_LOGIN)
 _BY_USERNAME = _BY_LOGIN.where(Account.username_key == _OF_LOGIN)
 _SIGN_UP = (
-    select(PendingSignUp.email, PendingSignUp.password_hash)
+    select(PendingSignUp.password_hash)
     .where(PendingSignUp.expires_at > bindparam("now", type_=Utc()))
     .order_by(PendingSignUp.signed_up_at.desc())
     .limit(1)
@@ -94,8 +94,8 @@ _OLD_HASH = "$argon2"  # of keys made before they were looked up by their SHA-25
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class _Candidate:
-    """Who a login names: an account, or a sign-up that waits for its link."""
+class _Account:
+    """The account that a login names."""
 
     account_id: int
     email: str
@@ -114,7 +114,8 @@ class StoreGate:
 
     A request costs one look-up to authenticate. What has the form of an API key is one and nothing
     else. argon2 runs for passwords alone, where `VerifiedCache` does not know them: an unknown
-    user and a wrong password each cost exactly one verification.
+    user and a wrong password each cost exactly one verification, or one more where a sign-up with
+    that name waits for its link.
     """
 
     def __init__(
@@ -289,40 +290,39 @@ class StoreGate:
             )
 
     def _verify(
-        self, found: _Candidate | None, login: str, password: str, address: str, now: datetime
-    ) -> _Candidate:
+        self, found: _Account | None, login: str, password: str, address: str, now: datetime
+    ) -> _Account:
         """Return whose password it is; run argon2 once, remember what is right, count the wrong.
 
-        Where no account has the login, the newest sign-up that waits for its link stands in; it is
-        looked for in any case, so that a name that is known takes no less time.
+        A sign-up with this login that waits for its link is asked too, and in the same way whether
+        or not the login has an account: or whoever signed up with somebody's address would learn
+        by the answer, or by its time, whether it has one.
 
         Raises:
             UnknownCredentialsError: wrong, or this peer must wait before the next guess.
+            AccountClosedError: it is the password of the newest sign-up that waits.
             BusyError: nothing was checked.
         """
         who = f"account {found.account_id}" if found else f"name {login}"
         self._check_wait(who, address, now)
         with self._store.read() as connection:
-            candidate = _find_sign_up(connection, login, now)
-        candidate = found or candidate
+            signed_up_hash = _find_sign_up(connection, login, now)
         with self._hasher.turn():
             if found and self._verified.knows(found.subject, password, now=now):
                 return found  # another thread has just found it right
             self._check_wait(who, address, now)
-            verdict = self._hasher.judge(candidate.password_hash if candidate else None, password)
-            if candidate is None or verdict is Verdict.WRONG:
+            verdict = self._hasher.judge(found.password_hash if found else None, password)
+            if found is None or verdict is Verdict.WRONG:
+                waits = signed_up_hash and self._hasher.verify(signed_up_hash, password)
                 throttle.note_failure(self._store, login=who, address=address, now=now)
-                raise _unknown()
-            if found:
-                self._verified.remember(found.subject, password, now=now)
+                raise AccountClosedError("Not activated yet.") if waits else _unknown()
+            self._verified.remember(found.subject, password, now=now)
         throttle.note_success(self._store, login=who, address=address)
-        if found and (
-            verdict is Verdict.RIGHT_AS_TYPED or self._hasher.is_outdated(found.password_hash)
-        ):
+        if verdict is Verdict.RIGHT_AS_TYPED or self._hasher.is_outdated(found.password_hash):
             self._renew_password(found, password)
-        return candidate
+        return found
 
-    def _renew_password(self, found: _Candidate, password: str) -> None:
+    def _renew_password(self, found: _Account, password: str) -> None:
         with contextlib.suppress(BusyError):  # the next log-in tries again
             password_hash = self._hasher.hash(password)
             with self._store.write() as connection:
@@ -384,18 +384,18 @@ def _unknown() -> UnknownCredentialsError:
     return UnknownCredentialsError("Unknown user, or wrong password or key.")
 
 
-def _find_account(connection: Connection, login: str) -> _Candidate | None:
+def _find_account(connection: Connection, login: str) -> _Account | None:
     if not login:
         return None
     by_login = _BY_EMAIL if "@" in login else _BY_USERNAME
     row = connection.execute(by_login, {"of_login": login}).first()
-    return _Candidate(*row) if row is not None else None
+    return _Account(*row) if row is not None else None
 
 
-def _find_sign_up(connection: Connection, login: str, now: datetime) -> _Candidate | None:
+def _find_sign_up(connection: Connection, login: str, now: datetime) -> str | None:
+    """Return the password's hash of the newest sign-up that waits."""
     by_login = _SIGN_UP_BY_EMAIL if "@" in login else _SIGN_UP_BY_USERNAME
-    row = connection.execute(by_login, {"of_login": login, "now": now}).first()
-    return _Candidate(0, row.email, "pending", row.password_hash, 0) if row is not None else None
+    return connection.execute(by_login, {"of_login": login, "now": now}).scalar()
 
 
 def _fault_of(plan: ActivePlan) -> Callable[[str], PlanError]:

@@ -18,7 +18,7 @@ from math import ceil
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from plateblur.accounts.fields import address_block
+from plateblur.accounts.fields import SITE_IPV6_BITS, address_block
 from plateblur.accounts.models import FailedLogin
 from plateblur.accounts.store import Store
 
@@ -41,26 +41,32 @@ def wait_s(store: Store, *, login: str, address: str, now: datetime) -> int:
         address: the peer's IP address.
         now: UTC.
     """
-    pair, from_address, _ = _keys(store, login, address)
     with store.read() as connection:
-        until = connection.execute(
-            select(FailedLogin.blocked_until).where(
-                FailedLogin.key_hash.in_([pair, from_address]), FailedLogin.blocked_until > now
-            )
-        ).scalars()
-        return max((ceil((moment - now).total_seconds()) for moment in until if moment), default=0)
+        return _waits_s(connection, _keys(store, login, address)[:2], now)
 
 
 def note_failure(store: Store, *, login: str, address: str, now: datetime) -> None:
-    """Count a failure on all three counters."""
-    pair, from_address, account = _keys(store, login, address)
-    with store.write() as connection:
-        # Always in this order, so that two failures never wait for each other in a ring.
-        of_account = _count(store, connection, account, free=None, now=now)
-        under_attack = of_account > ATTACK_PER_ACCOUNT
-        _count(store, connection, from_address, free=FREE_PER_ADDRESS, now=now)
-        free = FREE_PER_PAIR_UNDER_ATTACK if under_attack else FREE_PER_PAIR
-        _count(store, connection, pair, free=free, now=now)
+    """Count a failure on all three counters; they may be lost in a power cut."""
+    with store.write(durable=False) as connection:
+        _count_all(store, connection, _keys(store, login, address), now)
+
+
+def take_turn(store: Store, *, login: str, address: str, now: datetime) -> int:
+    """Count one of what is allowed so often, or return for how many seconds it must wait.
+
+    For what is no guess but slowed as one is. Looked at and counted in one transaction: of many
+    that come at once no more pass than of as many in a row.
+    """
+    if waits_s := wait_s(store, login=login, address=address, now=now):
+        return waits_s  # before anything is locked: a flood must not hold up who writes
+    keys = _keys(store, login, address)
+    with store.write(durable=False) as connection:
+        for key in (keys[2], keys[1], keys[0]):
+            store.lock(connection, key)
+        waits_s = _waits_s(connection, keys[:2], now)
+        if not waits_s:
+            _count_all(store, connection, keys, now)
+    return waits_s
 
 
 def note_success(store: Store, *, login: str, address: str) -> None:
@@ -82,12 +88,33 @@ def prune(store: Store, *, now: datetime) -> None:
 
 
 def _keys(store: Store, login: str, address: str) -> tuple[str, str, str]:
-    block = address_block(address, ipv4_bits=32, ipv6_bits=64)
+    block = address_block(address, ipv4_bits=32, ipv6_bits=SITE_IPV6_BITS)
     return (
         store.keyed_hash("login pair", f"{login}\0{block}"),
         store.keyed_hash("login address", block),
         store.keyed_hash("login account", login),
     )
+
+
+def _waits_s(connection: Connection, keys: tuple[str, ...], now: datetime) -> int:
+    until = connection.execute(
+        select(FailedLogin.blocked_until).where(
+            FailedLogin.key_hash.in_(keys), FailedLogin.blocked_until > now
+        )
+    ).scalars()
+    return max((ceil((moment - now).total_seconds()) for moment in until if moment), default=0)
+
+
+def _count_all(
+    store: Store, connection: Connection, keys: tuple[str, str, str], now: datetime
+) -> None:
+    pair, from_address, account = keys
+    # Always in this order, so that two failures never wait for each other in a ring.
+    of_account = _count(store, connection, account, free=None, now=now)
+    under_attack = of_account > ATTACK_PER_ACCOUNT
+    _count(store, connection, from_address, free=FREE_PER_ADDRESS, now=now)
+    free = FREE_PER_PAIR_UNDER_ATTACK if under_attack else FREE_PER_PAIR
+    _count(store, connection, pair, free=free, now=now)
 
 
 def _count(

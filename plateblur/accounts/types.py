@@ -23,7 +23,7 @@ The error tree, with the codes of the documented contract ("cd"):
         |-- DailyQuotaError       1002
         `-- PaidQuotaError        1004
 
-    BusyError                         no place to check a password in now; nothing was checked
+    BusyError                         no room now for costly work, as checking a password
 
 What the console asks for has a tree of its own; its messages may be shown to who asked:
 
@@ -189,14 +189,14 @@ class AccessError(PlateblurError):
 
 
 class BusyError(PlateblurError):
-    """Too many passwords are being checked or hashed; this one was not looked at.
+    """Too many ask for costly work, such as checking a password; nothing was done.
 
     Attributes:
         retry_after_s: seconds after which there is likely to be a place.
     """
 
     def __init__(self, *, retry_after_s: int) -> None:
-        super().__init__("Too many people log in at this moment; try again shortly.")
+        super().__init__("Too many people ask for this at the moment; try again shortly.")
         self.retry_after_s = retry_after_s
 
 

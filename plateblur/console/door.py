@@ -153,11 +153,10 @@ class Visit:
             LetterLimitError: there were too many; nothing was counted.
         """
         store = self.parts.store
-        block = fields.address_block(self.address, ipv4_bits=32, ipv6_bits=64)
+        block = fields.address_block(self.address, ipv4_bits=32, ipv6_bits=fields.SITE_IPV6_BITS)
         who = {"login": f"{purpose} {subject}", "address": f"{purpose} {block}"}
-        if wait_s := throttle.wait_s(store, now=self.now, **who):
+        if wait_s := throttle.take_turn(store, now=self.now, **who):
             raise LetterLimitError(retry_after_s=wait_s)
-        throttle.note_failure(store, now=self.now, **who)
 
     def page(
         self,

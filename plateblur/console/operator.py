@@ -81,10 +81,14 @@ def print_invoice(visit: Visit) -> Response:
 
 
 def mark_paid(visit: Visit) -> Response:
-    """Mark an invoice as paid, which opens its package; a second time changes nothing."""
+    """Mark an invoice as paid, which opens its package; a second time changes nothing, and says so.
+
+    For that may be a second payment, which the operator has to send back.
+    """
     number = visit.path_invoice()
-    invoices.mark_paid(visit.parts.store, number, paid_by="operator", now=visit.now)
-    return visit.moved(f"{OPERATOR}/invoices", done="paid")
+    paid = invoices.mark_paid(visit.parts.store, number, paid_by="operator", now=visit.now)
+    done = "paid" if paid.paid_at == visit.now else "paid-before"
+    return visit.moved(f"{OPERATOR}/invoices", done=done)
 
 
 def settle_payment(visit: Visit) -> Response:

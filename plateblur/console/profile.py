@@ -47,10 +47,12 @@ def change_password(visit: Visit) -> Response:
     """Set another password; every session ends, this one too, and the keys where that is asked."""
     try:
         fields.check_password(visit.typed("password"))
+        identity = _proved(visit, "old")
+        visit.count_letter("password", str(visit.account_id))
         passwords.change_password(
             visit.parts.store,
             visit.parts.hasher,
-            _proved(visit, "old"),
+            identity,
             new=visit.typed("password"),
             revoke_keys=visit.ticked("revoke_keys"),
             now=visit.now,

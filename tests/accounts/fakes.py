@@ -11,10 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from plateblur.accounts import invoices, signup
-from plateblur.accounts.credentials import Hasher, HashQueue, Verdict
+from plateblur.accounts.credentials import Hasher, Verdict
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccessError, Identity, PlanKind
+from plateblur.accounts.work import WorkQueue
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 PASSWORD = "a long enough password"
@@ -39,10 +40,13 @@ class TurnableClock:
 class CountingHasher(Hasher):
     """argon2 at its least cost; counts what it computes."""
 
-    def __init__(self, queue: HashQueue | None = None) -> None:
+    def __init__(self, queue: WorkQueue | None = None) -> None:
         self.verifications = self.hashes = 0
         super().__init__(
-            time_cost=1, memory_kib=8, parallelism=1, queue=queue or HashQueue(waiting=100)
+            time_cost=1,
+            memory_kib=8,
+            parallelism=1,
+            queue=queue or WorkQueue(at_once=4, waiting=100),
         )
         self.hashes = 0  # that of the constructor is no request's
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Callable
+
 import pytest
 
 from plateblur.accounts import fields
 from plateblur.accounts.types import FieldError
+from tests.accounts.fakes import CountingHasher
 
 
 @pytest.mark.parametrize(
@@ -147,3 +152,31 @@ def test_control_characters_are_refused() -> None:
     for bad in ("a\nb", "a\0b", "\ud800"):
         with pytest.raises(FieldError):
             fields.plain_text("text", bad, max_chars=9)
+
+
+HEAP = "a" + "\u0301\u0323" * 13_000  # what a form holds
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        fields.login_key,
+        lambda text: fields.plain_text("text", text, max_chars=10_000),
+        lambda text: fields.plain_text("text", text[:10_000], max_chars=10_000),
+        fields.check_password,
+        fields.parse_email,
+        lambda text: fields.parse_email(f"{text}@plates.io"),
+        CountingHasher().hash,
+    ],
+    ids=["log-in", "long text", "text", "password", "address", "local part", "hash"],
+)
+def test_a_heap_of_marks_costs_no_time(take: Callable[[str], object]) -> None:
+    started = time.thread_time()
+    with contextlib.suppress(FieldError):
+        take(HEAP)
+    assert time.thread_time() - started < 0.1
+
+
+def test_marks_that_a_language_needs_are_taken() -> None:
+    hebrew = "\u05e9\u05b8\u05c1\u05dc\u05d5\u05b9\u05dd" * 20
+    assert fields.plain_text("text", hebrew, max_chars=200)

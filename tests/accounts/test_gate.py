@@ -269,6 +269,18 @@ def test_one_address_guessing_at_many_accounts_waits_too(store: Store, gate: Sto
     assert caught.value.retry_after_s == 1
 
 
+def test_all_networks_of_one_ipv6_subscriber_count_as_one_address(
+    store: Store, gate: StoreGate
+) -> None:
+    make_account(store)
+    for number in range(throttle.FREE_PER_PAIR):
+        fail(gate, 1, address=f"2001:db8:1:{number:x}::7")
+    with pytest.raises(UnknownCredentialsError) as caught:
+        gate.authenticate(EMAIL, PASSWORD, address="2001:db8:1:ff::7")
+    assert caught.value.retry_after_s
+    gate.authenticate(EMAIL, PASSWORD, address="2001:db8:1:100::7")
+
+
 def test_failures_are_forgotten_after_an_hour_and_name_nobody(
     store: Store, gate: StoreGate, clock: TurnableClock
 ) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
 
-from plateblur.accounts import credentials, fields, signup
-from plateblur.accounts.credentials import Hasher, HashQueue, Verdict
+from plateblur.accounts import credentials, fields, mail, signup
+from plateblur.accounts.credentials import Hasher, Verdict
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.models import Account, FailedLogin
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import BusyError, FieldError, UnknownCredentialsError
+from plateblur.accounts.work import WorkQueue
 from tests.accounts.fakes import EMAIL, NOW, PASSWORD, CountingHasher, TurnableClock, make_account
 
 HERE = "203.0.113.7"
@@ -27,7 +29,7 @@ def test_every_hasher_of_a_process_waits_in_one_queue() -> None:
 
 
 def test_few_hash_at_once_some_wait_and_the_rest_is_told_so() -> None:
-    queue = HashQueue(at_once=2, waiting=3)
+    queue = WorkQueue(at_once=2, waiting=3)
     go, inside = threading.Event(), []
 
     def work() -> str:
@@ -54,14 +56,14 @@ def test_few_hash_at_once_some_wait_and_the_rest_is_told_so() -> None:
 
 
 def test_nobody_waits_for_ever() -> None:
-    queue = HashQueue(at_once=1, waiting=5, wait_s=0.01)
+    queue = WorkQueue(at_once=1, waiting=5, wait_s=0.01)
     with ThreadPoolExecutor(1) as pool, queue.turn(), pytest.raises(BusyError):
         pool.submit(queue.run, lambda: None).result()
     assert queue.run(lambda: "free again") == "free again"
 
 
 def test_a_busy_moment_counts_nothing_against_anybody(store: Store, clock: TurnableClock) -> None:
-    queue = HashQueue(at_once=1, waiting=0)
+    queue = WorkQueue(at_once=1, waiting=0)
     hasher = CountingHasher(queue)
     make_account(store)
     gate = StoreGate(store, hasher=hasher, clock=clock)
@@ -83,7 +85,7 @@ def test_guesses_of_one_address_that_come_at_once_are_slowed_as_those_in_a_row(
     store: Store, clock: TurnableClock
 ) -> None:
     make_account(store)
-    hasher = CountingHasher(HashQueue(at_once=4, waiting=60))
+    hasher = CountingHasher(WorkQueue(at_once=4, waiting=60))
     gate = StoreGate(store, hasher=hasher, clock=clock)
 
     def guess(number: int) -> None:
@@ -128,3 +130,13 @@ def test_a_password_is_measured_as_it_is_hashed_and_never_begins_as_a_key() -> N
     for refused in ("ă" * 130 + "bcd", "a" * 1_000_000, "pb_abcdefghijkl", DECOMPOSED[:12]):
         with pytest.raises(FieldError):
             fields.check_password(refused)
+
+
+def test_the_docs_say_the_bounds_of_the_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "service.md").read_text()
+    megabytes = credentials.HASHES_AT_ONCE * credentials.MEMORY_KIB // 1024
+    assert credentials.HASHES_AT_ONCE == 4
+    assert f"at most four hashes at once ({megabytes} MB)" in page
+    assert f"{credentials.HASHES_WAITING} more requests may wait" in page
+    assert f"at most {mail.MAX_OUTBOX_LETTERS:,}" in page
+    assert f"at most {mail.KEEP_OUTBOX_S // 86_400} days" in page

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import pytest
 
-from plateblur.accounts import api_keys, passwords, profiles, sessions, signup
+from plateblur.accounts import api_keys, passwords, profiles, sessions, signup, throttle
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
@@ -23,7 +23,7 @@ from plateblur.accounts.types import (
     LinkError,
     UnknownCredentialsError,
 )
-from tests.accounts.fakes import EMAIL, NOW, CountingHasher, make_account
+from tests.accounts.fakes import EMAIL, NOW, CountingHasher, TurnableClock, make_account
 
 OWNERS, ATTACKERS, NEW = "the owner's password", "the attacker's password", "the owner's next one"
 FROM_OWNER, FROM_ATTACKER = "203.0.113.7", "198.51.100.9"
@@ -237,3 +237,43 @@ def test_wrong_passwords_at_a_link_are_slowed(store: Store, gate: StoreGate) -> 
             address=FROM_OWNER, now=NOW,
         )  # fmt: skip
     assert story.hasher.verifications == checked
+
+
+@pytest.mark.parametrize("name", [EMAIL, "ana"])
+def test_who_signs_up_with_anothers_address_does_not_learn_whether_it_has_an_account(
+    store: Store, gate: StoreGate, hasher: CountingHasher, clock: TurnableClock, name: str
+) -> None:
+    def ask(password: str) -> tuple[str, int]:
+        before = hasher.verifications
+        try:
+            gate.authenticate(name, password, address=FROM_ATTACKER)
+        except (UnknownCredentialsError, AccountClosedError) as error:
+            return f"{error.cd} {error}", hasher.verifications - before
+        return "in", 0
+
+    def look() -> list[tuple[str, int]]:
+        clock.turn(hours=2)
+        return [ask(password) for password in (ATTACKERS, "wrong " * 3, ATTACKERS, ATTACKERS)]
+
+    story = Story(store, gate)
+    story.attacker_signs_up()
+    without = look()
+    make_account(store)
+    assert look() == without
+    assert without[0] == ("1016 Not activated yet.", 2)
+
+
+def test_the_password_of_an_own_sign_up_forgives_no_guesses_at_the_account(
+    store: Store, gate: StoreGate
+) -> None:
+    make_account(store)
+    story = Story(store, gate)
+    story.attacker_signs_up()
+    for number in range(throttle.FREE_PER_PAIR):
+        with pytest.raises((UnknownCredentialsError, AccountClosedError)):
+            gate.authenticate(
+                EMAIL, ATTACKERS if number % 2 else f"guess {number}", address=FROM_ATTACKER
+            )
+    with pytest.raises(UnknownCredentialsError) as caught:
+        gate.authenticate(EMAIL, "one more", address=FROM_ATTACKER)
+    assert caught.value.retry_after_s

@@ -54,7 +54,7 @@ def old_store(empty_url: str, key: str) -> Iterator[Store]:  # noqa: F811
 
         for email, username, status, version in (
             (EMAIL, None, "active", 3), (PENDING, "ion", "pending", 0),
-            ("made@plates.io", None, "pending", 0),
+            ("made@plates.io", None, "pending", 0), ("late@plates.io", None, "pending", 0),
         ):  # fmt: skip
             insert(account, email=email, username=username, status=status, version=version,
                    hash=hasher.hash(PASSWORD), no=False, at=at)  # fmt: skip
@@ -68,9 +68,10 @@ def old_store(empty_url: str, key: str) -> Iterator[Store]:  # noqa: F811
         for secret, email, purpose in ((RESET, EMAIL, "reset"), (ACTIVATION, PENDING, "activate")):
             insert("INSERT INTO mailed_links VALUES (:hash, :id, :purpose, '', :until)",
                    hash=fast_hash(secret), id=ids[email], purpose=purpose, until=later)  # fmt: skip
-        insert("INSERT INTO consents (account_id, subject, text_version, given, decided_at) "
-               "VALUES (:id, 'terms', '1', :yes, :at)",
-               id=ids[PENDING], yes=True, at=at)  # fmt: skip
+        for email in (PENDING, "late@plates.io"):  # the latter's link was pruned
+            insert("INSERT INTO consents (account_id, subject, text_version, given, decided_at) "
+                   "VALUES (:id, 'terms', '1', :yes, :at)", id=ids[email], yes=True,
+                   at=at)  # fmt: skip
     store.migrate()
     yield store
     store.close()

@@ -230,12 +230,49 @@ async def test_letters_to_other_addresses_are_slowed(stand: Stand) -> None:
     assert len(stand.letters()) == throttle.FREE_PER_PAIR
 
 
+async def test_letters_that_are_asked_for_at_once_are_slowed_as_those_in_a_row(
+    stand: Stand,
+) -> None:
+    stand.make_account()
+    visitor = stand.visitor()
+    form = {"email": EMAIL, "csrf": hidden((await visitor.get("/console/forgotten")).text, "csrf")}
+    answers = await asyncio.gather(
+        *(visitor.client.post("/console/forgotten", data=form) for _ in range(30))
+    )
+    sent = [answer for answer in answers if answer.status_code == HTTPStatus.SEE_OTHER]
+    assert len(sent) == len(stand.letters()) == throttle.FREE_PER_PAIR
+
+
+async def test_one_account_does_not_fill_the_queue_by_changing_its_password(stand: Stand) -> None:
+    visitor = await stand.visit_as()
+    password, form = PASSWORD, {}
+    for number in range(throttle.FREE_PER_PAIR + 1):
+        form = {"old": password, "password": f"another long password {number}"}
+        answer = await visitor.send("/console/profile/password", form, page="/console/profile")
+        if answer.status_code == HTTPStatus.SEE_OTHER:
+            password = form["password"]
+            await visitor.log_in(EMAIL, password)
+    assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+
+
 async def test_invoices_are_not_mailed_without_end(stand: Stand) -> None:
     visitor = await stand.visit_as()
     for _ in range(2 * throttle.FREE_PER_PAIR):
         answer = await visitor.send("/console/order", ADDRESS_OF_INVOICE | {"kind": "monthly"})
     assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
     assert len(stand.letters()) == throttle.FREE_PER_PAIR
+
+
+async def test_invoices_are_drawn_one_at_a_time(stand: Stand) -> None:
+    visitor = await stand.visit_as()
+    await visitor.send("/console/order", ADDRESS_OF_INVOICE | {"kind": "monthly"})
+    path = "/console/invoices/PB-2026-000001/pdf"
+    answers = await asyncio.gather(*(visitor.get(path) for _ in range(30)))
+    told = [answer.status_code for answer in answers]
+    assert HTTPStatus.OK in told
+    assert set(told) <= {HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE}
+    assert told.count(HTTPStatus.SERVICE_UNAVAILABLE) > 0
+    assert (await visitor.get(path)).content.startswith(b"%PDF")
 
 
 async def test_a_mail_server_that_hangs_holds_up_no_page(

@@ -165,3 +165,13 @@ async def test_a_notice_that_no_store_takes_is_refused(
 async def test_a_notice_that_is_longer_than_any_is_not_read(paying: Stand) -> None:
     answer = await post(paying, b" " * (256 * 1024 + 1))
     assert answer.status_code == 413
+
+
+async def test_an_operator_who_marks_a_paid_invoice_is_told(paying: Stand) -> None:
+    assert (await post(paying, notice())).status_code == HTTPStatus.OK
+    paying.clock.turn(minutes=1)
+    operator = await paying.visit_as("boss@plates.io", role="operator")
+    page = "/console/operator/invoices"
+    done = await operator.send(f"{page}/PB-2026-000001/paid", {}, page="/console/profile")
+    assert done.headers["location"] == f"{page}?done=paid-before"
+    assert "It was paid before" in (await operator.get(f"{page}?done=paid-before")).text

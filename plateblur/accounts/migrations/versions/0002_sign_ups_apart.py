@@ -51,7 +51,8 @@ def upgrade() -> None:
 def _move_sign_ups() -> None:
     """Take what waits for its link out of the accounts; the links that were mailed still work.
 
-    An account that waits without a link was made by the operator, and stays.
+    An account that waits without a link was made by the operator, and stays; a sign-up whose link
+    was too old goes. The two are told apart by the consents, which a sign-up alone has.
     """
     connection = op.get_bind()
     moment = sa.DateTime(timezone=True)
@@ -115,3 +116,7 @@ def _move_sign_ups() -> None:
         )
         connection.execute(sa.delete(accounts).where(accounts.c.id == row.id))
     connection.execute(sa.delete(links).where(links.c.purpose == "activate"))
+    signed_up = sa.select(consents.c.account_id)
+    connection.execute(
+        sa.delete(accounts).where(accounts.c.status == "pending", accounts.c.id.in_(signed_up))
+    )
