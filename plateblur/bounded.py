@@ -27,6 +27,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
@@ -110,7 +111,6 @@ class BoundedWorkers:
             fresh: a worker does one job alone, and its memory is free again after it.
         """
         self._closed = threading.Event()
-        self._count = count
         self._places: queue.LifoQueue[_Place] = queue.LifoQueue()
         self._all = [_Place(make_detector, limits, fresh, self._closed) for _ in range(count)]
         for place in self._all:
@@ -161,9 +161,13 @@ class BoundedWorkers:
 
     def close(self) -> None:
         """End all workers at once; jobs that are in work raise `WorkEndedError`."""
+        if self._closed.is_set():
+            return
         self._closed.set()
         for place in self._all:
             place.end()
+        for _ in self._all:  # each comes back at once, because its job sees that it has ended
+            self._places.get().drop()
 
     def _take(self, ended: threading.Event) -> _Place:
         while True:
@@ -212,15 +216,15 @@ class _Place:
             if self._closed.is_set():
                 raise WorkEndedError("the work was ended")
             if self._worker is None or self._worker.process.poll() is not None:
-                self._drop()
+                self._forget()
                 self._worker = _start_worker(self._make_detector, self._limits)
             return self._worker
 
     def end(self) -> None:
-        """End the worker, if there is one."""
+        """End the worker, if there is one; whoever has a job there sees that it is gone."""
         with self._lock:
             if self._worker is not None:
-                self._worker.process.kill()  # whoever has a job there sees that it is gone
+                self._worker.process.kill()
 
     def do(
         self,
@@ -249,10 +253,10 @@ class _Place:
             ) from error
         finally:
             if not is_good:
-                with self._lock:
-                    self._drop()
-                if not self._fresh and not self._closed.is_set():
-                    self.start()  # so that the next job does not wait for the loading
+                self.drop()
+                if not self._fresh:
+                    with suppress(WorkEndedError, OSError):
+                        self.start()  # so that the next job does not wait for the loading
         if isinstance(result, BaseException):
             raise result
         return result  # type: ignore[no-any-return]
@@ -279,7 +283,12 @@ class _Place:
                 elif kind == "done":
                     return told, is_spent
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """End the worker, if there is one, and wait until it is gone."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
         if self._worker is not None:
             self._worker.kill()
         self._worker, self._is_loaded = None, False
