@@ -15,7 +15,17 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors"}
 DETECTION = {
-    *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "metadata"),
+    *(
+        "blur",
+        "boxes",
+        "detector",
+        "draw",
+        "guidance",
+        "headers",
+        "labels",
+        "letterbox",
+        "metadata",
+    ),
     *("bounded", "metrics", "photo", "pipeline", "tracks", "video"),
 }
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
