@@ -17,6 +17,7 @@ from plateblur.errors import PhotoTooLargeError
 MAX_SIDE_PX = 200_000  # three times what a JPEG can have; Pillow keeps a pointer for each row
 MAX_DECODED_BYTES_PX = 4  # for each pixel of the limit: 8-bit RGBA or CMYK of all of it
 MAX_SCANS = 100  # of a progressive JPEG; libjpeg's script has 10, scripts of optimisers up to 20
+MAX_WHOLE_SCANS = 20  # of one that has as many pixels as its limit; a scan costs by the pixel
 MAX_JPEG_SEGMENTS = 4_000  # a JPEG of 100 MB with 64 kB segments of XMP or ICC has 1,600
 MAX_PNG_CHUNKS = 200_000  # one of 100 MB, cut into chunks of 512 bytes
 MAX_PNG_EXTRAS = 1_000  # chunks of it that are no pixels
@@ -76,7 +77,7 @@ def _walk_jpeg(data: bytes, *, max_pixels: int) -> None:
 
     A decoder goes over the whole image once for each of them, even for one of a few bytes.
     """
-    at, scans, segments, is_progressive = 2, 0, 0, False
+    at, scans, segments, is_progressive, most_scans = 2, 0, 0, False, MAX_SCANS
     while at + 4 <= len(data):
         marker = data[at + 1]
         if data[at] != 0xFF:
@@ -95,12 +96,14 @@ def _walk_jpeg(data: bytes, *, max_pixels: int) -> None:
             height, width, channels = struct.unpack_from(">HHB", data, at + 5)
             _require_sides(width, height, bytes_px=min(channels, 4), max_pixels=max_pixels)
             is_progressive = marker in _PROGRESSIVE
+            whole = MAX_WHOLE_SCANS * max_pixels // max(1, width * height)
+            most_scans = min(MAX_SCANS, whole)
         at += 2 + int.from_bytes(data[at + 2 : at + 4])
         if marker == 0xDA:
             if not is_progressive:  # which is decoded once, however it is cut into scans
                 return
             scans += 1
-            _require_fewer("scans", scans, MAX_SCANS)
+            _require_fewer("scans", scans, most_scans)
             following = _AFTER_SCAN.search(data, at)
             if following is None:
                 return

@@ -135,12 +135,25 @@ def test_what_people_have_passes(width: int, height: int, depth: int, colours: i
     refuse_costly(png_of(header), max_pixels=MAX_PIXELS)
 
 
-def test_a_jpeg_of_100_megapixels_passes() -> None:
-    data = bytearray(encoded(STREET, progressive=True))
+@pytest.mark.parametrize(
+    ("side", "scans", "passes"),
+    [(10_000, 0, True), (10_000, 11, False), (4_000, 80, True), (4_000, 91, False)],
+    ids=["100 megapixels", "many scans of them", "many scans of 16", "too many of them"],
+)
+def test_the_scans_of_a_large_jpeg_are_bounded_by_its_pixels(
+    side: int, scans: int, passes: bool
+) -> None:
+    data = bytearray(progressive(scans))
     frame = data.index(b"\xff\xc2")
-    data[frame + 5 : frame + 9] = struct.pack(">HH", 10_000, 10_000)
+    data[frame + 5 : frame + 9] = struct.pack(">HH", side, side)
 
-    refuse_costly(bytes(data), max_pixels=MAX_PIXELS)
+    try:
+        refuse_costly(bytes(data), max_pixels=MAX_PIXELS)
+        did_pass = True
+    except PhotoTooLargeError:
+        did_pass = False
+
+    assert did_pass is passes
 
 
 @pytest.mark.parametrize("photo", PHOTOS.values(), ids=PHOTOS)

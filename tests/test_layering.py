@@ -18,6 +18,7 @@ DETECTION = {
     *(
         "blur",
         "boxes",
+        "colours",
         "detector",
         "draw",
         "guidance",
