@@ -57,8 +57,8 @@ THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 )
 PHOTO_TYPES = ["image", *BY_SUFFIX]
-PHOTO_LIMITS = WorkLimits(time_s=30.0, memory_bytes=1536 * 1024**2)
-CLIP_LIMITS = WorkLimits(time_s=20 * 60.0, memory_bytes=1536 * 1024**2)
+PHOTO_LIMITS = WorkLimits(processor_s=40, clock_s=120, memory_bytes=2 * 1024**3)
+CLIP_LIMITS = WorkLimits(processor_s=40 * 60, clock_s=60 * 60, memory_bytes=2 * 1024**3)
 UPLOAD_BYTES = 200 * 1024**2  # of one request: twenty photos as telephones take them, or a clip
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped

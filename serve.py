@@ -31,6 +31,8 @@ from plateblur.web.health import has_room
 from plateblur.web.logs import configure_logging
 from plateblur.web.settings import LOCAL_URL, hand_to_workers, settings_help
 
+CLOCK_TIMES = 3  # as long by the clock as of the processors, which other work may have meanwhile
+
 
 def main() -> None:
     """Read the command line and the environment, then serve until told to stop."""
@@ -94,7 +96,11 @@ def build() -> FastAPI:
     workers = BoundedWorkers(
         detector_of(settings),
         count=settings.blur_threads,
-        limits=WorkLimits(settings.photo_work_s, settings.photo_memory_mb * 1024**2),
+        limits=WorkLimits(
+            processor_s=settings.photo_work_s,
+            clock_s=CLOCK_TIMES * settings.photo_work_s,
+            memory_bytes=settings.photo_memory_mb * 1024**2,
+        ),
     )
     workers.start()
     store = open_settings_store(settings)

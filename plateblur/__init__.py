@@ -9,7 +9,9 @@ from plateblur.errors import (
     PhotoError,
     PhotoTooLargeError,
     PlateblurError,
+    TooCostlyError,
     VideoError,
+    WorkEndedError,
 )
 from plateblur.pipeline import blur_photo
 from plateblur.types import (
@@ -40,6 +42,8 @@ __all__ = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "TooCostlyError",
     "VideoError",
+    "WorkEndedError",
     "blur_photo",
 ]

@@ -4,8 +4,10 @@ No limit on bytes, pixels or scans tells for sure what a file costs its decoder,
 is inside of a decoder can't be ended. So the whole way of a photo or clip is gone in a worker, a
 process of its own that loads the detector once and then does one job after another:
 
-- The parent ends it (SIGKILL) when a job takes too long, or when nobody waits for it any more.
-- The kernel refuses it memory beyond its limit (RLIMIT_DATA, counted from when it is loaded).
+- The kernel ends it when a job takes too much of the processors (RLIMIT_CPU), so that a photo is
+  judged alike on a machine that is busy; and it refuses memory beyond a limit (RLIMIT_DATA, counted
+  from when the worker is loaded).
+- The parent ends it when a job takes too long by the clock, or when nobody waits for it any more.
 - It can't write a file (RLIMIT_FSIZE) or dump its memory (RLIMIT_CORE), and gets no environment,
   so none of the service's secrets.
 - It ends with its parent, even where that is killed: the kernel signals the end of a pipe.
@@ -18,8 +20,10 @@ compared is in docs/decisions/0005-bounded-work.md.
 
 from __future__ import annotations
 
+import math
 import pickle
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +31,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
@@ -53,11 +58,13 @@ class WorkLimits:
     """What one job may cost.
 
     Attributes:
-        time_s: from when a worker has it, by the clock on the wall.
+        processor_s: of all processors together, whole seconds.
+        clock_s: from when a worker has it, by the clock on the wall.
         memory_bytes: beyond what the worker holds when it has loaded its detector.
     """
 
-    time_s: float
+    processor_s: int
+    clock_s: float
     memory_bytes: int
 
 
@@ -110,7 +117,6 @@ class BoundedWorkers:
             fresh: a worker does one job alone, and its memory is free again after it.
         """
         self._closed = threading.Event()
-        self._count = count
         self._places: queue.LifoQueue[_Place] = queue.LifoQueue()
         self._all = [_Place(make_detector, limits, fresh, self._closed) for _ in range(count)]
         for place in self._all:
@@ -161,9 +167,13 @@ class BoundedWorkers:
 
     def close(self) -> None:
         """End all workers at once; jobs that are in work raise `WorkEndedError`."""
+        if self._closed.is_set():
+            return
         self._closed.set()
         for place in self._all:
             place.end()
+        for _ in self._all:  # each comes back at once, because its job sees that it has ended
+            self._places.get().drop()
 
     def _take(self, ended: threading.Event) -> _Place:
         while True:
@@ -212,15 +222,15 @@ class _Place:
             if self._closed.is_set():
                 raise WorkEndedError("the work was ended")
             if self._worker is None or self._worker.process.poll() is not None:
-                self._drop()
+                self._forget()
                 self._worker = _start_worker(self._make_detector, self._limits)
             return self._worker
 
     def end(self) -> None:
-        """End the worker, if there is one."""
+        """End the worker, if there is one; whoever has a job there sees that it is gone."""
         with self._lock:
             if self._worker is not None:
-                self._worker.process.kill()  # whoever has a job there sees that it is gone
+                self._worker.process.kill()
 
     def do(
         self,
@@ -238,40 +248,48 @@ class _Place:
                 self._is_loaded = True
             worker.connection.send_bytes(task)
             del task  # up to 40 MB that would wait with the job
-            result, is_spent = self._answer(worker, self._limits.time_s, ended, progress)
+            result, is_spent = self._answer(worker, self._limits.clock_s, ended, progress)
             is_good = not is_spent and not self._fresh
         except (EOFError, OSError) as error:
             if self._closed.is_set():
                 raise WorkEndedError("the work was ended") from error
-            raise TooCostlyError(
-                f"it can't be decoded within {self._limits.memory_bytes / 1e6:.0f} MB of memory, "
-                "or breaks its decoder"
-            ) from error
+            raise self._why(worker) from error
         finally:
             if not is_good:
-                with self._lock:
-                    self._drop()
-                if not self._fresh and not self._closed.is_set():
-                    self.start()  # so that the next job does not wait for the loading
+                self.drop()
+                if not self._fresh:
+                    with suppress(WorkEndedError, OSError):
+                        self.start()  # so that the next job does not wait for the loading
         if isinstance(result, BaseException):
             raise result
         return result  # type: ignore[no-any-return]
 
+    def _why(self, worker: _Worker) -> TooCostlyError:
+        """Return what a worker ended of that the parent did not end."""
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(START_S)
+        if worker.process.returncode == -signal.SIGXCPU:
+            return TooCostlyError(f"it needs more than {self._limits.processor_s} s of processing")
+        return TooCostlyError(
+            f"it can't be decoded within {self._limits.memory_bytes / 1e6:.0f} MB of memory, "
+            "or breaks its decoder"
+        )
+
     def _answer(
         self,
         worker: _Worker,
-        time_s: float,
+        clock_s: float,
         ended: threading.Event,
         progress: Callable[[float], None] | None,
     ) -> tuple[Any, bool]:
         """Return the result or error of a job, and whether its worker holds too much now."""
-        ends_s = time.monotonic() + time_s
+        ends_s = time.monotonic() + clock_s
         while True:
             left_s = ends_s - time.monotonic()
             if ended.is_set() or self._closed.is_set():
                 raise WorkEndedError("the work was ended")
             if left_s <= 0:
-                raise TooCostlyError(f"it needs more than {time_s:.0f} s")
+                raise TooCostlyError(f"it needs more than {clock_s:.0f} s")
             if worker.connection.poll(min(left_s, LOOK_S)):
                 kind, told, is_spent = pickle.loads(worker.connection.recv_bytes())  # noqa: S301
                 if kind == "progress" and progress is not None:
@@ -279,7 +297,12 @@ class _Place:
                 elif kind == "done":
                     return told, is_spent
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """End the worker, if there is one, and wait until it is gone."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
         if self._worker is not None:
             self._worker.kill()
         self._worker, self._is_loaded = None, False
@@ -323,6 +346,7 @@ def _work_on() -> None:
             job, arguments, tells = pickle.loads(connection.recv_bytes())  # noqa: S301
         except EOFError:
             return
+        _limit_processor(limits.processor_s)
         result = _result(job, detector, arguments, connection if tells else None)
         is_spent = _data_bytes() - loaded_bytes > SPENT_SHARE * limits.memory_bytes
         connection.send_bytes(pickle.dumps(("done", result, is_spent), pickle.HIGHEST_PROTOCOL))
@@ -376,7 +400,6 @@ def _end_with_parent() -> None:
     import fcntl
     import os
     import select
-    import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -398,6 +421,14 @@ def _limit(memory_bytes: int) -> None:
         (resource.RLIMIT_NOFILE, BASE_FILES),
     ):
         resource.setrlimit(what, (most, most))
+
+
+def _limit_processor(seconds: int) -> None:
+    """Have the kernel end this process when it has been at work for so much longer."""
+    import resource
+
+    used_s = math.ceil(time.process_time())
+    resource.setrlimit(resource.RLIMIT_CPU, (used_s + seconds, resource.RLIM_INFINITY))
 
 
 def _data_bytes() -> int:

@@ -25,6 +25,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from plateblur.errors import EncodeError, PhotoDecodeError, PhotoTooLargeError
 from plateblur.formats import AVIF, HEIF, JPEG, PNG, TAKEN, WEBP, Format, other_picture, sniff
+from plateblur.headers import refuse_costly
 from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
 from plateblur.metadata import orientation as exif_orientation
 from plateblur.types import Image, MetadataPolicy
@@ -138,6 +139,7 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
     """
     if len(data) > max_bytes:
         raise PhotoTooLargeError(f"expected at most {max_bytes} bytes, got {len(data)}")
+    refuse_costly(data, max_pixels=max_pixels)
     format_, stored = _open(data)
     width, height = stored.size
     if width * height > max_pixels:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from plateblur.blur import blur_boxes, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
+from plateblur.colours import to_srgb
 from plateblur.draw import draw_detections
 from plateblur.looks import NMS_IOU_THRESHOLD
+from plateblur.metadata import Metadata
 from plateblur.outlines import (
     Region,
     blur_regions,
@@ -216,16 +218,19 @@ def _require_sound(options: BlurOptions) -> None:
 
 
 def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes, ...]:
-    """Return a cut-out of each detection from the blurred image, in the photo's format."""
+    """Return a cut-out of each detection from the blurred image, in the photo's format.
+
+    None carries metadata: a large ICC profile would go out once for each plate.
+    """
     height, width = photo.image_hw
     bounds = pixel_bounds(detections.xyxy, image_hw=photo.image_hw)
+    turned = to_srgb(photo.metadata.icc)
     crops = []
-    # Without XMP, because a cut-out of a panorama is none.
-    photo = replace(photo, metadata=replace(photo.metadata, xmp=None))
     for x1, y1, x2, y2 in bounds:
         # At least one pixel: there is a crop for each detection.
         left, top = min(x1, width - 1), min(y1, height - 1)
         inside = np.s_[top : max(y2, top + 1), left : max(x2, left + 1)]
-        part = replace(photo, alpha=None if photo.alpha is None else photo.alpha[inside])
-        crops.append(encode(part, blurred[inside], metadata="strip"))
+        alpha = None if photo.alpha is None else photo.alpha[inside]
+        part = replace(photo, alpha=alpha, metadata=Metadata())
+        crops.append(encode(part, turned(blurred[inside]), metadata="strip"))
     return tuple(crops)

@@ -17,8 +17,9 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors", "formats"}
 DETECTION = {
-    *("blur", "bounded", "boxes", "detector", "draw", "guidance", "letterbox", "looks"),
-    *("metadata", "outlines", "panorama", "photo", "pipeline", "tracks", "video"),
+    *("blur", "bounded", "boxes", "colours", "detector", "draw", "guidance", "headers"),
+    *("letterbox", "looks", "metadata", "outlines", "panorama", "photo", "pipeline"),
+    *("tracks", "video"),
 }
 RUNS = {"runs"}
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL import ImageCms
 
 from plateblur import pipeline
 from plateblur.detector import OnnxDetector, shipped_model
@@ -255,3 +256,50 @@ def test_shared_photos_go_the_whole_way() -> None:
             for x1, y1, x2, y2 in blurred.detections.xyxy
         ]
         assert all((before.pixels[box] != after.pixels[box]).any() for box in hidden)
+
+
+def swapped_profile(*, padding: int = 0) -> bytes:
+    """Return an ICC profile like sRGB's whose red and green are each other, as large as asked."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    red, green = profile.index(b"rXYZ"), profile.index(b"gXYZ")
+    profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
+    described = "sRGB".encode("utf-16-be")
+    at = profile.index(described)
+    profile[at : at + len(described)] = "Swap".encode("utf-16-be")
+    profile += bytes(padding)
+    profile[:4] = len(profile).to_bytes(4)
+    return bytes(profile)
+
+
+def test_crops_carry_no_profile_and_have_the_colours_that_it_meant() -> None:
+    detector = FixedDetector(boxes(*[PLATE] * 20))
+    profile = swapped_profile(padding=100_000)
+    photo = PillowImage.fromarray(STREET)
+    plain = encoded(photo, "PNG")
+    data = encoded(photo, "PNG", icc_profile=profile)
+
+    blurred = blur_photo(data, detector, BlurOptions(crops=True))
+    as_stored = blur_photo(plain, detector, BlurOptions(crops=True)).crops[0]
+
+    assert opened(blurred.data).info["icc_profile"] == profile
+    assert all("icc_profile" not in opened(crop).info for crop in blurred.crops)
+    assert sum(map(len, blurred.crops)) < len(profile)
+    colours = np.asarray(opened(blurred.crops[0]).convert("RGB")).astype(int)
+    stored = np.asarray(opened(as_stored).convert("RGB")).astype(int)
+    assert abs(colours - stored[..., [1, 0, 2]]).max() <= 3
+    assert abs(colours - stored).max() > 10
+
+
+@pytest.mark.parametrize("icc", ["sRGB", "damaged", "grey"])
+def test_crops_keep_their_colours_where_no_profile_gives_them_others(icc: str) -> None:
+    profiles = {
+        "sRGB": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(),
+        "damaged": swapped_profile()[:300],
+        "grey": ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes(),
+    }
+    image = PillowImage.fromarray(STREET)
+    data = encoded(image, "PNG", icc_profile=profiles[icc])
+
+    crops = blur_photo(data, DETECTOR, BlurOptions(crops=True)).crops
+
+    assert crops == blur_photo(encoded(image, "PNG"), DETECTOR, BlurOptions(crops=True)).crops

@@ -25,7 +25,9 @@ PUBLIC = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "TooCostlyError",
     "VideoError",
+    "WorkEndedError",
     "blur_photo",
 ]
 

@@ -38,7 +38,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plateblur.demo.uploads import Arriving, NoRoomError, Uploads
+from plateblur.demo.uploads import Arriving, NoRoomError, NotAsToldError, Uploads
 from plateblur.demo.visits import folder_of_visitor
 
 COOKIE = "plateblur_demo"
@@ -199,8 +199,9 @@ class Door:
                 f"There is no room for this upload now: {error}. Please try again in a minute.",
                 HTTPStatus.SERVICE_UNAVAILABLE,
             ) from error
-        except (FormParserError, ValueError) as error:
-            raise NotTakenError("Expected a form with files alone.") from error
+        except (FormParserError, NotAsToldError, ValueError) as error:
+            told = f"Expected a form with up to {self._upload_files} files."
+            raise NotTakenError(told) from error
         except (ClientDisconnect, TimeoutError) as error:
             raise NotTakenError("The upload did not arrive.", HTTPStatus.REQUEST_TIMEOUT) from error
         return JSONResponse(list(arriving.paths))
@@ -358,7 +359,7 @@ class _Form:
 
         Raises:
             FormParserError: it is none, or has a field that is no file.
-            NoRoomError: it has more in it than was told.
+            NotAsToldError: it has more in it than was told.
         """
         self._parser.write(chunk)
 

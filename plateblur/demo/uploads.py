@@ -29,6 +29,10 @@ class NoRoomError(PlateblurError):
     """The visitor, the address or the whole demo holds as much as is allowed."""
 
 
+class NotAsToldError(PlateblurError):
+    """More arrives than the request said, or than may arrive at once."""
+
+
 class NotThereError(PlateblurError):
     """There is no such upload, or it is somebody else's, or no longer what was written."""
 
@@ -88,12 +92,12 @@ class Arriving:
         """Begin a file.
 
         Raises:
-            NoRoomError: it is one more than was told.
+            NotAsToldError: it is one more than may come.
         """
         self.end()
         self._left_files -= 1
         if self._left_files < 0:
-            raise NoRoomError("more files came than were told")
+            raise NotAsToldError("more files came than may")
         token = f"{secrets.token_urlsafe(24)}/{safe_name(name)}"
         path = self._folder / token
         path.parent.mkdir(parents=True, mode=0o700)
@@ -104,11 +108,11 @@ class Arriving:
         """Write more of the file that was begun last.
 
         Raises:
-            NoRoomError: it is more than was told.
+            NotAsToldError: it is more than was told.
         """
         self._left_bytes -= len(data)
         if self._left_bytes < 0 or self._open is None:
-            raise NoRoomError("more came than was told")
+            raise NotAsToldError("more came than was told")
         self._open.write(data)
 
     def end(self) -> None:

@@ -411,7 +411,7 @@ def _blurred(
     except PhotoTooLargeError as error:
         raise Failure(
             "1014",
-            "The photo has more pixels than are taken.",
+            f"The photo is larger than is taken: {error}.",
             status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         ) from error
     except PhotoDecodeError as error:

@@ -71,8 +71,10 @@ class Settings:
     )
     max_pixels: int = _told(60_000_000, "of one photo; phones take up to 50 million")
     blur_threads: int = _told(2, "photos blurred at once in one worker")
-    photo_work_s: float = _told(20.0, "for one photo to be blurred; then its worker is ended")
-    photo_memory_mb: int = _told(1536, "for one photo, beyond what its worker needs for the model")
+    photo_work_s: int = _told(
+        40, "processor seconds for one photo; a HEIC of 12 megapixels takes 17, a JPEG below 1"
+    )
+    photo_memory_mb: int = _told(2048, "for one photo, beyond what its worker needs for the model")
     queue_limit: int = _told(64, "photos that may wait for a thread; more are answered busy")
     body_limit: int = _told(
         96, "request bodies in memory at once in one worker; an account has three quarters at most"

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from plateblur.demo.uploads import NoRoomError, NotThereError, Room, Uploads, safe_name
+from plateblur.demo.uploads import (
+    NoRoomError,
+    NotAsToldError,
+    NotThereError,
+    Room,
+    Uploads,
+    safe_name,
+)
 from tests.demo.fakes import uploaded
 from tests.demo.test_visits import Clock
 
@@ -154,7 +161,7 @@ def test_an_upload_that_is_not_what_it_said_leaves_nothing(tmp_path: Path, much:
     uploads = Uploads(tmp_path, room=Room(visitor_bytes=10))
 
     with (  # noqa: PT012
-        pytest.raises(OSError if much == "breaks off" else NoRoomError),
+        pytest.raises(OSError if much == "breaks off" else NotAsToldError),
         uploads.receiving("me", "192.0.2.1", size_bytes=10) as arriving,
     ):
         arriving.begin("a.jpg")
