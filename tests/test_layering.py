@@ -16,7 +16,7 @@ PACKAGE = ROOT / "plateblur"
 BASE = {"types", "errors"}
 DETECTION = {
     *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "looks"),
-    *("metadata", "metrics", "photo", "pipeline", "tracks", "video"),
+    *("metadata", "metrics", "photo", "pipeline", "second_look", "tracks", "video"),
 }
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
