@@ -18,7 +18,7 @@ from plateblur.errors import PhotoDecodeError, PhotoTooLargeError, PlateblurErro
 from plateblur.guidance import advice, plate_ratios, within_guidance
 from plateblur.photo import Photo, decode
 from plateblur.pipeline import COUNT_FLOOR, find_plates, hide_plates
-from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Image
+from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Effort, Image
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic", "AVIF": ".avif"}
 PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
@@ -63,6 +63,32 @@ def open_photo(name: str, data: bytes, detector: Detector, limits: Limits) -> Dr
     return DroppedPhoto(name, data, found, found)
 
 
+def search_again(
+    photo: DroppedPhoto, detector: Detector, limits: Limits, *, effort: Effort
+) -> DroppedPhoto:
+    """Return the photo with its plates looked for as hard as `effort` says.
+
+    What was added by hand stays; what was removed by hand is back if it is found again.
+
+    Raises:
+        PlateblurError: it can't be searched; nothing may leave.
+    """
+    if photo.failure or photo.effort == effort:
+        return photo
+    decoded = _decode(photo.data, limits)
+    found = find_plates(decoded, detector, min_confidence=COUNT_FLOOR, effort=effort)
+    added = photo.plates.xyxy[: photo.by_hand]
+    plates = found
+    if photo.by_hand:
+        sure = np.ones(photo.by_hand, np.float32)
+        plates = replace(
+            found,
+            xyxy=np.vstack([added, found.xyxy]),
+            confidence=np.hstack([sure, found.confidence]),
+        )
+    return replace(photo, found=found, plates=plates, effort=effort)
+
+
 def failed_photo(name: str, reason: str) -> DroppedPhoto:
     """Return a photo that can't be shown, and nothing of it but its name."""
     return DroppedPhoto(name, b"", NO_PLATES, NO_PLATES, failure=reason)
@@ -93,9 +119,10 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
     box = np.hstack([corners.min(axis=0), corners.max(axis=0)])[None]
     if (box[0, :2] >= box[0, 2:]).any():
         raise ValueError(f"a box must have an area, got {xyxy}")
-    plates = Detections(
-        np.vstack([box, photo.plates.xyxy]),
-        np.hstack([np.ones(1, np.float32), photo.plates.confidence]),
+    plates = replace(
+        photo.plates,
+        xyxy=np.vstack([box, photo.plates.xyxy]),
+        confidence=np.hstack([np.ones(1, np.float32), photo.plates.confidence]),
     )
     return replace(photo, plates=plates, by_hand=photo.by_hand + 1)
 
@@ -103,7 +130,11 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
 def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
     """Return the photo without the plate whose box is `xyxy`; the same photo if there is none."""
     wrong = (photo.plates.xyxy == np.array(xyxy, np.float32)).all(axis=1)
-    plates = Detections(photo.plates.xyxy[~wrong], photo.plates.confidence[~wrong])
+    plates = replace(
+        photo.plates,
+        xyxy=photo.plates.xyxy[~wrong],
+        confidence=photo.plates.confidence[~wrong],
+    )
     return replace(photo, plates=plates, by_hand=photo.by_hand - int(wrong[: photo.by_hand].sum()))
 
 
