@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from plateblur.detector import UNSURE_FROM, OnnxDetector, shipped_model
+from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.photo import decode
+from plateblur.second_look import LOWERED_FROM
 from plateblur.sets.split import read_split
 from plateblur.types import BlurOptions, Image
 
@@ -42,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     photos = read_split(given.data, given.split)
     whole, alone = OnnxDetector.shipped(), OnnxDetector(shipped_model(), second_look=False)
-    floors = {"at the default": BlurOptions().min_confidence, "from 0.2 up": UNSURE_FROM}
+    floors = {"at the default": BlurOptions().min_confidence, "from 0.2 up": LOWERED_FROM}
     ratios: dict[str, dict[str, float]] = {}
     for name, floor in floors.items():
         times = []

@@ -5,20 +5,20 @@ RGB in [0, 1], H and W multiples of the stride; output either raw, (N, 4 + class
 boxes as centre and size, or end to end, (N, K, 6) with x1, y1, x2, y2, confidence, class. Which
 one, the classes, the stride and the input size are read from the file's metadata and checked.
 
-A box that the model is not sure of is looked at again by the same model, in cut-outs that show it
-at several sizes. Where it finds no plate in any of them, the confidence is halved: lettering,
-lamps and badges look like a plate at one size, plates at several. The second look only lowers
-confidences; it moves no box and finds no plate. What it brings and what it costs on photos is in
-docs/training-log.md.
+How many looks a photo gets is planned in `looks.py`. Boxes that are small or unsure are then shown
+to the model again, in cut-outs at several sizes; `second_look.py` says what follows from that.
 """
 
 from __future__ import annotations
 
 import ast
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -28,14 +28,26 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from plateblur.boxes import iou_matrix
+from plateblur.boxes import iou_matrix, non_max_suppression
 from plateblur.errors import DetectionError, ModelError
 from plateblur.letterbox import cut_out, letterbox
-from plateblur.looks import SEEN_PX, Look, Seen, merged, plan_looks, seen_in_photo
+from plateblur.looks import NMS_IOU_THRESHOLD, Look, Seen, merged, plan_looks, seen_in_photo
+from plateblur.second_look import (
+    CORRECTED_UNDER_PX,
+    LOOK_AGAIN_FROM,
+    LOOK_IOU,
+    LOOK_SIDE_PX,
+    LOOK_WIDTHS_PX,
+    SURE_FROM,
+    FirstLook,
+    corrected,
+    is_decided,
+    second_opinion,
+)
 from plateblur.types import SMALLEST_PLATE_PX, Boxes, Detections, Effort, Image
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
-"""What runs the model; "auto" takes the faster of those that are installed."""
+"""What runs the model; "auto" tries those that are installed, and takes the fastest."""
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "directml", "coreml"]
 """Where; "auto" takes a GPU through CUDA where ONNX Runtime has one, and the CPU otherwise."""
@@ -50,18 +62,7 @@ PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
 
 FARTHEST_PX = 1e9  # beyond any image
 
-# The second look. Source of the numbers: chosen on the val split, docs/training-log.md.
-LOOK_AGAIN_FROM, SURE_FROM = 0.05, 0.9  # confidences between which a box is looked at again
-UNSURE_FROM = 0.2  # from which it is lowered where no size confirms it
-RAISED_BELOW = 0.5  # below which it is raised where several sizes do
-LOOK_WIDTHS_PX = (40, 64, 144, 32, 96)  # of the box in the cut-outs
-CONFIRMING_SIZES = 3  # the first of them, which confirm a box that isn't to be raised
-RAISED_UNDER_PX = 4 * SEEN_PX  # height in the input: what is larger was seen as well as can be
-RAISING_SIZES = 3  # how many must agree to raise one
-TRUSTED_FROM = 0.5  # confidence of a box in a cut-out from which the plate's box reaches over it
-LOOK_SIDE_PX = 256  # of a cut-out; a multiple of the stride of every model that is exported here
-LOOK_IOU = 0.4  # from which a box in a cut-out is on the plate that is looked for
-LOOK_CONFIDENCE = 0.1  # from which it confirms the plate
+TRIED_ON_PX, TRIES = 320, 5  # how engines are compared where the fastest is to be taken
 GPU_BATCH = 8  # looks at once; on a CPU a batch takes as long as its looks one by one
 MOST_LOOKS = 32  # boxes for each first look; the rest keep their confidence, and so are hidden
 
@@ -119,7 +120,8 @@ class OnnxDetector:
 
         Args:
             model: an ONNX file of `training/export.py`.
-            engine: "openvino" needs the extra of that name; it computes in bf16 on CPUs with it.
+            engine: "openvino" needs the extra of that name, and computes in bf16 on CPUs with it;
+                "auto" takes a second or more to choose where it is installed.
             device: what isn't there is an error, never the CPU instead.
             threads: threads of one call; None leaves it to the engine (all cores).
             second_look: look again at boxes that the model is not sure of.
@@ -136,19 +138,22 @@ class OnnxDetector:
         _check_input_and_output(session)
         self.metadata = _read_metadata(session)
         self._second_look = second_look
-        if device == "auto":
-            device = "cuda" if PROVIDERS["cuda"] in onnxruntime.get_available_providers() else "cpu"
-        if engine == "auto":
-            engine = "openvino" if device == "cpu" and _openvino_is_faster() else "onnxruntime"
-        if engine == "openvino" and device != "cpu":
+        if engine == "openvino" and device not in ("auto", "cpu"):
             raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
-        if device != "cpu":
+        if device not in ("auto", "cpu"):
             session = _open_session(model, threads=threads, device=device)
-        self._run: _Run = (
-            _openvino(model, threads=threads) if engine == "openvino" else _onnxruntime(session)
-        )
+        elif device == "auto" and engine != "openvino":
+            session, device = _gpu_or(session, model, threads=threads)
+        else:
+            device = "cpu"
+        runs: dict[str, _Run] = {}
+        if engine != "openvino":
+            runs["onnxruntime"] = _onnxruntime(session)
+        if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
+            runs["openvino"] = _openvino(model, threads=threads)
+        engine_taken, self._run = _fastest(runs)
         self._batch = 1 if device == "cpu" else GPU_BATCH
-        self.runs_on = f"{engine} on {device}"
+        self.runs_on = f"{engine_taken} on {device}"
 
     @classmethod
     def shipped(
@@ -224,23 +229,24 @@ class OnnxDetector:
             yield seen_in_photo(look, xyxy[in_part], confidence[in_part], image_hw)
 
     def _look_again(self, image: Image, seen: Seen, *, most: int) -> Detections:
-        """Return the detections, most confident first, unsure ones as other sizes show them."""
+        """Return the detections, most confident first, small and unsure ones as zooms show them."""
+        small = seen.shown_px < CORRECTED_UNDER_PX
         unsure = (seen.confidence >= LOOK_AGAIN_FROM) & (seen.confidence < SURE_FROM)
-        rows = np.flatnonzero(unsure & self._second_look)[:most]
-        first = seen.confidence[rows]
-        raisable = (first < RAISED_BELOW) & (seen.shown_px[rows] < RAISED_UNDER_PX)
+        rows = np.flatnonzero((small | unsure) & self._second_look)[:most]
+        first = FirstLook(seen.confidence[rows], seen.shown_px[rows])
         again = np.zeros((len(rows), len(LOOK_WIDTHS_PX)), np.float32)
         boxes = np.repeat(seen.xyxy[rows, None], len(LOOK_WIDTHS_PX), axis=1)
         for size, width_px in enumerate(LOOK_WIDTHS_PX):
-            undecided = np.flatnonzero(~_is_decided(first, raisable, again[:, :size]))
+            undecided = np.flatnonzero(~is_decided(first, again[:, :size]))
             for start in range(0, len(undecided), self._batch):
                 some = undecided[start : start + self._batch]
                 again[some, size], boxes[some, size] = self._zoom(image, seen, rows[some], width_px)
         xyxy, confidence = seen.xyxy.copy(), seen.confidence.copy()
-        confidence[rows] = _second_opinion(first, raisable, again)
-        xyxy[rows] = _reaching_over(seen.xyxy[rows], boxes, again)
-        order = np.argsort(-confidence, kind="stable")
-        return Detections(xyxy[order], confidence[order])
+        confidence[rows] = second_opinion(first, again)
+        xyxy[rows] = corrected(first, xyxy[rows], again, boxes)
+        # Once more, because two boxes on a plate may have become the same.
+        kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
+        return Detections(xyxy[kept], confidence[kept])
 
     def _zoom(
         self, image: Image, seen: Seen, rows: NDArray[np.int64], width_px: int
@@ -251,13 +257,7 @@ class OnnxDetector:
         """
         confidences, boxes = np.zeros(len(rows), np.float32), seen.xyxy[rows].copy()
         cuts = [
-            cut_out(
-                image,
-                box,
-                width_px=width_px,
-                side_px=LOOK_SIDE_PX,
-                turn=turn,
-            )
+            cut_out(image, box, width_px=width_px, side_px=LOOK_SIDE_PX, turn=turn)
             for box, turn in zip(boxes, seen.turn[rows].tolist(), strict=True)
         ]
         for row, (cut, (xyxy, confidence)) in enumerate(
@@ -316,50 +316,6 @@ class OnnxDetector:
         ordered = np.hstack([np.minimum(first, second), np.maximum(first, second)])
         slope, shift = self.metadata.calibration
         return ordered, calibrated(confidence.clip(0, 1), slope=slope, shift=shift)
-
-
-def _is_decided(
-    first: NDArray[np.float32], raisable: NDArray[np.bool_], again: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Return for which of (N,) unsure boxes the (N, sizes) second looks so far are enough."""
-    looked = again.shape[1]
-    confirmed = (again >= LOOK_CONFIDENCE).any(axis=1) | (looked == CONFIRMING_SIZES)
-    as_sure_as_can_be = (again >= SURE_FROM).sum(axis=1) >= RAISING_SIZES
-    below = (again <= first[:, None]).sum(axis=1)
-    not_to_be_raised = below > len(LOOK_WIDTHS_PX) - RAISING_SIZES
-    decided: NDArray[np.bool_] = np.where(
-        raisable, as_sure_as_can_be | not_to_be_raised, confirmed | (first < UNSURE_FROM)
-    )
-    return decided
-
-
-def _second_opinion(
-    first: NDArray[np.float32], raisable: NDArray[np.bool_], again: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the confidence of (N,) unsure boxes after (N, sizes) second looks.
-
-    Half of the first where no size shows a plate. Where it is `raisable`, what the best
-    `RAISING_SIZES` sizes all reach, if that is more.
-    """
-    shown = np.sort(again, axis=1)[:, -RAISING_SIZES]
-    raised = np.where(raisable, np.maximum(first, shown), first)
-    doubted = (first >= UNSURE_FROM) & (again < LOOK_CONFIDENCE).all(axis=1)
-    return np.where(doubted, first / 2, raised)
-
-
-def _reaching_over(first: Boxes, again: Boxes, confidence: NDArray[np.float32]) -> Boxes:
-    """Return (N, 4) boxes that reach over the first ones and the surest of the second looks.
-
-    Args:
-        first: (N, 4) boxes.
-        again: (N, sizes, 4), where the second looks see the plate.
-        confidence: (N, sizes), of those; what is below `TRUSTED_FROM` counts for nothing.
-    """
-    rows, best = np.arange(len(first)), confidence.argmax(axis=1)
-    other = np.where((confidence[rows, best] >= TRUSTED_FROM)[:, None], again[rows, best], first)
-    return np.hstack(
-        [np.minimum(first[:, :2], other[:, :2]), np.maximum(first[:, 2:], other[:, 2:])]
-    )
 
 
 def calibrated(confidence: NDArray[FloatT], *, slope: float, shift: float) -> NDArray[FloatT]:
@@ -485,13 +441,29 @@ def _onnxruntime(session: onnxruntime.InferenceSession) -> _Run:
     return run
 
 
-def _openvino_is_faster() -> bool:
-    """Return whether OpenVINO is installed and the CPU computes in bf16, where it is faster."""
-    try:
-        import openvino
-    except ImportError:
-        return False
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _gpu_or(
+    session: onnxruntime.InferenceSession, model: Path, *, threads: int | None
+) -> tuple[onnxruntime.InferenceSession, Device]:
+    """Return a session on a GPU through CUDA, or where there is none the one given, on the CPU."""
+    if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
+        with suppress(ModelError):  # the package for GPUs, on a machine without one
+            return _open_session(model, threads=threads, device="cuda"), "cuda"
+    return session, "cpu"
+
+
+def _fastest(runs: dict[str, _Run]) -> tuple[str, _Run]:
+    """Return the fastest engine and its name; which that is depends on the CPU, so it is tried."""
+    if len(runs) > 1:
+        grey = np.full((1, 3, TRIED_ON_PX, TRIED_ON_PX), 0.5, np.float32)
+        seconds = dict.fromkeys(runs, math.inf)
+        for _ in range(TRIES):  # in turn, so that a noisy moment hits all; the first warms up
+            for name, run in runs.items():
+                started = time.perf_counter()
+                run(grey)
+                seconds[name] = min(seconds[name], time.perf_counter() - started)
+        name = min(seconds, key=lambda each: seconds[each])
+        return name, runs[name]
+    return next(iter(runs.items()))
 
 
 def _openvino(model: Path, *, threads: int | None) -> _Run:

@@ -33,7 +33,8 @@ SMALL_INPUT = 0.25  # of the model's input size: the look for plates that fill t
 SMALL_LOOK_FROM = (
     0.25  # of the photo's width or height: narrower boxes of the small look are dropped
 )
-THOROUGH_STEP = 3  # "thorough" looks for plates so many times smaller
+TILES_FINER = 1.5  # where a photo has to be cut into tiles, they show it so much larger than asked
+THOROUGH_STEP = 2  # "thorough" looks for plates so many times smaller
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles
 NEAR_EDGE_PX = 2  # of the input: a box this near to a tile's edge counts as cut by it
 CUT_INSIDE = 0.5  # share of a cut box inside a better one, from which both are one plate
@@ -131,6 +132,8 @@ def _looks_of_turn(
     largest_input = _up(input_size * LARGEST_INPUT, stride)
     looks: list[Look] = []
     plate_px = smallest_px
+    if longest * SEEN_PX / plate_px > largest_input:
+        plate_px /= TILES_FINER
     while longest * SEEN_PX / plate_px > largest_input:
         # What the next coarser look sees well must be larger than what two tiles could both cut.
         coarser_px = min(plate_px * LAYER_STEP, longest * SEEN_PX / input_size)
@@ -139,7 +142,7 @@ def _looks_of_turn(
         columns = _spans(width, longest_tile, overlap)
         rows = _spans(height, longest_tile, overlap)
         size = max(columns[0][1] - columns[0][0], rows[0][1] - rows[0][0])
-        shown = _up(size * SEEN_PX / plate_px, stride)
+        shown = min(largest_input, _up(size * SEEN_PX / plate_px, stride))
         looks += [
             Look((left, top, right, bottom), shown, turn)
             for (top, bottom), (left, right) in product(rows, columns)

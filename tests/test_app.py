@@ -67,6 +67,14 @@ def upload(page: Page, name: str, data: bytes, *, visitor: str = "one") -> str:
     return uploaded(page.visits.uploads, visitor, name, data)
 
 
+class ByEffort(DrawnDetector):
+    """Finds the drawn plates only when it looks hard."""
+
+    def detect(self, image: Any, *, min_confidence: float, **how: Any) -> Any:
+        found = super().detect(image, min_confidence=min_confidence, **how)
+        return found if how["effort"] == "thorough" else found.at_least(1.01)
+
+
 def drop(page: Page, *photos: tuple[str, bytes], settings: Any = DEFAULTS) -> list[Any]:
     """Drop photos as the page does; what is shown comes after the emptied drop zone and URL."""
     uploads = [upload(page, name, data) for name, data in photos]
@@ -195,6 +203,24 @@ def test_a_missed_plate_is_hidden_once_it_is_drawn_around(tmp_path: Path) -> Non
     assert contrast(blurred.pixels, PLATE) < 60
     assert [plate["by_hand"] for plate in shown[VIEW]["plates"]] == [True, False]
     assert shown[VIEW]["corrected"]
+
+
+def test_a_harder_search_finds_what_the_first_missed(tmp_path: Path) -> None:
+    page = clip_page(tmp_path, ByEffort())
+    two = [("car.png", drawn_photo("PNG")), ("van.png", drawn_photo("PNG"))]
+    assert drop(page, *two)[VIEW]["plates"] == []
+    drawn = page.add_plate(visitor(), event(xyxy=list(MISSED)), *DEFAULTS)
+    assert [plate["by_hand"] for plate in drawn[VIEW]["plates"]] == [True]
+
+    shown = page.blur_again(visitor(), *DEFAULTS, "thorough")
+    zipped = page.zip_all(visitor(), PROGRESS, *DEFAULTS, "thorough")
+
+    assert [plate["by_hand"] for plate in shown[VIEW]["plates"]] == [True, False]
+    with zipfile.ZipFile(zipped["value"]) as archive:
+        for name in archive.namelist():
+            assert contrast(decode(archive.read(name)).pixels, PLATE) < 60
+    back = page.blur_again(visitor(), *DEFAULTS)
+    assert [plate["by_hand"] for plate in back[VIEW]["plates"]] == [True]
 
 
 def test_a_wrong_box_is_removed_and_corrections_are_undone(tmp_path: Path) -> None:
@@ -346,7 +372,12 @@ def test_a_clip_comes_back_blurred_and_alone_on_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "detector", "limits", "says"),
     [
-        (b"<b>no clip", BlinkingDetector(), Limits(), "nothing was given out: expected a clip"),
+        (
+            b"<b>no clip",
+            BlinkingDetector(),
+            Limits(),
+            "nothing was given out: expected a whole clip",
+        ),
         (b"12345", BlinkingDetector(), Limits(clip_bytes=4), "larger than"),
         (None, BlinkingDetector(fails=[2]), Limits(), "given out: the detector failed"),
     ],

@@ -19,7 +19,7 @@ BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "bounded", "boxes", "colours", "detector", "draw", "guidance", "headers"),
     *("letterbox", "looks", "metadata", "outlines", "panorama", "photo", "pipeline"),
-    *("tracks", "video"),
+    *("second_look", "tracks", "video"),
 }
 RUNS = {"runs"}
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py

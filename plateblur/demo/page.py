@@ -27,6 +27,7 @@ from plateblur.demo.photos import (
     failed_photo,
     open_photo,
     remove_plate,
+    search_again,
     uncorrect,
 )
 from plateblur.demo.review import Review, example_of
@@ -35,7 +36,8 @@ from plateblur.demo.uploads import NoRoomError, NotThereError, safe_name
 from plateblur.demo.visits import DroppedPhoto, Visit, Visits, visitor_of
 from plateblur.errors import PhotoTooLargeError, PlateblurError, WorkEndedError
 from plateblur.guidance import GUIDANCE_RATIO, advice
-from plateblur.types import BlurOptions, MetadataPolicy, Method
+from plateblur.pipeline import DEFAULTS
+from plateblur.types import BlurOptions, Effort, MetadataPolicy, Method
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 
 PROGRESS = gr.Progress()
@@ -210,15 +212,16 @@ class Page:
         failures: list[str] = []
         names: set[str] = set()
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for number, photo in enumerate(photos):
+            for number, dropped in enumerate(photos):
                 progress((number, len(photos)), desc=f"Photo {number + 1} of {len(photos)}")
                 try:
-                    if photo.failure:
-                        failures.append(f"{photo.name}: {photo.failure}")
+                    if dropped.failure:
+                        failures.append(f"{dropped.name}: {dropped.failure}")
                         continue
+                    photo = self._searched(request, dropped, options)
                     blurred = self._do(request, blur_dropped, photo, options, self.limits)
                 except PlateblurError as error:
-                    failures.append(f"{photo.name}: {explain(error, self.limits)}")
+                    failures.append(f"{dropped.name}: {explain(error, self.limits)}")
                     continue
                 name = unused_name(blurred_name(photo.name, blurred), names)
                 archive.writestr(name, blurred.data)
@@ -397,6 +400,14 @@ class Page:
             visit = replace(visit, photos=tuple(photos))
         return self._show(request, visit, options)
 
+    def _searched(
+        self, request: gr.Request, photo: DroppedPhoto, options: BlurOptions
+    ) -> DroppedPhoto:
+        """Return the photo with its plates looked for as hard as `options` say."""
+        if photo.failure or photo.effort == options.effort:
+            return photo
+        return self._do(request, search_again, photo, options.effort, self.limits)
+
     def _show(self, request: gr.Request, visit: Visit, options: BlurOptions) -> list[Any]:
         """Hold `visit`, and return what the viewer, picker and download buttons are to be."""
         session = session_of(request)
@@ -412,11 +423,14 @@ class Page:
             self.visits.drop_file(session, "photo")
         else:
             try:
+                photo = self._searched(request, photo, options)
                 blurred, view = self._do(request, blur_and_view, photo, options, self.limits)
             except PlateblurError as error:
                 view = {"name": photo.name, "failure": explain(error, self.limits)}
                 self.visits.drop_file(session, "photo")
             else:
+                photos = (*visit.photos[: visit.shown], photo, *visit.photos[visit.shown + 1 :])
+                self.visits.put(session, replace(visit, photos=photos))
                 name = blurred_name(photo.name, blurred)
                 path = self.visits.new_path(session, "photo", name)
                 path.write_bytes(blurred.data)
@@ -440,6 +454,7 @@ def options_of(
     min_confidence: float,
     draw_boxes: bool,
     metadata: MetadataPolicy,
+    effort: Effort = DEFAULTS.effort,
 ) -> BlurOptions:
     """Return the controls' values as what the blur takes.
 
@@ -462,6 +477,7 @@ def options_of(
         min_confidence=min_confidence,
         draw_boxes=draw_boxes,
         metadata=metadata,
+        effort=effort,
     )
 
 

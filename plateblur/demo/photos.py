@@ -25,7 +25,7 @@ from plateblur.formats import FORMATS
 from plateblur.guidance import advice, plate_ratios, within_guidance
 from plateblur.photo import Photo, decode
 from plateblur.pipeline import COUNT_FLOOR, find_plates, hide_plates
-from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Image
+from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Effort, Image
 
 PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
 CROP_PX = 320
@@ -68,6 +68,22 @@ def open_photo(detector: Detector, name: str, data: bytes, limits: Limits) -> Dr
     except PlateblurError as error:
         return failed_photo(name, explain(error, limits))
     return DroppedPhoto(name, data, found, found)
+
+
+def search_again(
+    detector: Detector, photo: DroppedPhoto, effort: Effort, limits: Limits
+) -> DroppedPhoto:
+    """Return the photo with its plates looked for as hard as `effort` says.
+
+    What was added by hand stays; what was removed by hand is back if it is found again.
+
+    Raises:
+        PlateblurError: it can't be searched; nothing may leave.
+    """
+    decoded = _decode(photo.data, limits)
+    found = find_plates(decoded, detector, min_confidence=COUNT_FLOOR, effort=effort)
+    plates = found.after_boxes(photo.plates.xyxy[: photo.by_hand])
+    return replace(photo, found=found, plates=plates, effort=effort)
 
 
 def failed_photo(name: str, reason: str) -> DroppedPhoto:

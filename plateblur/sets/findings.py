@@ -18,6 +18,7 @@ from plateblur.boxes import iou_matrix
 from plateblur.detector import OnnxDetector
 from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.photo import decode
+from plateblur.pipeline import find_plates
 from plateblur.sets import layout, merge
 from plateblur.sets.corrections import correct, parse_corrections
 from plateblur.sets.labels import TruthBoxes
@@ -116,8 +117,8 @@ def read_reviewed(config: Config) -> list[Reviewed]:
         except ValueError as error:
             raise layout.DatasetError(str(error)) from error
         if detector is not None:
-            boxes = detector.detect(
-                decode(path.read_bytes()).pixels, min_confidence=config.min_confidence / 5
+            boxes = find_plates(
+                decode(path.read_bytes()), detector, min_confidence=config.min_confidence / 5
             )
             found = np.column_stack([boxes.xyxy, boxes.confidence]).astype(np.float64)
         elif stored is not None and row.name in stored:

@@ -40,7 +40,7 @@ from tests.web.fakes import FakeBlur, FakeGate, running
 # Gradio 6.31.0 uses what pandas 4 is about to drop, in its count of past events.
 pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 
-SETTINGS = ["veil", 0.25, 0.45, False, "strip"]
+SETTINGS = ["veil", 0.25, 0.45, False, "strip", "default"]
 ROOM = Room(visitor_bytes=2_000_000, visitor_files=25, address_bytes=4_000_000)
 API = "/gradio_api"
 
@@ -113,8 +113,8 @@ class Visitor:
         return self.event(TAKE, [[file_data(token) for token in tokens], *SETTINGS])
 
 
-TAKE, TAKE_URL, TAKE_EXAMPLE, PICK, BLUR_AGAIN, ADD_PLATE, REMOVE_PLATE = 0, 1, 2, 3, 4, 9, 10
-ZIP, KEEP, CLIP, API_TEXTS, CAMERA, LEAVE = 12, 13, 14, 16, 25, 26
+TAKE, TAKE_URL, TAKE_EXAMPLE, PICK, BLUR_AGAIN, ADD_PLATE, REMOVE_PLATE = 0, 1, 2, 3, 4, 10, 11
+ZIP, KEEP, CLIP, API_TEXTS, CAMERA, LEAVE = 13, 14, 15, 17, 26, 27
 
 
 def file_data(path: Any, **more: Any) -> dict[str, Any]:
