@@ -88,7 +88,7 @@ app = typer.Typer(
     help="Find licence plates in photos and make them unreadable.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode="markdown",  # else the lines of a docstring stay lines
     pretty_exceptions_enable=False,
 )
 console = Console(stderr=True)  # standard output is for results alone
@@ -103,7 +103,7 @@ def finite(value: float) -> float:
 
 Photos = Annotated[
     list[Path],
-    typer.Argument(metavar="PHOTO_OR_FOLDER...", help="Photos, or folders of photos.", exists=True),
+    typer.Argument(metavar="PHOTO_OR_FOLDER", help="Photos, or folders of photos.", exists=True),
 ]
 MinConfidence = Annotated[
     float,
