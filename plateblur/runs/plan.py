@@ -15,7 +15,9 @@ from plateblur.runs.files import explain, is_part
 
 LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)  # of a link
 HEAD_BYTES = 256  # of a file, to tell whether it is a picture
-APPLE_DOUBLE = b"\0\x05\x16\x07"  # Source: RFC 1740, appendix A; macOS keeps attributes in `._` files
+APPLE_DOUBLE = (
+    b"\0\x05\x16\x07"  # Source: RFC 1740, appendix A; macOS keeps attributes in `._` files
+)
 
 # Reasons, as one and as several.
 FOLDER = ("folder (see --recursive)", "folders (see --recursive)")
@@ -80,7 +82,7 @@ def plan(given: Iterable[Path], *, recursive: bool, out: Path | None = None) -> 
 
 
 def counted(skipped: Iterable[tuple[Path, Reason]]) -> str:
-    """Return the reasons and how often each holds: "12 skipped: 10 .txt, 2 folders behind links"."""
+    """Return how often each reason holds: "12 skipped: 10 .txt, 2 folders behind links"."""
     counts = Counter(reason for _, reason in skipped)
     if not counts:
         return ""
@@ -118,9 +120,7 @@ def _entries(folder: Path, found: Plan) -> Iterator[Path]:
     return (folder / name for name in names)
 
 
-def _reason_to_skip(
-    path: Path, *, given: Path, recursive: bool, out: Path | None
-) -> Reason | None:
+def _reason_to_skip(path: Path, *, given: Path, recursive: bool, out: Path | None) -> Reason | None:
     """Return why an entry of a folder is no photo to do, or None for a photo and a folder to enter.
 
     Raises:
