@@ -203,13 +203,19 @@ def time_folder(name: str, photos: Path, out: Path) -> tuple[float, float]:
     out.mkdir()
     if name.startswith("plateblur"):
         engine = name.split()[1]
-        command = ["-m", "plateblur.cli", "blur", str(photos), "-o", str(out), "--engine", engine]
+        call = "from plateblur.cli import app; app()"  # as the installed command does
+        command = ["-c", call, "blur", str(photos), "-o", str(out), "--engine", engine]
     else:
         command = [__file__, "--folder", name, "--photos", str(photos), "--out", str(out)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, *command], check=True, env=environment(), stdout=subprocess.DEVNULL
+        [sys.executable, *command],
+        check=True,
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     wall = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import cv2
 import typer
 import typer.main
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 from typer.core import TyperGroup
 
 from plateblur.detector import Device, Engine, OnnxDetector
-from plateblur.errors import EncodeError, ModelError, PlateblurError, VideoError
+from plateblur.errors import EncodeError, ModelError, PhotoError, PlateblurError, VideoError
+from plateblur.formats import BY_SUFFIX, TAKEN
 from plateblur.guidance import plate_ratios, ratio_text
-from plateblur.photo import MAX_PIXELS, decode
+from plateblur.photo import MAX_PIXELS, decode, upright_hw
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
+from plateblur.runs.files import Outputs, being_written, explain, write_atomically
+from plateblur.runs.plan import GIVEN_TWICE, Job, Plan, counted, plan
+from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores, done_in_order
 from plateblur.types import BlurOptions, Detections, Effort, MetadataPolicy, Method, Projection
 
 if TYPE_CHECKING:  # the extra `video` may be missing
@@ -35,10 +51,16 @@ EXIT_CODES = """
 Exit codes: 0 every photo was done; 1 at least one was not, and is listed at the end;
 2 the command could not start.
 """
-FORMATS = {
-    **{".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"},
-    **{".heic": "HEIF", ".heif": "HEIF", ".avif": "AVIF"},
-}
+BLUR_EXAMPLES = """
+Examples: plateblur blur holiday.jpg -o blurred.jpg
+
+plateblur blur survey/ -o out/ --recursive --report report.jsonl
+"""
+DETECT_EXAMPLE = """
+Example: plateblur detect survey/ --recursive > plates.jsonl
+"""
+# What goes wrong with one photo and stops no other.
+PHOTO_FAULTS = (PlateblurError, OSError, MemoryError)
 
 
 class Commands(TyperGroup):
@@ -70,7 +92,7 @@ app = typer.Typer(
     help="Find licence plates in photos and make them unreadable.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
-    add_completion=False,
+    rich_markup_mode="markdown",  # else the lines of a docstring stay lines
     pretty_exceptions_enable=False,
 )
 console = Console(stderr=True)  # standard output is for results alone
@@ -85,7 +107,7 @@ def finite(value: float) -> float:
 
 Photos = Annotated[
     list[Path],
-    typer.Argument(metavar="PHOTO_OR_FOLDER...", help="Photos, or folders of photos.", exists=True),
+    typer.Argument(metavar="PHOTO_OR_FOLDER", help="Photos, or folders of photos.", exists=True),
 ]
 MinConfidence = Annotated[
     float,
@@ -155,17 +177,55 @@ DeviceOption = Annotated[
 ]
 
 
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Photos done at the same time; as many as there are cores by default."
+    ),
+]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but what went wrong.")]
+
+
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One photo to do.
+class Done:
+    """What came of one photo.
 
     Attributes:
-        photo: as given, or found in a folder that was given.
-        inside: its path relative to that folder; its name alone where it was given itself.
+        record: what the report says of it.
+        plates: how many were found; 0 where it failed.
+        error: why it was not done, or None.
     """
 
-    photo: Path
-    inside: Path
+    record: dict[str, Any]
+    plates: int = 0
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a run."""
+
+    plates: int = 0
+    with_plates: int = 0
+    without_plates: int = 0
+    not_begun: int = 0
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Return how many photos were done."""
+        return self.with_plates + self.without_plates
+
+    def add(self, job: Job, done: Done | None) -> None:
+        """Count one photo; None is one that was not begun."""
+        if done is None:
+            self.not_begun += 1
+        elif done.error is not None:
+            self.failures.append((job.photo, done.error))
+        else:
+            self.plates += done.plates
+            self.with_plates += done.plates > 0
+            self.without_plates += done.plates == 0
 
 
 def effort_of(*, fast: bool, thorough: bool) -> Effort:
@@ -189,7 +249,7 @@ def main(
         raise typer.Exit
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=BLUR_EXAMPLES + EXIT_CODES)
 def blur(
     photos: Photos,
     out: Annotated[
@@ -228,18 +288,24 @@ def blur(
     projection: ProjectionOption = DEFAULTS.projection,
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
+    workers: Workers = None,
+    quiet: Quiet = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was done as one JSON object.")
+    ] = False,
 ) -> None:
     """Blur the plates of photos.
 
     The input stays as it is unless --in-place is given. A photo that can't be done leaves no
-    output; the others are done all the same.
+    output; the others are done all the same. Ctrl-C finishes the photos in hand and stops.
     """
     if (out is None) == (not in_place):
         raise typer.BadParameter("give either -o OUT or --in-place")
-    jobs = find_photos(photos, recursive=recursive, out=out)
-    inputs = {identity(job.photo) for job in jobs}
+    started = time.monotonic()
+    work = find_photos(photos, recursive=recursive, out=out)
+    outputs = Outputs([job.photo for job in work.jobs], overwrite=overwrite, in_place=in_place)
     if report is not None:
-        check_report(report, inputs)
+        check_report(report, outputs)
     options = BlurOptions(
         method=method,
         margin=margin,
@@ -250,37 +316,50 @@ def blur(
         effort=effort_of(fast=fast, thorough=thorough),
         projection=projection,
     )
-    detector = open_detector(engine, device)
     one_file = out is not None and is_one_file(photos, out)
-    written: set[Path] = set()
-    failures: list[tuple[Path, str]] = []
-    lines: list[str] = []
-    for job in progress(jobs, "Blurring"):
-        # Through a link, because the photo itself is to be replaced and not the link to it.
-        target = job.photo.resolve() if out is None else out if one_file else out / job.inside
+
+    def target_of(job: Job) -> Path:
+        if out is None:  # through a link: the photo itself is to be replaced and not the link
+            return job.photo.resolve()
+        return out if one_file else out / job.inside
+
+    shared = share_targets(work, target_of)
+    detector, workers = open_detector_for(engine, device, workers, photos=len(work.jobs))
+    room = PixelsInHand(PIXELS_A_WORKER * workers)
+
+    def blur_one(job: Job) -> Done:
         record: dict[str, Any] = {"photo": str(job.photo)}
+        target = target_of(job)
         try:
-            if not in_place:
-                check_target(target, inputs=inputs, overwrite=overwrite, taken=written)
-            blurred = blur_photo(job.photo.read_bytes(), detector, options, max_pixels=max_pixels)
+            if job in shared:
+                raise FileExistsError(f"another photo of this run is written to {target}")
+            outputs.check(target)
+            data = job.photo.read_bytes()
+            with room.of(pixels_of(data)):
+                blurred = blur_photo(data, detector, options, max_pixels=max_pixels)
             if one_file:
                 check_suffix(target, blurred.format)
-            write_atomically(target, blurred.data)
-        except (PlateblurError, OSError, MemoryError) as error:
+            outputs.write(target, blurred.data)
+        except PHOTO_FAULTS as error:
             reason = explain(error)
-            failures.append((job.photo, reason))
-            record["error"] = reason
-        else:
-            written.add(target.absolute())
-            found = described(blurred.detections, blurred.image_hw, blurred.projection)
-            record |= {"output": str(target), **found}
-        lines.append(json.dumps(record))
+            return Done(record | {"error": reason}, error=reason)
+        found = described(blurred.detections, blurred.image_hw, blurred.projection)
+        return Done(record | {"output": str(target), **found}, plates=len(blurred.detections))
+
+    tally = Tally(failures=list(work.failed))
+    lines = [{"photo": str(path), "error": reason} for path, reason in work.failed]
+    for job, done in progress(work.jobs, blur_one, "Blurring", workers, tally, hidden=quiet):
+        not_begun = {"photo": str(job.photo), "error": "not begun: the run was stopped"}
+        lines.append(not_begun if done is None else done.record)
+    lines += [{"skipped": str(path), "reason": one} for path, (one, _) in work.skipped]
     if report is not None:
         try:
-            write_atomically(report, "".join(f"{line}\n" for line in lines).encode())
+            write_atomically(report, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
         except OSError as error:
-            failures.append((report, explain(error)))
-    finish(failures, done=len(written))
+            tally.failures.append((report, explain(error)))
+    if as_json:
+        typer.echo(json.dumps(summary(tally, work, out, seconds=time.monotonic() - started)))
+    finish(tally, work, f" -> {out}" if out is not None else ", in place", hidden=quiet or as_json)
 
 
 def video(
@@ -339,11 +418,12 @@ def video(
     if (container := containers.get(out.suffix.lower())) is None:
         raise typer.BadParameter(f"{out.name} must end in .mp4, .mov or .mkv")
     try:
-        check_target(out, inputs={identity(clip)}, overwrite=overwrite, taken=set())
+        outputs = Outputs([clip], overwrite=overwrite)
+        outputs.check(out)
     except OSError as error:
         raise typer.BadParameter(explain(error)) from error
     if report is not None:
-        check_report(report, {identity(clip)})
+        check_report(report, outputs)
         if report.absolute() == out.absolute():
             raise typer.BadParameter(f"the report can't be written over {report}")
     options = BlurOptions(
@@ -413,7 +493,7 @@ if find_spec("av"):  # the extra `video`
     app.command(epilog=EXIT_CODES)(video)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=DETECT_EXAMPLE + EXIT_CODES)
 def detect(
     photos: Photos,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
@@ -425,6 +505,8 @@ def detect(
     projection: ProjectionOption = DEFAULTS.projection,
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
+    workers: Workers = None,
+    quiet: Quiet = False,
 ) -> None:
     """Print the plates of photos, one JSON object a line; nothing else on standard output.
 
@@ -432,84 +514,85 @@ def detect(
     the seam has one on each side.
     """
     effort = effort_of(fast=fast, thorough=thorough)
-    jobs = find_photos(photos, recursive=recursive)
-    detector = open_detector(engine, device)
-    failures: list[tuple[Path, str]] = []
-    for job in progress(jobs, "Looking"):
+    work = find_photos(photos, recursive=recursive)
+    detector, workers = open_detector_for(engine, device, workers, photos=len(work.jobs))
+    room = PixelsInHand(PIXELS_A_WORKER * workers)
+
+    def detect_one(job: Job) -> Done:
+        record: dict[str, Any] = {"photo": str(job.photo)}
         try:
-            photo = decode(job.photo.read_bytes(), max_pixels=max_pixels)
-            detections = find_plates(
-                photo,
-                detector,
-                min_confidence=min_confidence,
-                smallest_plate_px=smallest_plate_px,
-                effort=effort,
-                projection=projection,
-            )
-        except (PlateblurError, OSError, MemoryError) as error:
-            failures.append((job.photo, explain(error)))
-            continue
+            data = job.photo.read_bytes()
+            with room.of(pixels_of(data)):
+                photo = decode(data, max_pixels=max_pixels)
+                detections = find_plates(
+                    photo,
+                    detector,
+                    min_confidence=min_confidence,
+                    smallest_plate_px=smallest_plate_px,
+                    effort=effort,
+                    projection=projection,
+                )
+        except PHOTO_FAULTS as error:
+            return Done(record, error=explain(error))
         seen_as = "flat" if panorama_in(photo, projection) is None else "equirectangular"
         found = described(detections, photo.image_hw, seen_as)
-        typer.echo(json.dumps({"photo": str(job.photo), **found}))
-    finish(failures, done=len(jobs) - len(failures))
+        return Done(record | found, plates=len(detections))
+
+    tally = Tally(failures=list(work.failed))
+    for _, done in progress(work.jobs, detect_one, "Looking", workers, tally, hidden=quiet):
+        if done is not None and done.error is None:
+            typer.echo(json.dumps(done.record))
+    finish(tally, work, "", verb="found", hidden=quiet)
 
 
-def find_photos(given: list[Path], *, recursive: bool, out: Path | None = None) -> list[Job]:
-    """Return the photos given and those in the folders given, in order of their names.
+def find_photos(given: list[Path], *, recursive: bool, out: Path | None = None) -> Plan:
+    """Return what there is to do, or end the command where there is nothing."""
+    found = plan(given, recursive=recursive, out=out)
+    if not found.jobs:
+        told = [f"{path}: {reason}" for path, reason in found.failed]
+        told += [counted(found.skipped)] if found.skipped else []
+        raise typer.BadParameter("; ".join([f"no {TAKEN} photos there", *told]))
+    return found
 
-    In a folder only files with a photo's suffix count; a file given by name is always tried.
-    What stands in `out` below a folder is left: it was blurred by an earlier run.
+
+def share_targets(work: Plan, target_of: Callable[[Job], Path]) -> set[Job]:
+    """Return the jobs whose output an earlier one of the run takes.
+
+    A photo that was given twice is no second job: it goes from the plan's jobs to those skipped.
     """
+    takers: dict[Path, Job] = {}
     jobs: list[Job] = []
-    for path in given:
-        if path.is_dir():
-            try:
-                found = sorted(path.rglob("*") if recursive else path.iterdir())
-            except OSError as error:
-                raise typer.BadParameter(explain(error)) from error
-            jobs += [
-                Job(photo, photo.relative_to(path))
-                for photo in found
-                if photo.suffix.lower() in FORMATS
-                and photo.is_file()
-                and not (out is not None and is_earlier_output(photo, out, given=path))
-            ]
-        else:
-            jobs.append(Job(path, Path(path.name)))
-    if not jobs:
-        known = ", ".join(sorted(FORMATS))
-        raise typer.BadParameter(f"no photos there; looked for {known}")
-    return jobs
+    shared: set[Job] = set()
+    for job in work.jobs:
+        taker = takers.setdefault(target_of(job).absolute(), job)
+        if taker is not job and is_same_file(job.photo, taker.photo):
+            work.skipped.append((job.photo, GIVEN_TWICE))
+            continue
+        jobs.append(job)
+        if taker is not job:
+            shared.add(job)
+    work.jobs = jobs
+    return shared
 
 
-def is_earlier_output(photo: Path, out: Path, *, given: Path) -> bool:
-    """Return whether `photo` stands in `out`, where `out` stands in the folder that was given."""
-    out_folder = out.resolve()
-    is_inside = given.resolve() in out_folder.parents
-    return is_inside and photo.parent.resolve().is_relative_to(out_folder)
-
-
-def identity(path: Path) -> tuple[int, int]:
-    """Return what is the same for all names of one file, whatever links lead to it."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
+def is_same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file that is there."""
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def is_one_file(given: list[Path], out: Path) -> bool:
     """Return whether `out` names the blurred photo itself, and not a folder for it."""
     one_photo = len(given) == 1 and given[0].is_file()
-    return one_photo and out.suffix.lower() in FORMATS and not out.is_dir()
+    return one_photo and out.suffix.lower() in BY_SUFFIX and not out.is_dir()
 
 
-def check_report(report: Path, inputs: set[tuple[int, int]]) -> None:
+def check_report(report: Path, outputs: Outputs) -> None:
     """Raise unless the report may be written to `report`: it must not replace a photo.
 
     Raises:
         typer.BadParameter: it would.
     """
-    is_input = report.exists() and identity(report) in inputs
-    if is_input or report.is_dir() or report.suffix.lower() in FORMATS:
+    if outputs.holds(report) or report.is_dir() or report.suffix.lower() in BY_SUFFIX:
         raise typer.BadParameter(f"the report can't be written over {report}")
 
 
@@ -519,62 +602,38 @@ def check_suffix(target: Path, format_: str) -> None:
     Raises:
         EncodeError: another format goes by that name.
     """
-    if FORMATS[target.suffix.lower()] != format_:
+    if BY_SUFFIX[target.suffix.lower()].name != format_:
         raise EncodeError(f"the photo is a {format_} and stays one; {target.name} says otherwise")
 
 
-def open_detector(engine: Engine, device: Device) -> OnnxDetector:
+def pixels_of(data: bytes) -> int:
+    """Return how many pixels a photo has; 0 for what will be refused."""
+    try:
+        return math.prod(upright_hw(data))
+    except PhotoError:
+        return 0
+
+
+def open_detector_for(
+    engine: Engine, device: Device, workers: int | None, *, photos: int
+) -> tuple[OnnxDetector, int]:
+    """Return the shipped detector, and by how many workers the photos are to be done.
+
+    The cores are shared out: with a photo for each core, looking at one of them takes one thread.
+    """
+    workers = min(workers or cores(), photos)
+    threads = max(1, cores() // workers)
+    cv2.setNumThreads(threads)
+    return open_detector(engine, device, threads=threads), workers
+
+
+def open_detector(engine: Engine, device: Device, *, threads: int | None = None) -> OnnxDetector:
     """Return the shipped detector, or end the command with the reason."""
     try:
-        return OnnxDetector.shipped(engine=engine, device=device)
+        return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
     except ModelError as error:
         console.print(f"plateblur: {error}", style="red", markup=False)
         raise typer.Exit(2) from error
-
-
-def check_target(
-    target: Path, *, inputs: set[tuple[int, int]], overwrite: bool, taken: set[Path]
-) -> None:
-    """Raise unless a blurred photo may be written to `target`.
-
-    Raises:
-        FileExistsError: an input of this run, an output of it, or an earlier file.
-    """
-    if target.absolute() in taken:
-        raise FileExistsError(f"another photo of this run was written to {target}")
-    if target.exists() and identity(target) in inputs:
-        raise FileExistsError(f"{target} was given itself; --in-place alone replaces those")
-    if target.exists() and not overwrite:
-        raise FileExistsError(f"{target} is there already; --overwrite replaces it")
-
-
-def write_atomically(target: Path, data: bytes) -> None:
-    """Write `data` to `target` whole or not at all, making its folder."""
-    with being_written(target) as file:
-        file.write(data)
-
-
-@contextmanager
-def being_written(target: Path) -> Iterator[BinaryIO]:
-    """Open a file that becomes `target` at the end, or goes where anything is raised."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".plateblur-", suffix=".part")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0o077)
-    os.umask(current)
-    return current
 
 
 def described(detections: Detections, image_hw: tuple[int, int], projection: str) -> dict[str, Any]:
@@ -602,32 +661,112 @@ def described(detections: Detections, image_hw: tuple[int, int], projection: str
     }
 
 
-def explain(error: Exception) -> str:
-    """Return one line for people about an error of the world."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
-    return str(error) or type(error).__name__
+class Speed(ProgressColumn):
+    """Photos a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed, once there is one."""
+        return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
 
 
-def progress(jobs: Iterable[Job], what: str) -> Iterator[Job]:
-    """Yield the jobs with a progress bar on standard error, where there are several."""
-    listed = list(jobs)
+def progress(
+    jobs: list[Job],
+    do: Callable[[Job], Done],
+    what: str,
+    workers: int,
+    tally: Tally,
+    *,
+    hidden: bool,
+) -> Iterator[tuple[Job, Done | None]]:
+    """Do the jobs, several at a time, and yield what came of each, in their order.
+
+    A progress bar on standard error says how far it is, where there are several.
+    """
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        Speed(),
+        TextColumn("{task.fields[plates]} plates"),
+        TextColumn("{task.fields[failed]}", style="red"),
         TimeRemainingColumn(),
         console=console,
-        disable=len(listed) < 2,
+        disable=hidden or len(jobs) < 2,
     )
-    with bar:
-        yield from bar.track(listed, description=what)
+    stopping = threading.Event()
+    with bar, finishing_on_ctrl_c(stopping):
+        task = bar.add_task(what, total=len(jobs), plates=0, failed="")
+        for job, done in done_in_order(jobs, do, workers=workers, stopping=stopping):
+            tally.add(job, done)
+            failed = f"{len(tally.failures)} not done" if tally.failures else ""
+            bar.update(
+                task,
+                advance=done is not None,
+                plates=tally.plates,
+                failed=failed,
+                description="Stopping" if stopping.is_set() else what,
+            )
+            yield job, done
 
 
-def finish(failures: list[tuple[Path, str]], *, done: int) -> None:
-    """List what was not done, and exit with 1 if there is any."""
-    for photo, reason in failures:
+@contextmanager
+def finishing_on_ctrl_c(stopping: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C, or a service's stop, set `stopping`; the second time it ends the command."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in caught}
+
+    def stop(which: int, _frame: object) -> None:
+        stopping.set()
+        signal.signal(which, before[signal.Signals(which)] or signal.SIG_DFL)
+
+    for which in caught:
+        signal.signal(which, stop)
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler or signal.SIG_DFL)
+
+
+def summary(tally: Tally, work: Plan, out: Path | None, *, seconds: float) -> dict[str, Any]:
+    """Return what a run did, as JSON."""
+    return {
+        "photos": tally.done,
+        "plates": tally.plates,
+        "with_plates": tally.with_plates,
+        "without_plates": tally.without_plates,
+        "not_done": [{"photo": str(path), "error": reason} for path, reason in tally.failures],
+        "not_begun": tally.not_begun,
+        "skipped": dict(Counter(one for _, (one, _) in work.skipped)),
+        "output": None if out is None else str(out),
+        "seconds": round(seconds, 1),
+    }
+
+
+def finish(tally: Tally, work: Plan, where: str, *, verb: str = "hidden", hidden: bool) -> None:
+    """Say what was done and what was not, and exit with 1 if a photo was left out."""
+    for photo, reason in tally.failures:
         console.print(f"not done: {photo}: {reason}", style="red", markup=False, soft_wrap=True)
-    if failures:
-        console.print(f"{done} photos done, {len(failures)} not", highlight=False)
+    told = f"{number(tally.plates, 'plate')} {verb} in {number(tally.with_plates, 'photo')}"
+    if tally.without_plates:
+        told += f", {number(tally.without_plates, 'photo')} without plates"
+    told += where if tally.done else ""
+    said = [
+        told,
+        f"{number(len(tally.failures), 'photo')} not done" if tally.failures else "",
+        f"stopped: {number(tally.not_begun, 'photo')} not begun" if tally.not_begun else "",
+        counted(work.skipped),
+    ]
+    if not hidden:
+        for line in filter(None, said):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if tally.failures or tally.not_begun:
         raise typer.Exit(1)
+
+
+def number(count: int, what: str) -> str:
+    """Return how many there are: "1 photo", "2 photos"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

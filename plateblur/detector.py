@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -472,8 +473,9 @@ def _openvino(model: Path, *, threads: int | None) -> _Run:
     except ImportError as error:
         raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        config["INFERENCE_NUM_THREADS"] = threads
+    if threads:  # of one call; the other cores are for calls beside it, which else would queue
+        streams = max(1, (os.cpu_count() or 1) // threads)
+        config = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
     try:
         compiled = openvino.Core().compile_model(model, "CPU", config)
     except RuntimeError as error:

@@ -6,6 +6,7 @@ decoder, chosen by the first bytes and never by what a sender says.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import struct
@@ -47,6 +48,12 @@ UPRIGHT: dict[int, Callable[[Any], Any]] = {
 }
 SWAPPED_AXES = frozenset({5, 6, 7, 8})
 
+# OpenCV's names of Pillow's numbers of the chroma subsampling.
+SAMPLINGS = {
+    0: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+    1: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+    2: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+}
 END_OF_JPEG = b"\xff\xd9"
 # A marker that is not part of a scan: there, 0xFF is followed by 0 or counts the restarts.
 _JPEG_SEGMENT = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
@@ -61,6 +68,7 @@ _DECODER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError),
     *(ArithmeticError, AssertionError, RuntimeError, MemoryError, SystemError, UserWarning),
     *(struct.error, zlib.error, PillowImage.DecompressionBombError, ImageCms.PyCMSError),
+    cv2.error,
 )
 
 
@@ -212,16 +220,15 @@ def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
         EncodeError: the encoder failed.
         ValueError: the photo's alpha is not of the size of `pixels`.
     """
-    image = PillowImage.fromarray(pixels)
-    if photo.is_grey:
-        image = image.convert("L")
-    if photo.alpha is not None:
-        if photo.alpha.shape != pixels.shape[:2]:
-            raise ValueError(f"alpha {photo.alpha.shape} does not fit pixels {pixels.shape[:2]}")
-        image.putalpha(PillowImage.fromarray(photo.alpha))
+    if photo.alpha is not None and photo.alpha.shape != pixels.shape[:2]:
+        raise ValueError(f"alpha {photo.alpha.shape} does not fit pixels {pixels.shape[:2]}")
     kept = apply_policy(photo.metadata, metadata)
-    options = _encoder_options(photo, kept)
     try:
+        quality = _standard_quality(photo, kept)
+        if quality is not None and photo.jpeg is not None:
+            return _plain_encoded(pixels, quality, photo.jpeg.subsampling)
+        image = _as_pillow(photo, pixels)
+        options = _encoder_options(photo, kept)
         if photo.format == "HEIF":
             return _saved_heif(image, options)
         try:
@@ -233,6 +240,53 @@ def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
             return _saved(image, "JPEG", options | {"progressive": False})
     except _DECODER_ERRORS as error:
         raise EncodeError(f"the blurred photo could not be written as {photo.format}") from error
+
+
+def _standard_quality(photo: Photo, kept: Metadata) -> int | None:
+    """Return the quality at which libjpeg writes `photo` as it came, or None where Pillow must.
+
+    Pillow first copies the pixels into a form of its own, which takes a third as long as the
+    encoding. Without it there are neither tables of a camera nor metadata.
+    """
+    if photo.jpeg is None or photo.jpeg.progressive or photo.is_grey or photo.alpha is not None:
+        return None
+    if photo.format != JPEG.name or kept != Metadata():
+        return None
+    return _standard_qualities().get(_as_key(photo.jpeg.quantisation))
+
+
+@functools.cache
+def _standard_qualities() -> dict[tuple[tuple[int, ...], ...], int]:
+    """Return the quality, 1 to 100, by the tables that libjpeg writes at it."""
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    written = {quality: _plain_encoded(pixel, quality, 0) for quality in range(1, 101)}
+    return {_as_key(_JpegFile(io.BytesIO(data)).quantization): q for q, data in written.items()}
+
+
+def _plain_encoded(pixels: Image, quality: int, subsampling: int) -> bytes:
+    """Return `pixels` as a JPEG, to the byte as Pillow writes it.
+
+    Not by simplejpeg: below a quality of 96 its DCT is the fast one, which loses more.
+    """
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[subsampling])
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])
+    if not done:
+        raise OSError("OpenCV wrote no JPEG")
+    return data.tobytes()
+
+
+def _as_key(tables: dict[int, list[int]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(tables[number]) for number in sorted(tables))
+
+
+def _as_pillow(photo: Photo, pixels: Image) -> PillowImage.Image:
+    image = PillowImage.fromarray(pixels)
+    if photo.is_grey:
+        image = image.convert("L")
+    if photo.alpha is not None:
+        image.putalpha(PillowImage.fromarray(photo.alpha))
+    return image
 
 
 def _saved(image: PillowImage.Image, format_: str, options: dict[str, Any]) -> bytes:
@@ -336,7 +390,9 @@ def _plain_jpeg(stored: PillowImage.Image, data: bytes) -> Image | None:
     # Of Pillow's size: no more is written, even where the two read another size in the header.
     pixels = np.empty((stored.height, stored.width, 3), np.uint8)
     try:
-        decoded = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels, strict=True)
+        decoded = simplejpeg.decode_jpeg(
+            data, "RGB", fastdct=False, fastupsample=False, buffer=pixels, strict=True
+        )
     except ValueError:
         return None
     return pixels if decoded.shape == pixels.shape else None

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -48,7 +50,7 @@ class ByWidth(FixedDetector):
 @pytest.fixture(autouse=True)
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = ByWidth(boxes(PLATE), (0.9,))
-    monkeypatch.setattr(cli, "open_detector", lambda _engine, _device: fixed)
+    monkeypatch.setattr(cli, "open_detector", lambda *_, **__: fixed)
 
 
 @pytest.fixture
@@ -276,7 +278,8 @@ def test_one_bad_photo_stops_no_other_and_leaves_no_output(here: Path) -> None:
     assert [line.split(":")[1].strip() for line in told] == [
         *("in/1-bad.png", "in/3-fails.png", "in/4-empty.jpg"),
     ]
-    assert "2 photos done, 3 not" in result.stderr
+    assert "2 plates hidden in 2 photos -> out" in result.stderr
+    assert "3 photos not done" in result.stderr
     assert result.stdout == ""
 
 
@@ -402,6 +405,277 @@ def test_without_a_model_nothing_starts(here: Path, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 2
     assert "plates.onnx" in result.stderr
     assert tree(here) == {"a.png": DATA}
+
+
+# --- Everything in a folder -----------------------------------------------------------------
+
+JPEG_DATA = encoded(STREET)
+APPLE_DOUBLE = b"\0\x05\x16\x07\0\x02\0\0Mac OS X        " + bytes(60)
+
+
+def test_everything_in_a_folder_is_done_or_said_to_be_skipped(here: Path) -> None:
+    pictures = {
+        **{"in/a.jpe": JPEG_DATA, "in/b.jfif": JPEG_DATA, "in/c.jpg_large": JPEG_DATA},
+        **{"in/d.MPO": JPEG_DATA, "in/e.hif": encoded(STREET, "HEIF"), "in/f": JPEG_DATA},
+        **{"in/g.dat": DATA, "in/h.jpg": DATA, "in/._i.jpg": JPEG_DATA},
+        "in/j.heics": encoded(STREET, "HEIF"),
+    }
+    others = {
+        **{"in/note.txt": b"no photo", "in/list.TXT": b"no photo", "in/README": b"no photo"},
+        **{"in/clip.mp4": b"\0\0\0\x18ftypisom", "in/._a.jpe": APPLE_DOUBLE},
+        **{"in/.plateblur-x.part": JPEG_DATA, "in/deep/z.jpg": JPEG_DATA, "away/z.jpg": JPEG_DATA},
+    }
+    put(pictures | others, here)
+    (here / "in/linked").symlink_to(here / "away")
+    (here / "in/gone").symlink_to(here / "nowhere")
+    (here / "in/circle").symlink_to("circle")
+    os.mkfifo(here / "in/pipe.jpg")
+    result = run("blur", "in", "-o", "out", "--report", "report.jsonl")
+    assert result.exit_code == 0, result.output
+    assert tree(here / "out").keys() == {name.removeprefix("in/") for name in pictures}
+    assert all(is_blurred(data) for data in tree(here / "out").values())
+    assert "10 plates hidden in 10 photos -> out" in result.stderr
+    told = next(line for line in result.stderr.splitlines() if "skipped" in line)
+    counts, _, reasons = told.partition(" skipped: ")
+    assert counts == "11"
+    assert set(reasons.split(", ")) == {
+        *("2 .txt", "1 .mp4", "1 file without a suffix", "1 ._ file of macOS"),
+        *("1 unfinished file of an earlier run", "1 folder (see --recursive)"),
+        *("1 folder behind a link", "2 broken links", "1 special file"),
+    }
+    lines = [json.loads(line) for line in (here / "report.jsonl").read_text().splitlines()]
+    accounted = {line.get("photo") or line.get("skipped") for line in lines}
+    assert accounted == {f"in/{path.name}" for path in (here / "in").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("in/scan.tif", encoded(STREET, "TIFF"), "got a TIFF; convert it to JPEG or PNG first"),
+        ("in/anim", encoded(STREET, "GIF"), "got a GIF; convert it"),
+        ("in/raw.CR2", b"II*\0" + bytes(50), "got a TIFF; convert it"),
+        ("in/raw.nef", b"unknown", "got bytes beginning"),
+        ("in/empty.jpe", b"", "got no bytes"),
+        ("in/text.jpg", b"no photo", "got bytes beginning"),
+    ],
+    ids=["tiff", "gif-without-suffix", "raw", "unknown-raw", "empty", "text-named-as-photo"],
+)
+@pytest.mark.parametrize("where", [["-o", "out"], ["--in-place"]], ids=["out", "in-place"])
+def test_a_picture_that_is_not_taken_is_never_left_out_in_silence(
+    here: Path, name: str, data: bytes, says: str, where: list[str]
+) -> None:
+    put({"in/a.png": DATA, name: data}, here)
+    result = run("blur", "in", *where)
+    assert result.exit_code == 1
+    assert f"not done: {name}: " in result.stderr
+    assert says in result.stderr
+    assert (here / name).read_bytes() == data
+
+
+def test_a_picture_that_leads_nowhere_and_a_folder_that_can_not_be_read_are_listed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put({"in/a.png": DATA, "in/shut/b.png": DATA}, here)
+    (here / "in/gone.jpg").symlink_to(here / "nowhere")
+    whole = os.scandir
+
+    def scan(path: Any) -> Any:  # a mode of 000 stops no test that runs as root
+        if Path(path).name == "shut":
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    result = run("blur", "in", "-o", "out", "--recursive", "--report", "report.jsonl")
+    assert result.exit_code == 1
+    assert "not done: in/shut: Permission denied" in result.stderr
+    assert "not done: in/gone.jpg: No such file" in result.stderr
+    assert tree(here / "out").keys() == {"a.png"}
+    assert '"in/shut"' in (here / "report.jsonl").read_text()
+
+
+def test_a_photo_given_twice_is_done_once(here: Path) -> None:
+    put({"in/a.png": DATA, "in/b.png": DATA}, here)
+    (here / "in/link.png").symlink_to(here / "in/a.png")
+    result = run("blur", "in", "in/b.png", "--in-place")
+    assert result.exit_code == 0, result.output
+    assert "2 plates hidden in 2 photos, in place" in result.stderr
+    assert "2 skipped: 2 photos given twice" in result.stderr
+    assert run("blur", "in/a.png", "in/a.png", "-o", "out").exit_code == 0
+
+
+def test_in_place_does_each_name_of_a_file_with_several(here: Path) -> None:
+    put({"in/a.png": DATA}, here)
+    (here / "in/hard.png").hardlink_to(here / "in/a.png")
+    assert run("blur", "in", "--in-place").exit_code == 0
+    assert all(is_blurred(data) for data in tree(here).values())
+
+
+# --- What it says ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"in/a.png": DATA}, "1 plate hidden in 1 photo -> out"),
+        (
+            {"in/a.png": DATA, "in/b.png": DATA, "in/c.png": OTHER_SIZE},
+            "2 plates hidden in 2 photos, 1 photo without plates -> out",
+        ),
+        (
+            {"in/a.png": OTHER_SIZE, "in/b.png": OTHER_SIZE},
+            "0 plates hidden in 0 photos, 2 photos without plates -> out",
+        ),
+        ({"in/a.png": BROKEN}, "0 plates hidden in 0 photos\n1 photo not done"),
+    ],
+    ids=["one", "several", "none", "nothing-done"],
+)
+def test_the_summary_says_what_was_done(here: Path, files: dict[str, bytes], says: str) -> None:
+    put(files, here)
+    result = run("blur", "in", "-o", "out")
+    assert says + "\n" in result.stderr
+    assert result.stdout == ""
+
+
+def test_quiet_says_nothing_but_what_went_wrong(here: Path) -> None:
+    put({"in/a.png": DATA, "in/b.png": DATA, "in/note.txt": b"x"}, here)
+    assert run("blur", "in", "-o", "out", "--quiet").output == ""
+    put({"in/c.png": BROKEN}, here)
+    again = run("blur", "in", "-o", "again", "-q")
+    assert again.exit_code == 1
+    assert again.output.startswith("not done: in/c.png: ")
+    assert len(again.output.splitlines()) == 1
+    found = run("detect", "in/a.png", "-q")
+    assert found.stderr == ""
+    assert json.loads(found.stdout)["photo"] == "in/a.png"
+
+
+def test_json_is_one_object_for_programs(here: Path) -> None:
+    put({"in/a.png": DATA, "in/b.png": OTHER_SIZE, "in/c.png": BROKEN, "in/d.txt": b""}, here)
+    result = run("blur", "in", "-o", "out", "--json")
+    assert result.exit_code == 1
+    told = json.loads(result.stdout)
+    assert told.pop("seconds") >= 0
+    assert [each["photo"] for each in told.pop("not_done")] == ["in/c.png"]
+    assert told == {
+        **{"photos": 2, "plates": 1, "with_plates": 1, "without_plates": 1, "not_begun": 0},
+        **{"skipped": {".txt": 1}, "output": "out"},
+    }
+
+
+# --- Several at the same time ---------------------------------------------------------------
+
+
+class Together(FixedDetector):
+    """Answers only once so many photos are looked at in the same moment."""
+
+    barrier = threading.Barrier(3)
+
+    def detect(self, image: Image, *, min_confidence: float, **_: Any) -> Detections:
+        self.barrier.wait(timeout=20)
+        return super().detect(image, min_confidence=min_confidence)
+
+
+@pytest.mark.parametrize("command", [["blur", "-o", "out"], ["detect"]], ids=["blur", "detect"])
+def test_photos_are_done_at_the_same_time(
+    here: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr(cli, "open_detector", lambda *_, **__: Together(boxes(PLATE)))
+    put({f"in/{name}.png": DATA for name in "abcdef"}, here)
+    result = run(command[0], "in", *command[1:], "--workers", "3")
+    assert result.exit_code == 0, result.output
+
+
+class FirstIsSlowest(FixedDetector):
+    """Takes longer for smaller images."""
+
+    def detect(self, image: Image, *, min_confidence: float, **_: Any) -> Detections:
+        time.sleep((200 - len(image)) / 1000)
+        return super().detect(image, min_confidence=min_confidence)
+
+
+def test_reports_and_results_are_in_the_order_of_the_photos(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "open_detector", lambda *_, **__: FirstIsSlowest(boxes(PLATE)))
+    names = [f"in/{i:02}.png" for i in range(12)]
+    put({name: encoded(street(80 + 9 * i, 140), "PNG") for i, name in enumerate(names)}, here)
+    assert run("blur", "in", "-o", "out", "--report", "r.jsonl", "--workers", "4").exit_code == 0
+    lines = (here / "r.jsonl").read_text().splitlines()
+    assert [json.loads(line)["photo"] for line in lines] == names
+    found = run("detect", "in", "--workers", "4").stdout.splitlines()
+    assert [json.loads(line)["photo"] for line in found] == names
+
+
+def test_the_cores_are_shared_by_the_photos(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def opened_with(_engine: str, *, threads: int | None = None, **_: Any) -> FixedDetector:
+        asked.append(threads)
+        return FixedDetector(boxes(PLATE))
+
+    monkeypatch.setattr(cli, "open_detector", opened_with)
+    monkeypatch.setattr(cli, "cores", lambda: 8)
+    put({f"in/{name}.png": DATA for name in "abcd"}, here)
+    run("blur", "in/a.png", "-o", "one")
+    run("blur", "in", "-o", "four")
+    run("blur", "in", "-o", "two", "--workers", "2")
+    run("blur", "in", "-o", "many", "--workers", "50")
+    assert asked == [8, 2, 4, 2]
+
+
+SLOW = """
+import os, sys, time
+from plateblur import cli
+from tests.fakes import FixedDetector, boxes
+class Slow(FixedDetector):
+    def detect(self, image, **options):
+        os.write(1, b"begun\\n")
+        time.sleep(1)
+        return super().detect(image, **options)
+cli.open_detector = lambda *_, **__: Slow(boxes([40, 30, 90, 45]))
+cli.app(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+def test_stopping_finishes_the_photos_in_hand_and_no_other(
+    here: Path, stop: signal.Signals
+) -> None:
+    put({f"in/{i}.png": DATA for i in range(8)}, here)
+    options = ["-o", "out", "--workers", "2", "--report", "report.jsonl"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}  # noqa: TID251
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, "blur", "in", *options],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == "begun\n"
+        assert child.stdout.readline() == "begun\n"
+        child.send_signal(stop)
+        told = child.stderr.read()
+        assert child.wait() == 1, told
+    done = tree(here / "out")
+    assert 2 <= len(done) < 8
+    assert all(is_blurred(data) for data in done.values())
+    assert f"stopped: {8 - len(done)} photos not begun" in told
+    lines = [json.loads(line) for line in (here / "report.jsonl").read_text().splitlines()]
+    assert [line["photo"] for line in lines] == [f"in/{i}.png" for i in range(8)]
+    assert sum("output" in line for line in lines) == len(done)
+
+
+def test_a_bug_ends_the_run_and_does_not_hang_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Buggy(FixedDetector):
+        def detect(self, image: Image, **_: Any) -> Detections:
+            raise KeyError("a bug")
+
+    monkeypatch.setattr(cli, "open_detector", lambda *_, **__: Buggy())
+    put({f"in/{i}.png": DATA for i in range(8)}, here)
+    result = run("blur", "in", "-o", "out")
+    assert isinstance(result.exception, KeyError)
+    assert not (here / "out").exists()
 
 
 # --- Options --------------------------------------------------------------------------------
@@ -655,7 +929,7 @@ def test_a_kill_midway_leaves_the_earlier_photo_whole(here: Path) -> None:
     left = [name for name in tree(here) if name != "a.png"]
     assert all(name.startswith(".plateblur-") and name.endswith(".part") for name in left)
     # What a kill leaves is no photo to the next run.
-    assert [job.photo.name for job in cli.find_photos([here], recursive=True)] == ["a.png"]
+    assert [job.photo.name for job in cli.find_photos([here], recursive=True).jobs] == ["a.png"]
 
 
 def test_ctrl_c_midway_leaves_nothing_behind(here: Path) -> None:

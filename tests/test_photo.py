@@ -24,7 +24,7 @@ from plateblur.blur import blur_boxes, hidden_bounds
 from plateblur.errors import EncodeError, PhotoDecodeError, PhotoError, PhotoTooLargeError
 from plateblur.metadata import Metadata
 from plateblur.photo import UPRIGHT, Photo, decode, encode, upright_hw
-from plateblur.types import Image
+from plateblur.types import Image, MetadataPolicy
 from tests.fakes import boxes, encoded, opened, psnr, street
 
 STREET = street(96, 144)
@@ -696,6 +696,33 @@ def test_a_jpeg_keeps_its_size_and_what_is_outside_the_boxes(
     assert photo.jpeg == again.jpeg
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("quality", [1, 37, 75, 90, 100])
+@pytest.mark.parametrize("hw", [(360, 480), (97, 131), (1, 1)], ids=str)
+def test_an_ordinary_jpeg_is_written_to_the_bit_as_by_pillow(
+    hw: tuple[int, int], quality: int, subsampling: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = decode(encoded(street(*hw), quality=quality, subsampling=subsampling))
+    fast = encode(photo, photo.pixels, metadata="strip")
+    monkeypatch.setattr(photo_module, "_standard_quality", lambda *_: None)
+    assert fast == encode(photo, photo.pixels, metadata="strip")
+    assert decode(fast).jpeg == photo.jpeg
+
+
+@pytest.mark.parametrize("policy", ["strip", "safe", "keep"])
+def test_tables_of_a_camera_and_metadata_stay_where_libjpeg_has_a_quality_near(
+    policy: MetadataPolicy,
+) -> None:
+    tables = [[3 + n for n in range(64)], [5 + n for n in range(64)]]
+    camera = decode(encoded(STREET, qtables=tables))
+    assert camera.jpeg is not None
+    assert decode(encode(camera, camera.pixels, metadata=policy)).jpeg == camera.jpeg
+    plain = decode(encoded(STREET, quality=90, icc_profile=SRGB, comment=b"a comment"))
+    kept = decode(encode(plain, plain.pixels, metadata=policy)).metadata
+    assert kept.icc == SRGB
+    assert (kept.comment == b"a comment") == (policy == "keep")
+
+
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 @pytest.mark.parametrize("subsampling", [0, 1, 2], ids=["4:4:4", "4:2:2", "4:2:0"])
 def test_a_turned_jpeg_loses_no_more(orientation: int, subsampling: int) -> None:
@@ -779,6 +806,7 @@ def test_a_failing_encoder_is_an_encode_error(
     def fail(*_: object, **__: object) -> None:
         raise fault
 
+    monkeypatch.setattr("cv2.imencode", fail)
     monkeypatch.setattr(PillowImage.Image, "save", fail)
     monkeypatch.setattr("pillow_heif.HeifFile.save", fail)
     with pytest.raises(EncodeError, match=f"could not be written as {format_}"):

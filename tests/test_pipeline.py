@@ -185,6 +185,7 @@ def test_a_failing_encoder_lets_nothing_leave(monkeypatch: pytest.MonkeyPatch) -
         raise OSError("no space")
 
     data = encoded(STREET)
+    monkeypatch.setattr("cv2.imencode", fail)
     monkeypatch.setattr(PillowImage.Image, "save", fail)
     with pytest.raises(EncodeError):
         blur_photo(data, DETECTOR)
