@@ -292,16 +292,17 @@ def video(
     )
     how = ClipOptions(container=container, sound=sound, damaged=damaged, quality=quality)
     detector = open_detector(engine)
-    work = out.parent / f".{out.name}.work"
+    work, part = (out.parent / f".{out.name}.{kind}" for kind in ("work", "part"))
+    out.parent.mkdir(parents=True, exist_ok=True)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
     )
     try:
-        with clip.open("rb") as given, being_written(out) as part, bar:
+        with clip.open("rb") as given, part.open("w+b") as file, bar:
             task = bar.add_task("Blurring", total=1.0)
             done = blur_clip(
                 given,
-                part,
+                file,
                 detector,
                 options,
                 how,
@@ -309,14 +310,18 @@ def video(
                 work=work,
                 resume=resume,
             )
+        put_in_place(part, out)
+        if report is not None:
+            lines = "".join(f"{line}\n" for line in plate_lines(clip, done))
+            write_atomically(report, lines.encode())
     except (PlateblurError, OSError, MemoryError) as error:
         console.print(f"not done: {clip}: {explain(error)}", style="red", markup=False)
         if isinstance(error, VideoError):  # it would be refused again
             shutil.rmtree(work, ignore_errors=True)
         raise typer.Exit(1) from error
+    finally:
+        part.unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
-    if report is not None:
-        write_atomically(report, "".join(f"{line}\n" for line in plate_lines(clip, done)).encode())
     for note in done.notes:
         console.print(note, markup=False, highlight=False)
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
@@ -489,12 +494,17 @@ def being_written(target: Path) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
-        part.replace(target)
+        put_in_place(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def put_in_place(part: Path, target: Path) -> None:
+    """Make the whole file `part` become `target`, with the rights that a new file would have."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask())
+    part.replace(target)
 
 
 def _umask() -> int:

@@ -19,7 +19,7 @@ from plateblur.boxes import iou_matrix
 from plateblur.types import Boxes, Detections
 
 TRACK_FLOOR = 0.05  # confidence of what may go on with a track that was sure of its plate once
-GAP_S = 1.5  # longer unseen than this, and it is taken for another plate
+GAP_S = 2.5  # longer unseen than this, and it is taken for another plate
 DRAW_OUT_S = 0.5  # before the first sighting and after the last: a pole, a turn, blur by motion
 LOOK_OUT_S = 1.0  # as far beyond its ends a plate is looked for again, more closely
 GROWTH_PER_S = 1.0  # of a box's size on each side, for each second away from the nearest sighting
