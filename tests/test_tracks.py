@@ -93,7 +93,7 @@ def test_what_was_found_stays_where_it_was_found() -> None:
 
 def test_longer_unseen_is_another_plate() -> None:
     later = 5 + int(GAP_S * RATE) + 1
-    found = drive({5: 0.9, later: 0.9}, speed=0)
+    found = drive({5: 0.9, later: 0.9}, count=60, speed=0)
 
     hidden, tracks = followed(found)
 

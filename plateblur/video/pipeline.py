@@ -34,8 +34,15 @@ from plateblur.video.looking import (
     with_more,
 )
 from plateblur.video.picture import Picture, checked, picture_of
-from plateblur.video.reading import OTHER_FRAMES, Stored, contents_of, frames_after, opened
-from plateblur.video.sound import check_sound, sound_notes
+from plateblur.video.reading import (
+    OTHER_FRAMES,
+    Stored,
+    contents_of,
+    frames_after,
+    opened,
+    require_end,
+)
+from plateblur.video.sound import read_through, sound_notes
 from plateblur.video.types import (
     AS_USUAL,
     LIMITS,
@@ -108,12 +115,13 @@ def blur_clip(
     _require_in_range(options)
     with opened(clip) as source:
         contents = contents_of(source, how, limits)
-    sounds = check_sound(clip, contents.sounds)
+    sounds, ends_s = read_through(clip, contents.sounds, contents.pictures)
+    cut_short = require_end(contents, ends_s, how)
     pictures = [
         picture_of(clip, index, limits, hide_damaged=how.damaged == "hide")
         for index in contents.pictures
     ]
-    notes = [*contents.notes, *sound_notes(sounds, how.container)]
+    notes = [*contents.notes, *cut_short, *sound_notes(sounds, how.container)]
     written: list[Written] = []
     followed: list[FollowedPlate] = []
     with _work(work, _of(clip, detector, options, how), resume=resume) as kept:
