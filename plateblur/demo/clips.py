@@ -92,10 +92,11 @@ def blur_dropped_clip(
 def told_done(done: BlurredClip) -> str:
     """Return HTML about a blurred clip."""
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
+    notes = "".join(f"<br>{escape(note)}" for note in done.notes)
     return (
         f'<p class="pb-done" role="status"><strong>{plates} hidden</strong> in {done.frames} '
         f"frames. Look through the clip before you publish it: what was never found is not "
-        f"hidden.</p>"
+        f"hidden.{notes}</p>"
     )
 
 
