@@ -16,7 +16,7 @@ import pytest
 
 from plateblur.errors import VideoError
 from plateblur.types import BlurOptions, Image
-from plateblur.video import BlurredClip, ClipOptions, blur_clip
+from plateblur.video import BlurredClip, ClipLimits, ClipOptions, blur_clip
 from plateblur.video.colour import colours_of, hdr_light, hidden_planes, upright_planes
 from plateblur.video.upright import side_data, upright_of
 from tests.clips import (
@@ -597,3 +597,27 @@ def test_sound_whose_first_packets_are_silent_starts_at_zero_too() -> None:
 
     with av.open(io.BytesIO(result), "r") as source:
         assert source.start_time == pytest.approx(0, abs=2_000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (ClipLimits(pictures=1), "1 video tracks"),
+        (ClipLimits(sounds=1), "1 sound tracks"),
+        (ClipLimits(length_s=1), "up to 1 s"),
+        (ClipLimits(frame_pixels=30_000), "megapixels"),
+    ],
+    ids=["video tracks", "sound tracks", "length", "size as shown"],
+)
+def test_a_clip_beyond_the_limits_is_refused_before_it_is_looked_at(
+    limits: ClipLimits, says: str
+) -> None:
+    clip = recorded(
+        [driving(), driving()], kind="mp4", sounds=["aac", "aac"], pixel_aspect=Fraction(2)
+    )
+    detector = BlinkingDetector()
+
+    with pytest.raises(VideoError, match=says):
+        blur_clip(io.BytesIO(clip), io.BytesIO(), detector, limits=limits)
+
+    assert detector.__dict__["calls"] == []

@@ -13,7 +13,7 @@ from plateblur.types import BlurOptions, Detector
 from plateblur.video import BlurredClip, ClipLimits, blur_clip
 
 # A minute of a phone's video at 60 frames a second; looking at it takes some minutes on two cores.
-LIMITS = ClipLimits(length_s=60, frames=3600, frame_pixels=9_000_000)
+LIMITS = ClipLimits(length_s=60, frames=3600, frame_pixels=9_000_000, pictures=2, sounds=4)
 
 
 class ClipEndedError(Exception):

@@ -115,7 +115,7 @@ def blur_clip(
     _require_in_range(options)
     with opened(clip) as source:
         contents = contents_of(source, how, limits)
-    sounds, ends_s = read_through(clip, contents.sounds, contents.pictures)
+    sounds, ends_s = read_through(clip, contents.sounds, contents.pictures, limits)
     cut_short = require_end(contents, ends_s, how)
     pictures = [
         picture_of(clip, index, limits, hide_damaged=how.damaged == "hide")

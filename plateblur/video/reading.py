@@ -117,6 +117,8 @@ def contents_of(source: InputContainer, options: ClipOptions, limits: ClipLimits
         end_s, length_s = length_s, max(0.0, length_s - start_s)
     require_length(length_s, limits)
     sounds = source.streams.audio if options.sound == "keep" else ()
+    if len(sounds) > limits.sounds:
+        raise VideoError(f"expected up to {limits.sounds} sound tracks, got {len(sounds)}")
     for sound in sounds:
         if sound.codec_context is None:
             raise VideoError(

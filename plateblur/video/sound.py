@@ -14,8 +14,8 @@ from av.container import InputContainer, OutputContainer
 
 from plateblur.errors import VideoError
 from plateblur.types import MetadataPolicy
-from plateblur.video.reading import AV_ERRORS, OTHER_FRAMES, opened, packets
-from plateblur.video.types import Container
+from plateblur.video.reading import AV_ERRORS, OTHER_FRAMES, opened, packets, require_length
+from plateblur.video.types import ClipLimits, Container
 
 PCM = {"pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_u8"}
 # What players of each kind of file play; MP4 can hold more, but browsers stay silent then.
@@ -58,7 +58,7 @@ class SoundTrack:
 
 
 def read_through(
-    clip: BinaryIO, sounds: Sequence[int], pictures: Sequence[int]
+    clip: BinaryIO, sounds: Sequence[int], pictures: Sequence[int], limits: ClipLimits
 ) -> tuple[list[SoundTrack], Fraction]:
     """Return what is known of each sound track after decoding all of it, and when the clip ends.
 
@@ -69,20 +69,25 @@ def read_through(
         clip: open to be read.
         sounds: index of each sound track.
         pictures: index of each video track.
+        limits: how long they may be.
 
     Returns:
         The tracks, and when the last packet ends on the clip's own clock, seconds.
 
     Raises:
-        VideoError: a sound track can't be decoded.
+        VideoError: a sound track can't be decoded, or a track is too long.
     """
     ends_s = Fraction(0)
+    starts_s: Fraction | None = None
     with opened(clip) as source:
         tracks = {
             index: SoundTrack(index, _stream(source, index).codec_context.name) for index in sounds
         }
         for packet in packets(source, [*sounds, *pictures]):
             if packet.pts is not None:
+                now_s = packet.pts * packet.time_base
+                starts_s = now_s if starts_s is None else min(starts_s, now_s)
+                require_length(float(now_s - starts_s), limits)
                 ends_s = max(ends_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
             track = tracks.get(packet.stream.index)
             if track is None:
