@@ -39,7 +39,7 @@ from plateblur.formats import BY_SUFFIX, TAKEN
 from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.photo import MAX_PIXELS, decode, upright_hw
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
-from plateblur.runs.files import Outputs, being_written, explain, write_atomically
+from plateblur.runs.files import Outputs, explain, put_in_place, write_atomically
 from plateblur.runs.plan import GIVEN_TWICE, Job, Plan, counted, plan
 from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores, done_in_order
 from plateblur.types import BlurOptions, Detections, Effort, MetadataPolicy, Method, Projection
@@ -431,16 +431,17 @@ def video(
     )
     how = ClipOptions(container=container, sound=sound, damaged=damaged, quality=quality)
     detector = open_detector(engine, device)
-    work = out.parent / f".{out.name}.work"
+    work, part = (out.parent / f".{out.name}.{kind}" for kind in ("work", "part"))
+    out.parent.mkdir(parents=True, exist_ok=True)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
     )
     try:
-        with clip.open("rb") as given, being_written(out) as part, bar:
+        with clip.open("rb") as given, part.open("w+b") as file, bar:
             task = bar.add_task("Blurring", total=1.0)
             done = blur_clip(
                 given,
-                part,
+                file,
                 detector,
                 options,
                 how,
@@ -448,14 +449,18 @@ def video(
                 work=work,
                 resume=resume,
             )
+        put_in_place(part, out)
+        if report is not None:
+            lines = "".join(f"{line}\n" for line in plate_lines(clip, done))
+            write_atomically(report, lines.encode())
     except (PlateblurError, OSError, MemoryError) as error:
         console.print(f"not done: {clip}: {explain(error)}", style="red", markup=False)
         if isinstance(error, VideoError):  # it would be refused again
             shutil.rmtree(work, ignore_errors=True)
         raise typer.Exit(1) from error
+    finally:
+        part.unlink(missing_ok=True)
     shutil.rmtree(work, ignore_errors=True)
-    if report is not None:
-        write_atomically(report, "".join(f"{line}\n" for line in plate_lines(clip, done)).encode())
     for note in done.notes:
         console.print(note, markup=False, highlight=False)
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"

@@ -1,14 +1,15 @@
 """Follow each plate through a clip, so that it stays hidden where the detector missed it; NumPy.
 
 All frames are known before the first is blurred, so a track is filled in both directions: gaps
-between two sightings are bridged, and each end is drawn out a little, to before the plate was first
-found and after it was last found. How far is a matter of taste; more hides more scenery.
+between two sightings are bridged, and each end is drawn out, to before the plate was first found
+and after it was last found. How the camera moved from frame to frame is known too, so that a plate
+that stands still in the street is where it was, however the camera shook meanwhile.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,13 +19,21 @@ from plateblur.boxes import iou_matrix
 from plateblur.types import Boxes, Detections
 
 TRACK_FLOOR = 0.05  # confidence of what may go on with a track that was sure of its plate once
-GAP_S = 1.5  # longer unseen than this, and it is taken for another plate
+GAP_S = 2.5  # longer unseen than this, and it is taken for another plate
 DRAW_OUT_S = 0.5  # before the first sighting and after the last: a pole, a turn, blur by motion
+LOOK_OUT_S = 1.0  # as far beyond its ends a plate is looked for again, more closely
 GROWTH_PER_S = 1.0  # of a box's size on each side, for each second away from the nearest sighting
 WEAK_IOU = 0.2  # of an unsure box with where the plate should be; noise elsewhere starts nothing
 REACH = 1.5  # of a box's longer side: how far a plate may be from where it should be
 MAX_SIZE_CHANGE = 2.0  # of a plate's height from one sighting to the next
 SPEED_SIGHTINGS = 4  # the last so many tell the speed; fewer shake, more lag in a bend
+STEADY_SIGHTINGS = 2  # on each side: a box that is smaller than its neighbours missed a part
+
+Step = NDArray[np.float64]
+"""(4,) a, b, x, y: what stood at (u, v) in the frame before stands at (a u - b v + x, b u + a v +
+y) in this one."""
+
+STILL: Step = np.array([1.0, 0.0, 0.0, 0.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,125 +51,331 @@ class Track:
     confidence: list[float] = field(default_factory=list)
 
 
-def hidden_boxes(
-    found: Sequence[Detections], times_s: Sequence[float], *, min_confidence: float
-) -> tuple[list[Boxes], list[Track]]:
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """What is known of the frames of a clip.
+
+    Attributes:
+        found: the plates in each, down to `TRACK_FLOOR` or lower.
+        times_s: when each is shown, seconds, rising.
+        steps: how the camera moved since the frame before; `STILL` for the first.
+    """
+
+    found: Sequence[Detections]
+    times_s: Sequence[float]
+    steps: Sequence[Step]
+
+    def __post_init__(self) -> None:
+        """Refuse what doesn't belong together."""
+        if not len(self.found) == len(self.times_s) == len(self.steps):
+            raise ValueError(
+                f"expected a time and a step for each of {len(self.found)} frames, got "
+                f"{len(self.times_s)} and {len(self.steps)}"
+            )
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.times_s)):
+            raise ValueError("expected times that rise")
+
+
+def hidden_boxes(clip: Frames, *, min_confidence: float) -> tuple[list[Boxes], list[Track]]:
     """Return the boxes to hide in each frame, and the plates that were followed.
 
     What was found with enough confidence is always among them, where it was found.
 
     Args:
-        found: of each frame of a clip, down to `TRACK_FLOOR` or lower.
-        times_s: when each frame is shown, seconds, rising.
+        clip: its frames.
         min_confidence: a plate is hidden if it was found once with as much.
-
-    Raises:
-        ValueError: `found` and `times_s` differ in length, or time does not rise.
     """
-    if len(found) != len(times_s):
-        raise ValueError(f"expected a time for each of {len(found)} frames, got {len(times_s)}")
-    if any(later <= earlier for earlier, later in itertools.pairwise(times_s)):
-        raise ValueError("expected times that rise")
-    hidden: list[list[NDArray[np.float64]]] = [[] for _ in found]
-    tracks = [
-        track
-        for track in follow(found, times_s, min_confidence=min_confidence)
-        if max(track.confidence) >= min_confidence
-    ]
+    hidden: list[list[NDArray[np.float64]]] = [[] for _ in clip.found]
+    tracks = follow(clip, min_confidence=min_confidence)
     for track in tracks:
-        for frame, box in filled(track, times_s):
+        sure = _sure_part(track, min_confidence)
+        # Where it was found unsurely, often in part only, both that and its place are hidden.
+        for frame, box in filled(track, clip) + (
+            filled(sure, clip) if len(sure.frames) < len(track.frames) else []
+        ):
             hidden[frame].append(box)
     return [np.array(boxes, np.float32).reshape(-1, 4) for boxes in hidden], tracks
 
 
-def follow(
-    found: Sequence[Detections], times_s: Sequence[float], *, min_confidence: float
-) -> list[Track]:
-    """Return the tracks of all plates.
+def _sure_part(track: Track, min_confidence: float) -> Track:
+    """Return `track` with its sure sightings alone."""
+    sure = [at for at, each in enumerate(track.confidence) if each >= min_confidence]
+    return Track(
+        frames=[track.frames[at] for at in sure],
+        xyxy=[track.xyxy[at] for at in sure],
+        confidence=[track.confidence[at] for at in sure],
+    )
+
+
+def follow(clip: Frames, *, min_confidence: float) -> list[Track]:
+    """Return the tracks of all plates that were found once with `min_confidence`.
 
     Sure detections go on with the nearest track or begin one; unsure ones only go on with a track
     that they lie on. Source of the two rounds: Zhang et al., "ByteTrack" (ECCV 2022).
-
-    Args:
-        found: of each frame.
-        times_s: of each frame.
-        min_confidence: of a sure detection.
     """
-    done: list[Track] = []
-    live: list[Track] = []
-    for frame, detections in enumerate(found):
-        now_s = times_s[frame]
-        done += [track for track in live if now_s - times_s[track.frames[-1]] > GAP_S]
-        live = [track for track in live if now_s - times_s[track.frames[-1]] <= GAP_S]
+    done: list[_Live] = []
+    live: list[_Live] = []
+    used: set[tuple[int, int]] = set()
+    for frame, detections in enumerate(clip.found):
+        now_s = clip.times_s[frame]
+        for track in live:
+            track.carry(clip.steps[frame])
+        done += [track for track in live if now_s - track.times_s[-1] > GAP_S]
+        live = [track for track in live if now_s - track.times_s[-1] <= GAP_S]
         boxes = detections.xyxy.astype(np.float64)
         sure = detections.confidence >= min_confidence
         weak = ~sure & (detections.confidence >= TRACK_FLOOR)
-        expected = np.array([_expected(track, now_s, times_s) for track in live]).reshape(-1, 4)
+        expected = np.array([track.expected(now_s) for track in live]).reshape(-1, 4)
         pairs = _pairs(_distances(expected, boxes, sure))
         taken = {row for row, _ in pairs}
         left = np.array([row not in taken for row in range(len(live))], np.bool_)
         pairs += _pairs(np.where(left[:, None], _misfits(expected, boxes, weak), np.inf))
         matched = {column for _, column in pairs}
+        used |= {(frame, column) for column in matched}
         for row, column in pairs:
-            _add(live[row], frame, boxes[column], float(detections.confidence[column]))
+            live[row].add(frame, now_s, boxes[column], float(detections.confidence[column]))
         for column in np.flatnonzero(sure).tolist():
             if column not in matched:
-                track = Track()
-                _add(track, frame, boxes[column], float(detections.confidence[column]))
-                live.append(track)
-    return done + live
+                live.append(_Live())
+                live[-1].add(frame, now_s, boxes[column], float(detections.confidence[column]))
+                used.add((frame, column))
+    tracks = [each.track for each in done + live]
+    return [_drawn_back(track, clip, used) for track in tracks]
 
 
-def filled(track: Track, times_s: Sequence[float]) -> list[tuple[int, NDArray[np.float64]]]:
+def _drawn_back(track: Track, clip: Frames, used: set[tuple[int, int]]) -> Track:
+    """Return `track` with the unsure sightings before its first one, back to a gap."""
+    live = _Live()
+    for at in range(min(SPEED_SIGHTINGS, len(track.frames)) - 1, -1, -1):
+        for frame in range(live.track.frames[-1] if live.times_s else 0, track.frames[at], -1):
+            live.carry(_back(clip.steps[frame]))
+        live.add(track.frames[at], -clip.times_s[track.frames[at]], track.xyxy[at], 1.0)
+    before: list[tuple[int, NDArray[np.float64], float]] = []
+    for frame in range(track.frames[0] - 1, -1, -1):
+        live.carry(_back(clip.steps[frame + 1]))
+        if -clip.times_s[frame] - live.times_s[-1] > GAP_S:
+            break
+        found = clip.found[frame]
+        free = np.array([(frame, column) not in used for column in range(len(found))], np.bool_) & (
+            found.confidence >= TRACK_FLOOR
+        )
+        boxes = found.xyxy.astype(np.float64)
+        expected = live.expected(-clip.times_s[frame])[None]
+        for _, column in _pairs(_misfits(expected, boxes, free)):
+            confidence = float(found.confidence[column])
+            live.add(frame, -clip.times_s[frame], boxes[column], confidence)
+            before.insert(0, (frame, boxes[column], confidence))
+            used.add((frame, column))
+    return Track(
+        frames=[frame for frame, _, _ in before] + track.frames,
+        xyxy=[box for _, box, _ in before] + track.xyxy,
+        confidence=[confidence for _, _, confidence in before] + track.confidence,
+    )
+
+
+def unseen(clip: Frames, *, min_confidence: float) -> list[NDArray[np.float64]]:
+    """Return for each frame where plates should be that were not found in it, (N, 4).
+
+    That is worth a closer look.
+    """
+    places: list[list[NDArray[np.float64]]] = [[] for _ in clip.found]
+    for track in follow(clip, min_confidence=min_confidence):
+        seen = set(track.frames)
+        for frame, box in filled(track, clip, beyond_s=LOOK_OUT_S, growth_per_s=0.0):
+            if frame not in seen:
+                places[frame].append(box)
+    return [np.array(boxes, np.float64).reshape(-1, 4) for boxes in places]
+
+
+def filled(
+    track: Track,
+    clip: Frames,
+    *,
+    beyond_s: float = DRAW_OUT_S,
+    growth_per_s: float = GROWTH_PER_S,
+) -> list[tuple[int, NDArray[np.float64]]]:
     """Return a box for each frame from shortly before the first sighting to shortly after the last.
 
-    Sightings stay as they are. In between the box moves evenly; beyond the ends it goes on at the
-    speed that it had. The further from a sighting, the larger it is.
+    A sighting stays, widened to what its neighbours say. In between the box moves with the camera
+    and evenly beside it; beyond the ends it goes on at the speed that it had. The further from a
+    sighting, the larger it is.
 
     Args:
         track: at least one sighting.
-        times_s: of each frame.
+        clip: its frames.
+        beyond_s: how far each end is drawn out.
+        growth_per_s: of a box's size on each side, for each second away from a sighting.
     """
-    times = np.array(times_s, np.float64)
-    seen_s = times[track.frames]
-    frames = np.flatnonzero((times >= seen_s[0] - DRAW_OUT_S) & (times <= seen_s[-1] + DRAW_OUT_S))
-    sides = np.array(track.xyxy)
-    at_s = times[frames]
-    boxes = np.column_stack([np.interp(at_s, seen_s, sides[:, side]) for side in range(4)])
-    for end, beyond in ((0, at_s - seen_s[0]), (-1, at_s - seen_s[-1])):
-        outside = beyond < 0 if end == 0 else beyond > 0
-        speed = np.tile(_speed(track, times_s, at_start=end == 0), 2)
-        boxes[outside] += beyond[outside, None] * speed
-    away_s = np.abs(at_s[:, None] - seen_s[None]).min(axis=1)
-    grow = (boxes[:, 2:] - boxes[:, :2]) * (GROWTH_PER_S * away_s)[:, None]
-    boxes += np.hstack([-grow, grow])
-    return list(zip(frames.tolist(), boxes, strict=True))
+    filler = [
+        *itertools.chain(*(_bridged(track, at, clip) for at in range(len(track.frames) - 1))),
+        *_beyond(track, clip, 1, beyond_s),
+        *_beyond(track, clip, -1, beyond_s),
+    ]
+    return [
+        *zip(track.frames, _steady(track, clip), strict=True),
+        *((frame, _grown(box, growth_per_s * away_s)) for frame, box, away_s in filler),
+    ]
 
 
-def _add(track: Track, frame: int, box: NDArray[np.float64], confidence: float) -> None:
-    track.frames.append(frame)
-    track.xyxy.append(box)
-    track.confidence.append(confidence)
+def _steady(track: Track, clip: Frames) -> list[NDArray[np.float64]]:
+    """Return each sighting, widened to the median of it and of those around it.
 
-
-def _expected(track: Track, now_s: float, times_s: Sequence[float]) -> NDArray[np.float64]:
-    """Return where the plate of `track` should be now, (4,)."""
-    past_s = now_s - times_s[track.frames[-1]]
-    return track.xyxy[-1] + past_s * np.tile(_speed(track, times_s, at_start=False), 2)
-
-
-def _speed(track: Track, times_s: Sequence[float], *, at_start: bool) -> NDArray[np.float64]:
-    """Return how fast the middle of the plate moves at one end of its track, (2,) pixels a second.
-
-    0 where it was seen once; the slope over `SPEED_SIGHTINGS` at most.
+    Those before and after it are averaged in pairs, so that a plate that moves evenly stays where
+    it was found.
     """
-    some = slice(0, SPEED_SIGHTINGS) if at_start else slice(-SPEED_SIGHTINGS, None)
-    frames, boxes = track.frames[some], np.array(track.xyxy[some])
-    if len(frames) < 2:
+    boxes = np.array(track.xyxy).reshape(-1, 4)
+    if len(boxes) <= 2 * STEADY_SIGHTINGS:
+        return list(boxes)
+    frames = np.array(track.frames)
+    inner = np.arange(STEADY_SIGHTINGS, len(boxes) - STEADY_SIGHTINGS)
+    times_s = np.array(clip.times_s)[frames]
+    span_s = times_s[inner + STEADY_SIGHTINGS] - times_s[inner - STEADY_SIGHTINGS]
+    inner = inner[span_s <= 2 * DRAW_OUT_S]
+    near = [boxes[inner]]
+    for away in range(1, STEADY_SIGHTINGS + 1):
+        before, after = inner - away, inner + away
+        near.append(
+            (
+                _carried(boxes[before], frames[before], frames[inner], clip.steps)
+                + _carried(boxes[after], frames[after], frames[inner], clip.steps)
+            )
+            / 2
+        )
+    middle = np.median(near, axis=0)
+    boxes[inner, :2] = np.minimum(boxes[inner, :2], middle[:, :2])
+    boxes[inner, 2:] = np.maximum(boxes[inner, 2:], middle[:, 2:])
+    return list(boxes)
+
+
+def _bridged(
+    track: Track, at: int, clip: Frames
+) -> Iterator[tuple[int, NDArray[np.float64], float]]:
+    """Yield frame, box and seconds from a sighting for the frames between two sightings."""
+    first, last = track.frames[at], track.frames[at + 1]
+    start_s, end_s = clip.times_s[first], clip.times_s[last]
+    after = track.xyxy[at + 1]
+    backwards = {}
+    for frame in range(last - 1, first, -1):
+        after = _moved(after, _back(clip.steps[frame + 1]))
+        backwards[frame] = after
+    before = track.xyxy[at]
+    for frame in range(first + 1, last):
+        before = _moved(before, clip.steps[frame])
+        now_s = clip.times_s[frame]
+        passed = (now_s - start_s) / (end_s - start_s)
+        box = (1 - passed) * before + passed * backwards[frame]
+        yield frame, box, min(now_s - start_s, end_s - now_s)
+
+
+def _beyond(
+    track: Track, clip: Frames, way: int, beyond_s: float
+) -> Iterator[tuple[int, NDArray[np.float64], float]]:
+    """Yield boxes after the last sighting (`way` 1) or before the first (-1)."""
+    end = -1 if way == 1 else 0
+    frame, box = track.frames[end], track.xyxy[end]
+    speed = np.tile(_end_speed(track, clip, way), 2)
+    end_s = clip.times_s[frame]
+    while 0 <= frame + way < len(clip.times_s):
+        step = clip.steps[frame + 1] if way == 1 else _back(clip.steps[frame])
+        passed_s = clip.times_s[frame + way] - clip.times_s[frame]
+        frame += way
+        away_s = abs(clip.times_s[frame] - end_s)
+        if away_s > beyond_s:
+            return
+        box = _moved(box + passed_s * speed, step)
+        yield frame, box, away_s
+
+
+def _grown(box: NDArray[np.float64], growth: float) -> NDArray[np.float64]:
+    grow = (box[2:] - box[:2]) * growth
+    return np.hstack([box[:2] - grow, box[2:] + grow])
+
+
+def _end_speed(track: Track, clip: Frames, way: int) -> NDArray[np.float64]:
+    """Return how fast the plate moves beside the camera's own movement at one end, (2,) px/s."""
+    order = slice(-SPEED_SIGHTINGS, None) if way == 1 else slice(SPEED_SIGHTINGS - 1, None, -1)
+    frames = np.array(track.frames[order])
+    here = _carried(
+        np.array(track.xyxy[order]), frames, np.full(len(frames), frames[-1]), clip.steps
+    )
+    return _speed(here, [clip.times_s[frame] for frame in frames])
+
+
+class _Live:
+    """A track that is still followed.
+
+    Attributes:
+        track: so far.
+        here: (K, 4) its last sightings, carried to where the camera sees them now.
+        times_s: of those.
+    """
+
+    def __init__(self) -> None:
+        self.track = Track()
+        self.here = np.zeros((0, 4))
+        self.times_s: list[float] = []
+
+    def add(self, frame: int, now_s: float, box: NDArray[np.float64], confidence: float) -> None:
+        self.track.frames.append(frame)
+        self.track.xyxy.append(box)
+        self.track.confidence.append(confidence)
+        self.here = np.vstack([self.here[1 - SPEED_SIGHTINGS :], box])
+        self.times_s = [*self.times_s[1 - SPEED_SIGHTINGS :], now_s]
+
+    def carry(self, step: Step) -> None:
+        if step is not STILL:
+            self.here = _moved(self.here, step)
+
+    def expected(self, now_s: float) -> NDArray[np.float64]:
+        """Return where the plate should be now, (4,)."""
+        past_s = now_s - self.times_s[-1]
+        return np.asarray(
+            self.here[-1] + past_s * np.tile(_speed(self.here, self.times_s), 2), np.float64
+        )
+
+
+def _speed(here: NDArray[np.float64], times_s: Sequence[float]) -> NDArray[np.float64]:
+    """Return how fast the middle of (K, 4) boxes moves, (2,) px/s; 0 where there is but one."""
+    if len(here) < 2:
         return np.zeros(2)
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    passed_s = times_s[frames[-1]] - times_s[frames[0]]
-    return np.asarray((middles[-1] - middles[0]) / passed_s, np.float64)
+    first, last = here[0], here[-1]
+    way = (last[:2] + last[2:] - first[:2] - first[2:]) / 2
+    return np.asarray(way / (times_s[-1] - times_s[0]), np.float64)
+
+
+def _carried(
+    boxes: NDArray[np.float64],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+    steps: Sequence[Step],
+) -> NDArray[np.float64]:
+    """Return where the camera sees in frames `last`, (N,), what it saw in frames `first`."""
+    boxes, at = boxes.copy(), first.copy()
+    while (behind := np.flatnonzero(at < last)).size:
+        at[behind] += 1
+        boxes[behind] = _moved(boxes[behind], np.array([steps[frame] for frame in at[behind]]).T)
+    while (ahead := np.flatnonzero(at > last)).size:
+        back = np.array([_back(steps[frame]) for frame in at[ahead]]).T
+        boxes[ahead], at[ahead] = _moved(boxes[ahead], back), at[ahead] - 1
+    return boxes
+
+
+def _moved(boxes: NDArray[np.float64], step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return boxes, (4,) or (N, 4), after a step, (4,) or (4, N)."""
+    a, b, x, y = step
+    left, top, right, bottom = boxes.T
+    u, v = (left + right) / 2, (top + bottom) / 2
+    width, height = (np.hypot(a, b) / 2 * side for side in (right - left, bottom - top))
+    new_u, new_v = a * u - b * v + x, b * u + a * v + y
+    return np.stack([new_u - width, new_v - height, new_u + width, new_v + height], axis=-1)
+
+
+def _back(step: Step) -> Step:
+    """Return the step from this frame to the one before."""
+    a, b, x, y = step
+    size = a * a + b * b
+    c, d = a / size, -b / size
+    return np.array([c, d, -(c * x - d * y), -(d * x + c * y)])
 
 
 def _distances(

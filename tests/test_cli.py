@@ -1011,3 +1011,54 @@ def test_a_clip_that_cannot_be_done_leaves_nothing(
     assert {path.name for path in here.iterdir()} == {"in.mp4", "there.mp4"}
     assert (here / "in.mp4").read_bytes() == data
     assert (here / "there.mp4").read_bytes() == b"earlier"
+
+
+def test_a_report_tells_where_each_plate_was_and_when(here: Path) -> None:
+    (here / "in.mp4").write_bytes(drawn_clip(driving(12)))
+
+    done = run("video", "in.mp4", "-o", "out.mkv", "--report", "plates.jsonl")
+
+    assert done.exit_code == 0
+    rows = [json.loads(line) for line in (here / "plates.jsonl").read_text().splitlines()]
+    assert f"{len(rows)} plate" in done.stderr
+    for row in rows:
+        assert (row["clip"], row["width"], row["height"]) == ("in.mp4", 160, 120)
+        times = [seen["time_s"] for seen in row["sightings"]]
+        assert times == sorted(times)
+        assert all(len(seen["xyxy"]) == 4 for seen in row["sightings"])
+
+
+def test_what_is_left_out_of_a_clip_is_said(here: Path) -> None:
+    (here / "in.mp4").write_bytes(drawn_clip(driving(4), sound="aac"))
+
+    done = run("video", "in.mp4", "-o", "out.mp4", "--sound", "drop")
+
+    assert done.exit_code == 0
+    assert "left out: 1 sound track" in done.stderr
+
+
+def test_a_clip_that_was_killed_is_resumed(here: Path) -> None:
+    (here / "in.mp4").write_bytes(drawn_clip(driving(60)))
+    work = here / ".out.mp4.work" / "looked-0.jsonl"
+    command = [
+        sys.executable,
+        "-c",
+        "from plateblur.cli import app; app()",
+        "video",
+        "in.mp4",
+        "-o",
+        "out.mp4",
+    ]
+    with subprocess.Popen(command, cwd=here, stderr=subprocess.DEVNULL) as killed:
+        while killed.poll() is None and not (work.exists() and work.read_bytes().count(b"\n") > 5):
+            time.sleep(0.01)
+        killed.kill()
+    assert not (here / "out.mp4").exists()
+    looked = work.read_bytes()
+
+    done = run("video", "in.mp4", "-o", "out.mp4", "--resume")
+
+    assert done.exit_code == 0
+    assert looked.count(b"\n") < 60
+    assert len(frames_of((here / "out.mp4").read_bytes())) == 60
+    assert {path.name for path in here.iterdir()} == {"in.mp4", "out.mp4"}

@@ -18,6 +18,7 @@ from plateblur import drawn
 from plateblur.detector import shipped_model
 from plateblur.web.failures import SENTENCES
 from plateblur.web.settings import Settings
+from tests.clips import drawn_clip, driving, recorded
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -69,6 +70,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photo = drawn.encode(drawn.draw_scene(1, image_hw=(270, 480), plates=1).image)
     for name in ("holiday.jpg", "street-survey/first.jpg"):
         (folder / name).write_bytes(photo)
+    (folder / "drive.mp4").write_bytes(drawn_clip(driving(4), sound="aac"))
+    (folder / "dashcam.ts").write_bytes(recorded([driving(4)], kind="mpegts", sounds=["mp2"]))
     return folder
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import tracemalloc
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from plateblur.tracks import DRAW_OUT_S, GAP_S, hidden_boxes
+from plateblur.tracks import (
+    DRAW_OUT_S,
+    GAP_S,
+    LOOK_OUT_S,
+    STILL,
+    Frames,
+    Step,
+    Track,
+    hidden_boxes,
+    unseen,
+)
 from plateblur.types import Boxes, Detections
 from tests.fakes import boxes
 
@@ -37,6 +49,19 @@ def covers(hidden: Boxes, row: Sequence[float], *, slack: float = 0.01) -> bool:
     )  # fmt: skip
 
 
+def followed(
+    found: Sequence[Detections],
+    at_s: Sequence[float] | None = None,
+    *,
+    steps: Sequence[Step] | None = None,
+    min_confidence: float = 0.25,
+) -> tuple[list[Boxes], list[Track]]:
+    """Return what is hidden of `found`, the camera standing still unless told otherwise."""
+    at_s = times(len(found)) if at_s is None else at_s
+    steps = [STILL] * len(found) if steps is None else steps
+    return hidden_boxes(Frames(found, at_s, steps), min_confidence=min_confidence)
+
+
 def drive(sightings: dict[int, float], count: int = 30, *, speed: float = 5) -> list[Detections]:
     return [
         seen(at(frame, sightings[frame], speed=speed)) if frame in sightings else seen()  # type: ignore[arg-type]
@@ -48,7 +73,7 @@ def drive(sightings: dict[int, float], count: int = 30, *, speed: float = 5) -> 
 def test_gaps_and_ends_are_filled_where_the_plate_is(speed: float) -> None:
     found = drive(dict.fromkeys([8, 9, 10, 15, 16, 20], 0.9), speed=speed)
 
-    hidden, tracks = hidden_boxes(found, times(30), min_confidence=0.25)
+    hidden, tracks = followed(found)
 
     assert len(tracks) == 1
     drawn_out = int(DRAW_OUT_S * RATE)
@@ -61,16 +86,16 @@ def test_gaps_and_ends_are_filled_where_the_plate_is(speed: float) -> None:
 def test_what_was_found_stays_where_it_was_found() -> None:
     found = drive({3: 0.9, 4: 0.9})
 
-    hidden, _ = hidden_boxes(found, times(30), min_confidence=0.25)
+    hidden, _ = followed(found)
 
     np.testing.assert_array_equal(hidden[3], found[3].xyxy)
 
 
 def test_longer_unseen_is_another_plate() -> None:
     later = 5 + int(GAP_S * RATE) + 1
-    found = drive({5: 0.9, later: 0.9}, speed=0)
+    found = drive({5: 0.9, later: 0.9}, count=60, speed=0)
 
-    hidden, tracks = hidden_boxes(found, times(30), min_confidence=0.25)
+    hidden, tracks = followed(found)
 
     assert len(tracks) == 2
     assert len(hidden[5 + int(DRAW_OUT_S * RATE) + 1]) == 0
@@ -88,7 +113,7 @@ def test_longer_unseen_is_another_plate() -> None:
 def test_unsure_sightings_go_on_with_a_track_and_begin_none(
     confidences: dict[int, float], hidden_frames: range
 ) -> None:
-    hidden, _ = hidden_boxes(drive(confidences), times(30), min_confidence=0.25)
+    hidden, _ = followed(drive(confidences))
 
     # The frames at the very edge hang on how a time is rounded.
     drawn = {frame for frame in range(30) if len(hidden[frame])}
@@ -99,7 +124,7 @@ def test_an_unsure_box_elsewhere_does_not_drag_a_track_away() -> None:
     found = drive({3: 0.9, 5: 0.9}, speed=0)
     found[4] = seen((150, 50, 190, 60, 0.1))
 
-    hidden, _ = hidden_boxes(found, times(30), min_confidence=0.25)
+    hidden, _ = followed(found)
 
     assert covers(hidden[4], at(4, speed=0))
     assert hidden[4][0, 2] < 160
@@ -113,7 +138,7 @@ def test_two_plates_that_pass_each_other_are_both_hidden() -> None:
         for frame, (a, b) in enumerate(zip(right, left, strict=True))
     ]
 
-    hidden, _ = hidden_boxes(found, times(30), min_confidence=0.25)
+    hidden, _ = followed(found)
 
     for frame in range(1, 29):
         assert covers(hidden[frame], right[frame], slack=1), frame
@@ -122,7 +147,7 @@ def test_two_plates_that_pass_each_other_are_both_hidden() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 3], ids=["none", "one frame", "some"])
 def test_clips_without_plates_hide_nothing(count: int) -> None:
-    hidden, tracks = hidden_boxes([seen()] * count, times(count), min_confidence=0.25)
+    hidden, tracks = followed([seen()] * count)
 
     assert len(tracks) == 0
     assert [box.shape for box in hidden] == [(0, 4)] * count
@@ -133,4 +158,85 @@ def test_clips_without_plates_hide_nothing(count: int) -> None:
 )
 def test_times_that_do_not_fit_are_refused(at_s: list[float]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        hidden_boxes([seen()] * 3, at_s, min_confidence=0.25)
+        followed([seen()] * 3, at_s)
+
+
+def panned(frames: int, by: float) -> list[Step]:
+    """Return the steps of a camera that pans to the right: what it sees moves left by `by`."""
+    return [STILL, *[np.array([1.0, 0.0, -by, 0.0])] * (frames - 1)]
+
+
+def test_a_plate_is_where_the_camera_left_it_however_that_moved() -> None:
+    pan = [0, -40, -80, -60, -10, 50, 90, 100, 60, 0]  # px, where one thing is seen
+    rows = [(300 + x, 50, 340 + x, 60, 0.9) for x in pan]
+    found = [seen(row) if frame in (0, 1, 8, 9) else seen() for frame, row in enumerate(rows)]
+    steps = [STILL, *(np.array([1.0, 0, b - a, 0]) for a, b in itertools.pairwise(pan))]
+
+    hidden, tracks = followed(found, steps=steps)
+    unsteady, _ = followed(found)
+
+    assert len(tracks) == 1
+    assert all(covers(boxes, row) for boxes, row in zip(hidden, rows, strict=True))
+    assert not covers(unsteady[5], rows[5])
+
+
+def test_a_camera_that_zooms_and_rolls_is_followed_beyond_the_ends() -> None:
+    angle, zoom = 0.03, 1.04
+    a, b = zoom * np.cos(angle), zoom * np.sin(angle)
+    step = np.array([a, b, -8.0, 3.0])
+    middle, width = np.array([300.0, 200.0]), 40.0
+    rows = []
+    for _ in range(12):
+        half = np.array([width, width / 4]) / 2
+        rows.append((*(middle - half), *(middle + half), 0.9))
+        middle = np.array([[a, -b], [b, a]]) @ middle + step[2:]
+        width *= zoom
+    found = [seen(row) if frame in (5, 6) else seen() for frame, row in enumerate(rows)]
+
+    hidden, _ = followed(found, steps=[STILL, *[step] * 11])
+
+    for frame in range(2, 10):
+        assert covers(hidden[frame], rows[frame], slack=0.5), frame
+
+
+def test_unsure_sightings_before_the_first_sure_one_belong_to_it() -> None:
+    found = drive({3: 0.1, 4: 0.1, 6: 0.2, 8: 0.9}, speed=0)
+
+    hidden, (track,) = followed(found)
+
+    assert track.frames == [3, 4, 6, 8]
+    assert len(hidden[0])
+
+
+def test_a_sighting_smaller_than_its_neighbours_hides_as_much_as_they_do() -> None:
+    found = [seen((100, 50, 140, 60, 0.9)) for _ in range(7)]
+    found[3] = seen((118, 50, 140, 60, 0.9))
+
+    hidden, _ = followed(found)
+
+    assert covers(hidden[3], (100, 50, 140, 60))
+
+
+def test_a_closer_look_is_asked_for_where_a_plate_should_be() -> None:
+    found = drive({15: 0.9, 16: 0.9, 20: 0.9}, count=60)
+
+    places = unseen(Frames(found, times(60), [STILL] * 60), min_confidence=0.25)
+
+    look_out = int(LOOK_OUT_S * RATE)
+    asked = {frame for frame, boxes in enumerate(places) if len(boxes)}
+    assert asked - {5, 30} == {*range(15 - look_out + 1, 15), 17, 18, 19, *range(21, 20 + look_out)}
+    for frame in (12, 18, 24):
+        np.testing.assert_allclose(places[frame][0], at(frame)[:4], atol=0.5)
+
+
+def test_a_plate_that_stays_in_view_takes_memory_by_its_frames_alone() -> None:
+    frames = 10_000
+    found = drive(dict.fromkeys(range(frames), 0.9), count=frames, speed=0)
+    tracemalloc.start()
+
+    hidden, tracks = followed(found)
+
+    assert tracemalloc.get_traced_memory()[1] < 50e6
+    tracemalloc.stop()
+    assert len(tracks) == 1
+    assert len(hidden) == frames

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from pathlib import Path
 from typing import Any
 
 import av
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 from plateblur.errors import DetectionError, EncodeError, VideoError
-from plateblur.types import BlurOptions, Image
+from plateblur.types import BlurOptions, Detections, Image
 from plateblur.video import ClipLimits, blur_clip
+from plateblur.video.looking import TILE_PX, WORKERS
+from plateblur.video.pipeline import WRITING_SHARE
 from tests.clips import (
     IMAGE_HW,
     RATE,
@@ -22,6 +25,7 @@ from tests.clips import (
     frames_of,
     plate_at,
 )
+from tests.fakes import DarkDetector, boxes
 
 
 def blurred(data: bytes, detector: Any = None, **options: Any) -> bytes:
@@ -270,3 +274,134 @@ def test_a_result_that_cannot_be_written_is_told() -> None:
 
     with pytest.raises(EncodeError):
         blur_clip(io.BytesIO(CLIP), Full(), BlinkingDetector())
+
+
+class Interrupted(BaseException):
+    """Ends the work as a kill would: nothing is tidied up."""
+
+
+class CountingDetector(BlinkingDetector):
+    """Is interrupted in one of its calls, counted from 0."""
+
+    def __init__(self, *, interrupted_in: int = -1) -> None:
+        super().__init__()
+        object.__setattr__(self, "interrupted_in", interrupted_in)
+
+    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+        if len(self.__dict__["calls"]) == self.__dict__["interrupted_in"]:
+            raise Interrupted
+        return super().detect(image, min_confidence=min_confidence)
+
+    @property
+    def looks(self) -> int:
+        return sum(shape[:2] == IMAGE_HW for shape in self.__dict__["calls"])
+
+
+def worked_on(data: bytes, detector: Any, work: Path, **options: Any) -> bytes:
+    out = io.BytesIO()
+    blur_clip(io.BytesIO(data), out, detector, work=work, resume=True, **options)
+    return out.getvalue()
+
+
+LONG = drawn_clip(driving(36), pts=[n + n // 7 for n in range(36)], sound="aac")
+
+
+def test_work_that_was_interrupted_while_looking_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = blurred(LONG)
+    with pytest.raises(Interrupted):
+        worked_on(LONG, CountingDetector(interrupted_in=20), tmp_path / "work")
+    detector = CountingDetector()
+
+    result = worked_on(LONG, detector, tmp_path / "work")
+
+    assert alike(result, whole)
+    assert detector.looks <= 36 - 20 + WORKERS + 1
+
+
+def test_work_that_was_interrupted_while_writing_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plateblur.video.writing.SEGMENT_FRAMES", 10)
+    monkeypatch.setattr("plateblur.video.pipeline.SEGMENT_FRAMES", 10)
+    whole = blurred(LONG)
+
+    def stop(share: float) -> None:
+        if share > 1 - WRITING_SHARE * 0.3:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        worked_on(LONG, CountingDetector(), tmp_path / "work", progress=stop)
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "work").glob("*.mp4")}
+    detector = CountingDetector()
+
+    result = worked_on(LONG, detector, tmp_path / "work")
+
+    after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "work").glob("*.mp4")}
+    assert len(before) == 2
+    assert len(after) == 4
+    assert before.items() <= after.items()
+    assert detector.looks == 0
+    assert alike(result, whole)
+
+
+@pytest.mark.parametrize("change", ["clip", "option"])
+def test_other_work_is_not_resumed(tmp_path: Path, change: str) -> None:
+    with pytest.raises(Interrupted):
+        worked_on(LONG, CountingDetector(interrupted_in=20), tmp_path / "work")
+    detector = CountingDetector()
+    data = drawn_clip(driving(30)) if change == "clip" else LONG
+    options = BlurOptions(margin=0.5) if change == "option" else BlurOptions()
+
+    worked_on(data, detector, tmp_path / "work", options=options)
+
+    assert detector.looks == (30 if change == "clip" else 36)
+
+
+def test_a_line_of_the_journal_that_was_cut_short_is_done_again(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        worked_on(LONG, CountingDetector(interrupted_in=20), tmp_path / "work")
+    journal = tmp_path / "work" / "looked-0.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-9])
+
+    assert alike(worked_on(LONG, CountingDetector(), tmp_path / "work"), blurred(LONG))
+
+
+def alike(first: bytes, second: bytes) -> bool:
+    """Return whether two clips show the same; x264 is not exact to the bit on a busy machine."""
+    pairs = zip(frames_of(first), frames_of(second), strict=True)
+    return all(a == b and np.abs(x.astype(int) - y).mean() < 1 for (a, x), (b, y) in pairs)
+
+
+class SharpDetector(BlinkingDetector):
+    """Misses the plate in whole frames, and finds it in cut-outs."""
+
+    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+        whole = image.shape[:2] == IMAGE_HW
+        if whole:
+            return super().detect(image, min_confidence=min_confidence)
+        found = []
+        for row in range(0, image.shape[0], TILE_PX):
+            for column in range(0, image.shape[1], TILE_PX):
+                tile = image[row : row + TILE_PX, column : column + TILE_PX]
+                seen = DarkDetector().detect(tile, min_confidence=min_confidence)
+                found += [box + np.tile([column, row], 2) for box in seen.xyxy]
+        return Detections(boxes(*found), np.full(len(found), 0.2, np.float32))
+
+
+def test_a_plate_that_turns_while_it_is_missed_is_found_by_a_closer_look() -> None:
+    """It brakes as soon as it is no longer found: where it should be is ahead of where it is."""
+    path = [10 + 4 * min(frame, 8) for frame in range(24)]
+    ground = driving(1, plate=False)[0]
+    images = []
+    for left in path:
+        image = ground.copy()
+        image[60:74, left : left + 40] = 10
+        images.append(image)
+    misses = range(8, 24)
+
+    done = blur_clip(io.BytesIO(drawn_clip(images)), io.BytesIO(), SharpDetector(misses=misses))
+
+    (plate,) = done.followed
+    assert plate.track.frames == list(range(24))
+    for left, box in zip(path, plate.track.xyxy, strict=True):
+        assert abs(box[0] - left) < 6

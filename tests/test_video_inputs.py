@@ -16,7 +16,7 @@ import pytest
 
 from plateblur.errors import VideoError
 from plateblur.types import BlurOptions, Image
-from plateblur.video import BlurredClip, ClipOptions, blur_clip
+from plateblur.video import BlurredClip, ClipLimits, ClipOptions, blur_clip
 from plateblur.video.colour import colours_of, hdr_light, hidden_planes, upright_planes
 from plateblur.video.upright import side_data, upright_of
 from tests.clips import (
@@ -573,3 +573,51 @@ def test_quality_costs_size() -> None:
     sizes = [len(blurred(clip, quality=quality)[0]) for quality in ("high", "normal", "small")]
 
     assert sizes[0] > 1.2 * sizes[1] > 1.44 * sizes[2]
+
+
+def test_a_clip_that_was_cut_short_is_refused_or_said() -> None:
+    clip = recorded([driving(40)], kind="matroska", sounds=["aac"], options={"crf": "10", "g": "5"})
+    cut = clip[: len(clip) * 6 // 10]
+    detector = BlinkingDetector()
+
+    with pytest.raises(VideoError, match="cut short"):
+        blurred(cut, detector=detector)
+    assert detector.__dict__["calls"] == []
+    _, done = blurred(cut, damaged="hide")
+    assert any("cut short" in note for note in done.notes)
+    assert 10 < done.frames < 30
+
+
+def test_sound_whose_first_packets_are_silent_starts_at_zero_too() -> None:
+    """A decoder of WMA gives nothing for its first packet."""
+    clip = recorded(
+        [driving()], kind="asf", codec="mpeg4", sounds=["wmav2"], options={"b": "2000000"}
+    )
+    result, _ = blurred(clip)
+
+    with av.open(io.BytesIO(result), "r") as source:
+        assert source.start_time == pytest.approx(0, abs=2_000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (ClipLimits(pictures=1), "1 video tracks"),
+        (ClipLimits(sounds=1), "1 sound tracks"),
+        (ClipLimits(length_s=1), "up to 1 s"),
+        (ClipLimits(frame_pixels=30_000), "megapixels"),
+    ],
+    ids=["video tracks", "sound tracks", "length", "size as shown"],
+)
+def test_a_clip_beyond_the_limits_is_refused_before_it_is_looked_at(
+    limits: ClipLimits, says: str
+) -> None:
+    clip = recorded(
+        [driving(), driving()], kind="mp4", sounds=["aac", "aac"], pixel_aspect=Fraction(2)
+    )
+    detector = BlinkingDetector()
+
+    with pytest.raises(VideoError, match=says):
+        blur_clip(io.BytesIO(clip), io.BytesIO(), detector, limits=limits)
+
+    assert detector.__dict__["calls"] == []

@@ -11,7 +11,7 @@ from plateblur.types import BlurOptions, Detector
 from plateblur.video import BlurredClip, ClipLimits, blur_clip
 
 # A minute of a phone's video at 60 frames a second; looking at it takes some minutes on two cores.
-LIMITS = ClipLimits(length_s=60, frames=3600, frame_pixels=9_000_000)
+LIMITS = ClipLimits(length_s=60, frames=3600, frame_pixels=9_000_000, pictures=2, sounds=4)
 
 
 def blur_dropped_clip(
@@ -47,10 +47,11 @@ def blur_dropped_clip(
 def told_done(done: BlurredClip) -> str:
     """Return HTML about a blurred clip."""
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
+    notes = "".join(f"<br>{escape(note)}" for note in done.notes)
     return (
         f'<p class="pb-done" role="status"><strong>{plates} hidden</strong> in {done.frames} '
         f"frames. Look through the clip before you publish it: what was never found is not "
-        f"hidden.</p>"
+        f"hidden.{notes}</p>"
     )
 
 

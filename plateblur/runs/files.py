@@ -81,12 +81,17 @@ def being_written(target: Path, *, put: Put = Path.replace) -> Iterator[BinaryIO
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~UMASK)
-        put(part, target)
+        put_in_place(part, target, put=put)
     finally:
         part.unlink(missing_ok=True)
+
+
+def put_in_place(part: Path, target: Path, *, put: Put = Path.replace) -> None:
+    """Make the whole file `part` become `target`, with the rights that a new file would have."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.chmod(target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~UMASK)
+    put(part, target)
 
 
 def write_atomically(target: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib import metadata
 from itertools import islice
@@ -22,13 +22,27 @@ import numpy as np
 from plateblur.blur import blur_boxes
 from plateblur.errors import VideoError
 from plateblur.pipeline import DEFAULTS
-from plateblur.tracks import TRACK_FLOOR, Track, hidden_boxes
+from plateblur.tracks import STILL, TRACK_FLOOR, Frames, Step, hidden_boxes, unseen
 from plateblur.types import BlurOptions, Boxes, Detections, Detector
 from plateblur.video.colour import Planes, blank_planes, hidden_planes
-from plateblur.video.looking import in_order, none_found
+from plateblur.video.looking import (
+    Grey,
+    camera_step,
+    in_order,
+    look_closer,
+    none_found,
+    with_more,
+)
 from plateblur.video.picture import Picture, checked, picture_of
-from plateblur.video.reading import OTHER_FRAMES, Stored, contents_of, frames_after, opened
-from plateblur.video.sound import check_sound, sound_notes
+from plateblur.video.reading import (
+    OTHER_FRAMES,
+    Stored,
+    contents_of,
+    frames_after,
+    opened,
+    require_end,
+)
+from plateblur.video.sound import read_through, sound_notes
 from plateblur.video.types import (
     AS_USUAL,
     LIMITS,
@@ -40,25 +54,26 @@ from plateblur.video.types import (
 from plateblur.video.work import Work, known_again
 from plateblur.video.writing import SEGMENT_FRAMES, Written, put_together, write_segment
 
-LOOKING_SHARE = 0.7  # of the work, for the progress: the rest is writing
+AGAIN = 2  # closer looks: the second begins where the first carried the ends of the tracks
+# Of the work, for the progress.
+LOOKING_SHARE, AGAIN_SHARE, WRITING_SHARE = 0.6, 0.1, 0.2
 
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """What was seen in the frames of one video track: for each its time, and the plates.
+    """What was seen in the frames of one video track.
 
     Attributes:
-        times: in the time base of the track, rising.
-        found: None for a frame that can't be decoded.
+        times: of each frame, in the time base of the track, rising.
+        is_blank: whether it can't be decoded.
+        clip: what was found in each.
     """
 
     times: list[int]
-    found: list[Detections | None]
-
-    def times_s(self, picture: Picture) -> list[float]:
-        return [float((pts - self.times[0]) * picture.time_base) for pts in self.times]
+    is_blank: list[bool]
+    clip: Frames
 
 
 def blur_clip(
@@ -100,12 +115,13 @@ def blur_clip(
     _require_in_range(options)
     with opened(clip) as source:
         contents = contents_of(source, how, limits)
-    sounds = check_sound(clip, contents.sounds)
+    sounds, ends_s = read_through(clip, contents.sounds, contents.pictures, limits)
+    cut_short = require_end(contents, ends_s, how)
     pictures = [
         picture_of(clip, index, limits, hide_damaged=how.damaged == "hide")
         for index in contents.pictures
     ]
-    notes = [*contents.notes, *sound_notes(sounds, how.container)]
+    notes = [*contents.notes, *cut_short, *sound_notes(sounds, how.container)]
     written: list[Written] = []
     followed: list[FollowedPlate] = []
     with _work(work, _of(clip, detector, options, how), resume=resume) as kept:
@@ -113,11 +129,15 @@ def blur_clip(
             share = _part(progress, number / len(pictures), (number + 1) / len(pictures))
             way = _Way(clip, picture, number, options, how, limits, kept, contents.length_s)
             looked = way.look(detector, _part(share, 0, LOOKING_SHARE))
-            hidden, tracks = way.follow(looked)
-            segments = way.write(looked, hidden, _part(share, LOOKING_SHARE, 1))
+            for again in range(AGAIN):
+                start = LOOKING_SHARE + again * AGAIN_SHARE
+                told = _part(share, start, start + AGAIN_SHARE)
+                looked = way.look_again(looked, detector, again, told)
+            hidden, tracks = hidden_boxes(looked.clip, min_confidence=options.min_confidence)
+            segments = way.write(looked, hidden, _part(share, 1 - WRITING_SHARE, 1))
             written.append(Written(picture, segments, looked.times))
             notes += _damage_notes(looked, picture)
-            times_s = looked.times_s(picture)
+            times_s = looked.clip.times_s
             followed += [
                 FollowedPlate(number, track, tuple(times_s[frame] for frame in track.frames))
                 for track in tracks
@@ -156,37 +176,94 @@ class _Way:
     length_s: float
 
     def look(self, detector: Detector, progress: Progress) -> _Looked:
-        """Return the plates that are found in each frame by itself."""
+        """Return the plates that are found in each frame by itself, and the camera's movement."""
         journal = self.work.journal(f"looked-{self.number}")
         done: list[Any] = journal.read()
         floor = min(TRACK_FLOOR, self.options.min_confidence)
 
-        def find(stored: Stored) -> Any:
+        def find(item: tuple[Grey | None, tuple[Stored, Grey | None]]) -> Any:
+            before, (stored, now) = item
             if stored.frame is None:
-                return [stored.pts, None]
+                return [stored.pts, None, STILL.tolist()]
             image = self.picture.image(stored.frame)
             found = detector.detect(image, min_confidence=floor)
-            rows = np.column_stack([found.xyxy, found.confidence]).astype(np.float64)
-            return [stored.pts, rows.tolist()]
+            return [stored.pts, _rows(found), self._step(before, now).tolist()]
 
-        frames = self._frames([pts for pts, _ in done])
-        for row in journal.write(in_order(find, frames)):
+        # The last frame that is done is read again, to tell how the camera moved after it.
+        frames = self._with_grey(self._frames([pts for pts, _, _ in done[:-1]]))
+        before = next(frames)[1] if done else None
+        for row in journal.write(in_order(find, _with_before(before, frames))):
             done.append(row)
             shown_s = float((row[0] - done[0][0]) * self.picture.time_base)
             # A browser's recording doesn't say how long it is.
             progress(min(1.0, shown_s / self.length_s) if self.length_s else 0.0)
-        if not any(rows is not None for _, rows in done):
+        is_blank = [rows is None for _, rows, _ in done]
+        if all(is_blank):
             raise VideoError("expected a clip, got one without a frame that can be decoded")
-        return _Looked([pts for pts, _ in done], [_detections(rows) for _, rows in done])
-
-    def follow(self, looked: _Looked) -> tuple[list[Boxes], list[Track]]:
-        """Return the boxes to hide in each frame, and the plates."""
-        found = [each if each is not None else none_found() for each in looked.found]
-        return hidden_boxes(
-            found,
-            looked.times_s(self.picture),
-            min_confidence=self.options.min_confidence,
+        times = [pts for pts, _, _ in done]
+        return _Looked(
+            times=times,
+            is_blank=is_blank,
+            clip=Frames(
+                found=[_detections(rows or []) for _, rows, _ in done],
+                times_s=[float((pts - times[0]) * self.picture.time_base) for pts in times],
+                steps=[np.array(step) for _, _, step in done],
+            ),
         )
+
+    def _with_grey(self, frames: Iterator[Stored]) -> Iterator[tuple[Stored, Grey | None]]:
+        """Yield each frame, and it small and grey.
+
+        Here and not in the threads that use it, because one frame must not be converted by two.
+        """
+        for stored in frames:
+            grey = None if stored.frame is None else self.picture.grey(stored.frame)
+            yield stored, grey
+
+    def _step(self, before: Grey | None, now: Grey | None) -> Step:
+        """Return how the camera moved, in pixels of the frames as shown."""
+        if before is None or now is None:
+            return STILL
+        scale = self.picture.image_hw[1] / now.shape[1]
+        return np.asarray(camera_step(before, now) * [1, 1, scale, scale], np.float64)
+
+    def look_again(
+        self, looked: _Looked, detector: Detector, number: int, progress: Progress
+    ) -> _Looked:
+        """Return `looked` with what a closer look finds where a plate should be but wasn't found.
+
+        Args:
+            looked: so far.
+            detector: what finds the plates.
+            number: of this look; each carries the ends of the tracks further.
+            progress: is told the share that is done.
+        """
+        places = unseen(looked.clip, min_confidence=self.options.min_confidence)
+        journal = self.work.journal(f"again-{self.number}-{number}")
+        more: dict[int, Any] = dict(journal.read())
+        wanted = [frame for frame, boxes in enumerate(places) if len(boxes)]
+        floor = min(TRACK_FLOOR, self.options.min_confidence)
+
+        def find(item: tuple[int, Stored]) -> Any:
+            frame, stored = item
+            if stored.pts != looked.times[frame]:
+                raise VideoError(OTHER_FRAMES)
+            if stored.frame is None:
+                return [frame, []]
+            image = self.picture.image(stored.frame)
+            return [frame, _rows(look_closer(image, places[frame], detector, floor=floor))]
+
+        left = [frame for frame in wanted if frame not in more]
+        if left:
+            frames = enumerate(self._frames(looked.times[: left[0]]), start=left[0])
+            some = (item for item in frames if item[0] < len(places) and len(places[item[0]]))
+            for frame, rows in journal.write(in_order(find, some)):
+                more[frame] = rows
+                progress(frame / len(places))
+        found = list(looked.clip.found)
+        for frame, rows in more.items():
+            found[frame] = with_more(found[frame], _detections(rows))
+        return replace(looked, clip=replace(looked.clip, found=found))
 
     def write(self, looked: _Looked, hidden: list[Boxes], progress: Progress) -> list[Path]:
         """Return the segments of the pictures with their plates hidden."""
@@ -198,7 +275,7 @@ class _Way:
             frame, stored = item
             if frame >= len(looked.times) or stored.pts != looked.times[frame]:
                 raise VideoError(OTHER_FRAMES)
-            if stored.frame is None or looked.found[frame] is None:
+            if stored.frame is None or looked.is_blank[frame]:
                 return blank_planes(picture.written_hw, picture.colours)
             boxes = (hidden[frame] * scale).astype(np.float32)
             return hidden_planes(picture.planes(stored.frame), boxes, picture.colours, self.options)
@@ -235,11 +312,26 @@ def _require_in_range(options: BlurOptions) -> None:
     )
 
 
-def _detections(rows: list[list[float]] | None) -> Detections | None:
-    if rows is None:
-        return None
+def _rows(found: Detections) -> list[list[float]]:
+    """Return detections as rows of `xyxy` and confidence, to be kept as JSON."""
+    rows: list[list[float]] = (
+        np.column_stack([found.xyxy, found.confidence]).astype(np.float64).tolist()
+    )
+    return rows
+
+
+def _detections(rows: list[list[float]]) -> Detections:
     values = np.array(rows, np.float32).reshape(-1, 5)
     return Detections(values[:, :4], values[:, 4])
+
+
+def _with_before(
+    before: Grey | None, frames: Iterator[tuple[Stored, Grey | None]]
+) -> Iterator[tuple[Grey | None, tuple[Stored, Grey | None]]]:
+    """Yield each frame with the small one before it."""
+    for stored, grey in frames:
+        yield before, (stored, grey)
+        before = grey
 
 
 def _part(progress: Progress, start: float, end: float) -> Progress:
@@ -256,11 +348,11 @@ def _told(
 
 
 def _damage_notes(looked: _Looked, picture: Picture) -> list[str]:
-    blank = sum(found is None for found in looked.found)
+    blank = sum(looked.is_blank)
     if not blank:
         return []
     blank_s = float(blank / picture.rate)
-    return [f"{blank} of {len(looked.found)} frames ({blank_s:.1f} s) can't be decoded: blanked"]
+    return [f"{blank} of {len(looked.times)} frames ({blank_s:.1f} s) can't be decoded: blanked"]
 
 
 def _of(clip: BinaryIO, detector: Detector, *settings: object) -> str:

@@ -31,6 +31,7 @@ SOUND_CODECS = (
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,"
     "pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_bluray,pcm_dvd"
 )
+KNOW_THEIR_END = ("matroska", "mov", "avi")  # the others' length is a guess
 CUT_SHORT_S = 1.0  # less than this missing at the end is how containers round
 OTHER_FRAMES = "expected the same frames when the clip was read again"
 NUDGED_S = 1.0  # a time that steps back by less is moved on, by more it is another clock
@@ -50,12 +51,14 @@ class Contents:
         pictures: index of each video track, the one that players show first.
         sounds: index of each sound track.
         length_s: as the clip says; 0 where it doesn't.
+        end_s: when it ends on its own clock, as its head says; 0 where it doesn't.
         notes: what is not written again; a sentence each.
     """
 
     pictures: tuple[int, ...]
     sounds: tuple[int, ...]
     length_s: float
+    end_s: float
     notes: tuple[str, ...]
 
 
@@ -106,11 +109,16 @@ def contents_of(source: InputContainer, options: ClipOptions, limits: ClipLimits
         raise VideoError(f"expected up to {limits.pictures} video tracks, got {len(pictures)}")
     for stream in pictures:
         _require_supported(stream, limits)
-    length_s = float(source.duration or 0) / av.time_base
+    length_s, start_s = (
+        float(value or 0) / av.time_base for value in (source.duration, source.start_time)
+    )
+    end_s = start_s + length_s
     if source.format.name.startswith("matroska"):  # there it is the time of the end
-        length_s = max(0.0, length_s - float(source.start_time or 0) / av.time_base)
+        end_s, length_s = length_s, max(0.0, length_s - start_s)
     require_length(length_s, limits)
     sounds = source.streams.audio if options.sound == "keep" else ()
+    if len(sounds) > limits.sounds:
+        raise VideoError(f"expected up to {limits.sounds} sound tracks, got {len(sounds)}")
     for sound in sounds:
         if sound.codec_context is None:
             raise VideoError(
@@ -121,8 +129,31 @@ def contents_of(source: InputContainer, options: ClipOptions, limits: ClipLimits
         pictures=tuple(stream.index for stream in pictures),
         sounds=tuple(stream.index for stream in sounds),
         length_s=length_s,
+        end_s=end_s if source.format.name.startswith(KNOW_THEIR_END) else 0.0,
         notes=_left_out(source, options),
     )
+
+
+def require_end(contents: Contents, ends_s: Fraction, options: ClipOptions) -> tuple[str, ...]:
+    """Return what is to be said of a clip that was cut short.
+
+    Args:
+        contents: as the clip's head tells.
+        ends_s: when the last packet in it ends.
+        options: whether damage is refused.
+
+    Raises:
+        VideoError: it is cut short, and damage is refused.
+    """
+    missing_s = contents.end_s - float(ends_s)
+    if missing_s <= CUT_SHORT_S:
+        return ()
+    if options.damaged == "refuse":
+        raise VideoError(
+            f"the clip is cut short: its last {missing_s:.1f} s are missing; what is there can "
+            "be written (damaged: hide)"
+        )
+    return (f"the clip is cut short: its last {missing_s:.1f} s are missing",)
 
 
 def _pictures(source: InputContainer) -> list[VideoStream]:

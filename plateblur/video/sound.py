@@ -14,8 +14,8 @@ from av.container import InputContainer, OutputContainer
 
 from plateblur.errors import VideoError
 from plateblur.types import MetadataPolicy
-from plateblur.video.reading import AV_ERRORS, OTHER_FRAMES, opened, packets
-from plateblur.video.types import Container
+from plateblur.video.reading import AV_ERRORS, OTHER_FRAMES, opened, packets, require_length
+from plateblur.video.types import ClipLimits, Container
 
 PCM = {"pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_u8"}
 # What players of each kind of file play; MP4 can hold more, but browsers stay silent then.
@@ -46,7 +46,6 @@ class SoundTrack:
         index: of the track in the clip.
         codec: FFmpeg's name of its decoder.
         starts_s: when it is heard first, on the clip's own clock; None where it is empty.
-        ends_s: when its last packet ends.
         packets: how many there are.
         damaged: numbers of those that can't be decoded.
     """
@@ -54,35 +53,53 @@ class SoundTrack:
     index: int
     codec: str
     starts_s: Fraction | None = None
-    ends_s: Fraction = Fraction(0)
     packets: int = 0
     damaged: set[int] = field(default_factory=set)
 
 
-def check_sound(clip: BinaryIO, indices: Sequence[int]) -> list[SoundTrack]:
-    """Return what is known of each sound track after decoding all of it.
+def read_through(
+    clip: BinaryIO, sounds: Sequence[int], pictures: Sequence[int], limits: ClipLimits
+) -> tuple[list[SoundTrack], Fraction]:
+    """Return what is known of each sound track after decoding all of it, and when the clip ends.
 
     Because a damaged packet in the output stops a browser, and a sound that can't be read at all
-    is to be known before hours of looking at pictures.
+    is to be known before hours of looking at pictures. These are read here, but not decoded.
+
+    Args:
+        clip: open to be read.
+        sounds: index of each sound track.
+        pictures: index of each video track.
+        limits: how long they may be.
+
+    Returns:
+        The tracks, and when the last packet ends on the clip's own clock, seconds.
 
     Raises:
-        VideoError: a track can't be decoded.
+        VideoError: a sound track can't be decoded, or a track is too long.
     """
-    if not indices:
-        return []
+    ends_s = Fraction(0)
+    starts_s: Fraction | None = None
     with opened(clip) as source:
-        streams = {index: _stream(source, index) for index in indices}
-        tracks = {index: SoundTrack(index, streams[index].codec_context.name) for index in indices}
-        for packet in packets(source, indices):
-            track, stream = tracks[packet.stream.index], streams[packet.stream.index]
+        tracks = {
+            index: SoundTrack(index, _stream(source, index).codec_context.name) for index in sounds
+        }
+        for packet in packets(source, [*sounds, *pictures]):
             if packet.pts is not None:
-                start = stream.start_time if stream.start_time is not None else packet.pts
-                track.starts_s = start * packet.time_base
-                track.ends_s = (packet.pts + (packet.duration or 0)) * packet.time_base
+                now_s = packet.pts * packet.time_base
+                starts_s = now_s if starts_s is None else min(starts_s, now_s)
+                require_length(float(now_s - starts_s), limits)
+                ends_s = max(ends_s, (packet.pts + (packet.duration or 0)) * packet.time_base)
+            track = tracks.get(packet.stream.index)
+            if track is None:
+                continue
             try:
-                packet.decode()
+                frames = packet.decode()
             except AV_ERRORS:
                 track.damaged.add(track.packets)
+                frames = []
+            for frame in frames:
+                if track.starts_s is None and frame.pts is not None:
+                    track.starts_s = frame.pts * frame.time_base
             track.packets += bool(packet.size)
     for track in tracks.values():
         if len(track.damaged) > MOST_DAMAGED * track.packets:
@@ -90,7 +107,7 @@ def check_sound(clip: BinaryIO, indices: Sequence[int]) -> list[SoundTrack]:
                 f"the clip's sound ({track.codec}) can't be decoded; it can be written without "
                 "sound (sound: drop)"
             )
-    return list(tracks.values())
+    return list(tracks.values()), ends_s
 
 
 def _stream(source: InputContainer, index: int) -> AudioStream:

@@ -42,16 +42,18 @@ class ClipLimits:
     """The largest clip that is accepted.
 
     Attributes:
-        length_s: of a clip.
+        length_s: of a clip, and of each of its tracks.
         frames: of one video track.
         frame_pixels: of one frame, as shown.
         pictures: video tracks.
+        sounds: sound tracks.
     """
 
     length_s: float = 6 * 3600
     frames: int = 2_000_000
     frame_pixels: int = 36_000_000  # 8K
     pictures: int = 8
+    sounds: int = 16
 
 
 @dataclass(frozen=True, slots=True)
