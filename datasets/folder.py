@@ -8,12 +8,11 @@ nobody has looked whether it shows plates.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from plateblur.sets import fetch, layout
+from plateblur.sets import layout, recipe
 from plateblur.sets.forms import READERS, Labelled, photos_in
 
 SPLIT_OF_FOLDER: dict[str, layout.Split] = {
@@ -77,10 +76,9 @@ def folder_split(name: str) -> layout.Split:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, locate or download, convert and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("source", type=Path, nargs="?", help="the folder, or an archive of it")
+    parser = recipe.command_line(__doc__)
+    recipe.archive_arguments(parser, source="the folder, or an archive of it")
     parser.add_argument("--form", choices=READERS, required=True, help="how it is labelled")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
     parser.add_argument("--name", required=True, help="short name of the set")
     parser.add_argument("--from", dest="origin", default="own", help="where it is from")
     parser.add_argument("--licence", default="unstated", help="as stated by its authors")
@@ -89,18 +87,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--group", type=re.compile, help="what one ride's names have in common")
     splits.add_argument("--keep-splits", action="store_true", help="take train, val, test folders")
-    parser.add_argument("--url", help="download the archive from here; needs --sha256")
-    parser.add_argument("--sha256", help="of the archive")
     given = parser.parse_args(argv)
-    if (given.source is None) == (given.url is None) or (given.url and not given.sha256):
-        parser.error("expected SOURCE, or --url with --sha256")
-    work = given.out.with_name(f"{given.out.name}.source")
-    if given.url:
-        root = fetch.unpack(
-            fetch.download(given.url, sha256=given.sha256, to=work), to=work / "unpacked"
-        )
-    else:
-        root = fetch.locate(given.source, sha256=given.sha256, to=work)
+    root = recipe.archive(parser, given)
     labelled = list(READERS[given.form](root))
     classes = plate_classes(labelled, given.classes)
 

@@ -11,7 +11,6 @@ of a picture of `imwidth` x `imheight`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plateblur.sets import fetch, layout
+from plateblur.sets import layout, recipe
 from plateblur.sets.labels import TruthBoxes
 
 REPOSITORY = "https://github.com/faisalthaheem/open-lpr-dataset-plate-detection.git"
@@ -101,18 +100,9 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, fetch, convert and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("source", type=Path, nargs="?", help="a checkout or archive; else fetched")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
-    parser.add_argument("--repository", default=REPOSITORY, help="address to fetch from")
-    parser.add_argument("--commit", default=COMMIT, help="commit to fetch")
-    given = parser.parse_args(argv)
-    work = given.out.with_name(f"{given.out.name}.source")
-    if given.source is None:
-        root = fetch.checkout(given.repository, commit=given.commit, to=work)
-    else:
-        root = fetch.locate(given.source, sha256=None, to=work)
-    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
+    recipe.from_git(
+        argv, page=__doc__, card=CARD, photos=photos, repository=REPOSITORY, commit=COMMIT
+    )
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ neighbouring seconds stand in both; here each ride is cut in time instead.
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from plateblur.sets import fetch, forms, layout
+from plateblur.sets import forms, layout, recipe
 
 REPOSITORY = "https://github.com/RobertLucian/license-plate-dataset.git"
 COMMIT = "06aa3c1bbfb7abe841ba076089eab31243abe147"  # holds every photo and annotation
@@ -83,18 +82,9 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, fetch, convert and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("source", type=Path, nargs="?", help="a checkout or archive; else fetched")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
-    parser.add_argument("--repository", default=REPOSITORY, help="address to fetch from")
-    parser.add_argument("--commit", default=COMMIT, help="commit to fetch")
-    given = parser.parse_args(argv)
-    work = given.out.with_name(f"{given.out.name}.source")
-    if given.source is None:
-        root = fetch.checkout(given.repository, commit=given.commit, to=work)
-    else:
-        root = fetch.locate(given.source, sha256=None, to=work)
-    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
+    recipe.from_git(
+        argv, page=__doc__, card=CARD, photos=photos, repository=REPOSITORY, commit=COMMIT
+    )
 
 
 if __name__ == "__main__":

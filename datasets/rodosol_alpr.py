@@ -13,11 +13,10 @@ while a vehicle passes the gates again and again; here all photos of one plate g
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from plateblur.sets import fetch, forms, layout
+from plateblur.sets import forms, layout, recipe
 
 CARD = layout.SetCard(
     name="rodosol-alpr",
@@ -52,14 +51,7 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, locate, convert and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("source", type=Path, help="the archive that was sent to you, or its folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
-    parser.add_argument("--sha256", help="of the archive")
-    given = parser.parse_args(argv)
-    work = given.out.with_name(f"{given.out.name}.source")
-    root = fetch.locate(given.source, sha256=given.sha256, to=work)
-    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
+    recipe.on_request(argv, page=__doc__, card=CARD, photos=photos)
 
 
 if __name__ == "__main__":

@@ -889,6 +889,7 @@ COMMAND = [sys.executable, "-m", "plateblur.cli"]
 needs_model = pytest.mark.skipif(not shipped_model().is_file(), reason="no model is shipped yet")
 
 
+@pytest.mark.slow
 @needs_model
 def test_the_command_itself_blurs_a_folder_and_detects(here: Path) -> None:
     put({"in/a.jpg": encoded(STREET), "in/b.png": DATA}, here)

@@ -51,6 +51,7 @@ def compose() -> dict[str, Any]:
     return parsed
 
 
+@pytest.mark.slow
 def test_the_dockerfile_has_no_lint() -> None:
     done = subprocess.run(
         [str(TOOLS / "hadolint"), "Dockerfile"],
@@ -62,6 +63,7 @@ def test_the_dockerfile_has_no_lint() -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_compose_file_fits_the_specification() -> None:
     command = [str(TOOLS / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec"]
     done = subprocess.run(

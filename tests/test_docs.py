@@ -75,6 +75,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=named)
 def test_the_commands_of_a_page_run(page: Path, clone: Path) -> None:
     if not shipped_model().is_file():
@@ -154,6 +155,7 @@ def pages_of(site: Path) -> Iterator[str]:
         yield path.read_text()
 
 
+@pytest.mark.slow
 def test_the_site_has_every_setting_code_and_command(site: Path) -> None:
     settings = (site / "reference" / "settings" / "index.html").read_text()
     assert [name for name in Settings().to_environment() if name not in settings] == []
@@ -164,10 +166,12 @@ def test_the_site_has_every_setting_code_and_command(site: Path) -> None:
         assert f"plateblur {command}" in cli
 
 
+@pytest.mark.slow
 def test_no_page_of_the_site_has_a_mark_left(site: Path) -> None:
     assert [page for page in pages_of(site) if "<!-- generated" in page] == []
 
 
+@pytest.mark.slow
 def test_the_site_loads_nothing_from_another_host(site: Path) -> None:
     loaded = re.compile(
         r"<(?:script|img|iframe)[^>]+src=[\"']?(https?:)?//|<link[^>]+href=[\"']?//"

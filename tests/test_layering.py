@@ -224,6 +224,7 @@ def test_the_folder_of_recipes_is_no_package() -> None:
     assert not (ROOT / "datasets" / "__init__.py").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["plateblur", "plateblur.pipeline", "plateblur.cli", "plateblur.drawn"]
 )
@@ -238,3 +239,15 @@ def test_importing_the_library_drags_in_no_part_that_is_optional(module: str) ->
     loaded = set(done.stdout.split())
     assert "numpy" in loaded
     assert not loaded & (HEAVY | WEB_FRAMEWORKS | STORES | {"openvino", "onnx", "httpx", "av"})
+
+
+@pytest.mark.slow
+def test_the_demo_loads_neither_a_store_nor_payments() -> None:
+    """So a quick start installs none of them: the extra `demo` leaves them out."""
+    program = "import app, sys; print(*{name.split('.')[0] for name in sys.modules}, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(done.stdout.split())
+    assert "gradio" in loaded
+    assert not loaded & (STORES | {"stripe", "psycopg", "redis", "limits", "fpdf", "torch"})

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,8 +19,12 @@ def requirements() -> list[str]:
     return [*project["dependencies"], *(line for extra in extras for line in extra)]
 
 
-def pins() -> dict[str, str]:
-    return dict(line.split("==") for line in requirements() if "==" in line)
+def locked() -> dict[str, str]:
+    """Return the version of each package in the lock that this Python on this system gets."""
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    here = [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
+    return {canonicalize_name(pin.name): str(pin.specifier).removeprefix("==") for pin in here}
 
 
 def tracked() -> list[Path]:
@@ -31,26 +37,57 @@ def tracked() -> list[Path]:
 def test_pre_commit_runs_the_ruff_that_the_tests_run() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     ruff = next(repo for repo in hooks["repos"] if repo["repo"].endswith("/ruff-pre-commit"))
-    assert ruff["rev"] == f"v{pins()['ruff']}"
+    assert ruff["rev"] == f"v{locked()['ruff']}"
 
 
 def test_conda_takes_every_version_from_pyproject() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (by_pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
-    assert by_pip == ["--editable .[all]"]
+    assert by_pip == ["--constraint requirements.lock", "--editable .[all]"]
 
 
-def test_every_requirement_is_pinned_once() -> None:
-    others = [line for line in requirements() if not line.startswith("plateblur[")]
-    names = [re.split(r"[=<>\[]", line)[0] for line in others]
-    assert len(names) == len(set(names))
-    assert [line for line in others if "==" not in line] == []
+def test_every_requirement_is_a_range_that_the_lock_falls_into() -> None:
+    for line in requirements():
+        wanted = Requirement(line)
+        if wanted.name != "plateblur":
+            assert not any(one.operator in ("==", "~=") for one in wanted.specifier), line
+            assert locked()[canonicalize_name(wanted.name)] in wanted.specifier, line
+
+
+def test_what_others_install_beside_their_packages_has_a_lower_and_an_upper_bound() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for line in project["dependencies"] + extras["web"] + extras["demo"]:
+        wanted = Requirement(line)
+        operators = {one.operator for one in wanted.specifier}
+        assert wanted.name == "plateblur" or operators == {">=", "<"}, line
+
+
+def test_a_package_is_asked_for_in_one_way() -> None:
+    ways: dict[str, set[str]] = {}
+    for line in requirements():
+        wanted = Requirement(line)
+        if wanted.name != "plateblur":
+            ways.setdefault(canonicalize_name(wanted.name), set()).add(str(wanted.specifier))
+    assert {name: told for name, told in ways.items() if len(told) > 1} == {}
+
+
+def test_the_lock_names_no_place_to_get_packages_from() -> None:
+    assert re.search(r"://|^-|@|\\|/", (ROOT / "requirements.lock").read_text(), re.M) is None
+
+
+def test_what_installs_takes_its_versions_from_the_lock() -> None:
+    for name in ("Makefile", "Dockerfile"):
+        text = (ROOT / name).read_text().replace("\\\n", " ")
+        for line in text.splitlines():
+            if "pip install" in line and "--no-deps" not in line:
+                assert "-c requirements.lock" in line or "-c $(LOCK)" in line, line
 
 
 def test_running_needs_no_torch() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    running = project["dependencies"] + extras["demo"] + extras["serve"]
+    running = project["dependencies"] + extras["demo"] + extras["serve"] + extras["web"]
     assert not [line for line in running if line.startswith(("torch", "ultralytics"))]
 
 

@@ -27,6 +27,8 @@ from plateblur.web import Settings
 from tests.ports import free_port
 from tests.web.fakes import basic, documented_client, photo_bytes, text_of
 
+pytestmark = pytest.mark.slow
+
 SERVE = [sys.executable, str(Path(__file__).parents[1] / "serve.py")]
 EMAIL, PASSWORD = "ana@example.com", "correct horse battery staple"
 START_S = 300  # Two workers load the model; on a machine that trains beside it that takes a while.

@@ -287,7 +287,7 @@ class CountingDetector(BlinkingDetector):
         super().__init__()
         object.__setattr__(self, "interrupted_in", interrupted_in)
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **_: Any) -> Detections:
         if len(self.__dict__["calls"]) == self.__dict__["interrupted_in"]:
             raise Interrupted
         return super().detect(image, min_confidence=min_confidence)
@@ -375,7 +375,7 @@ def alike(first: bytes, second: bytes) -> bool:
 class SharpDetector(BlinkingDetector):
     """Misses the plate in whole frames, and finds it in cut-outs."""
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **_: Any) -> Detections:
         whole = image.shape[:2] == IMAGE_HW
         if whole:
             return super().detect(image, min_confidence=min_confidence)

@@ -18,6 +18,8 @@ from plateblur.pipeline import blur_photo
 from plateblur.types import Image
 from tests.fakes import boxes, encoded
 
+pytestmark = pytest.mark.slow
+
 rapidocr = pytest.importorskip("rapidocr_onnxruntime")
 
 Read = Callable[[Image], str]

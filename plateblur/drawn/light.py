@@ -12,7 +12,6 @@ from plateblur.types import Image
 
 Colour = tuple[int, int, int]
 Lit = Literal["day", "dusk", "night"]
-LITS: tuple[Lit, ...] = ("day", "dusk", "night")
 INK: Colour = (22, 22, 26)
 WHITE: Colour = (238, 238, 234)
 YELLOW: Colour = (246, 196, 28)

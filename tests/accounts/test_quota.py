@@ -191,6 +191,7 @@ def test_64_parallel_clients_on_a_plan_with_50_left_get_exactly_50(
     assert gate.usage(identity, gate.active_plan(identity)).window_requests == 50
 
 
+@pytest.mark.slow
 def test_three_processes_together_get_exactly_50(store: Store, gate: StoreGate, url: str) -> None:
     identity = make_account(store, plan=PlanKind.MONTHLY)
     with ProcessPoolExecutor(3, mp_context=SPAWN) as pool:
@@ -210,6 +211,7 @@ def test_parallel_clients_never_get_more_predictions_than_the_month_has(
     assert gate.usage(identity, gate.active_plan(identity)).predictions == 9_998
 
 
+@pytest.mark.slow
 def test_a_killed_workers_request_is_given_back_after_its_lease(
     store: Store, gate: StoreGate, clock: TurnableClock, url: str
 ) -> None:

@@ -30,7 +30,10 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 120_000  # CI may train a model beside it
 EMAIL, PASSWORD = "ana.pop@plates.io", "correct horse battery staple"
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed"),
+]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
 ]
 # Gradio 6.31.0 uses what pandas 4 is about to drop, in its count of past events.
-pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")]
 PATIENCE_S = 240.0  # CI may train a model beside it
 
 

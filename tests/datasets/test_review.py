@@ -199,6 +199,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("fiftyone") is None or not Path("/proc").exists(),
     reason="needs the extra `review`",

@@ -213,6 +213,7 @@ def _reader(rapidocr: Any) -> Any:
     return _READERS[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("region", ["eu", "uk", "india"])
 def test_a_large_plate_seen_head_on_can_be_read(region: str) -> None:
     scene = scene_of(

@@ -89,6 +89,7 @@ def test_glare_is_brightest_on_the_plate() -> None:
     assert 60 <= y <= 84
 
 
+@pytest.mark.slow
 def test_the_sheet_shows_every_transform_by_name(tmp_path: Path) -> None:
     names = {name for name, *_ in augment.examples()}
     assert {"CutAtEdge", "PartlyCovered", "Farther", "Infrared", "RandomRain", "Glare"} <= names

@@ -160,6 +160,7 @@ def test_every_code_of_the_table_is_there() -> None:
 # --- Counting --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sixty_four_clients_over_the_wire_get_exactly_fifty(live: Live) -> None:
     live.account(TRIAL)
     with ThreadPoolExecutor(64) as clients:
@@ -280,6 +281,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_of_a_killed_workers_requests_none_is_answered_and_none_stays_counted(
     tmp_path: Path,
 ) -> None:

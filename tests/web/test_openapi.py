@@ -14,6 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from plateblur.web import Settings, create_app
 from tests.web.fakes import FakeBlur, FakeGate, basic, running
 
@@ -23,6 +25,7 @@ positive_data_acceptance.expected-statuses = ["2xx", 400, 422]
 """
 
 
+@pytest.mark.slow
 def test_the_routes_keep_what_the_description_promises(tmp_path: Path) -> None:
     config = tmp_path / "schemathesis.toml"
     config.write_text(CONFIG)

@@ -15,7 +15,7 @@ from plateblur.guidance import GUIDANCE_RATIO
 from plateblur.sets.metrics import Scores, calibration, precision_recall_curve, share
 
 # Source: Okabe and Ito, "Color Universal Design": told apart with every kind of colour vision.
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#777777"
+BLUE, ORANGE, PINK, GREY = "#0072B2", "#E69F00", "#CC79A7", "#777777"
 
 
 def draw_recall_by_ratio(scores: Scores, path: Path) -> None:
