@@ -11,10 +11,12 @@ Photos stay in memory and out of the results, which go into `benchmarks/results/
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,18 +26,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from plateblur.detector import OnnxDetector
+from plateblur.metadata import RDF
 from plateblur.outlines import Region, box_regions
 from plateblur.panorama import Panorama, find_on_panorama, outline_regions
 from plateblur.photo import decode
+from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions, Detections, Image
 from training import evaluate as evaluation
 
 RESULTS = Path(__file__).parent / "results" / "panoramas.json"
 MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
 FLOOR = 0.05  # confidence that looks keep, as the pipeline asks for
+PEAK_WIDTH_PX = 14_142  # 100 megapixels
 WIDTHS_PX = (4096, 7680, 11000)  # usual sizes of 360 degree cameras
 WIDEST_PHOTO = math.radians(48)  # wider photos are made smaller, so that rings don't overlap
 # (pitch, photos in the ring), degrees: street level and below; and the nadir with slopes around.
@@ -283,6 +289,58 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, float | int
     return table
 
 
+def peak() -> dict[str, float]:
+    """Return what one large panorama takes, measured in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--peak"], capture_output=True, text=True, check=True
+    )
+    return {str(name): value for name, value in json.loads(done.stdout).items()}
+
+
+def measure_peak() -> dict[str, float]:
+    """Return time and memory of the whole way, bytes to bytes, of a drawn panorama of 100 MP."""
+    detector = OnnxDetector.shipped()
+    data = drawn_panorama(PEAK_WIDTH_PX)
+    detector.detect(np.zeros((1080, 1920, 3), np.uint8), min_confidence=FLOOR)
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts from here
+    started = time.perf_counter()
+    blurred = blur_photo(data, detector, max_pixels=2 * PEAK_WIDTH_PX**2)
+    seconds = time.perf_counter() - started
+    pixels = PEAK_WIDTH_PX * (PEAK_WIDTH_PX // 2)
+    searched = blurred.detections.searched
+    return {
+        "megapixels": round(pixels / 1e6, 1),
+        "looks": searched.looks if searched else 0,
+        "seconds": round(seconds, 1),
+        "peak MB above the decoded photo": round((resident("VmHWM") - before - 3 * pixels) / 1e6),
+    }
+
+
+def resident(name: str) -> int:
+    """Return a line of this process's status, bytes."""
+    status = Path("/proc/self/status").read_text()
+    return (
+        int(next(line.split()[1] for line in status.splitlines() if line.startswith(name))) * 1024
+    )
+
+
+def drawn_panorama(width: int) -> bytes:
+    """Return a JPEG with a panorama's tags: soft colours, and some plates without a vehicle."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(60, 200, (width // 64, width // 32, 3), dtype=np.uint8)
+    image = cv2.resize(coarse, (width, width // 2), interpolation=cv2.INTER_CUBIC)
+    for x, y in rng.integers(0, [width - 130, width // 2 - 40], (30, 2)).tolist():
+        cv2.rectangle(image, (x, y), (x + 120, y + 30), (240, 240, 240), cv2.FILLED)
+        cv2.putText(image, "AB 123 CD", (x + 5, y + 23), 0, 0.7, (10, 10, 10), 2)
+    gpano = "http://ns.google.com/photos/1.0/panorama/"
+    xmp = f"<rdf:Description xmlns:rdf='{RDF}' xmlns:GPano='{gpano}' "
+    xmp += "GPano:ProjectionType='equirectangular'/>"
+    out = io.BytesIO()
+    PillowImage.fromarray(image).save(out, "JPEG", quality=90, xmp=xmp.encode())
+    return out.getvalue()
+
+
 def machine() -> str:
     """Return what the figures were measured on."""
     return f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, onnxruntime"
@@ -295,11 +353,14 @@ def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> di
     names = [*WAYS, "photos alone"]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     false, seconds = dict.fromkeys(names, 0), dict.fromkeys(WAYS, 0.0)
+    looks = 0
     for one in scenes(photos, width=width, count=given.count, seed=width):
         for name, way in WAYS.items():
             started = time.perf_counter()
             found = way(one.image, panorama, detector)
             seconds[name] += time.perf_counter() - started
+            if name == "views" and found.searched:
+                looks += found.searched.looks
             rows[name] += tally(one, found, panorama)
             false[name] += sum(is_false(one.labels, r) for r in regions_of(found, panorama))
         shares, false_alone = alone(one, detector)
@@ -310,6 +371,7 @@ def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> di
         ]
     return {
         "panoramas": given.count,
+        "looks a panorama": round(looks / given.count),
         "hidden": {name: summary(of_way) for name, of_way in rows.items()},
         "false boxes a panorama": {n: round(c / given.count, 2) for n, c in false.items()},
         "seconds a panorama": {n: round(s / given.count, 2) for n, s in seconds.items()},
@@ -319,16 +381,21 @@ def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> di
 def main() -> None:
     """Read the command line, measure, and write the figures."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
+    parser.add_argument("--data", type=Path, help="data.yaml of a YOLO data set")
     parser.add_argument("--split", default="val")
     parser.add_argument("--count", type=int, default=16, help="panoramas of each width")
     parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS_PX)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--peak", action="store_true", help="print time and memory of 100 MP")
     given = parser.parse_args()
+    if given.peak:
+        print(json.dumps(measure_peak()))
+        return
     detector = OnnxDetector.shipped()
     table = {
         "machine": machine(),
         "split": given.split,
+        "100 MP": peak(),
         "by width": {str(width): measure(width, given, detector) for width in given.widths},
     }
     given.results.write_text(json.dumps(table, indent=2) + "\n")
