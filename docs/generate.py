@@ -270,9 +270,10 @@ def panoramas() -> str:
         corner = f"{measured['panoramas']} panoramas of {int(width):,} px: covered99"
         parts.append(_table([corner, *hidden], rows))
     large = told["100 MP"]
+    memory = large["peak MB above the decoded photo"]
     parts.append(
-        f"A panorama of {large['megapixels']:g} megapixels takes {large['looks']} looks and at most "
-        f"{large['peak MB above the decoded photo']} MB above the decoded photo, from bytes to bytes."
+        f"A panorama of {large['megapixels']:g} megapixels takes {large['looks']} looks "
+        f"and at most {memory} MB above the decoded photo, from bytes to bytes."
     )
     return "\n\n".join(parts)
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.letterbox import PAD_GREY
-from plateblur.looks import one_a_plate
+from plateblur.looks import Shares, one_a_plate
 from plateblur.metadata import panorama_tags
 from plateblur.outlines import HALF_DIAGONAL_PX, Region, edges_around, filled, widened
 from plateblur.types import (
@@ -483,15 +483,31 @@ def _merged(found: list[_Found]) -> _Found:
     rays = np.concatenate([each.rays for each in found])
     confidence = np.concatenate([each.confidence for each in found])
     is_cut = np.concatenate([each.is_cut for each in found])
-    order, sure = one_a_plate(
-        confidence, is_cut, lambda best, rest: _overlaps(rays[best], rays[rest])
-    )
+    middles, radii = _circles(rays)
+
+    def shares(best: int, rest: NDArray[np.int64]) -> tuple[Shares, Shares]:
+        iou, inside = np.zeros(len(rest)), np.zeros(len(rest))
+        apart = np.arccos((middles[rest] @ middles[best]).clip(-1, 1))
+        near = apart < radii[best] + radii[rest]
+        iou[near], inside[near] = _overlaps(rays[best], rays[rest[near]])
+        return iou, inside
+
+    order, sure = one_a_plate(confidence, is_cut, shares)
     told = [each.searched for each in found if each.searched is not None]
     searched = None
     if len(told) == len(found):
         smallest_px = min(one.smallest_plate_px for one in told)
         searched = Searched(sum(one.looks for one in told), round(smallest_px, 1))
     return _Found(rays[order], sure, is_cut[order], searched)
+
+
+def _circles(rays: Rays) -> tuple[Rays, NDArray[np.float64]]:
+    """Return the middles, (N, 3), and angles, (N,) radians, of circles around (N, 4, 3) corners."""
+    corners = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    middles = corners.sum(axis=1)
+    middles /= np.maximum(np.linalg.norm(middles, axis=-1, keepdims=True), 1e-12)
+    cosines = np.einsum("nki,ni->nk", corners, middles).min(axis=1, initial=1)
+    return middles, np.arccos(cosines.clip(-1, 1))
 
 
 def _overlaps(outline: Rays, others: Rays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

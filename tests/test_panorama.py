@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image as PillowImage
 from plateblur import panorama as module
 from plateblur.errors import DetectionError
 from plateblur.metadata import panorama_tags
+from plateblur.outlines import blur_regions
 from plateblur.panorama import (
     OVERLAP,
     VIEW_HEIGHTS,
@@ -303,6 +305,28 @@ def test_without_plates_nothing_is_found_and_fast_looks_once() -> None:
     assert counting.looks == 19
     find_on_panorama(image, WHOLE, fast := Sometimes(0), min_confidence=0.5, effort="fast")
     assert fast.looks == 1
+
+
+class Crowd:
+    """Finds plates without end in every look, each somewhere else."""
+
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
+        rng = np.random.default_rng(image.shape[0])
+        at = rng.random((120, 2)) * [image.shape[1] - 40, image.shape[0] - 12]
+        xyxy = np.hstack([at, at + np.array([12, 4])]).astype(np.float32)
+        return Detections(xyxy, np.full(120, 0.9, np.float32))
+
+
+def test_thousands_of_boxes_take_no_minutes() -> None:
+    panorama = Panorama((1000, 2000), (2000, 1000))
+    image = np.full((1000, 2000, 3), PALE, np.uint8)
+    start = time.process_time()
+    found = find_on_panorama(image, panorama, Crowd(), min_confidence=0.5)
+    assert found.corners is not None
+    regions = outline_regions(found.corners, panorama, margin=0.25)
+    blur_regions(image, regions, method="veil")
+    assert len(found) > 1000
+    assert time.process_time() - start < 20
 
 
 TOLD = tags_of(CROPPED)
