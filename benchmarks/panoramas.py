@@ -42,7 +42,8 @@ RESULTS = Path(__file__).parent / "results" / "panoramas.json"
 MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
 FLOOR = 0.05  # confidence that looks keep, as the pipeline asks for
 PEAK_WIDTH_PX = 14_142  # 100 megapixels
-WIDTHS_PX = (4096, 7680, 11000)  # usual sizes of 360 degree cameras
+# Usual sizes of 360 degree cameras, and how many panoramas of each.
+COUNTS = {4096: 6, 7680: 6, 11_000: 3}
 WIDEST_PHOTO = math.radians(48)  # wider photos are made smaller, so that rings don't overlap
 # (pitch, photos in the ring), degrees: street level and below; and the nadir with slopes around.
 LAYOUTS = (((-4, 6), (-54, 4), (50, 3)), ((-28, 6), (-84, 1), (28, 5)))
@@ -348,13 +349,14 @@ def machine() -> str:
 
 def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> dict[str, object]:
     """Return the figures of panoramas of one width."""
+    count = COUNTS[width]
     photos = evaluation.read_split(given.data, given.split)
     panorama = Panorama((width // 2, width), (width, width // 2))
     names = [*WAYS, "photos alone"]
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     false, seconds = dict.fromkeys(names, 0), dict.fromkeys(WAYS, 0.0)
     looks = 0
-    for one in scenes(photos, width=width, count=given.count, seed=width):
+    for one in scenes(photos, width=width, count=count, seed=width):
         for name, way in WAYS.items():
             started = time.perf_counter()
             found = way(one.image, panorama, detector)
@@ -370,11 +372,11 @@ def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> di
             {**row, "covered": share} for row, share in zip(rows["views"][at:], shares, strict=True)
         ]
     return {
-        "panoramas": given.count,
-        "looks a panorama": round(looks / given.count),
+        "panoramas": count,
+        "looks a panorama": round(looks / count),
         "hidden": {name: summary(of_way) for name, of_way in rows.items()},
-        "false boxes a panorama": {n: round(c / given.count, 2) for n, c in false.items()},
-        "seconds a panorama": {n: round(s / given.count, 2) for n, s in seconds.items()},
+        "false boxes a panorama": {n: round(c / count, 2) for n, c in false.items()},
+        "seconds a panorama": {n: round(s / count, 2) for n, s in seconds.items()},
     }
 
 
@@ -383,8 +385,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", type=Path, help="data.yaml of a YOLO data set")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--count", type=int, default=16, help="panoramas of each width")
-    parser.add_argument("--widths", type=int, nargs="*", default=WIDTHS_PX)
+    parser.add_argument("--widths", type=int, nargs="*", choices=COUNTS, default=list(COUNTS))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--peak", action="store_true", help="print time and memory of 100 MP")
     given = parser.parse_args()
