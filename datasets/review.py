@@ -40,6 +40,7 @@ from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.labels import Action, Correction, TruthBoxes, correct, parse_corrections
 from plateblur.metrics import COVERED_SHARE, FALSE_BOX_IOU, coverage
 from plateblur.photo import decode
+from plateblur.pipeline import find_plates
 from plateblur.types import BlurOptions
 
 if TYPE_CHECKING:  # mypy sees this folder from the root of the repository
@@ -147,8 +148,8 @@ def read_reviewed(config: Config) -> list[Reviewed]:
         except ValueError as error:
             raise layout.DatasetError(str(error)) from error
         if detector is not None:
-            boxes = detector.detect(
-                decode(path.read_bytes()).pixels, min_confidence=config.min_confidence / 5
+            boxes = find_plates(
+                decode(path.read_bytes()), detector, min_confidence=config.min_confidence / 5
             )
             found = np.column_stack([boxes.xyxy, boxes.confidence]).astype(np.float64)
         elif stored is not None and row.name in stored:

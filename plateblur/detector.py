@@ -5,44 +5,61 @@ RGB in [0, 1], H and W multiples of the stride; output either raw, (N, 4 + class
 boxes as centre and size, or end to end, (N, K, 6) with x1, y1, x2, y2, confidence, class. Which
 one, the classes, the stride and the input size are read from the file's metadata and checked.
 
-A box that the model is not sure of is looked at again by the same model, in cut-outs that show it
-at several sizes. Where it finds no plate in any of them, the confidence is halved: lettering,
-lamps and badges look like a plate at one size, plates at several. The second look only lowers
-confidences; it moves no box and finds no plate. What it brings and what it costs on photos is in
-docs/training-log.md.
+How many looks a photo gets is planned in `looks.py`. Boxes that are small or unsure are then shown
+to the model again, in cut-outs at several sizes; `second_look.py` says what follows from that.
 """
 
 from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from plateblur.boxes import iou_matrix
+from plateblur.boxes import iou_matrix, non_max_suppression
 from plateblur.errors import DetectionError, ModelError
 from plateblur.letterbox import cut_out, letterbox
-from plateblur.looks import Look, Seen, merged, plan_looks, seen_in_photo
-from plateblur.types import SMALLEST_PLATE_PX, Detections, Effort, Image
+from plateblur.looks import NMS_IOU_THRESHOLD, Look, Seen, merged, plan_looks, seen_in_photo
+from plateblur.second_look import (
+    CORRECTED_UNDER_PX,
+    LOOK_AGAIN_FROM,
+    LOOK_IOU,
+    LOOK_SIDE_PX,
+    LOOK_WIDTHS_PX,
+    SURE_FROM,
+    FirstLook,
+    corrected,
+    is_decided,
+    second_opinion,
+)
+from plateblur.types import SMALLEST_PLATE_PX, Boxes, Detections, Effort, Image
 
-Engine = Literal["onnxruntime", "openvino"]
+Engine = Literal["auto", "onnxruntime", "openvino"]
+"""What runs the model; "auto" takes the faster of those that are installed."""
+
+Device = Literal["auto", "cpu", "cuda", "tensorrt", "directml", "coreml"]
+"""Where; "auto" takes a GPU through CUDA where ONNX Runtime has one, and the CPU otherwise."""
+
+PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
 
 FARTHEST_PX = 1e9  # beyond any image
 
-# The second look. Source of the numbers: chosen on the val split, docs/training-log.md.
-UNSURE_FROM, SURE_FROM = 0.2, 0.9  # confidences between which a box is looked at again
-LOOK_WIDTHS_PX = (40, 64, 144)  # of the box in the cut-outs
-LOOK_SIDE_PX = 256  # of a cut-out; a multiple of the stride of every model that is exported here
-LOOK_IOU = 0.4  # from which a box in a cut-out is on the plate that is looked for
-LOOK_CONFIDENCE = 0.1  # from which it confirms the plate
+GPU_BATCH = 8  # looks at once; on a CPU a batch takes as long as its looks one by one
 MOST_LOOKS = 32  # boxes for each first look; the rest keep their confidence, and so are hidden
 
 # onnxruntime's errors share no base but Exception.
@@ -83,6 +100,7 @@ class OnnxDetector:
 
     Attributes:
         metadata: what the model file says of itself.
+        runs_on: engine and device that were taken, as "onnxruntime on cpu".
     """
 
     def __init__(
@@ -90,6 +108,7 @@ class OnnxDetector:
         model: Path,
         *,
         engine: Engine = "onnxruntime",
+        device: Device = "cpu",
         threads: int | None = None,
         second_look: bool = True,
     ) -> None:
@@ -97,29 +116,47 @@ class OnnxDetector:
 
         Args:
             model: an ONNX file of `training/export.py`.
-            engine: "openvino" needs the extra of that name; half the time in bf16 on CPUs with it.
+            engine: "openvino" needs the extra of that name; it computes in bf16 on CPUs with it.
+            device: what isn't there is an error, never the CPU instead.
             threads: threads of one call; None leaves it to the engine (all cores).
             second_look: look again at boxes that the model is not sure of.
 
         Raises:
-            ModelError: no such file, no ONNX model, or metadata that does not fit.
+            ModelError: no such file, no ONNX model, metadata that does not fit, or an engine or a
+                device that isn't there.
         """
+        if engine not in get_args(Engine):
+            raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
+        if device not in get_args(Device):
+            raise ValueError(f"device must be one of {get_args(Device)}, got {device!r}")
         session = _open_session(model, threads=threads)
         _check_input_and_output(session)
         self.metadata = _read_metadata(session)
         self._second_look = second_look
-        self._run: _Run
-        if engine == "openvino":
-            self._run = _openvino(model, threads=threads)
-        elif engine == "onnxruntime":
-            self._run = _onnxruntime(session)
-        else:
-            raise ValueError(f"engine must be 'onnxruntime' or 'openvino', got {engine!r}")
+        if device == "auto":
+            device = "cuda" if PROVIDERS["cuda"] in onnxruntime.get_available_providers() else "cpu"
+        if engine == "auto":
+            engine = "openvino" if device == "cpu" and _openvino_is_faster() else "onnxruntime"
+        if engine == "openvino" and device != "cpu":
+            raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
+        if device != "cpu":
+            session = _open_session(model, threads=threads, device=device)
+        self._run: _Run = (
+            _openvino(model, threads=threads) if engine == "openvino" else _onnxruntime(session)
+        )
+        self._batch = 1 if device == "cpu" else GPU_BATCH
+        self.runs_on = f"{engine} on {device}"
 
     @classmethod
-    def shipped(cls, *, engine: Engine = "onnxruntime", threads: int | None = None) -> OnnxDetector:
+    def shipped(
+        cls,
+        *,
+        engine: Engine = "onnxruntime",
+        device: Device = "cpu",
+        threads: int | None = None,
+    ) -> OnnxDetector:
         """Return the detector that this version of plateblur ships."""
-        return cls(shipped_model(), engine=engine, threads=threads)
+        return cls(shipped_model(), engine=engine, device=device, threads=threads)
 
     def detect(
         self,
@@ -157,58 +194,101 @@ class OnnxDetector:
             smallest_plate_px=smallest_plate_px,
             effort=effort,
         )
-        seen = [self._seen(image, look, min_confidence=min_confidence) for look in plan.looks]
+        seen = [
+            one
+            for looks in _in_batches(plan.looks, self._batch)
+            for one in self._seen(image, looks, min_confidence=min(min_confidence, LOOK_AGAIN_FROM))
+        ]
         found = self._look_again(image, merged(seen), most=MOST_LOOKS * len(plan.looks))
         return replace(found, searched=plan.searched).at_least(min_confidence)
 
-    def _seen(self, image: Image, look: Look, *, min_confidence: float) -> Seen:
-        """Return what a look at a part of the image finds."""
-        left, top, right, bottom = look.part
-        boxed = letterbox(
-            image[top:bottom, left:right],
-            input_size=look.input_size,
-            stride=self.metadata.stride,
-            turn=look.turn,
-        )
-        xyxy, confidence = self._look(boxed.image)
-        likely = confidence >= min_confidence
-        xyxy, confidence = boxed.undo(xyxy[likely]), confidence[likely]
-        in_part = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # a plate in the fill hides nothing
-        return seen_in_photo(
-            look, xyxy[in_part], confidence[in_part], (image.shape[0], image.shape[1])
-        )
+    def _seen(
+        self, image: Image, looks: Sequence[Look], *, min_confidence: float
+    ) -> Iterator[Seen]:
+        """Yield what each of one batch of looks finds."""
+        boxed = []
+        for look in looks:
+            left, top, right, bottom = look.part
+            part = image[top:bottom, left:right]
+            size, stride = look.input_size, self.metadata.stride
+            boxed.append(letterbox(part, input_size=size, stride=stride, turn=look.turn))
+        answers = self._look([one.image for one in boxed])
+        image_hw = (image.shape[0], image.shape[1])
+        for look, one, (xyxy, confidence) in zip(looks, boxed, answers, strict=True):
+            likely = confidence >= min_confidence
+            xyxy, confidence = one.undo(xyxy[likely]), confidence[likely]
+            in_part = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # in the fill it hides nothing
+            yield seen_in_photo(look, xyxy[in_part], confidence[in_part], image_hw)
 
     def _look_again(self, image: Image, seen: Seen, *, most: int) -> Detections:
-        """Return the detections, most confident first, unsure ones lowered unless confirmed."""
-        unsure = (seen.confidence >= UNSURE_FROM) & (seen.confidence < SURE_FROM)
-        confidence = seen.confidence.copy()
-        for row in np.flatnonzero(unsure & self._second_look)[:most]:
-            box, turn = seen.xyxy[row], int(seen.turn[row])
-            if not any(self._confirms(image, box, width, turn) for width in LOOK_WIDTHS_PX):
-                confidence[row] /= 2
-        order = np.argsort(-confidence, kind="stable")
-        return Detections(seen.xyxy[order], confidence[order])
+        """Return the detections, most confident first, small and unsure ones as zooms show them."""
+        small = seen.shown_px < CORRECTED_UNDER_PX
+        unsure = (seen.confidence >= LOOK_AGAIN_FROM) & (seen.confidence < SURE_FROM)
+        rows = np.flatnonzero((small | unsure) & self._second_look)[:most]
+        first = FirstLook(seen.confidence[rows], seen.shown_px[rows])
+        again = np.zeros((len(rows), len(LOOK_WIDTHS_PX)), np.float32)
+        boxes = np.repeat(seen.xyxy[rows, None], len(LOOK_WIDTHS_PX), axis=1)
+        for size, width_px in enumerate(LOOK_WIDTHS_PX):
+            undecided = np.flatnonzero(~is_decided(first, again[:, :size]))
+            for start in range(0, len(undecided), self._batch):
+                some = undecided[start : start + self._batch]
+                again[some, size], boxes[some, size] = self._zoom(image, seen, rows[some], width_px)
+        xyxy, confidence = seen.xyxy.copy(), seen.confidence.copy()
+        confidence[rows] = second_opinion(first, again)
+        xyxy[rows] = corrected(first, xyxy[rows], again, boxes)
+        # Once more, because two boxes on a plate may have become the same.
+        kept = non_max_suppression(xyxy, confidence, iou_threshold=NMS_IOU_THRESHOLD)
+        return Detections(xyxy[kept], confidence[kept])
 
-    def _confirms(self, image: Image, box: NDArray[np.float32], width_px: int, turn: int) -> bool:
-        """Return whether a plate is found at `box` where it is shown `width_px` wide."""
-        cut = cut_out(image, box, width_px=width_px, side_px=LOOK_SIDE_PX, turn=turn)
-        xyxy, confidence = self._look(cut.image)
-        there = cut.undo(xyxy[confidence >= LOOK_CONFIDENCE])
-        return bool((iou_matrix(there, box[None]) >= LOOK_IOU).any())
+    def _zoom(
+        self, image: Image, seen: Seen, rows: NDArray[np.int64], width_px: int
+    ) -> tuple[NDArray[np.float32], Boxes]:
+        """Return confidence and box of the plate at each row's box, shown `width_px` wide.
 
-    def _look(self, image: Image) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (N, 4) `xyxy` in pixels of a letterboxed image and (N,) confidence, before NMS."""
-        batch = image.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-        return self._decode(self._run(batch))
+        Confidence is 0, and the box the row's own, where no plate is seen there.
+        """
+        confidences, boxes = np.zeros(len(rows), np.float32), seen.xyxy[rows].copy()
+        cuts = [
+            cut_out(image, box, width_px=width_px, side_px=LOOK_SIDE_PX, turn=turn)
+            for box, turn in zip(boxes, seen.turn[rows].tolist(), strict=True)
+        ]
+        for row, (cut, (xyxy, confidence)) in enumerate(
+            zip(cuts, self._look([cut.image for cut in cuts]), strict=True)
+        ):
+            there = cut.undo(xyxy)
+            confidence = np.where(
+                iou_matrix(there, boxes[row, None])[:, 0] >= LOOK_IOU, confidence, 0
+            )
+            if confidence.max(initial=0) > 0:
+                best = confidence.argmax()
+                confidences[row], boxes[row] = confidence[best], there[best]
+        return confidences, boxes
+
+    def _look(
+        self, images: Sequence[Image]
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Return what one run of the model finds in each image, before NMS.
+
+        Args:
+            images: letterboxed, all of one size.
+
+        Returns:
+            For each image (N, 4) `xyxy` in its pixels, and (N,) confidence.
+        """
+        batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        output = self._run(batch)
+        if output.ndim != 3 or len(output) != len(images):
+            raise DetectionError(
+                f"expected the boxes of {len(images)} images, got an output {output.shape}"
+            )
+        return [self._decode(rows) for rows in output]
 
     def _decode(
         self, output: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (N, 4) `xyxy` in letterboxed pixels and (N,) confidence of one image's output."""
         width = 6 if self.metadata.end_to_end else 4 + len(self.metadata.classes)
-        if output.ndim != 3 or len(output) != 1:
-            raise DetectionError(f"expected the boxes of one image, got an output {output.shape}")
-        rows = output[0] if self.metadata.end_to_end else output[0].T
+        rows = output if self.metadata.end_to_end else output.T
         if rows.shape[1] != width:
             raise DetectionError(f"expected {width} values a box, got an output {output.shape}")
         if not np.isfinite(rows).all():
@@ -257,7 +337,21 @@ def shipped_model() -> Path:
     return Path(str(resources.files("plateblur") / "models" / "plates.onnx"))
 
 
-def _open_session(model: Path, *, threads: int | None) -> onnxruntime.InferenceSession:
+def _in_batches(looks: Sequence[Look], most: int) -> Iterator[list[Look]]:
+    """Yield up to `most` looks at a time, in their order, that give inputs of one size."""
+
+    def shape(look: Look) -> tuple[int, int, int, int]:
+        left, top, right, bottom = look.part
+        return right - left, bottom - top, look.input_size, look.turn
+
+    for _, alike in groupby(looks, key=shape):
+        while batch := list(islice(alike, most)):
+            yield batch
+
+
+def _open_session(
+    model: Path, *, threads: int | None, device: Device = "cpu"
+) -> onnxruntime.InferenceSession:
     if not model.is_file():
         raise ModelError(f"expected an ONNX model named {model.name}, found no such file")
     options = onnxruntime.SessionOptions()
@@ -265,10 +359,19 @@ def _open_session(model: Path, *, threads: int | None) -> onnxruntime.InferenceS
     options.log_severity_level = 3  # errors only; they are raised as well
     # Threads that wait by spinning would take the cores from the next photo's decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise ModelError(
+            f"device {device!r} needs an ONNX Runtime with {provider}, and the installed one has "
+            f"none; docs/howto/gpu-and-openvino.md lists which package brings it"
+        )
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model, options, providers=[provider])
     except _ORT_ERRORS as error:
         raise ModelError(f"expected an ONNX model in {model.name}: {error}") from error
+    if session.get_providers()[0] != provider:  # ONNX Runtime goes on with the CPU where none is
+        raise ModelError(f"device {device!r} was asked for, and {provider} found no such device")
+    return session
 
 
 def _check_input_and_output(session: onnxruntime.InferenceSession) -> None:
@@ -328,6 +431,15 @@ def _onnxruntime(session: onnxruntime.InferenceSession) -> _Run:
         return output
 
     return run
+
+
+def _openvino_is_faster() -> bool:
+    """Return whether OpenVINO is installed and the CPU computes in bf16, where it is faster."""
+    try:
+        import openvino
+    except ImportError:
+        return False
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _openvino(model: Path, *, threads: int | None) -> _Run:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import product
 
 import numpy as np
@@ -33,7 +33,8 @@ SMALL_INPUT = 0.25  # of the model's input size: the look for plates that fill t
 SMALL_LOOK_FROM = (
     0.25  # of the photo's width or height: narrower boxes of the small look are dropped
 )
-THOROUGH_STEP = 3  # "thorough" looks for plates so many times smaller
+TILES_FINER = 1.5  # where a photo has to be cut into tiles, they show it so much larger than asked
+THOROUGH_STEP = 2  # "thorough" looks for plates so many times smaller
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles
 NEAR_EDGE_PX = 2  # of the input: a box this near to a tile's edge counts as cut by it
 CUT_INSIDE = 0.5  # share of a cut box inside a better one, from which both are one plate
@@ -131,6 +132,8 @@ def _looks_of_turn(
     largest_input = _up(input_size * LARGEST_INPUT, stride)
     looks: list[Look] = []
     plate_px = smallest_px
+    if longest * SEEN_PX / plate_px > largest_input:
+        plate_px /= TILES_FINER
     while longest * SEEN_PX / plate_px > largest_input:
         # What the next coarser look sees well must be larger than what two tiles could both cut.
         coarser_px = min(plate_px * LAYER_STEP, longest * SEEN_PX / input_size)
@@ -139,7 +142,7 @@ def _looks_of_turn(
         columns = _spans(width, longest_tile, overlap)
         rows = _spans(height, longest_tile, overlap)
         size = max(columns[0][1] - columns[0][0], rows[0][1] - rows[0][0])
-        shown = _up(size * SEEN_PX / plate_px, stride)
+        shown = min(largest_input, _up(size * SEEN_PX / plate_px, stride))
         looks += [
             Look((left, top, right, bottom), shown, turn)
             for (top, bottom), (left, right) in product(rows, columns)
@@ -181,12 +184,14 @@ class Seen:
         confidence: (N,) float32.
         cut: (N,) bool, the box may go on beyond the edge of what its look saw.
         turn: (N,) int64, quarter turns of the copy in which it was found.
+        shown_px: (N,) float32, height at which its look showed it, pixels of the input.
     """
 
     xyxy: Boxes
     confidence: NDArray[np.float32]
     cut: NDArray[np.bool_]
     turn: NDArray[np.int64]
+    shown_px: NDArray[np.float32]
 
 
 def seen_in_photo(
@@ -208,10 +213,15 @@ def seen_in_photo(
     in_photo = in_photo[kept]
     # An edge of the photo cuts the plate itself, so there a box is as whole as it can be.
     inner = np.array([left > 0, top > 0, right < width, bottom < height])
-    near_px = NEAR_EDGE_PX * max(right - left, bottom - top) / look.input_size
-    cut = (np.abs(in_photo - np.array(look.part, np.float32)) < near_px) & inner
+    scale = look.input_size / max(right - left, bottom - top)
+    cut = (np.abs(in_photo - np.array(look.part, np.float32)) * scale < NEAR_EDGE_PX) & inner
+    down = 1 if look.turn % 2 == 0 else 0
     return Seen(
-        in_photo, confidence[kept], cut.any(axis=1), np.full(len(in_photo), look.turn, np.int64)
+        in_photo,
+        confidence[kept],
+        cut.any(axis=1),
+        np.full(len(in_photo), look.turn, np.int64),
+        (in_photo[:, 2 + down] - in_photo[:, down]) * np.float32(scale),
     )
 
 
@@ -223,10 +233,9 @@ def merged(seen: Sequence[Seen]) -> Seen:
     lies inside. The box that stays is as confident as the best that gave way to it, because both
     are sightings of one plate. Of two halves that no look saw whole both stay.
     """
-    xyxy = np.concatenate([each.xyxy for each in seen])
-    confidence = np.concatenate([each.confidence for each in seen])
-    cut = np.concatenate([each.cut for each in seen])
-    turn = np.concatenate([each.turn for each in seen])
+    xyxy, confidence, cut, turn, shown_px = (
+        np.concatenate([getattr(each, one.name) for each in seen]) for one in fields(Seen)
+    )
     area = areas(xyxy)
 
     def shares(best: int, rest: NDArray[np.int64]) -> tuple[Shares, Shares]:
@@ -236,7 +245,7 @@ def merged(seen: Sequence[Seen]) -> Seen:
         return shared / union, shared / np.maximum(area[rest], tiny)
 
     order, sure = one_a_plate(confidence, cut, shares)
-    return Seen(xyxy[order], sure, cut[order], turn[order])
+    return Seen(xyxy[order], sure, cut[order], turn[order], shown_px[order])
 
 
 def one_a_plate(

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from plateblur.detector import MOST_LOOKS, OnnxDetector, shipped_model
+from plateblur.detector import MOST_LOOKS, PROVIDERS, Device, Engine, OnnxDetector, shipped_model
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
+from plateblur.types import Effort
 from tests.fakes import boxes, street
 from training.drawn import synthetic
 
@@ -286,9 +288,62 @@ def test_a_model_that_is_not_there_is_refused_by_its_name_alone(tmp_path: Path) 
     assert str(tmp_path) not in str(raised.value)
 
 
-def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_engine_or_device_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, raw([]), METADATA)
     with pytest.raises(ValueError, match="engine must be"):
-        OnnxDetector(save(tmp_path, raw([]), METADATA), engine="cuda")  # type: ignore[arg-type]
+        OnnxDetector(path, engine="cuda")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="device must be"):
+        OnnxDetector(path, device="gpu")  # type: ignore[arg-type]
+
+
+GPUS: list[Device] = ["cuda", "tensorrt", "directml", "coreml"]
+
+
+@pytest.mark.parametrize("device", GPUS)
+def test_a_device_that_isnt_there_is_an_error_and_never_the_cpu_instead(
+    tmp_path: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, raw([]), METADATA)
+    if PROVIDERS[device] in onnxruntime.get_available_providers():
+        pytest.skip("it is there")
+    with pytest.raises(ModelError, match=PROVIDERS[device]):
+        OnnxDetector(path, device=device)
+    # A package that brings the provider, on a machine without the device.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    with (
+        pytest.warns(UserWarning, match="Specified provider"),
+        pytest.raises(ModelError, match="no such device"),
+    ):
+        OnnxDetector(path, device=device)
+
+
+def test_openvino_is_for_the_cpu(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="runs on the CPU"):
+        OnnxDetector(save(tmp_path, raw([]), METADATA), engine="openvino", device="cuda")
+
+
+@pytest.mark.parametrize("engine", ["auto", "onnxruntime"])
+def test_what_is_left_open_is_chosen_and_told(tmp_path: Path, engine: Engine) -> None:
+    shaped, metadata, rows = ANSWERS["raw"]
+    path = save(tmp_path, shaped(rows), metadata)
+    detector = OnnxDetector(path, engine=engine, device="auto", second_look=False)
+    chosen, _, device = detector.runs_on.partition(" on ")
+    assert chosen in (("onnxruntime", "openvino") if engine == "auto" else ("onnxruntime",))
+    assert device in ("cpu", "cuda")
+    assert len(detector.detect(IMAGE, min_confidence=0.25, effort="fast")) == 2
+
+
+def test_looks_in_batches_find_what_looks_one_by_one_find(
+    shipped: OnnxDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = synthetic.draw_scene(5, image_hw=(600, 1600), plates=2, ratios=(1 / 40, 1 / 20))
+    alone = shipped.detect(scene.image, min_confidence=0.05, smallest_plate_px=7.5)
+    monkeypatch.setattr(shipped, "_batch", 3)
+    together = shipped.detect(scene.image, min_confidence=0.05, smallest_plate_px=7.5)
+    assert alone.searched is not None
+    assert alone.searched.looks >= 4
+    assert np.allclose(alone.xyxy, together.xyxy, atol=0.05)
+    assert np.allclose(alone.confidence, together.confidence, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -381,6 +436,102 @@ def seen_by_size(folder: Path, first: Rows, second: Rows) -> Path:
     return save(folder, array, METADATA, nodes=nodes)
 
 
+def red_cells(folder: Path, *, cell: int = 8) -> Path:
+    """A model that finds a plate in each cell of its input which is red all over.
+
+    Its output is raw: a box of the cell's size for every cell, as sure as the cell's reddest part
+    is, and none where the cell is anything but red.
+    """
+    sides = [cell, cell]
+    nodes = [
+        helper.make_node("Split", ["images"], ["red", "green", "blue"], axis=1, num_outputs=3),
+        helper.make_node("Max", ["green", "blue"], ["other"]),
+        helper.make_node("Sub", ["red", "other"], ["redness"]),
+        helper.make_node("AveragePool", ["redness"], ["means"], kernel_shape=sides, strides=sides),
+        helper.make_node("Clip", ["means", "zero", "one"], ["shares"]),
+        helper.make_node("Sub", ["shares", "shares"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "one"], ["ones"]),
+        # centres: the running number of the cell, in cells, less half of one
+        helper.make_node("CumSum", ["ones", "across"], ["columns"]),
+        helper.make_node("CumSum", ["ones", "down"], ["rows"]),
+        helper.make_node("Mul", ["columns", "side"], ["right"]),
+        helper.make_node("Mul", ["rows", "side"], ["bottom"]),
+        helper.make_node("Sub", ["right", "half"], ["x"]),
+        helper.make_node("Sub", ["bottom", "half"], ["y"]),
+        helper.make_node("Mul", ["ones", "side"], ["w"]),
+        helper.make_node("Concat", ["x", "y", "w", "w", "shares"], ["grid"], axis=1),
+        helper.make_node("Reshape", ["grid", "flat"], ["output0"]),
+    ]
+    path = save(folder, 0.0, METADATA, nodes=nodes)
+    model = onnx.load(path)
+    model.opset_import[0].version = 18
+    numbers = {
+        "zero": np.float32(0),
+        "one": np.float32(1),
+        "side": np.float32(cell),
+        "half": np.float32(cell / 2),
+        "across": np.int64(3),
+        "down": np.int64(2),
+        "flat": np.array([0, 5, -1], np.int64),
+    }
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in numbers.items()]
+    )
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("at_xy", "effort"),
+    [
+        ((3, 5), "default"),
+        ((201, 150), "default"),
+        ((480, 250), "default"),
+        ((940, 524), "default"),
+        ((201, 150), "thorough"),
+    ],
+    ids=["first tile", "middle", "across", "last corner", "thorough"],
+)
+def test_a_plate_too_small_for_one_look_is_found_where_it_lies(
+    tmp_path: Path, at_xy: tuple[int, int], effort: Effort
+) -> None:
+    """The photo is 15 times as large as the input: in one look a plate of 16 px is nothing."""
+    image = np.full((540, 960, 3), 90, np.uint8)
+    x, y = at_xy
+    image[y : y + 16, x : x + 20] = (255, 0, 0)
+    detector = OnnxDetector(red_cells(tmp_path), second_look=False)
+    assert len(detector.detect(image, min_confidence=0.3, effort="fast")) == 0
+    found = detector.detect(image, min_confidence=0.3, effort=effort, smallest_plate_px=6)
+    assert len(found) >= 1
+    assert found.searched is not None
+    assert found.searched.looks > 50
+    assert found.searched.smallest_plate_px <= 6
+    for box in found.xyxy:
+        assert (box[:2] <= [x + 20, y + 16]).all()
+        assert (box[2:] >= [x, y]).all()
+
+
+@pytest.mark.parametrize("turn", [0, 1, 2, 3])
+def test_what_a_turned_look_finds_lies_in_the_upright_image(tmp_path: Path, turn: int) -> None:
+    """A cell at the input's right edge is at another side of the image for each turn."""
+    image = np.full((64, 64, 3), 90, np.uint8)
+    corner = {0: np.s_[:8, 56:], 1: np.s_[56:, 56:], 2: np.s_[56:, :8], 3: np.s_[:8, :8]}[turn]
+    image[corner] = (255, 0, 0)
+    seen: list[Any] = []
+    detector = OnnxDetector(red_cells(tmp_path), second_look=False)
+    run = detector._run
+    detector._run = lambda batch: seen.append(batch) or run(batch)  # type: ignore[func-returns-value]
+    xyxy = detector.detect(image, min_confidence=0.9, effort="thorough").xyxy
+    rows, columns = corner
+    left, top = columns.start or 0, rows.start or 0
+    assert any(np.allclose(box, [left, top, left + 8, top + 8]) for box in xyxy)
+    assert (xyxy[:, :2] >= [left - 1, top - 1]).all()
+    assert (xyxy[:, 2:] <= [left + 9, top + 9]).all()
+    whole = [batch for batch in seen if batch.shape[2:] == (64, 64)]
+    # the turned copy has the corner at the top right of the input
+    assert any(batch[0, 0, :8, 56:].min() > 0.9 for batch in whole)
+
+
 UNSURE: Rows = [[20, 10, 16, 8, 0.7]]
 THERE_IF_40_PX: Rows = [[128, 128, 40, 20, 0.3]]  # in the cut-out that shows the plate 40 px wide
 THERE_IF_144_PX: Rows = [[128, 128, 144, 72, 0.3]]
@@ -410,6 +561,84 @@ def test_an_unsure_plate_counts_half_unless_it_is_seen_at_another_size(
     kept = OnnxDetector(path).detect(IMAGE, min_confidence=0.5, effort="fast")
     assert len(kept) == (confidence >= 0.5)
     assert len(first_look(path).detect(IMAGE, min_confidence=0.5, effort="fast")) == 1
+
+
+# The second look shows the box, 24 px wide, 40, 64, 144, 32 and 96 px wide. A box that the model
+# sees 32 px wide is on the plate at 32 and 40, one of 64 at 64 and 96, one of 144 at 144 and 96.
+
+
+def seen_at(**confidences: float) -> Rows:
+    """What the model finds in the middle of a cut-out, by width: w32=0.9."""
+    widths = {int(name[1:]): confidence for name, confidence in confidences.items()}
+    return [[128.0, 128, width, width / 2, one] for width, one in widths.items()]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "confidence"),
+    [
+        (0.1, seen_at(w32=0.9, w144=0.7), 0.7),
+        (0.1, seen_at(w32=0.6, w64=0.8), 0.6),
+        (0.1, seen_at(w32=0.95, w144=0.92), 0.92),
+        (0.3, seen_at(w64=0.8), 0.3),
+        (0.3, seen_at(w32=0.9), 0.3),
+        (0.3, seen_at(w32=0.05, w144=0.05), 0.15),
+        (0.1, [], 0.1),
+        (0.04, seen_at(w32=0.9, w144=0.7), None),
+        (0.6, seen_at(w32=0.9, w144=0.7), 0.6),
+    ],
+    ids=[
+        *("four sizes", "four others", "sure ones", "two sizes", "two others", "none"),
+        *("none and low", "too low to be looked at", "hidden already"),
+    ],
+)
+def test_a_small_plate_is_raised_to_what_three_sizes_agree_on(
+    tmp_path: Path, first: float, second: Rows, confidence: float | None
+) -> None:
+    path = seen_by_size(tmp_path, [[20, 10, 16, 8, first]], second)
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.05, effort="fast")
+    expected = [] if confidence is None else [pytest.approx(confidence, abs=0.01)]
+    assert found.confidence.tolist() == expected
+
+
+def test_a_plate_that_was_seen_large_is_not_raised(tmp_path: Path) -> None:
+    """24 px high in the input: a zoom shows nothing that the first look did not."""
+    large: Rows = [[30, 16, 48, 24, 0.3]]
+    path = seen_by_size(tmp_path, large, seen_at(w32=0.9, w144=0.7))
+    found = OnnxDetector(path).detect(IMAGE, min_confidence=0.05, effort="fast")
+    assert found.confidence.tolist() == pytest.approx([0.3])
+
+
+def test_what_is_raised_does_not_depend_on_what_is_asked_for(tmp_path: Path) -> None:
+    second = seen_at(w32=0.9, w144=0.7)
+    detector = OnnxDetector(seen_by_size(tmp_path, [[20, 10, 16, 8, 0.1]], second))
+    for asked in (0.05, 0.45, 0.7 - 1e-6):
+        found = detector.detect(IMAGE, min_confidence=asked, effort="fast")
+        assert found.confidence.tolist() == pytest.approx([0.7])
+
+
+@pytest.mark.parametrize(
+    ("row", "again", "moves"),
+    [
+        ([20, 10, 16, 8, 0.7], 0.9, True),
+        ([20, 10, 16, 8, 0.95], 0.9, True),
+        ([20, 10, 16, 8, 0.95], 0.4, False),
+        ([30, 16, 48, 24, 0.95], 0.9, False),
+        ([30, 16, 48, 24, 0.7], 0.9, False),
+    ],
+    ids=["unsure", "sure", "not sure again", "seen large", "seen large and unsure"],
+)
+def test_a_box_that_was_seen_small_is_corrected(
+    tmp_path: Path, row: list[float], again: float, moves: bool
+) -> None:
+    """The second look sees the plate an eighth of its width further right, shown 64 px wide."""
+    x, y, width, height = (1.5 * side for side in row[:4])
+    path = seen_by_size(tmp_path, [row], [[128 + 8, 128, 64, 32, again]])
+    (box,) = OnnxDetector(path).detect(IMAGE, min_confidence=0.3, effort="fast").xyxy
+    first = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+    shift = width / 8 if moves else 0
+    assert box.tolist() == pytest.approx(
+        [first[0] + shift, first[1], first[2] + shift, first[3]], abs=0.6
+    )
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.9, 0.19], ids=["sure", "at the edge", "too unsure"])

@@ -16,7 +16,8 @@ PACKAGE = ROOT / "plateblur"
 BASE = {"types", "errors"}
 DETECTION = {
     *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "looks"),
-    *("metadata", "metrics", "outlines", "panorama", "photo", "pipeline", "tracks", "video"),
+    *("metadata", "metrics", "outlines", "panorama", "photo", "pipeline", "second_look"),
+    *("tracks", "video"),
 }
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}

@@ -72,6 +72,7 @@ from plateblur.metrics import (
     threshold_for_recall,
 )
 from plateblur.photo import decode, upright_hw
+from plateblur.pipeline import find_plates
 from plateblur.types import BlurOptions, Detector, Image
 
 if TYPE_CHECKING or __package__:
@@ -323,12 +324,12 @@ def detector_of(model: Path, config: Config) -> OnnxDetector:
 def run_detector(
     detector: Detector, photos: Sequence[LabelledPhoto], *, confidence_floor: float
 ) -> tuple[Predictions, float]:
-    """Return what the detector finds on each photo, and the median milliseconds of a call."""
+    """Return what is found on each photo the served way, and the median milliseconds of it."""
     predictions, seconds = {}, []
     for count, photo in enumerate(photos, start=1):
-        pixels = decode(photo.path.read_bytes()).pixels
+        decoded = decode(photo.path.read_bytes())
         started = time.perf_counter()
-        found = detector.detect(pixels, min_confidence=confidence_floor)
+        found = find_plates(decoded, detector, min_confidence=confidence_floor)
         seconds.append(time.perf_counter() - started)
         rows = np.column_stack([found.xyxy, found.confidence]).astype(np.float64)
         predictions[photo.path.name] = rows.reshape(-1, 5)
