@@ -20,16 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "datasets"))
-from synthetic import draw_scene
-
 from plateblur.boxes import iou_matrix
 from plateblur.detector import OnnxDetector
 from plateblur.outlines import Region, box_regions, flat_regions
 from plateblur.types import BlurOptions, Image
+from training.drawn import synthetic
 
 RESULTS = Path(__file__).parent / "results" / "outlines.json"
-SCENES = 40  # of each tilt
+SCENES = 15  # of each tilt
 TILTS_DEG = {"upright, within 2": (-2.0, 2.0), "within 8": (-8.0, 8.0), "10 to 30": (10.0, 30.0)}
 IMAGE_HW = (720, 1280)
 MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
@@ -89,7 +87,7 @@ def measure(tilt_deg: tuple[float, float], detector: OnnxDetector) -> dict[str, 
     beside: dict[str, list[float]] = {name: [] for name in names}
     hidden_share: dict[str, list[float]] = {name: [] for name in names}
     for seed in range(SCENES):
-        scene = draw_scene(
+        scene = synthetic.draw_scene(
             seed,
             image_hw=IMAGE_HW,
             tilt_deg=tilt_deg,

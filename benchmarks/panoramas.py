@@ -43,7 +43,7 @@ MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
 FLOOR = 0.05  # confidence that looks keep, as the pipeline asks for
 PEAK_WIDTH_PX = 14_142  # 100 megapixels
 # Usual sizes of 360 degree cameras, and how many panoramas of each.
-COUNTS = {4096: 6, 7680: 6, 11_000: 3}
+COUNTS = {4096: 4, 7680: 4, 11_000: 2}
 WIDEST_PHOTO = math.radians(48)  # wider photos are made smaller, so that rings don't overlap
 # (pitch, photos in the ring), degrees: street level and below; and the nadir with slopes around.
 LAYOUTS = (((-4, 6), (-54, 4), (50, 3)), ((-28, 6), (-84, 1), (28, 5)))
@@ -305,15 +305,15 @@ def measure_peak() -> dict[str, float]:
     detector.detect(np.zeros((1080, 1920, 3), np.uint8), min_confidence=FLOOR)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts from here
-    started = time.perf_counter()
+    started = time.process_time()
     blurred = blur_photo(data, detector, max_pixels=2 * PEAK_WIDTH_PX**2)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     pixels = PEAK_WIDTH_PX * (PEAK_WIDTH_PX // 2)
     searched = blurred.detections.searched
     return {
         "megapixels": round(pixels / 1e6, 1),
         "looks": searched.looks if searched else 0,
-        "seconds": round(seconds, 1),
+        "CPU seconds": round(seconds, 1),
         "peak MB above the decoded photo": round((resident("VmHWM") - before - 3 * pixels) / 1e6),
     }
 
@@ -358,9 +358,9 @@ def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> di
     looks = 0
     for one in scenes(photos, width=width, count=count, seed=width):
         for name, way in WAYS.items():
-            started = time.perf_counter()
+            started = time.process_time()
             found = way(one.image, panorama, detector)
-            seconds[name] += time.perf_counter() - started
+            seconds[name] += time.process_time() - started
             if name == "views" and found.searched:
                 looks += found.searched.looks
             rows[name] += tally(one, found, panorama)
@@ -376,7 +376,7 @@ def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> di
         "looks a panorama": round(looks / count),
         "hidden": {name: summary(of_way) for name, of_way in rows.items()},
         "false boxes a panorama": {n: round(c / count, 2) for n, c in false.items()},
-        "seconds a panorama": {n: round(s / count, 2) for n, s in seconds.items()},
+        "CPU seconds a panorama": {n: round(s / count, 2) for n, s in seconds.items()},
     }
 
 

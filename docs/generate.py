@@ -265,14 +265,15 @@ def panoramas() -> str:
             ]
             for name, found in groups.items()
         ]
-        for figure in ("false boxes a panorama", "seconds a panorama"):
+        for figure in ("false boxes a panorama", "CPU seconds a panorama"):
             rows.append([figure, *(f"{measured[figure].get(way, '')}" for way in hidden)])
         corner = f"{measured['panoramas']} panoramas of {int(width):,} px: covered99"
         parts.append(_table([corner, *hidden], rows))
     large = told["100 MP"]
     memory = large["peak MB above the decoded photo"]
     parts.append(
-        f"A panorama of {large['megapixels']:g} megapixels takes {large['looks']} looks "
+        f"A panorama of {large['megapixels']:g} megapixels takes {large['looks']} looks, "
+        f"{large['CPU seconds']:g} CPU seconds "
         f"and at most {memory} MB above the decoded photo, from bytes to bytes."
     )
     return "\n\n".join(parts)

@@ -210,7 +210,7 @@ def _veil(
     inside, hidden = np.zeros(crop.shape[:2], np.bool_), np.zeros(crop.shape[:2], np.bool_)
     for number in group:
         _paint(inside, regions[number], left=left, top=top)
-    for number in np.flatnonzero(_touch(bounds, around)):
+    for number in np.flatnonzero(_touch(bounds, around)).tolist():
         _paint(hidden, regions[number], left=left, top=top)
     veil = _veil_of(
         np.where(hidden[..., None], np.uint8(0), crop),
