@@ -234,6 +234,15 @@ def test_the_box_holds_all_of_the_outline_on_its_side(yaw: float, pitch: float) 
     assert (in_boxes | (image[..., 0] > DARK)).all()
 
 
+@pytest.mark.parametrize("place", ["slope", "steep", "nadir", "high"])
+def test_a_plate_that_views_show_tilted_is_one_plate(place: str) -> None:
+    found = find_on_panorama(
+        with_plate(WHOLE, *PLACES[place]), WHOLE, PatchDetector(), min_confidence=0.5
+    )
+    assert found.corners is not None
+    assert len({outline.tobytes() for outline in found.corners}) == 1
+
+
 def test_a_plate_across_the_seam_is_there_once_for_each_side() -> None:
     image = with_plate(WHOLE, 180, 0)
     found = find_on_panorama(image, WHOLE, PatchDetector(), min_confidence=0.5)
