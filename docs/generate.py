@@ -251,6 +251,47 @@ def second_look_cost() -> str:
     return _table([corner, *next(iter(ratios.values()))], rows)
 
 
+def panoramas() -> str:
+    """Return how many plates of panoramas are hidden, by width and by the way of looking."""
+    told = json.loads((RESULTS / "panoramas.json").read_text())
+    parts = [f"Photos of {told['split']}, projected at several heights ({told['machine']})."]
+    for width, measured in told["by width"].items():
+        hidden = measured["hidden"]
+        groups = hidden["views"]
+        rows = [
+            [
+                f"{name}, {found['plates']} plates",
+                *(f"{of[name]['covered99']:.3f}" for of in hidden.values()),
+            ]
+            for name, found in groups.items()
+        ]
+        for figure in ("false boxes a panorama", "CPU seconds a panorama"):
+            rows.append([figure, *(f"{measured[figure].get(way, '')}" for way in hidden)])
+        corner = f"{measured['panoramas']} panoramas of {int(width):,} px: covered99"
+        parts.append(_table([corner, *hidden], rows))
+    large = told["100 MP"]
+    memory = large["peak MB above the decoded photo"]
+    parts.append(
+        f"A panorama of {large['megapixels']:g} megapixels takes {large['looks']} looks, "
+        f"{large['CPU seconds']:g} CPU seconds "
+        f"and at most {memory} MB above the decoded photo, from bytes to bytes."
+    )
+    return "\n\n".join(parts)
+
+
+def outlines() -> str:
+    """Return what hiding outlines instead of boxes would change in drawn scenes."""
+    told = json.loads((RESULTS / "outlines.json").read_text())
+    rows = [
+        [f"{tilt} degrees: {figure}", *(f"{value:g}" for value in measured[figure].values())]
+        for tilt, measured in told.items()
+        for figure in measured
+        if figure != "plates"
+    ]
+    ways = next(iter(told.values()))["covered99"]
+    return _table(["camera tilted", *ways], rows)
+
+
 def _differences(ending: str, first: str, second: str) -> str:
     """Return the comparisons on val whose entries have names with this ending."""
     parts = []
@@ -345,6 +386,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "label-findings": label_findings,
     "labels-corrected": labels_corrected,
     "options": options,
+    "outlines": outlines,
+    "panoramas": panoramas,
     "redrawn": redrawn,
     "rivals": rivals,
     "runs": runs,

@@ -167,11 +167,12 @@ def blur_regions(
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     blurred = image if in_place else image.copy()
-    for group in _groups(regions):
-        if method == "veil":
-            _veil(blurred, group, regions)
-            continue
-        for region in group:
+    if method == "veil":
+        bounds = np.array([region.bounds for region in regions], np.int64).reshape(-1, 4)
+        for group in _groups(bounds):
+            _veil(blurred, group, regions, bounds)
+    else:
+        for region in regions:
             x1, y1, x2, y2 = region.bounds
             target = blurred[y1:y2, x1:x2]
             if method == "solid":
@@ -191,23 +192,26 @@ def opaque_regions(alpha: NDArray[np.uint8], regions: Sequence[Region]) -> NDArr
     return covered
 
 
-def _veil(image: Image, group: Sequence[Region], regions: Sequence[Region]) -> None:
-    """Lay the veil over one group of the regions of `image`, in place.
+def _veil(
+    image: Image, group: NDArray[np.int64], regions: Sequence[Region], bounds: NDArray[np.int64]
+) -> None:
+    """Lay the veil over one group, the numbers of some of the regions of `image`, in place.
 
     The pixels inside any region are zeroed first, and the fill is made from that image, so that
     nothing of them can reach it.
     """
-    bounds = np.array([region.bounds for region in group])
-    thickness = [_thickness_px(region.mask) for region in group]
+    thickness = [_thickness_px(regions[number].mask) for number in group]
     reach = max(8, *thickness)  # how far around the regions the fill looks
-    left, top = (int(side) for side in (bounds[:, :2].min(axis=0) - reach).clip(0))
-    right, bottom = (int(side) for side in bounds[:, 2:].max(axis=0) + reach)
+    around = np.hstack(
+        [bounds[group, :2].min(axis=0) - reach, bounds[group, 2:].max(axis=0) + reach]
+    )
+    left, top, right, bottom = around.clip(0).tolist()  # beyond the image is cut by slicing
     crop = image[top:bottom, left:right]
     inside, hidden = np.zeros(crop.shape[:2], np.bool_), np.zeros(crop.shape[:2], np.bool_)
-    for region in group:
-        _paint(inside, region, left=left, top=top)
-    for region in regions:
-        _paint(hidden, region, left=left, top=top)
+    for number in group:
+        _paint(inside, regions[number], left=left, top=top)
+    for number in np.flatnonzero(_touch(bounds, around)).tolist():
+        _paint(hidden, regions[number], left=left, top=top)
     veil = _veil_of(
         np.where(hidden[..., None], np.uint8(0), crop),
         known=~hidden,
@@ -242,21 +246,24 @@ def _thickness_px(mask: Mask) -> int:
     return max(1, round(2 * float(cv2.distanceTransform(framed, cv2.DIST_L2, 5).max()) - 1))
 
 
-def _groups(regions: Sequence[Region]) -> list[list[Region]]:
-    """Return the regions in groups whose bounds overlap or touch in a chain."""
-    groups: list[list[Region]] = []
-    for region in regions:
-        apart, joined = [], [region]
-        for group in groups:
-            if any(_touch(region, one) for one in group):
-                joined += group
-            else:
-                apart.append(group)
-        groups = [*apart, joined]
+def _groups(bounds: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the numbers of the regions in groups whose bounds overlap or touch in a chain."""
+    groups: list[NDArray[np.int64]] = []
+    is_left = np.ones(len(bounds), np.bool_)
+    while is_left.any():
+        is_member = np.zeros(len(bounds), np.bool_)
+        waiting = [int(is_left.argmax())]
+        while waiting:
+            is_member[waiting] = True
+            touching = _touch(bounds, bounds[waiting.pop()]) & ~is_member
+            is_member |= touching
+            waiting += np.flatnonzero(touching).tolist()
+        is_left &= ~is_member
+        groups.append(np.flatnonzero(is_member))
     return groups
 
 
-def _touch(a: Region, b: Region) -> bool:
-    ax1, ay1, ax2, ay2 = a.bounds
-    bx1, by1, bx2, by2 = b.bounds
-    return ax1 <= bx2 and bx1 <= ax2 and ay1 <= by2 and by1 <= ay2
+def _touch(bounds: NDArray[np.int64], one: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which of (N, 4) bounds overlap or touch one, (4,)."""
+    apart = (bounds[:, :2] > one[2:]).any(axis=1) | (bounds[:, 2:] < one[:2]).any(axis=1)
+    return np.asarray(~apart, np.bool_)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.letterbox import PAD_GREY
-from plateblur.looks import one_a_plate
+from plateblur.looks import Shares, one_a_plate
 from plateblur.metadata import panorama_tags
 from plateblur.outlines import HALF_DIAGONAL_PX, Region, edges_around, filled, widened
 from plateblur.types import (
@@ -42,6 +42,8 @@ FLAT_PX = 1920  # width of the whole panorama in the flat look, before it is wra
 FLAT_WRAP = 1 / 6  # of the width that is seen a second time beyond the right edge
 LEAST_ACROSS, LEAST_DOWN = math.radians(30), math.radians(10)  # seen less, it is no panorama
 WIDEST_BLOCK = 32_766  # Source: OpenCV's remap takes images of less than 32,767 pixels a side
+TURNED = math.radians(15)  # from which a box around a tilted plate is loose
+LOOSE = 4.0  # how many times as large it may be as a tight one: 3.1 at 30 degrees, 4.7 : 1
 FARTHEST = math.radians(75)  # of a plate's corner from its middle
 BAND_ROWS = 240  # of a view or a region that are worked out at a time
 
@@ -243,7 +245,7 @@ class _Found:
     Attributes:
         rays: (N, 4, 3) float64, the corners of each box.
         confidence: (N,) float32.
-        is_cut: (N,) bool, the box may go on beyond the edge of what the look saw.
+        is_cut: (N,) bool, the box may go on beyond the edge of what the look saw, or is loose.
         searched: how, in pixels of the panorama; None where the detector does not tell.
     """
 
@@ -294,12 +296,11 @@ def find_on_panorama(
                     smallest_plate_px=smallest_plate_px,
                     effort=effort,
                 )
-                limits = (0, 0, view.side_px, view.side_px)
                 found.append(
                     _Found(
                         view.rays(_corners(boxes.xyxy)),
                         boxes.confidence,
-                        _is_cut(boxes.xyxy, limits=limits),
+                        _is_cut(boxes.xyxy, view.side_px),
                         _scaled(boxes.searched, scale),
                     )
                 )
@@ -421,14 +422,13 @@ def _flat_look(
     scale = min(1.0, FLAT_PX / width)
     small_wh = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = cv2.resize(image, small_wh, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-    limits = (-math.inf, -math.inf, math.inf, math.inf)
     if width == panorama.full_wh[0]:
         small = np.hstack([small, small[:, : round(small_wh[0] * FLAT_WRAP)]])
-        limits = (0, -math.inf, small.shape[1], math.inf)
     boxes = detector.detect(small, min_confidence=min_confidence, effort="fast")
     on_image = boxes.xyxy / np.array([small_wh[0] / width, small_wh[1] / height] * 2)
     rays, is_plate = _around(on_image, panorama)
-    is_cut = _is_cut(boxes.xyxy, limits=limits)
+    # A box on the stretched picture is as loose as one that is cut: it gives way to a view's.
+    is_cut = np.ones(len(boxes), np.bool_)
     searched = _scaled(boxes.searched, 1 / scale)
     return _Found(rays[is_plate], boxes.confidence[is_plate], is_cut[is_plate], searched)
 
@@ -468,14 +468,10 @@ def _corners(xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(xyxy, np.float64).reshape(-1, 4)[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 
-def _is_cut(
-    xyxy: NDArray[np.floating], *, limits: tuple[float, float, float, float]
-) -> NDArray[np.bool_]:
-    """Return which boxes an edge of the look may have cut, (N,) bool."""
-    left, top, right, bottom = limits
-    near = xyxy + np.array([-EDGE_PX, -EDGE_PX, EDGE_PX, EDGE_PX], np.float32)
-    before = (near[:, :2] <= [left, top]).any(axis=1)
-    return np.asarray(before | (near[:, 2:] >= [right, bottom]).any(axis=1))
+def _is_cut(xyxy: NDArray[np.floating], side_px: int) -> NDArray[np.bool_]:
+    """Return which boxes the edge of a view may have cut, (N,) bool."""
+    before = (xyxy[:, :2] <= EDGE_PX).any(axis=1)
+    return np.asarray(before | (xyxy[:, 2:] >= side_px - EDGE_PX).any(axis=1))
 
 
 def _merged(found: list[_Found]) -> _Found:
@@ -483,9 +479,16 @@ def _merged(found: list[_Found]) -> _Found:
     rays = np.concatenate([each.rays for each in found])
     confidence = np.concatenate([each.confidence for each in found])
     is_cut = np.concatenate([each.is_cut for each in found])
-    order, sure = one_a_plate(
-        confidence, is_cut, lambda best, rest: _overlaps(rays[best], rays[rest])
-    )
+    middles, radii = _circles(rays)
+
+    def shares(best: int, rest: NDArray[np.int64]) -> tuple[Shares, Shares]:
+        iou, inside = np.zeros(len(rest)), np.zeros(len(rest))
+        apart = np.arccos((middles[rest] @ middles[best]).clip(-1, 1))
+        near = apart < radii[best] + radii[rest]
+        iou[near], inside[near] = _overlaps(rays[best], rays[rest[near]])
+        return iou, inside
+
+    order, sure = one_a_plate(confidence, is_cut, shares)
     told = [each.searched for each in found if each.searched is not None]
     searched = None
     if len(told) == len(found):
@@ -494,23 +497,43 @@ def _merged(found: list[_Found]) -> _Found:
     return _Found(rays[order], sure, is_cut[order], searched)
 
 
-def _overlaps(outline: Rays, others: Rays) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _circles(rays: Rays) -> tuple[Rays, NDArray[np.float64]]:
+    """Return the middles, (N, 3), and angles, (N,) radians, of circles around (N, 4, 3) corners."""
+    corners = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    middles = corners.sum(axis=1)
+    middles /= np.maximum(np.linalg.norm(middles, axis=-1, keepdims=True), 1e-12)
+    cosines = np.einsum("nki,ni->nk", corners, middles).min(axis=1, initial=1)
+    return middles, np.arccos(cosines.clip(-1, 1))
+
+
+def _overlaps(outline: Rays, others: Rays) -> tuple[Shares, Shares]:
     """Return IoU with `outline`, (4, 3), of each of (N, 4, 3), and how much of each is inside it.
 
-    Measured in the picture that looks straight at the outline, between upright boxes there.
+    Measured in the picture that looks straight at the outline, between upright boxes there. Two
+    boxes of about one size that each hold the other's middle are of one plate, but in views that
+    are turned against each other a tilted one is loose: it counts as inside, and as the same where
+    it is turned.
     """
     (axes,) = _upright_axes(outline.sum(axis=0, keepdims=True))
     seen = np.concatenate([outline[None], others]) @ axes.T
     in_front = (seen[..., 2] > math.cos(FARTHEST)).all(axis=1)
     flat = seen[..., :2] / np.where(in_front[:, None, None], seen[..., 2:], 1)
     low, high = flat.min(axis=1), flat.max(axis=1)
-    area = np.prod(high - low, axis=1)
+    tiny = np.finfo(np.float64).tiny
+    area = np.maximum(np.prod(high - low, axis=1), tiny)
     shared = np.prod((np.minimum(high[0], high[1:]) - np.maximum(low[0], low[1:])).clip(0), axis=1)
     shared *= in_front[1:] & in_front[0]
-    tiny = np.finfo(np.float64).tiny
-    return shared / np.maximum(area[0] + area[1:] - shared, tiny), shared / np.maximum(
-        area[1:], tiny
-    )
+    iou, inside = shared / (area[0] + area[1:] - shared), shared / area[1:]
+
+    middle = flat.mean(axis=1)
+    holds = ((low[0] < middle[1:]) & (middle[1:] < high[0])).all(axis=1)
+    is_held = ((low[1:] < middle[0]) & (middle[0] < high[1:])).all(axis=1)
+    ratio = area[1:] / area[0]
+    one_plate = (shared > 0) & holds & is_held & (ratio > 1 / LOOSE) & (ratio < LOOSE)
+    along = flat[:, 1] - flat[:, 0]
+    slope = np.arctan2(along[:, 1], along[:, 0])
+    turned = np.abs((slope[1:] - slope[0] + math.pi) % (2 * math.pi) - math.pi) > TURNED
+    return np.where(one_plate & turned, 1, iou), np.where(one_plate, 1, inside)
 
 
 def _on_image(found: _Found, panorama: Panorama) -> Detections:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import math
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngInfo
 
 from plateblur import panorama as module
+from plateblur.demo.photos import Limits, add_plate, open_photo, remove_plate
 from plateblur.errors import DetectionError
 from plateblur.metadata import panorama_tags
+from plateblur.outlines import blur_regions
 from plateblur.panorama import (
     OVERLAP,
     VIEW_HEIGHTS,
@@ -231,6 +234,15 @@ def test_the_box_holds_all_of_the_outline_on_its_side(yaw: float, pitch: float) 
     assert (in_boxes | (image[..., 0] > DARK)).all()
 
 
+@pytest.mark.parametrize("place", ["slope", "steep", "nadir", "high"])
+def test_a_plate_that_views_show_tilted_is_one_plate(place: str) -> None:
+    found = find_on_panorama(
+        with_plate(WHOLE, *PLACES[place]), WHOLE, PatchDetector(), min_confidence=0.5
+    )
+    assert found.corners is not None
+    assert len({outline.tobytes() for outline in found.corners}) == 1
+
+
 def test_a_plate_across_the_seam_is_there_once_for_each_side() -> None:
     image = with_plate(WHOLE, 180, 0)
     found = find_on_panorama(image, WHOLE, PatchDetector(), min_confidence=0.5)
@@ -305,6 +317,28 @@ def test_without_plates_nothing_is_found_and_fast_looks_once() -> None:
     assert fast.looks == 1
 
 
+class Crowd:
+    """Finds plates without end in every look, each somewhere else."""
+
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
+        rng = np.random.default_rng(image.shape[0])
+        at = rng.random((120, 2)) * [image.shape[1] - 40, image.shape[0] - 12]
+        xyxy = np.hstack([at, at + np.array([12, 4])]).astype(np.float32)
+        return Detections(xyxy, np.full(120, 0.9, np.float32))
+
+
+def test_thousands_of_boxes_take_no_minutes() -> None:
+    panorama = Panorama((1000, 2000), (2000, 1000))
+    image = np.full((1000, 2000, 3), PALE, np.uint8)
+    start = time.process_time()
+    found = find_on_panorama(image, panorama, Crowd(), min_confidence=0.5)
+    assert found.corners is not None
+    regions = outline_regions(found.corners, panorama, margin=0.25)
+    blur_regions(image, regions, method="veil")
+    assert len(found) > 1000
+    assert time.process_time() - start < 20
+
+
 TOLD = tags_of(CROPPED)
 SEEN_AS = {
     "whole": ({"ProjectionType": "equirectangular"}, (360, 720), WHOLE),
@@ -365,12 +399,17 @@ def test_no_tags_make_more_views_than_the_pixels_are_worth(numbers: list[int]) -
         assert len(planned_views(panorama, view_px=1920)) < 200
 
 
+@given(st.binary(max_size=200))
+def test_no_packet_stops_a_photo(packet: bytes) -> None:
+    for xmp_packet in (packet, xmp(**TOLD)[:-20] + packet, b"<a>" * 5000 + packet):
+        panorama_of(xmp_packet, image_hw=(200, 400), projection="auto")
+
+
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF"])
 def test_a_panorama_leaves_blurred_and_as_a_panorama(format_: str) -> None:
     image = with_plate(WHOLE, 180, -30)
-    data = encoded(image, format_, xmp=xmp(**tags_of(WHOLE, PoseHeadingDegrees=77.5)))
-    if format_ == "PNG":
-        data = png_with_xmp(image)
+    tags = {"xmp": xmp(**tags_of(WHOLE, PoseHeadingDegrees=77.5))}
+    data = encoded(image, format_, **({"pnginfo": gpano_text()} if format_ == "PNG" else tags))
     blurred = blur_photo(data, PatchDetector(), BlurOptions(method="solid"))
     assert blurred.projection == "equirectangular"
     assert len(blurred.detections) == 2
@@ -380,14 +419,11 @@ def test_a_panorama_leaves_blurred_and_as_a_panorama(format_: str) -> None:
     assert kept == {name: str(value) for name, value in tags_of(WHOLE).items()}
 
 
-def png_with_xmp(image: Image) -> bytes:
-    from PIL.PngImagePlugin import PngInfo
-
+def gpano_text() -> PngInfo:
+    """Return a PNG's text chunk with the tags of a whole panorama."""
     texts = PngInfo()
     texts.add_itxt("XML:com.adobe.xmp", xmp(**tags_of(WHOLE)).decode())
-    out = io.BytesIO()
-    PillowImage.fromarray(image).save(out, "PNG", pnginfo=texts)
-    return out.getvalue()
+    return texts
 
 
 def test_the_same_photo_without_tags_is_flat_unless_you_say_so() -> None:
@@ -417,6 +453,24 @@ def test_a_box_without_an_outline_is_hidden_as_it_is() -> None:
     pixels = np.array(opened(blurred.data).convert("RGB")).astype(int)
     assert (np.abs(pixels[12:38, 12:58] - 64) < 12).all()
     assert pixels[image[..., 0] == DARK].min() > 40
+
+
+def test_corrections_by_hand_keep_the_outlines_of_the_other_plates() -> None:
+    image = with_plate(WHOLE, 0, -60)
+    data = encoded(image, "PNG", pnginfo=gpano_text())
+    dropped = open_photo(name="a.png", data=data, detector=PatchDetector(), limits=Limits())
+    corners = dropped.plates.corners
+    assert corners is not None
+    more = add_plate(dropped, [10, 10, 60, 40])
+    assert more.plates.corners is not None
+    assert np.isnan(more.plates.corners[0]).all()
+    assert np.array_equal(more.plates.corners[1:], corners)
+    fewer = remove_plate(more, more.plates.xyxy[1].tolist())
+    assert fewer.plates.corners is not None
+    assert len(fewer.plates.corners) == len(corners)
+    again = remove_plate(more, [10, 10, 60, 40])
+    assert again.plates.corners is not None
+    assert np.array_equal(again.plates.corners, corners)
 
 
 def test_opacity_does_not_show_what_an_outline_hides() -> None:
