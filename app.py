@@ -105,6 +105,7 @@ def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
         folder=page.visits.folder,
         uploads=page.visits.uploads,
         events=events_of(demo),
+        waiting=partial(waiting_of, demo),
         upload_bytes=UPLOAD_BYTES,
         upload_files=page.limits.photos,
     )
@@ -139,6 +140,17 @@ def build_demo(page: Page) -> gr.Blocks:
         demo.unload(page.leave)
     demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     return demo
+
+
+def waiting_of(demo: gr.Blocks, address: str) -> int:
+    """Return how many events of a network address wait in Gradio's queue or are in work."""
+    queue = demo._queue
+    waiting = [
+        event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue
+    ]
+    in_work = [event for job in queue.active_jobs for event in job or ()]
+    clients = (event.request.client for event in (*waiting, *in_work))
+    return sum(client is not None and client.host == address for client in clients)
 
 
 def _blur_tab(page: Page) -> None:

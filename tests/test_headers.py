@@ -94,7 +94,7 @@ def test_a_bomb_is_refused_at_once_and_by_its_headers(bomb: bytes) -> None:
 PHOTOS: dict[str, bytes] = {
     "jpeg": encoded(STREET),
     "progressive jpeg": encoded(STREET, progressive=True),
-    "progressive jpeg of optimisers": progressive(20),
+    "progressive jpeg of optimisers": progressive(10),
     "grey jpeg": encoded(PillowImage.fromarray(STREET).convert("L"), progressive=True),
     "cmyk jpeg": encoded(PillowImage.fromarray(STREET).convert("CMYK")),
     "png": encoded(STREET, "PNG"),

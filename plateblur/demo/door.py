@@ -21,7 +21,7 @@ import math
 import re
 import secrets
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.cookies import SimpleCookie
@@ -48,6 +48,7 @@ API = "/gradio_api"
 EVENT_BYTES = 64 * 1024  # of an event's body; the page's own have less than 10,000
 TEXT_CHARS = 4096  # of one text in an event; a URL is the longest that makes sense
 UPLOAD_S = 300.0  # for an upload to arrive: 100 MB over a slow line
+WAITING = 8  # events of one address that wait or are in work: of 32 that the page takes in all
 STREAMS = 16  # open at once from one address: each page has two
 TOTAL_STREAMS = 512
 
@@ -106,6 +107,7 @@ class Door:
         folder: Path,
         uploads: Uploads,
         events: Mapping[int, tuple[bool, ...]],
+        waiting: Callable[[str], int],
         upload_bytes: int,
         upload_files: int,
     ) -> None:
@@ -117,6 +119,7 @@ class Door:
             uploads: where uploads go.
             events: for each event that may be asked for, by its number, whether each of its inputs
                 takes files.
+            waiting: tells how many events of a network address wait or are in work.
             upload_bytes: of one request with uploads.
             upload_files: in one request.
         """
@@ -124,6 +127,7 @@ class Door:
         self._folder = folder
         self._uploads = uploads
         self._events = dict(events)
+        self._waiting = waiting
         self._upload_bytes = upload_bytes
         self._upload_files = upload_files
         self._streams: Counter[str] = Counter()
@@ -154,6 +158,9 @@ class Door:
             answer = await self._upload(visitor, scope, receive)
             await answer(scope, receive, send)
         elif (method, path) == ("POST", f"{API}/queue/join"):
+            if self._waiting(visitor.address) >= WAITING:
+                told = "You have asked for much at once. Please wait for what is in work."
+                raise NotTakenError(told, HTTPStatus.SERVICE_UNAVAILABLE)
             body = await self._event(visitor, headers, Request(scope, receive))
             await self.app(_of_length(scope, len(body)), _told(body, receive), send)
         elif (method, path) == ("GET", f"{API}/upload_progress"):

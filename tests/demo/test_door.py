@@ -46,12 +46,15 @@ API = "/gradio_api"
 
 
 class CountingDetector(DrawnDetector):
-    """Counts what it looked at."""
+    """Counts what it looked at; waits where it is told to."""
 
     looked = 0
+    may_go_on = threading.Event()
+    may_go_on.set()
 
     def detect(self, image: Image, *, min_confidence: float, **_: object) -> Detections:
         CountingDetector.looked += 1
+        assert CountingDetector.may_go_on.wait(60)
         return super().detect(image, min_confidence=min_confidence)
 
 
@@ -609,6 +612,25 @@ def test_a_photo_is_kept_for_training_by_its_visitor_alone(
     assert not list(review.rglob("*.jpg"))
     assert visitor.event(KEEP, [True, *SETTINGS])["success"]
     assert len(list(review.rglob("*.jpg"))) == 1
+
+
+def test_one_address_cannot_fill_the_queue(visitor: Visitor) -> None:
+    tokens = visitor.upload(*[("a.jpg", drawn_photo())] * 10).json()
+    CountingDetector.may_go_on.clear()
+    try:
+        joined = [
+            visitor.join(TAKE, [[file_data(token)], *SETTINGS]).status_code for token in tokens
+        ]
+    finally:
+        CountingDetector.may_go_on.set()
+
+    assert joined[:8] == [200] * 8
+    assert joined[8:] == [503] * 2
+    assert visitor.answer()["msg"] == "process_completed"
+    end_s = time.monotonic() + 60
+    while visitor.join(BLUR_AGAIN, SETTINGS).status_code != 200:
+        assert time.monotonic() < end_s
+        time.sleep(0.1)
 
 
 def test_pages_that_stay_open_are_bounded_for_one_address(visitor: Visitor) -> None:
