@@ -21,7 +21,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.boxes import areas, intersection_matrix
+from plateblur.boxes import keepers
 from plateblur.types import SMALLEST_PLATE_PX, Boxes, Effort, Searched
 
 # Source of the numbers: val split, benchmarks/looks.py and docs/explanation/detection.md.
@@ -234,17 +234,9 @@ def merged(seen: Sequence[Seen]) -> Seen:
     xyxy, confidence, cut, turn, shown_px = (
         np.concatenate([getattr(each, one.name) for each in seen]) for one in fields(Seen)
     )
-    area = areas(xyxy)
-    kept: list[int] = []
-    left = np.lexsort((-confidence, cut))
-    while len(left):
-        best, rest = left[0], left[1:]
-        shared = intersection_matrix(xyxy[best][None], xyxy[rest])[0]
-        same = shared > NMS_IOU_THRESHOLD * (area[best] + area[rest] - shared)
-        same |= cut[rest] & (shared >= CUT_INSIDE * area[rest])
-        confidence[best] = max(confidence[best], confidence[rest[same]].max(initial=0))
-        kept.append(int(best))
-        left = rest[~same]
-    order = np.array(kept, np.int64)
-    order = order[np.argsort(-confidence[order], kind="stable")]
-    return Seen(xyxy[order], confidence[order], cut[order], turn[order], shown_px[order])
+    order = np.lexsort((-confidence, cut)).astype(np.int64)
+    keeper = keepers(xyxy, order, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE)
+    np.maximum.at(confidence, keeper, confidence.copy())
+    kept = order[keeper[order] == order]
+    kept = kept[np.argsort(-confidence[kept], kind="stable")]
+    return Seen(xyxy[kept], confidence[kept], cut[kept], turn[kept], shown_px[kept])
