@@ -18,9 +18,11 @@ from plateblur.types import (
     Boxes,
     Detections,
     Detector,
+    Effort,
     Image,
     MetadataPolicy,
     Method,
+    Searched,
 )
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "DetectionError",
     "Detections",
     "Detector",
+    "Effort",
     "EncodeError",
     "Image",
     "MetadataPolicy",
@@ -40,6 +43,7 @@ __all__ = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "Searched",
     "VideoError",
     "blur_photo",
 ]

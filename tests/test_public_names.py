@@ -15,6 +15,7 @@ PUBLIC = [
     "DetectionError",
     "Detections",
     "Detector",
+    "Effort",
     "EncodeError",
     "Image",
     "MetadataPolicy",
@@ -25,6 +26,7 @@ PUBLIC = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "Searched",
     "VideoError",
     "blur_photo",
 ]
