@@ -50,12 +50,12 @@ CELL_PX = 960
 LAYOUTS = {"8 x 4": (8, 4), "4 x 3": (4, 3)}
 MOST_FRAMES = {"8 x 4": 6, "4 x 3": 12}
 COSTS_PX = (6.0, 8.0, 12.0, 24.0)
-COST_FRAMES = 2
+COST_FRAMES = 1
 FILLS = (0.9, 1.0)
 FILL_FROM_PX = 80  # width of a plate that is cut out; a narrower one would be enlarged a lot
 TURNS = {90: 1, 180: 2, 270: 3}
-MOST_CUT = 150  # photos
-MOST_TURNED = 50
+MOST_CUT = 75  # photos
+MOST_TURNED = 25
 FAR_RATIO = 1 / 60
 SMALL_PX = 12.0
 OPTIONS = BlurOptions()
@@ -358,6 +358,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(PIECES), default=list(PIECES))
     parser.add_argument("--photos", type=int, help="at most so many, for a quick try")
     parser.add_argument("--engine", choices=get_args(Engine), default="onnxruntime")
+    parser.add_argument("--threads", type=int, help="of one look; all cores by default")
     parser.add_argument("--model", type=Path, default=shipped_model())
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -369,7 +370,7 @@ def main() -> None:
     shuffled = [photo for photo in photos if len(photo.truth)]
     order = np.random.default_rng(1).permutation(len(shuffled))
     shuffled = [shuffled[index] for index in order]
-    detector = OnnxDetector(given.model, engine=given.engine)
+    detector = OnnxDetector(given.model, engine=given.engine, threads=given.threads)
     results = json.loads(given.results.read_text()) if given.results.exists() else {}
     for piece in given.only:
         measured = PIECES[piece](shuffled if piece in SHUFFLED else photos, detector)

@@ -20,9 +20,11 @@ from plateblur.types import (
     Boxes,
     Detections,
     Detector,
+    Effort,
     Image,
     MetadataPolicy,
     Method,
+    Searched,
 )
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "DetectionError",
     "Detections",
     "Detector",
+    "Effort",
     "EncodeError",
     "Image",
     "MetadataPolicy",
@@ -42,6 +45,7 @@ __all__ = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "Searched",
     "TooCostlyError",
     "VideoError",
     "WorkEndedError",

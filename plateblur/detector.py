@@ -65,7 +65,8 @@ FARTHEST_PX = 1e9  # beyond any image
 
 TRIED_ON_PX, TRIES = 320, 5  # how engines are compared where the fastest is to be taken
 GPU_BATCH = 8  # looks at once; on a CPU a batch takes as long as its looks one by one
-MOST_LOOKS = 32  # boxes for each first look; the rest keep their confidence, and so are hidden
+# How many boxes are looked at again; the rest keep their confidence, and so are hidden.
+MOST_LOOKS, MORE_LOOKS = 32, 8  # with one first look, and for each further one
 
 # onnxruntime's errors share no base but Exception.
 _ORT_ERRORS = (
@@ -208,7 +209,9 @@ class OnnxDetector:
             for looks in _in_batches(plan.looks, self._batch)
             for one in self._seen(image, looks, min_confidence=min(min_confidence, LOOK_AGAIN_FROM))
         ]
-        found = self._look_again(image, merged(seen), most=MOST_LOOKS * len(plan.looks))
+        found = self._look_again(
+            image, merged(seen), most=MOST_LOOKS + MORE_LOOKS * (len(plan.looks) - 1)
+        )
         return replace(found, searched=plan.searched).at_least(min_confidence)
 
     def _seen(

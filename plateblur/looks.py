@@ -21,7 +21,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.boxes import areas, intersection_matrix
+from plateblur.boxes import keepers
 from plateblur.types import SMALLEST_PLATE_PX, Boxes, Effort, Searched
 
 # Source of the numbers: val split, benchmarks/looks.py and docs/explanation/detection.md.
@@ -236,16 +236,12 @@ def merged(seen: Sequence[Seen]) -> Seen:
     xyxy, confidence, cut, turn, shown_px = (
         np.concatenate([getattr(each, one.name) for each in seen]) for one in fields(Seen)
     )
-    area = areas(xyxy)
-
-    def shares(best: int, rest: NDArray[np.int64]) -> tuple[Shares, Shares]:
-        shared = intersection_matrix(xyxy[best][None], xyxy[rest])[0]
-        tiny = np.finfo(np.float64).tiny
-        union = np.maximum(area[best] + area[rest] - shared, tiny)
-        return shared / union, shared / np.maximum(area[rest], tiny)
-
-    order, sure = one_a_plate(confidence, cut, shares)
-    return Seen(xyxy[order], sure, cut[order], turn[order], shown_px[order])
+    order = np.lexsort((-confidence, cut)).astype(np.int64)
+    keeper = keepers(xyxy, order, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE)
+    np.maximum.at(confidence, keeper, confidence.copy())
+    kept = order[keeper[order] == order]
+    kept = kept[np.argsort(-confidence[kept], kind="stable")]
+    return Seen(xyxy[kept], confidence[kept], cut[kept], turn[kept], shown_px[kept])
 
 
 def one_a_plate(
@@ -253,7 +249,7 @@ def one_a_plate(
     cut: NDArray[np.bool_],
     shares: Callable[[int, NDArray[np.int64]], tuple[Shares, Shares]],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return which boxes stay by the rule of `merged`, most confident first, and how sure they are.
+    """Return which outlines stay by the rule of `merged`, most confident first, and how sure.
 
     Args:
         confidence: (N,) float32.

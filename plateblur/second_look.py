@@ -112,5 +112,5 @@ def corrected(
     hull = np.hstack(
         [np.minimum(xyxy[:, :2], again_xyxy[:, :2]), np.maximum(xyxy[:, 2:], again_xyxy[:, 2:])]
     )
-    small = first.shown_px[:, None] < RAISED_UNDER_PX
-    return np.where(trusted.any(axis=1, keepdims=True), np.where(small, again_xyxy, hull), xyxy)
+    seen_anew = np.where((first.shown_px < RAISED_UNDER_PX)[:, None], again_xyxy, hull)
+    return np.where(again.max(axis=1, keepdims=True) >= TRUSTED_FROM, seen_anew, xyxy)
