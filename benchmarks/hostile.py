@@ -433,8 +433,11 @@ def warm_up(service: Service) -> None:
     with somebody_else(service) as seen:
         while len(seen.times_s) + len(seen.errors) < WARM_UP:
             time.sleep(0.1)
+    large = base64.b64encode(street_with_a_profile()).decode()
+    body = json.dumps({"base64_Photo_String": large}).encode()  # Without crops nothing hostile.
     for authorization in service.attackers:
-        service.post(DOCUMENTED, b"{}", authorization=authorization)
+        service.post(DOCUMENTED, body, authorization=authorization)
+    time.sleep(SETTLE_S)
 
 
 def run(service: Service, attack: Attack) -> dict[str, Any]:
@@ -510,6 +513,9 @@ def main() -> None:
         with somebody_else(service) as seen:
             time.sleep(QUIET_S)
         figures["machine"] = f"{os.cpu_count()} cores, {processor()}"
+        figures["load_average"] = round(
+            os.getloadavg()[0], 1
+        )  # Above the cores: others worked too.
         figures["quiet"] = seen.figures() | {"rss_mib": round(rss_mib(service.pid), 1)}
         show("quiet", figures["quiet"])
         if asked.soak:
