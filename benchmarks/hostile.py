@@ -60,6 +60,7 @@ ATTACKERS = 8  # of the accounts; the others are of the client beside them
 LIMIT = 5 * 1024 * 1024
 WARM_UP = 60  # photos; then memory is what it stays
 QUIET_S = 15.0
+SETTLE_S = 15.0  # The service gives freed memory back every ten seconds.
 PAUSE_S = 0.05  # of the client beside the attack, between two photos
 SOAK_REQUESTS, SOAK_CLIENTS = 200, 6
 PATIENCE_S = 120.0
@@ -427,8 +428,11 @@ def warm_up(service: Service) -> None:
     with somebody_else(service) as seen:
         while len(seen.times_s) + len(seen.errors) < WARM_UP:
             time.sleep(0.1)
+    large = base64.b64encode(street_with_a_profile()).decode()
+    body = json.dumps({"base64_Photo_String": large}).encode()  # Without crops nothing hostile.
     for authorization in service.attackers:
-        service.post(DOCUMENTED, b"{}", authorization=authorization)
+        service.post(DOCUMENTED, body, authorization=authorization)
+    time.sleep(SETTLE_S)
 
 
 def run(service: Service, attack: Attack) -> dict[str, Any]:
@@ -436,13 +440,15 @@ def run(service: Service, attack: Attack) -> dict[str, Any]:
     before, started = rss_mib(service.pid), time.perf_counter()
     with somebody_else(service) as seen, ThreadPoolExecutor(attack.at_once) as clients:
         came = Counter(clients.map(lambda _: attempt(service, attack), range(attack.times)))
+    seconds = time.perf_counter() - started
+    time.sleep(SETTLE_S)
     return {
         "item": attack.item,
         "what": attack.what,
         "requests": attack.times,
         "at_once": attack.at_once,
         "came_back": dict(came),
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
         "rss_mib": {"before": round(before, 1), "after": round(rss_mib(service.pid), 1)},
         "others": seen.figures(),
     }
@@ -471,11 +477,13 @@ def soak(service: Service, *, minutes: float, quiet_ms: float) -> dict[str, Any]
         for answer in clients.map(one, range(SOAK_REQUESTS)):
             came[answer] += 1
             peak = max(peak, rss_mib(service.pid))
+    seconds = time.perf_counter() - started
+    time.sleep(SETTLE_S)
     after, others = rss_mib(service.pid), seen.figures()
     return {
         "requests": SOAK_REQUESTS,
         "clients": SOAK_CLIENTS,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(seconds, 1),
         "crashed": not is_ready(service.port),
         "came_back": dict(sorted(came.items())),
         "rss_mib": {"before": round(before, 1), "peak": round(peak, 1), "after": round(after, 1)},
@@ -500,6 +508,9 @@ def main() -> None:
         with somebody_else(service) as seen:
             time.sleep(QUIET_S)
         figures["machine"] = f"{os.cpu_count()} cores, {processor()}"
+        figures["load_average"] = round(
+            os.getloadavg()[0], 1
+        )  # Above the cores: others worked too.
         figures["quiet"] = seen.figures() | {"rss_mib": round(rss_mib(service.pid), 1)}
         show("quiet", figures["quiet"])
         if asked.soak:
