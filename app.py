@@ -24,9 +24,7 @@ import gradio as gr
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
-from starlette.datastructures import MutableHeaders
 from starlette.routing import Mount
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plateblur.bounded import BoundedWorkers, WorkLimits
 from plateblur.demo.door import Door
@@ -69,6 +67,12 @@ DEMO_POLICY = (
     "font-src 'self' data:; worker-src 'self' blob:; connect-src 'self' data: blob: {connect}; "
     "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
+HEADERS = {
+    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
 
 METHOD_NOTE = (
     "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: what they hide can be "
@@ -83,8 +87,16 @@ POLICIES = [
 ]
 
 
-def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
-    """Return `app` with the demo's page at `path`; `page` answers what a person does on it."""
+def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: https:") -> FastAPI:
+    """Return `app` with the demo's page.
+
+    Args:
+        app: an application without the page.
+        page: answers what a person does on it.
+        path: where it is to be.
+        connect: sources that the page may connect to beside its own, as a Content-Security-Policy
+            names them; the API tab sends requests to any server that a person types in.
+    """
     demo = build_demo(page)
     demo.has_launched = True  # Otherwise Gradio checks no path that it is asked for.
     mounted: FastAPI = gr.mount_gradio_app(
@@ -106,6 +118,7 @@ def mount_demo(app: FastAPI, page: Page, *, path: str) -> FastAPI:
         uploads=page.visits.uploads,
         events=events_of(demo),
         waiting=partial(waiting_of, demo),
+        headers=HEADERS | {"Content-Security-Policy": DEMO_POLICY.format(connect=connect)},
         upload_bytes=UPLOAD_BYTES,
         upload_files=page.limits.photos,
     )
@@ -273,8 +286,7 @@ def add_demo(
         endpoint=f"{public_url}/plateblurer.aspx",
     )
     app.add_api_route("/demo", lambda: RedirectResponse("/demo/"), include_in_schema=False)
-    mount_demo(app, page, path="/demo")
-    app.add_middleware(DemoHeaders, connect=public_url)
+    mount_demo(app, page, path="/demo", connect=public_url)
     page.visits.sweep_forever()
 
 
@@ -296,28 +308,6 @@ def page_of(
         PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
         **more,
     )
-
-
-class DemoHeaders:
-    """Gives the demo's answers, and no others, the policy that its page needs."""
-
-    def __init__(self, app: ASGIApp, *, connect: str) -> None:
-        """Wrap `app`; the page may also connect to the origin `connect`."""
-        self.app = app
-        self._connect = connect
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
-
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = DEMO_POLICY.format(connect=self._connect)
-                headers["Permissions-Policy"] = "camera=(self), geolocation=(), microphone=()"
-            await send(message)
-
-        is_demo = scope["type"] == "http" and scope["path"].startswith("/demo/")
-        await self.app(scope, receive, noted if is_demo else send)
 
 
 def card_of(model: Path) -> dict[str, Any] | None:

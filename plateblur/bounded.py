@@ -1,8 +1,8 @@
 """Work on what strangers send, in processes that can be ended: bounded in time and in memory.
 
 No limit on bytes, pixels or scans tells for sure what a file costs its decoder, and a thread that
-is inside of a decoder can't be ended. So the whole way of a photo or clip is gone in a worker, a
-process of its own that loads the detector once and then does one job after another:
+is inside of a decoder can't be ended. So a photo or clip goes its whole way in a worker, a process
+of its own that loads the detector once and then does one job after another:
 
 - The kernel ends it when a job takes too much of the processors (RLIMIT_CPU), so that a photo is
   judged alike on a machine that is busy; and it refuses memory beyond a limit (RLIMIT_DATA, counted

@@ -133,6 +133,43 @@ def test_a_pixel_bomb_is_1014(served: Served) -> None:
     assert documented_client(answer)[0] == "1014"
 
 
+def test_a_photo_that_only_wears_out_a_decoder_is_1014_at_once(served: Served) -> None:
+    photo = io.BytesIO()
+    PillowImage.new("L", (2000, 2000)).save(photo, "JPEG", progressive=True)
+    data = photo.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    body = {"base64_Photo_String": text_of(data[:-2] + scan * 5000 + data[-2:])}
+    headers = {"Authorization": basic(EMAIL, PASSWORD)}
+    started = time.monotonic()
+    answer = httpx.post(served.url + PATH, json=body, headers=headers, timeout=60)
+    assert documented_client(answer)[0] == "1014"
+    assert time.monotonic() - started < 20
+
+
+def test_photos_are_blurred_in_processes_that_do_not_outlive_the_service(tmp_path: Path) -> None:
+    if not shipped_model().is_file():
+        pytest.skip("no model is shipped yet")
+    url = f"http://127.0.0.1:{free_port()}"
+    with subprocess.Popen(
+        [*SERVE, "--port", url.rsplit(":", 1)[1], "--data-dir", str(tmp_path)],
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as service:
+        deadline = time.monotonic() + START_S
+        while not is_ready(url):
+            assert service.poll() is None, "serve.py ended"
+            assert time.monotonic() < deadline, "serve.py did not become ready"
+            time.sleep(0.2)
+        children = Path(f"/proc/{service.pid}/task/{service.pid}/children")
+        workers = [int(each) for each in children.read_text(encoding="ascii").split()]
+        service.kill()
+    assert workers
+    while any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers):
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.1)
+
+
 def test_a_wrong_password_is_1015(served: Served) -> None:
     headers = {"Authorization": basic(EMAIL, "wrong")}
     answer = httpx.post(served.url + PATH, json={}, headers=headers, timeout=60)

@@ -10,7 +10,7 @@ page needs few of them. `Door` stands before Gradio and lets through those alone
 - Of an event its number, its session and plain values go on: numbers, short texts, switches. A
   file is the token of one of the visitor's own uploads. There is no way to say a path.
 - A download is given to the visitor for whom it was made.
-- Whatever comes from a page of another site is refused.
+- Whatever comes from a page of another site is refused, and none may show this one in a frame.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ class Door:
         uploads: Uploads,
         events: Mapping[int, tuple[bool, ...]],
         waiting: Callable[[str], int],
+        headers: Mapping[str, str],
         upload_bytes: int,
         upload_files: int,
     ) -> None:
@@ -120,6 +121,7 @@ class Door:
             events: for each event that may be asked for, by its number, whether each of its inputs
                 takes files.
             waiting: tells how many events of a network address wait or are in work.
+            headers: of every answer.
             upload_bytes: of one request with uploads.
             upload_files: in one request.
         """
@@ -128,6 +130,7 @@ class Door:
         self._uploads = uploads
         self._events = dict(events)
         self._waiting = waiting
+        self._headers = dict(headers)
         self._upload_bytes = upload_bytes
         self._upload_files = upload_files
         self._streams: Counter[str] = Counter()
@@ -140,11 +143,17 @@ class Door:
         if scope["type"] != "http":  # the page opens no web socket
             await send({"type": "websocket.close", "code": 1008})
             return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(self._headers)
+            await send(message)
+
         try:
-            await self._admit(scope, receive, send)
+            await self._admit(scope, receive, with_headers)
         except NotTakenError as refused:
             answer = PlainTextResponse(refused.told, status_code=refused.status)
-            await answer(scope, receive, send)
+            await answer(scope, receive, with_headers)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path", ""))

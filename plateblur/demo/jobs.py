@@ -38,3 +38,8 @@ class Jobs:
             for whose, what, ended in self._in_work:
                 if whose == session and kind in (None, what):
                     ended.set()
+
+    def are_in_work(self, session: str) -> bool:
+        """Return whether there is a job of `session`."""
+        with self._lock:
+            return any(whose == session for whose, _, _ in self._in_work)

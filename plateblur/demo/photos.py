@@ -54,19 +54,19 @@ class Limits:
 
 
 def open_photo(detector: Detector, name: str, data: bytes, limits: Limits) -> DroppedPhoto:
-    """Return the photo with its plates found, or with the reason why that could not be.
+    """Return the photo with its plates found.
 
     Args:
         detector: what finds the plates.
         name: the file's name.
         data: the encoded photo.
         limits: what is taken.
+
+    Raises:
+        PlateblurError: that could not be.
     """
-    try:
-        photo = _decode(data, limits)
-        found = find_plates(photo, detector, min_confidence=COUNT_FLOOR)
-    except PlateblurError as error:
-        return failed_photo(name, explain(error, limits))
+    photo = _decode(data, limits)
+    found = find_plates(photo, detector, min_confidence=COUNT_FLOOR)
     return DroppedPhoto(name, data, found, found)
 
 
