@@ -18,15 +18,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
 from plateblur.detector import Engine, OnnxDetector
-from plateblur.errors import EncodeError, ModelError, PhotoError, PlateblurError
+from plateblur.errors import EncodeError, ModelError, PlateblurError
 from plateblur.formats import BY_SUFFIX, TAKEN
-from plateblur.photo import MAX_PIXELS, decode, upright_hw
+from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates
 from plateblur.runs.files import Outputs, being_written, explain, write_atomically
 from plateblur.runs.plan import Job, Plan, counted, plan, share_targets
 from plateblur.runs.progress import Done, Tally, progress
 from plateblur.runs.report import described
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores
+from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores, pixels_of
 from plateblur.types import BlurOptions, MetadataPolicy, Method
 
 EXIT_CODES = """
@@ -370,14 +370,6 @@ def check_suffix(target: Path, format_: str) -> None:
     """
     if BY_SUFFIX[target.suffix.lower()].name != format_:
         raise EncodeError(f"the photo is a {format_} and stays one; {target.name} says otherwise")
-
-
-def pixels_of(data: bytes) -> int:
-    """Return how many pixels a photo has; 0 for what will be refused."""
-    try:
-        return math.prod(upright_hw(data))
-    except PhotoError:
-        return 0
 
 
 def open_detector_for(

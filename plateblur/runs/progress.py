@@ -157,7 +157,7 @@ def finishing_on_ctrl_c(stopping: threading.Event) -> Iterator[None]:
         yield
         return
     caught = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in caught}
+    before = {which: signal.getsignal(which) for which in caught}
 
     def stop(which: int, _frame: object) -> None:
         stopping.set()
