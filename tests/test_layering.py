@@ -15,7 +15,7 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors", "formats"}
 DETECTION = {
-    *("blur", "boxes", "detector", "draw", "guidance", "labels", "letterbox", "metadata"),
+    *("blur", "boxes", "detector", "draw", "guidance", "jpeg", "labels", "letterbox", "metadata"),
     *("metrics", "photo", "pipeline", "tracks", "video"),
 }
 RUNS = {"runs"}
