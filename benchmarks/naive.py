@@ -326,6 +326,7 @@ def main() -> None:
     packages = ("onnxruntime", "openvino", "ultralytics-opencv-headless", "opencv-python-headless")
     table: dict[str, Any] = {
         "machine": machine(),
+        "load_average": round(os.getloadavg()[0], 1),  # beyond the cores, compare CPU times
         "packages": {name: importlib.metadata.version(name) for name in packages},
         "photos": f"{given.count} JPEGs of {WIDTH} x {HEIGHT}",
     }

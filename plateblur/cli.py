@@ -5,13 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,28 +16,20 @@ import cv2
 import typer
 import typer.main
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
 from plateblur.detector import Device, Engine, OnnxDetector
-from plateblur.errors import EncodeError, ModelError, PhotoError, PlateblurError, VideoError
+from plateblur.errors import EncodeError, ModelError, PlateblurError, VideoError
 from plateblur.formats import BY_SUFFIX, TAKEN
-from plateblur.guidance import plate_ratios, ratio_text
-from plateblur.photo import MAX_PIXELS, decode, upright_hw
+from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
 from plateblur.runs.files import Outputs, explain, put_in_place, write_atomically
-from plateblur.runs.plan import GIVEN_TWICE, Job, Plan, counted, plan
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores, done_in_order
-from plateblur.types import BlurOptions, Detections, Effort, MetadataPolicy, Method, Projection
+from plateblur.runs.plan import Job, Plan, counted, plan, share_targets
+from plateblur.runs.progress import Done, Tally, progress
+from plateblur.runs.report import described
+from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores, pixels_of
+from plateblur.types import BlurOptions, Effort, MetadataPolicy, Method, Projection
 
 if TYPE_CHECKING:  # the extra `video` may be missing
     from plateblur.video import BlurredClip
@@ -186,48 +173,6 @@ Workers = Annotated[
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but what went wrong.")]
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What came of one photo.
-
-    Attributes:
-        record: what the report says of it.
-        plates: how many were found; 0 where it failed.
-        error: why it was not done, or None.
-    """
-
-    record: dict[str, Any]
-    plates: int = 0
-    error: str | None = None
-
-
-@dataclass(slots=True)
-class Tally:
-    """What came of a run."""
-
-    plates: int = 0
-    with_plates: int = 0
-    without_plates: int = 0
-    not_begun: int = 0
-    failures: list[tuple[Path, str]] = field(default_factory=list)
-
-    @property
-    def done(self) -> int:
-        """Return how many photos were done."""
-        return self.with_plates + self.without_plates
-
-    def add(self, job: Job, done: Done | None) -> None:
-        """Count one photo; None is one that was not begun."""
-        if done is None:
-            self.not_begun += 1
-        elif done.error is not None:
-            self.failures.append((job.photo, done.error))
-        else:
-            self.plates += done.plates
-            self.with_plates += done.plates > 0
-            self.without_plates += done.plates == 0
-
-
 def effort_of(*, fast: bool, thorough: bool) -> Effort:
     """Return how hard to look.
 
@@ -348,7 +293,9 @@ def blur(
 
     tally = Tally(failures=list(work.failed))
     lines = [{"photo": str(path), "error": reason} for path, reason in work.failed]
-    for job, done in progress(work.jobs, blur_one, "Blurring", workers, tally, hidden=quiet):
+    for job, done in progress(
+        work.jobs, blur_one, "Blurring", workers, tally, console=console, hidden=quiet
+    ):
         not_begun = {"photo": str(job.photo), "error": "not begun: the run was stopped"}
         lines.append(not_begun if done is None else done.record)
     lines += [{"skipped": str(path), "reason": one} for path, (one, _) in work.skipped]
@@ -358,7 +305,7 @@ def blur(
         except OSError as error:
             tally.failures.append((report, explain(error)))
     if as_json:
-        typer.echo(json.dumps(summary(tally, work, out, seconds=time.monotonic() - started)))
+        typer.echo(json.dumps(tally.summary(work, out, seconds=time.monotonic() - started)))
     finish(tally, work, f" -> {out}" if out is not None else ", in place", hidden=quiet or as_json)
 
 
@@ -544,7 +491,9 @@ def detect(
         return Done(record | found, plates=len(detections))
 
     tally = Tally(failures=list(work.failed))
-    for _, done in progress(work.jobs, detect_one, "Looking", workers, tally, hidden=quiet):
+    for _, done in progress(
+        work.jobs, detect_one, "Looking", workers, tally, console=console, hidden=quiet
+    ):
         if done is not None and done.error is None:
             typer.echo(json.dumps(done.record))
     finish(tally, work, "", verb="found", hidden=quiet)
@@ -558,31 +507,6 @@ def find_photos(given: list[Path], *, recursive: bool, out: Path | None = None) 
         told += [counted(found.skipped)] if found.skipped else []
         raise typer.BadParameter("; ".join([f"no {TAKEN} photos there", *told]))
     return found
-
-
-def share_targets(work: Plan, target_of: Callable[[Job], Path]) -> set[Job]:
-    """Return the jobs whose output an earlier one of the run takes.
-
-    A photo that was given twice is no second job: it goes from the plan's jobs to those skipped.
-    """
-    takers: dict[Path, Job] = {}
-    jobs: list[Job] = []
-    shared: set[Job] = set()
-    for job in work.jobs:
-        taker = takers.setdefault(target_of(job).absolute(), job)
-        if taker is not job and is_same_file(job.photo, taker.photo):
-            work.skipped.append((job.photo, GIVEN_TWICE))
-            continue
-        jobs.append(job)
-        if taker is not job:
-            shared.add(job)
-    work.jobs = jobs
-    return shared
-
-
-def is_same_file(one: Path, other: Path) -> bool:
-    """Return whether two paths lead to one file that is there."""
-    return one.exists() and other.exists() and one.samefile(other)
 
 
 def is_one_file(given: list[Path], out: Path) -> bool:
@@ -611,14 +535,6 @@ def check_suffix(target: Path, format_: str) -> None:
         raise EncodeError(f"the photo is a {format_} and stays one; {target.name} says otherwise")
 
 
-def pixels_of(data: bytes) -> int:
-    """Return how many pixels a photo has; 0 for what will be refused."""
-    try:
-        return math.prod(upright_hw(data))
-    except PhotoError:
-        return 0
-
-
 def open_detector_for(
     engine: Engine, device: Device, workers: int | None, *, photos: int
 ) -> tuple[OnnxDetector, int]:
@@ -641,137 +557,12 @@ def open_detector(engine: Engine, device: Device, *, threads: int | None = None)
         raise typer.Exit(2) from error
 
 
-def described(detections: Detections, image_hw: tuple[int, int], projection: str) -> dict[str, Any]:
-    """Return detections, and how they were looked for, as the JSON that both commands write."""
-    height, width = image_hw
-    searched = detections.searched
-    return {
-        "width": width,
-        "height": height,
-        **({} if projection == "flat" else {"projection": projection}),
-        **({} if searched is None else asdict(searched)),
-        "detections": [
-            {
-                "xyxy": [round(side, 1) for side in box],
-                "confidence": round(confidence, 4),
-                "plate_ratio": ratio_text(ratio),
-            }
-            for box, confidence, ratio in zip(
-                detections.xyxy.tolist(),
-                detections.confidence.tolist(),
-                plate_ratios(detections.xyxy, image_hw=image_hw).tolist(),
-                strict=True,
-            )
-        ],
-    }
-
-
-class Speed(ProgressColumn):
-    """Photos a second."""
-
-    def render(self, task: Task) -> Text:
-        """Return the speed, once there is one."""
-        return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
-
-
-def progress(
-    jobs: list[Job],
-    do: Callable[[Job], Done],
-    what: str,
-    workers: int,
-    tally: Tally,
-    *,
-    hidden: bool,
-) -> Iterator[tuple[Job, Done | None]]:
-    """Do the jobs, several at a time, and yield what came of each, in their order.
-
-    A progress bar on standard error says how far it is, where there are several.
-    """
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Speed(),
-        TextColumn("{task.fields[plates]} plates"),
-        TextColumn("{task.fields[failed]}", style="red"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=hidden or len(jobs) < 2,
-    )
-    stopping = threading.Event()
-    with bar, finishing_on_ctrl_c(stopping):
-        task = bar.add_task(what, total=len(jobs), plates=0, failed="")
-        for job, done in done_in_order(jobs, do, workers=workers, stopping=stopping):
-            tally.add(job, done)
-            failed = f"{len(tally.failures)} not done" if tally.failures else ""
-            bar.update(
-                task,
-                advance=done is not None,
-                plates=tally.plates,
-                failed=failed,
-                description="Stopping" if stopping.is_set() else what,
-            )
-            yield job, done
-
-
-@contextmanager
-def finishing_on_ctrl_c(stopping: threading.Event) -> Iterator[None]:
-    """Let Ctrl-C, or a service's stop, set `stopping`; the second time it ends the command."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    caught = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in caught}
-
-    def stop(which: int, _frame: object) -> None:
-        stopping.set()
-        signal.signal(which, before[signal.Signals(which)] or signal.SIG_DFL)
-
-    for which in caught:
-        signal.signal(which, stop)
-    try:
-        yield
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler or signal.SIG_DFL)
-
-
-def summary(tally: Tally, work: Plan, out: Path | None, *, seconds: float) -> dict[str, Any]:
-    """Return what a run did, as JSON."""
-    return {
-        "photos": tally.done,
-        "plates": tally.plates,
-        "with_plates": tally.with_plates,
-        "without_plates": tally.without_plates,
-        "not_done": [{"photo": str(path), "error": reason} for path, reason in tally.failures],
-        "not_begun": tally.not_begun,
-        "skipped": dict(Counter(one for _, (one, _) in work.skipped)),
-        "output": None if out is None else str(out),
-        "seconds": round(seconds, 1),
-    }
-
-
 def finish(tally: Tally, work: Plan, where: str, *, verb: str = "hidden", hidden: bool) -> None:
     """Say what was done and what was not, and exit with 1 if a photo was left out."""
     for photo, reason in tally.failures:
         console.print(f"not done: {photo}: {reason}", style="red", markup=False, soft_wrap=True)
-    told = f"{number(tally.plates, 'plate')} {verb} in {number(tally.with_plates, 'photo')}"
-    if tally.without_plates:
-        told += f", {number(tally.without_plates, 'photo')} without plates"
-    told += where if tally.done else ""
-    said = [
-        told,
-        f"{number(len(tally.failures), 'photo')} not done" if tally.failures else "",
-        f"stopped: {number(tally.not_begun, 'photo')} not begun" if tally.not_begun else "",
-        counted(work.skipped),
-    ]
     if not hidden:
-        for line in filter(None, said):
+        for line in tally.told(work, where, verb=verb):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
     if tally.failures or tally.not_begun:
         raise typer.Exit(1)
-
-
-def number(count: int, what: str) -> str:
-    """Return how many there are: "1 photo", "2 photos"."""
-    return f"{count} {what}{'' if count == 1 else 's'}"

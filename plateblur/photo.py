@@ -6,7 +6,6 @@ decoder, chosen by the first bytes and never by what a sender says.
 
 from __future__ import annotations
 
-import functools
 import io
 import re
 import struct
@@ -18,15 +17,24 @@ from typing import Any
 import cv2
 import numpy as np
 import pillow_heif
-import simplejpeg
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, ImageCms, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import AvifImagePlugin, ImageCms, PngImagePlugin, WebPImagePlugin
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
 from plateblur.errors import EncodeError, PhotoDecodeError, PhotoTooLargeError
 from plateblur.formats import AVIF, HEIF, JPEG, PNG, TAKEN, WEBP, Format, other_picture, sniff
 from plateblur.headers import refuse_costly
+from plateblur.jpeg import (
+    JpegCoding,
+    JpegFile,
+    as_key,
+    coding_of,
+    decode_plain,
+    encode_plain,
+    loaded,
+    standard_qualities,
+)
 from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
 from plateblur.metadata import orientation as exif_orientation
 from plateblur.types import Image, MetadataPolicy
@@ -48,20 +56,6 @@ UPRIGHT: dict[int, Callable[[Any], Any]] = {
 }
 SWAPPED_AXES = frozenset({5, 6, 7, 8})
 
-# OpenCV's names of Pillow's numbers of the chroma subsampling.
-SAMPLINGS = {
-    0: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    1: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
-    2: cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
-}
-END_OF_JPEG = b"\xff\xd9"
-# A marker that is not part of a scan: there, 0xFF is followed by 0 or counts the restarts.
-_JPEG_SEGMENT = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
-# Source: JPEG (ITU-T T.81), table B.1. Starts of frames; between them lie DHT, JPG and DAC.
-_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN = 0xDA
-MOST_SEGMENTS = 10_000  # of a JPEG without its end that are read; real ones have some hundreds
-
 # What the decoders raise on damaged or hostile files; Pillow wraps only some of it. UserWarning is
 # raised where warnings are errors: Pillow warns of an AVIF's damaged EXIF block.
 _DECODER_ERRORS = (
@@ -70,21 +64,6 @@ _DECODER_ERRORS = (
     *(struct.error, zlib.error, PillowImage.DecompressionBombError, ImageCms.PyCMSError),
     cv2.error,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class JpegCoding:
-    """How a JPEG was coded, so that what is outside the boxes can be written without new loss.
-
-    Attributes:
-        quantisation: tables of 64, by their number, in the orientation of the upright image.
-        subsampling: Pillow's number of the chroma subsampling, in the upright image.
-        progressive: whether the scans refine each other.
-    """
-
-    quantisation: dict[int, list[int]]
-    subsampling: int
-    progressive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +139,14 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
     if format_ != "HEIF" and getattr(stored, "is_animated", False):
         raise PhotoDecodeError("expected a still photo, got an animation of several images")
     try:
-        pixels, opacity, was_converted = _plain_jpeg(stored, data), None, False
+        pixels, opacity, was_converted = decode_plain(stored, data), None, False
         if pixels is None:
-            stored = _loaded(stored, data)
+            stored = loaded(stored, data)
             pixels, opacity, was_converted = _to_rgb(stored)
         metadata = _metadata(stored)
         orientation = _orientation(metadata)
         is_grey = stored.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
-        jpeg = _jpeg_coding(stored, orientation)
+        jpeg = coding_of(stored, is_transposed=orientation in SWAPPED_AXES)
         if orientation in UPRIGHT:
             pixels = UPRIGHT[orientation](pixels)
             opacity = None if opacity is None else UPRIGHT[orientation](opacity)
@@ -226,7 +205,7 @@ def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
     try:
         quality = _standard_quality(photo, kept)
         if quality is not None and photo.jpeg is not None:
-            return _plain_encoded(pixels, quality, photo.jpeg.subsampling)
+            return encode_plain(pixels, quality, photo.jpeg.subsampling)
         image = _as_pillow(photo, pixels)
         options = _encoder_options(photo, kept)
         if photo.format == "HEIF":
@@ -252,32 +231,7 @@ def _standard_quality(photo: Photo, kept: Metadata) -> int | None:
         return None
     if photo.format != JPEG.name or kept != Metadata():
         return None
-    return _standard_qualities().get(_as_key(photo.jpeg.quantisation))
-
-
-@functools.cache
-def _standard_qualities() -> dict[tuple[tuple[int, ...], ...], int]:
-    """Return the quality, 1 to 100, by the tables that libjpeg writes at it."""
-    pixel = np.zeros((1, 1, 3), np.uint8)
-    written = {quality: _plain_encoded(pixel, quality, 0) for quality in range(1, 101)}
-    return {_as_key(_JpegFile(io.BytesIO(data)).quantization): q for q, data in written.items()}
-
-
-def _plain_encoded(pixels: Image, quality: int, subsampling: int) -> bytes:
-    """Return `pixels` as a JPEG, to the byte as Pillow writes it.
-
-    Not by simplejpeg: below a quality of 96 its DCT is the fast one, which loses more.
-    """
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    sampling = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, SAMPLINGS[subsampling])
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality, *sampling])
-    if not done:
-        raise OSError("OpenCV wrote no JPEG")
-    return data.tobytes()
-
-
-def _as_key(tables: dict[int, list[int]]) -> tuple[tuple[int, ...], ...]:
-    return tuple(tuple(tables[number]) for number in sorted(tables))
+    return standard_qualities().get(as_key(photo.jpeg.quantisation))
 
 
 def _as_pillow(photo: Photo, pixels: Image) -> PillowImage.Image:
@@ -335,15 +289,8 @@ def _named(data: bytes) -> str:
     return f"bytes beginning {data[:8].hex(' ')}"
 
 
-class _JpegFile(JpegImagePlugin.JpegImageFile):
-    """Pillow's decoder without its look for a resolution in EXIF: that warns of a damaged block."""
-
-    def _read_dpi_from_exif(self) -> None:
-        pass
-
-
 _OPENERS: dict[Format, Callable[[io.BytesIO], PillowImage.Image]] = {
-    JPEG: _JpegFile,
+    JPEG: JpegFile,
     PNG: PngImagePlugin.PngImageFile,
     WEBP: WebPImagePlugin.WebPImageFile,
     HEIF: pillow_heif.HeifImageFile,
@@ -379,73 +326,6 @@ def _orientation(metadata: Metadata) -> int:
     return told
 
 
-def _plain_jpeg(stored: PillowImage.Image, data: bytes) -> Image | None:
-    """Return the pixels of an ordinary colour JPEG as stored, or None where Pillow must look.
-
-    It takes a third of Pillow's time. Pillow ignores what libjpeg warns of, so a photo that causes
-    a warning is left to it.
-    """
-    if not isinstance(stored, JpegImagePlugin.JpegImageFile) or stored.mode != "RGB":
-        return None
-    # Of Pillow's size: no more is written, even where the two read another size in the header.
-    pixels = np.empty((stored.height, stored.width, 3), np.uint8)
-    try:
-        decoded = simplejpeg.decode_jpeg(
-            data, "RGB", fastdct=False, fastupsample=False, buffer=pixels, strict=True
-        )
-    except ValueError:
-        return None
-    return pixels if decoded.shape == pixels.shape else None
-
-
-def _loaded(stored: PillowImage.Image, data: bytes) -> PillowImage.Image:
-    """Return the photo with its pixels decoded; a JPEG may lack its end marker, and nothing else.
-
-    Raises:
-        OSError: it is cut or damaged; Pillow's decoders raise other errors too.
-    """
-    try:
-        stored.load()
-    except OSError:
-        colours = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(stored.mode)
-        if not isinstance(stored, _JpegFile) or colours is None or not _has_all_scans(data):
-            raise
-        ended = data + END_OF_JPEG
-        size = (stored.height, stored.width, len(stored.mode))
-        # Strictly, because Pillow would fill what is missing with grey.
-        simplejpeg.decode_jpeg(ended, colours, buffer=np.empty(size, np.uint8), strict=True)
-        stored = _JpegFile(io.BytesIO(ended))
-        stored.load()
-    return stored
-
-
-def _has_all_scans(data: bytes) -> bool:
-    """Return whether a JPEG without its end marker has a last scan for each of its coefficients.
-
-    The scans themselves may be cut. Each but the last of a progressive JPEG leaves the decoder
-    content, so what is missing behind it must be found here.
-    """
-    missing: set[tuple[int, int]] = set()  # component and coefficient
-    at = 2
-    for _ in range(MOST_SEGMENTS):
-        if not (match := _JPEG_SEGMENT.search(data, at)):
-            return not missing
-        marker, at = data[match.start(1)], match.end()
-        length = int.from_bytes(data[at : at + 2])
-        content = data[at + 2 : at + length]
-        if marker in _FRAME_MARKERS and len(content) >= 6:
-            missing = {(id_, k) for id_ in content[6:18:3] for k in range(64)}
-        elif marker == _START_OF_SCAN and len(content) >= 6:
-            first, last, bits = content[-3:]
-            if bits & 0x0F == 0:  # no bit is left for a later scan
-                here = content[1:-3:2][:4]
-                missing -= {(id_, k) for id_ in here for k in range(first, min(last, 63) + 1)}
-        elif marker == END_OF_JPEG[1]:
-            return False  # something else is wrong with it
-        at += max(length, 2)
-    return False
-
-
 def _to_rgb(stored: PillowImage.Image) -> tuple[Image, NDArray[np.uint8] | None, bool]:
     """Return the colours as RGB, the opacity or None, and whether the ICC profile was used up."""
     if stored.mode in ("I;16", "I;16B", "I;16L", "I"):
@@ -467,26 +347,6 @@ def _to_rgb(stored: PillowImage.Image) -> tuple[Image, NDArray[np.uint8] | None,
         rgba = np.asarray(stored.convert("RGBA"))
         return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]), False
     return np.array(stored.convert("RGB")), None, False
-
-
-def _jpeg_coding(stored: PillowImage.Image, orientation: int) -> JpegCoding | None:
-    if not isinstance(stored, JpegImagePlugin.JpegImageFile):
-        return None
-    tables = {number: list(table) for number, table in stored.quantization.items()}
-    subsampling = JpegImagePlugin.get_sampling(stored)
-    # Pillow can't write chroma that is halved downwards alone, and CMYK had none: keep it whole.
-    if subsampling < 0 or (subsampling == 1 and orientation in SWAPPED_AXES):
-        subsampling = 0
-    if orientation in SWAPPED_AXES:  # a turned block has its frequencies turned
-        tables = {
-            number: np.array(table).reshape(8, 8).T.ravel().tolist()
-            for number, table in tables.items()
-        }
-    return JpegCoding(
-        quantisation=tables,
-        subsampling=subsampling,
-        progressive=bool(stored.info.get("progressive")),
-    )
 
 
 def _metadata(stored: PillowImage.Image) -> Metadata:

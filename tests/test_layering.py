@@ -18,7 +18,7 @@ PACKAGE = ROOT / "plateblur"
 BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "bounded", "boxes", "colours", "detector", "draw", "guidance", "headers"),
-    *("letterbox", "looks", "metadata", "outlines", "panorama", "photo", "pipeline"),
+    *("jpeg", "letterbox", "looks", "metadata", "outlines", "panorama", "photo", "pipeline"),
     *("second_look", "tracks", "video"),
 }
 RUNS = {"runs"}

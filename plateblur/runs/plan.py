@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,6 +79,31 @@ def plan(given: Iterable[Path], *, recursive: bool, out: Path | None = None) -> 
         else:
             found.jobs.append(Job(path, Path(path.name)))
     return found
+
+
+def share_targets(work: Plan, target_of: Callable[[Job], Path]) -> set[Job]:
+    """Return the jobs whose output an earlier one of the run takes.
+
+    A photo that was given twice is no second job: it goes from the plan's jobs to those skipped.
+    """
+    takers: dict[Path, Job] = {}
+    jobs: list[Job] = []
+    shared: set[Job] = set()
+    for job in work.jobs:
+        taker = takers.setdefault(target_of(job).absolute(), job)
+        if taker is not job and is_same_file(job.photo, taker.photo):
+            work.skipped.append((job.photo, GIVEN_TWICE))
+            continue
+        jobs.append(job)
+        if taker is not job:
+            shared.add(job)
+    work.jobs = jobs
+    return shared
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file that is there."""
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def counted(skipped: Iterable[tuple[Path, Reason]]) -> str:

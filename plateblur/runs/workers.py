@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -10,12 +11,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
+from plateblur.errors import PhotoError
+from plateblur.photo import upright_hw
+
 # A JPEG takes 10 bytes a pixel while it is decoded, blurred and encoded: about 250 MB a worker.
 PIXELS_A_WORKER = 25_000_000
 AHEAD = 64  # photos a worker that may be done while an earlier one still is in hand
 
 JobT = TypeVar("JobT")
 DoneT = TypeVar("DoneT")
+
+
+def pixels_of(data: bytes) -> int:
+    """Return how many pixels a photo has; 0 for what will be refused."""
+    try:
+        return math.prod(upright_hw(data))
+    except PhotoError:
+        return 0
 
 
 def cores() -> int:

@@ -1,0 +1,177 @@
+"""How far a run is, and what came of it; Ctrl-C ends it when the photos in hand are done."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from plateblur.runs.plan import Job, Plan, counted
+from plateblur.runs.workers import done_in_order
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of one photo.
+
+    Attributes:
+        record: what the report says of it.
+        plates: how many were found; 0 where it failed.
+        error: why it was not done, or None.
+    """
+
+    record: dict[str, Any]
+    plates: int = 0
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What came of a run."""
+
+    plates: int = 0
+    with_plates: int = 0
+    without_plates: int = 0
+    not_begun: int = 0
+    failures: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Return how many photos were done."""
+        return self.with_plates + self.without_plates
+
+    def add(self, job: Job, done: Done | None) -> None:
+        """Count one photo; None is one that was not begun."""
+        if done is None:
+            self.not_begun += 1
+        elif done.error is not None:
+            self.failures.append((job.photo, done.error))
+        else:
+            self.plates += done.plates
+            self.with_plates += done.plates > 0
+            self.without_plates += done.plates == 0
+
+    def told(self, work: Plan, where: str, *, verb: str) -> list[str]:
+        """Return what was done and what was not, a line each.
+
+        Args:
+            work: what there was to do.
+            where: where the photos went, as the end of a sentence.
+            verb: what was done to plates.
+        """
+        done = f"{number(self.plates, 'plate')} {verb} in {number(self.with_plates, 'photo')}"
+        if self.without_plates:
+            done += f", {number(self.without_plates, 'photo')} without plates"
+        return [
+            done + (where if self.done else ""),
+            *([f"{number(len(self.failures), 'photo')} not done"] if self.failures else []),
+            *([f"stopped: {number(self.not_begun, 'photo')} not begun"] if self.not_begun else []),
+            *([counted(work.skipped)] if work.skipped else []),
+        ]
+
+    def summary(self, work: Plan, out: Path | None, *, seconds: float) -> dict[str, Any]:
+        """Return what a run did, as JSON."""
+        return {
+            "photos": self.done,
+            "plates": self.plates,
+            "with_plates": self.with_plates,
+            "without_plates": self.without_plates,
+            "not_done": [{"photo": str(path), "error": reason} for path, reason in self.failures],
+            "not_begun": self.not_begun,
+            "skipped": dict(Counter(one for _, (one, _) in work.skipped)),
+            "output": None if out is None else str(out),
+            "seconds": round(seconds, 1),
+        }
+
+
+class Speed(ProgressColumn):
+    """Photos a second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed, once there is one."""
+        return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
+
+
+def progress(
+    jobs: list[Job],
+    do: Callable[[Job], Done],
+    what: str,
+    workers: int,
+    tally: Tally,
+    *,
+    console: Console,
+    hidden: bool,
+) -> Iterator[tuple[Job, Done | None]]:
+    """Do the jobs, several at a time, and yield what came of each, in their order.
+
+    A progress bar on standard error says how far it is, where there are several.
+    """
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TextColumn("{task.fields[plates]} plates"),
+        TextColumn("{task.fields[failed]}", style="red"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=hidden or len(jobs) < 2,
+    )
+    stopping = threading.Event()
+    with bar, finishing_on_ctrl_c(stopping):
+        task = bar.add_task(what, total=len(jobs), plates=0, failed="")
+        for job, done in done_in_order(jobs, do, workers=workers, stopping=stopping):
+            tally.add(job, done)
+            failed = f"{len(tally.failures)} not done" if tally.failures else ""
+            bar.update(
+                task,
+                advance=done is not None,
+                plates=tally.plates,
+                failed=failed,
+                description="Stopping" if stopping.is_set() else what,
+            )
+            yield job, done
+
+
+@contextmanager
+def finishing_on_ctrl_c(stopping: threading.Event) -> Iterator[None]:
+    """Let Ctrl-C, or a service's stop, set `stopping`; the second time it ends the command."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught = (signal.SIGINT, signal.SIGTERM)
+    before = {which: signal.getsignal(which) for which in caught}
+
+    def stop(which: int, _frame: object) -> None:
+        stopping.set()
+        signal.signal(which, before[signal.Signals(which)] or signal.SIG_DFL)
+
+    for which in caught:
+        signal.signal(which, stop)
+    try:
+        yield
+    finally:
+        for which, handler in before.items():
+            signal.signal(which, handler or signal.SIG_DFL)
+
+
+def number(count: int, what: str) -> str:
+    """Return how many there are: "1 photo", "2 photos"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
