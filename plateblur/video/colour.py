@@ -171,6 +171,7 @@ def hidden_planes(planes: Planes, boxes: Boxes, colours: Colours, options: BlurO
         format=colours.pixels,
         dst_colorspace=_matrix_for(colours.matrix, min(height, width)),
         dst_color_range=colours.range_,
+        interpolation="AREA",  # the others take colour from beyond a block
     )
     kind = planes[0].dtype.type
     y, u, v = (_plane(plane, kind) for plane in shown.planes[:3])
