@@ -14,10 +14,17 @@ import av
 import numpy as np
 import pytest
 
+from plateblur.blur import SOLID_GREY
 from plateblur.errors import VideoError
 from plateblur.types import BlurOptions, Image
 from plateblur.video import BlurredClip, ClipLimits, ClipOptions, blur_clip
-from plateblur.video.colour import colours_of, hdr_light, hidden_planes, upright_planes
+from plateblur.video.colour import (
+    colours_of,
+    frame_of,
+    hdr_light,
+    hidden_planes,
+    upright_planes,
+)
 from plateblur.video.upright import side_data, upright_of
 from tests.clips import (
     IMAGE_HW,
@@ -621,3 +628,17 @@ def test_a_clip_beyond_the_limits_is_refused_before_it_is_looked_at(
         blur_clip(io.BytesIO(clip), io.BytesIO(), detector, limits=limits)
 
     assert detector.__dict__["calls"] == []
+
+
+def test_no_colour_of_what_is_hidden_or_beside_it_mixes_at_the_edges() -> None:
+    """Colour is stored for blocks of 2 x 2, and boxes begin anywhere."""
+    image = np.full((*IMAGE_HW, 3), (220, 30, 30), np.uint8)
+    box = (41.0, 51.0, 84.0, 72.0)
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+    colours = colours_of(frame)
+    planes = upright_planes(frame, colours, upright_of(frame, None))
+
+    hidden = hidden_planes(planes, boxes(box), colours, BlurOptions(method="solid", margin=0))
+
+    shown = frame_of(hidden, colours).to_ndarray(format="rgb24", interpolation="BILINEAR")
+    assert np.abs(shown[51:72, 41:84].astype(int) - SOLID_GREY).max() <= 4

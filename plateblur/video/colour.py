@@ -157,8 +157,11 @@ def hidden_planes(planes: Planes, boxes: Boxes, colours: Colours, options: BlurO
     bounds = hidden_bounds(boxes, image_hw=(height, width), margin=options.margin)
     if not len(bounds):
         return planes
+    # Out to whole blocks of colour and one pixel more, because players mix the colours of blocks.
+    bounds[:, :2] = (bounds[:, :2] - 1).clip(0) // 2 * 2
+    bounds[:, 2:] = np.minimum((bounds[:, 2:] + 2) // 2 * 2, [width, height])
     image = _rgb(frame_of(planes, colours), colours, width, height)
-    blurred = blur_boxes(image, boxes, method=options.method, margin=options.margin)
+    blurred = blur_boxes(image, bounds.astype(np.float32), method=options.method, margin=0.0)
     changed = (image != blurred).any(axis=2)  # the soft edge too
     for x1, y1, x2, y2 in bounds:
         changed[y1:y2, x1:x2] = True
@@ -168,6 +171,7 @@ def hidden_planes(planes: Planes, boxes: Boxes, colours: Colours, options: BlurO
         format=colours.pixels,
         dst_colorspace=_matrix_for(colours.matrix, min(height, width)),
         dst_color_range=colours.range_,
+        interpolation="AREA",  # the others take colour from beyond a block
     )
     kind = planes[0].dtype.type
     y, u, v = (_plane(plane, kind) for plane in shown.planes[:3])
