@@ -65,6 +65,7 @@ METHOD_NOTE = (
     "worked out by an attacker."
 )
 KEPT = "Photos are stored only where you agree to it under the photo; clips never are."
+EFFORTS = [("One look", "fast"), ("Default", "default"), ("Thorough", "thorough")]
 POLICIES = [
     ("Strip: colour profile only", "strip"),
     ("Safe: also time, camera and panorama tags", "safe"),
@@ -154,8 +155,13 @@ def _blur_tab(page: Page) -> None:
                 min_confidence.info = "The smallest that is hidden. Lower hides more, also wrongly."
                 draw_boxes = gr.Checkbox(DEFAULTS.draw_boxes, label="Draw boxes on the photo")
                 metadata = gr.Radio(POLICIES, value=DEFAULTS.metadata, label="Metadata")
+                effort = gr.Radio(EFFORTS, value=DEFAULTS.effort, label="Search")
+                effort.info = (
+                    "Thorough also looks closer, and at the photo turned by quarter turns. "
+                    "It takes many times as long."
+                )
 
-    settings: list[Any] = [method, margin, min_confidence, draw_boxes, metadata]
+    settings: list[Any] = [method, margin, min_confidence, draw_boxes, metadata, effort]
     shown: list[Any] = [viewer, picker, download, zipper, zipped]
     on_viewer: dict[str, Any] = HEAVY | {"show_progress_on": viewer}
     photos.upload(page.take, [photos, *settings], [photos, url, *shown], **on_viewer)

@@ -28,14 +28,16 @@ BOXES: dict[str, tuple[float, float, str, str]] = {
     "photo": (0, 3, "plateblur/photo.py", "bytes to image and back"),
     "detector": (1, 3, "plateblur/detector.py", "image to boxes"),
     "blur": (2, 3, "plateblur/blur.py", "hides what is in boxes"),
-    "letterbox": (0.5, 4, "plateblur/letterbox.py", "scales, and undoes it"),
-    "boxes": (1.5, 4, "plateblur/boxes.py", "NMS, whole pixels"),
+    "letterbox": (0, 4, "plateblur/letterbox.py", "scales, and undoes it"),
+    "looks": (1, 4, "plateblur/looks.py", "plans looks, merges boxes"),
+    "boxes": (2, 4, "plateblur/boxes.py", "NMS, whole pixels"),
 }
 ARROWS = (
     ("cli", "pipeline"), ("demo", "pipeline"), ("serve", "pipeline"), ("serve", "web"),
     ("serve", "console"), ("serve", "accounts"), ("web", "accounts"), ("console", "accounts"),
-    ("console", "web"), ("pipeline", "photo"), ("pipeline", "detector"), ("pipeline", "blur"),
-    ("detector", "letterbox"), ("detector", "boxes"), ("blur", "boxes"),
+    ("console", "web"), ("pipeline", "photo"), ("pipeline", "blur"),
+    ("serve", "detector"), ("detector", "letterbox"), ("detector", "looks"), ("looks", "boxes"),
+    ("blur", "boxes"),
 )  # fmt: skip
 
 STYLE = (

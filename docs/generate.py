@@ -292,6 +292,77 @@ def outlines() -> str:
     return _table(["camera tilted", *ways], rows)
 
 
+def looks() -> str:
+    """Return what the looks hide of large, cut and turned photos, of far plates, by engine."""
+    told = json.loads((RESULTS / "looks.json").read_text())
+    parts = []
+    if "frames" in told:
+        rows = [
+            [
+                f"{layout} photos side by side, {each['frames']['photos']} frames",
+                str(each["frames"]["plates"]),
+                *(f"{each[name]:.3f}" for name in SHARES_OF_FRAMES),
+                f"{each['false boxes a look']:.3f}",
+            ]
+            for layout, each in told["frames"]["figures"].items()
+        ]
+        names = ["of what is hidden one by one", "12 px and more", "false boxes a look"]
+        parts.append(_table(["frames", "plates", *names], rows))
+    for piece, title in LOOKED_AT.items():
+        if piece in told:
+            parts.append(_looked_at(title, told[piece]["figures"]))
+    return "\n\n".join(parts)
+
+
+SHARES_OF_FRAMES = ("share of one by one", "share of one by one, 12 px and more")
+LOOKED_AT = {
+    "fill": "the plate fills so much of the width",
+    "turned": "turned by degrees",
+    "effort": "photos with a plate below 1:60",
+    "engines": "the whole split",
+}
+
+
+def _looked_at(title: str, figures: dict[str, Any]) -> str:
+    """Return a table of what was found, from {name: found} or {name: {effort: found}}."""
+    found = {
+        name if effort is None else f"{name}, {effort}": each
+        for name, one in figures.items()
+        for effort, each in ([(None, one)] if "plates" in one else one.items())
+    }
+    rows = [
+        [
+            name,
+            str(each["plates"]),
+            f"{each['covered99']:.3f}",
+            "" if each["covered99 below 1:60"] is None else f"{each['covered99 below 1:60']:.3f}",
+            f"{each['false boxes a photo']:.3f}",
+            f"{each['looks a photo']:g}",
+        ]
+        for name, each in found.items()
+    ]
+    columns = ["plates", "at least 99 % hidden", "below 1:60", "false boxes a photo", "looks"]
+    return _table([title, *columns], rows)
+
+
+def looks_cost() -> str:
+    """Return what looking for smaller plates costs on large frames."""
+    told = json.loads((RESULTS / "looks.json").read_text())
+    if "cost" not in told:
+        return ""
+    rows = [
+        [
+            name,
+            f"{each['looks a photo']:g}",
+            f"{each['times one look']:g}",
+            f"{each['covered99']:.3f}",
+        ]
+        for name, each in told["cost"]["figures"].items()
+    ]
+    corner = f"7680 x 3840, {told['cost']['machine']}, {told['cost']['engine']}"
+    return _table([corner, "looks", "times one look", "at least 99 % hidden"], rows)
+
+
 def _differences(ending: str, first: str, second: str) -> str:
     """Return the comparisons on val whose entries have names with this ending."""
     parts = []
@@ -385,6 +456,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "label-corrections": label_corrections,
     "label-findings": label_findings,
     "labels-corrected": labels_corrected,
+    "looks": looks,
+    "looks-cost": looks_cost,
     "options": options,
     "outlines": outlines,
     "panoramas": panoramas,

@@ -26,23 +26,17 @@ def iou_matrix(a: Boxes, b: Boxes) -> NDArray[np.float32]:
     Raises:
         ValueError: `a` or `b` is not (N, 4).
     """
-    intersection = intersection_matrix(a, b)
-    union = areas(a)[:, None] + areas(b)[None] - intersection
-    iou = np.zeros(intersection.shape, np.float32)
-    np.divide(intersection, union, out=iou, where=union > 0, casting="same_kind")
-    return iou
-
-
-def intersection_matrix(a: Boxes, b: Boxes) -> NDArray[np.float64]:
-    """Return the area that every box of (N, 4) `a` shares with every box of (M, 4) `b`, (N, M)."""
     _require_boxes(a)
     _require_boxes(b)
     # In float64, because the area of a box far beyond its image overflows float32.
     first, second = a.astype(np.float64), b.astype(np.float64)
     top_left = np.maximum(first[:, None, :2], second[None, :, :2])
     bottom_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared: NDArray[np.float64] = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    return shared
+    intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
+    union = areas(a)[:, None] + areas(b)[None] - intersection
+    iou = np.zeros(intersection.shape, np.float32)
+    np.divide(intersection, union, out=iou, where=union > 0, casting="same_kind")
+    return iou
 
 
 def areas(xyxy: Boxes) -> NDArray[np.float64]:
@@ -71,13 +65,56 @@ def non_max_suppression(
     _require_boxes(xyxy)
     if confidence.shape != (len(xyxy),):
         raise ValueError(f"confidence must have shape ({len(xyxy)},), got {confidence.shape}")
-    kept: list[int] = []
-    left = np.argsort(-confidence, kind="stable")
-    while len(left):
-        best, rest = left[0], left[1:]
-        kept.append(int(best))
-        left = rest[iou_matrix(xyxy[best][None], xyxy[rest])[0] <= iou_threshold]
-    return np.array(kept, np.int64)
+    order = np.argsort(-confidence, kind="stable").astype(np.int64)
+    keeper = keepers(xyxy, order, iou_threshold=iou_threshold)
+    kept: NDArray[np.int64] = order[keeper[order] == order]
+    return kept
+
+
+def keepers(
+    xyxy: Boxes,
+    order: NDArray[np.int64],
+    *,
+    iou_threshold: float,
+    cut: NDArray[np.bool_] | None = None,
+    cut_inside: float = 1.0,
+) -> NDArray[np.int64]:
+    """Return for each box the one that it gives way to in greedy NMS, itself where it stays.
+
+    A box is compared with those beside it alone, so that thousands of them stay affordable.
+
+    Args:
+        xyxy: (N, 4) float32, pixels.
+        order: (N,) int64, indices of the boxes, the one that goes first at the front.
+        iou_threshold: a box gives way to one before it that it overlaps by more, above 0.
+        cut: (N,) bool, boxes that also give way where they lie inside one before them.
+        cut_inside: with at least this share of their area.
+
+    Returns:
+        (N,) int64.
+    """
+    x1, y1, x2, y2 = xyxy.astype(np.float64).T
+    area, centre = areas(xyxy), (x1 + x2) / 2
+    by_centre = np.argsort(centre, kind="stable")
+    sorted_centre = centre[by_centre]
+    keeper = np.full(len(xyxy), -1, np.int64)
+    for best in order.tolist():
+        if keeper[best] >= 0:
+            continue
+        # Beyond that, two boxes can't overlap so much: their widths are alike as their areas are.
+        reach = (x2[best] - x1[best]) * (1 + 1 / max(iou_threshold, 1e-6)) / 2
+        near = np.searchsorted(sorted_centre, [centre[best] - reach, centre[best] + reach])
+        rows = by_centre[near[0] : near[1] + 1]
+        rows = rows[keeper[rows] < 0]
+        across = np.minimum(x2[rows], x2[best]) - np.maximum(x1[rows], x1[best])
+        down = np.minimum(y2[rows], y2[best]) - np.maximum(y1[rows], y1[best])
+        shared = across.clip(0) * down.clip(0)
+        same = shared > iou_threshold * (area[best] + area[rows] - shared)
+        if cut is not None:
+            same |= cut[rows] & (shared >= cut_inside * area[rows])
+        keeper[rows[same]] = best
+        keeper[best] = best
+    return keeper
 
 
 def expand(xyxy: Boxes, margin: float) -> Boxes:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
-from plateblur.detector import Engine, OnnxDetector
+from plateblur.detector import Device, Engine, OnnxDetector
 from plateblur.errors import EncodeError, ModelError, PlateblurError
 from plateblur.guidance import plate_ratios, ratio_text
 from plateblur.photo import MAX_PIXELS, decode
@@ -138,7 +138,16 @@ ProjectionOption = Annotated[
     ),
 ]
 EngineOption = Annotated[
-    Engine, typer.Option(help="What runs the model; openvino needs the extra of that name.")
+    Engine,
+    typer.Option(
+        help="What runs the model; openvino needs the extra of that name; auto takes the faster."
+    ),
+]
+DeviceOption = Annotated[
+    Device,
+    typer.Option(
+        help="Where it runs; auto: a GPU through CUDA if ONNX Runtime has it, else the CPU."
+    ),
 ]
 
 
@@ -214,6 +223,7 @@ def blur(
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
     projection: ProjectionOption = DEFAULTS.projection,
     engine: EngineOption = "onnxruntime",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Blur the plates of photos.
 
@@ -236,7 +246,7 @@ def blur(
         effort=effort_of(fast=fast, thorough=thorough),
         projection=projection,
     )
-    detector = open_detector(engine)
+    detector = open_detector(engine, device)
     one_file = out is not None and is_one_file(photos, out)
     written: set[Path] = set()
     failures: list[tuple[Path, str]] = []
@@ -279,6 +289,7 @@ def video(
         bool, typer.Option("--overwrite", help="Replace a blurred clip of an earlier run.")
     ] = False,
     engine: EngineOption = "onnxruntime",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Blur the plates of a clip, also in frames in which they were missed.
 
@@ -293,7 +304,7 @@ def video(
         check_target(out, inputs={identity(clip)}, overwrite=overwrite, taken=set())
     except OSError as error:
         raise typer.BadParameter(explain(error)) from error
-    detector = open_detector(engine)
+    detector = open_detector(engine, device)
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
     )
@@ -330,6 +341,7 @@ def detect(
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
     projection: ProjectionOption = DEFAULTS.projection,
     engine: EngineOption = "onnxruntime",
+    device: DeviceOption = "cpu",
 ) -> None:
     """Print the plates of photos, one JSON object a line; nothing else on standard output.
 
@@ -338,7 +350,7 @@ def detect(
     """
     effort = effort_of(fast=fast, thorough=thorough)
     jobs = find_photos(photos, recursive=recursive)
-    detector = open_detector(engine)
+    detector = open_detector(engine, device)
     failures: list[tuple[Path, str]] = []
     for job in progress(jobs, "Looking"):
         try:
@@ -428,10 +440,10 @@ def check_suffix(target: Path, format_: str) -> None:
         raise EncodeError(f"the photo is a {format_} and stays one; {target.name} says otherwise")
 
 
-def open_detector(engine: Engine) -> OnnxDetector:
+def open_detector(engine: Engine, device: Device) -> OnnxDetector:
     """Return the shipped detector, or end the command with the reason."""
     try:
-        return OnnxDetector.shipped(engine=engine)
+        return OnnxDetector.shipped(engine=engine, device=device)
     except ModelError as error:
         console.print(f"plateblur: {error}", style="red", markup=False)
         raise typer.Exit(2) from error

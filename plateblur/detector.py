@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import ast
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
+from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -44,7 +47,7 @@ from plateblur.second_look import (
 from plateblur.types import SMALLEST_PLATE_PX, Boxes, Detections, Effort, Image
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
-"""What runs the model; "auto" takes the faster of those that are installed."""
+"""What runs the model; "auto" tries those that are installed, and takes the fastest."""
 
 Device = Literal["auto", "cpu", "cuda", "tensorrt", "directml", "coreml"]
 """Where; "auto" takes a GPU through CUDA where ONNX Runtime has one, and the CPU otherwise."""
@@ -59,8 +62,10 @@ PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
 
 FARTHEST_PX = 1e9  # beyond any image
 
+TRIED_ON_PX, TRIES = 320, 5  # how engines are compared where the fastest is to be taken
 GPU_BATCH = 8  # looks at once; on a CPU a batch takes as long as its looks one by one
-MOST_LOOKS = 32  # boxes for each first look; the rest keep their confidence, and so are hidden
+# How many boxes are looked at again; the rest keep their confidence, and so are hidden.
+MOST_LOOKS, MORE_LOOKS = 32, 8  # with one first look, and for each further one
 
 # onnxruntime's errors share no base but Exception.
 _ORT_ERRORS = (
@@ -116,7 +121,8 @@ class OnnxDetector:
 
         Args:
             model: an ONNX file of `training/export.py`.
-            engine: "openvino" needs the extra of that name; it computes in bf16 on CPUs with it.
+            engine: "openvino" needs the extra of that name, and computes in bf16 on CPUs with it;
+                "auto" takes a second or more to choose where it is installed.
             device: what isn't there is an error, never the CPU instead.
             threads: threads of one call; None leaves it to the engine (all cores).
             second_look: look again at boxes that the model is not sure of.
@@ -133,19 +139,22 @@ class OnnxDetector:
         _check_input_and_output(session)
         self.metadata = _read_metadata(session)
         self._second_look = second_look
-        if device == "auto":
-            device = "cuda" if PROVIDERS["cuda"] in onnxruntime.get_available_providers() else "cpu"
-        if engine == "auto":
-            engine = "openvino" if device == "cpu" and _openvino_is_faster() else "onnxruntime"
-        if engine == "openvino" and device != "cpu":
+        if engine == "openvino" and device not in ("auto", "cpu"):
             raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
-        if device != "cpu":
+        if device not in ("auto", "cpu"):
             session = _open_session(model, threads=threads, device=device)
-        self._run: _Run = (
-            _openvino(model, threads=threads) if engine == "openvino" else _onnxruntime(session)
-        )
+        elif device == "auto" and engine != "openvino":
+            session, device = _gpu_or(session, model, threads=threads)
+        else:
+            device = "cpu"
+        runs: dict[str, _Run] = {}
+        if engine != "openvino":
+            runs["onnxruntime"] = _onnxruntime(session)
+        if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
+            runs["openvino"] = _openvino(model, threads=threads)
+        engine_taken, self._run = _fastest(runs)
         self._batch = 1 if device == "cpu" else GPU_BATCH
-        self.runs_on = f"{engine} on {device}"
+        self.runs_on = f"{engine_taken} on {device}"
 
     @classmethod
     def shipped(
@@ -199,7 +208,9 @@ class OnnxDetector:
             for looks in _in_batches(plan.looks, self._batch)
             for one in self._seen(image, looks, min_confidence=min(min_confidence, LOOK_AGAIN_FROM))
         ]
-        found = self._look_again(image, merged(seen), most=MOST_LOOKS * len(plan.looks))
+        found = self._look_again(
+            image, merged(seen), most=MOST_LOOKS + MORE_LOOKS * (len(plan.looks) - 1)
+        )
         return replace(found, searched=plan.searched).at_least(min_confidence)
 
     def _seen(
@@ -433,13 +444,29 @@ def _onnxruntime(session: onnxruntime.InferenceSession) -> _Run:
     return run
 
 
-def _openvino_is_faster() -> bool:
-    """Return whether OpenVINO is installed and the CPU computes in bf16, where it is faster."""
-    try:
-        import openvino
-    except ImportError:
-        return False
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def _gpu_or(
+    session: onnxruntime.InferenceSession, model: Path, *, threads: int | None
+) -> tuple[onnxruntime.InferenceSession, Device]:
+    """Return a session on a GPU through CUDA, or where there is none the one given, on the CPU."""
+    if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
+        with suppress(ModelError):  # the package for GPUs, on a machine without one
+            return _open_session(model, threads=threads, device="cuda"), "cuda"
+    return session, "cpu"
+
+
+def _fastest(runs: dict[str, _Run]) -> tuple[str, _Run]:
+    """Return the fastest engine and its name; which that is depends on the CPU, so it is tried."""
+    if len(runs) > 1:
+        grey = np.full((1, 3, TRIED_ON_PX, TRIED_ON_PX), 0.5, np.float32)
+        seconds = dict.fromkeys(runs, math.inf)
+        for _ in range(TRIES):  # in turn, so that a noisy moment hits all; the first warms up
+            for name, run in runs.items():
+                started = time.perf_counter()
+                run(grey)
+                seconds[name] = min(seconds[name], time.perf_counter() - started)
+        name = min(seconds, key=lambda each: seconds[each])
+        return name, runs[name]
+    return next(iter(runs.items()))
 
 
 def _openvino(model: Path, *, threads: int | None) -> _Run:

@@ -14,14 +14,14 @@ So looks are planned from the photo's size and the smallest plate that is to be 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.boxes import areas, intersection_matrix
+from plateblur.boxes import keepers
 from plateblur.types import SMALLEST_PLATE_PX, Boxes, Effort, Searched
 
 # Source of the numbers: val split, benchmarks/looks.py and docs/explanation/detection.md.
@@ -38,8 +38,6 @@ THOROUGH_STEP = 2  # "thorough" looks for plates so many times smaller
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles
 NEAR_EDGE_PX = 2  # of the input: a box this near to a tile's edge counts as cut by it
 CUT_INSIDE = 0.5  # share of a cut box inside a better one, from which both are one plate
-
-Shares = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,41 +234,9 @@ def merged(seen: Sequence[Seen]) -> Seen:
     xyxy, confidence, cut, turn, shown_px = (
         np.concatenate([getattr(each, one.name) for each in seen]) for one in fields(Seen)
     )
-    area = areas(xyxy)
-
-    def shares(best: int, rest: NDArray[np.int64]) -> tuple[Shares, Shares]:
-        shared = intersection_matrix(xyxy[best][None], xyxy[rest])[0]
-        tiny = np.finfo(np.float64).tiny
-        union = np.maximum(area[best] + area[rest] - shared, tiny)
-        return shared / union, shared / np.maximum(area[rest], tiny)
-
-    order, sure = one_a_plate(confidence, cut, shares)
-    return Seen(xyxy[order], sure, cut[order], turn[order], shown_px[order])
-
-
-def one_a_plate(
-    confidence: NDArray[np.float32],
-    cut: NDArray[np.bool_],
-    shares: Callable[[int, NDArray[np.int64]], tuple[Shares, Shares]],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return which boxes stay by the rule of `merged`, most confident first, and how sure they are.
-
-    Args:
-        confidence: (N,) float32.
-        cut: (N,) bool, the box may go on beyond the edge of what its look saw.
-        shares: takes one box and (M,) others by their numbers; gives (M,) the IoU of each with
-            the one, and (M,) the share of each that lies inside it.
-    """
-    sure = confidence.copy()
-    kept: list[int] = []
-    left = np.lexsort((-confidence, cut))
-    while len(left):
-        best, rest = int(left[0]), left[1:]
-        iou, inside = shares(best, rest)
-        same = (iou > NMS_IOU_THRESHOLD) | (cut[rest] & (inside >= CUT_INSIDE))
-        sure[best] = max(sure[best], confidence[rest[same]].max(initial=0))
-        kept.append(best)
-        left = rest[~same]
-    order = np.array(kept, np.int64)
-    order = order[np.argsort(-sure[order], kind="stable")]
-    return order, sure[order]
+    order = np.lexsort((-confidence, cut)).astype(np.int64)
+    keeper = keepers(xyxy, order, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE)
+    np.maximum.at(confidence, keeper, confidence.copy())
+    kept = order[keeper[order] == order]
+    kept = kept[np.argsort(-confidence[kept], kind="stable")]
+    return Seen(xyxy[kept], confidence[kept], cut[kept], turn[kept], shown_px[kept])

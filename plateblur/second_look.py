@@ -95,7 +95,10 @@ def second_opinion(first: FirstLook, again: NDArray[np.float32]) -> NDArray[np.f
 def corrected(
     first: FirstLook, xyxy: Boxes, again: NDArray[np.float32], boxes: NDArray[np.float32]
 ) -> Boxes:
-    """Return N boxes, small ones as the first size that is sure of the plate shows them.
+    """Return N boxes as the first size that is sure of the plate shows them.
+
+    A small one moves there. A large one, which the first look saw as well, reaches over both, so
+    that nothing is shown that was hidden.
 
     Args:
         first: of N boxes.
@@ -105,5 +108,9 @@ def corrected(
     """
     trusted = again >= TRUSTED_FROM
     size = trusted.argmax(axis=1)
-    better = trusted.any(axis=1) & (first.shown_px < RAISED_UNDER_PX)
-    return np.where(better[:, None], boxes[np.arange(len(xyxy)), size], xyxy)
+    again_xyxy = boxes[np.arange(len(xyxy)), size]
+    hull = np.hstack(
+        [np.minimum(xyxy[:, :2], again_xyxy[:, :2]), np.maximum(xyxy[:, 2:], again_xyxy[:, 2:])]
+    )
+    seen_anew = np.where((first.shown_px < RAISED_UNDER_PX)[:, None], again_xyxy, hull)
+    return np.where(again.max(axis=1, keepdims=True) >= TRUSTED_FROM, seen_anew, xyxy)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import io
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,14 @@ def upload(folder: Path, name: str, data: bytes) -> str:
     path.parent.mkdir(parents=True)
     path.write_bytes(data)
     return str(path)
+
+
+class ByEffort(DrawnDetector):
+    """Finds the drawn plates only when it looks hard."""
+
+    def detect(self, image: Any, *, min_confidence: float, **how: Any) -> Any:
+        found = super().detect(image, min_confidence=min_confidence, **how)
+        return found if how["effort"] == "thorough" else found.at_least(1.01)
 
 
 def drop(page: Page, *photos: tuple[str, bytes], settings: Any = DEFAULTS) -> list[Any]:
@@ -196,6 +205,24 @@ def test_a_missed_plate_is_hidden_once_it_is_drawn_around(tmp_path: Path) -> Non
     assert contrast(blurred.pixels, PLATE) < 60
     assert [plate["by_hand"] for plate in shown[VIEW]["plates"]] == [True, False]
     assert shown[VIEW]["corrected"]
+
+
+def test_a_harder_search_finds_what_the_first_missed(tmp_path: Path) -> None:
+    page = replace(page_in(tmp_path), detector=ByEffort())
+    two = [("car.png", drawn_photo("PNG")), ("van.png", drawn_photo("PNG"))]
+    assert drop(page, *two)[VIEW]["plates"] == []
+    drawn = page.add_plate(visitor(), event(xyxy=list(MISSED)), *DEFAULTS)
+    assert [plate["by_hand"] for plate in drawn[VIEW]["plates"]] == [True]
+
+    shown = page.blur_again(visitor(), *DEFAULTS, "thorough")
+    zipped = page.zip_all(visitor(), PROGRESS, *DEFAULTS, "thorough")
+
+    assert [plate["by_hand"] for plate in shown[VIEW]["plates"]] == [True, False]
+    with zipfile.ZipFile(zipped["value"]) as archive:
+        for name in archive.namelist():
+            assert contrast(decode(archive.read(name)).pixels, PLATE) < 60
+    back = page.blur_again(visitor(), *DEFAULTS)
+    assert [plate["by_hand"] for plate in back[VIEW]["plates"]] == [True]
 
 
 def test_a_wrong_box_is_removed_and_corrections_are_undone(tmp_path: Path) -> None:

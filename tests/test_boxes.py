@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plateblur.boxes import expand, iou_matrix, non_max_suppression, pixel_bounds
+from plateblur.boxes import expand, iou_matrix, keepers, non_max_suppression, pixel_bounds
 from plateblur.types import Boxes
 from tests.fakes import boxes
 
@@ -196,3 +197,51 @@ def test_nms_of_what_nms_kept_keeps_it_all(given_: tuple[Boxes, np.ndarray, floa
 def test_nms_refuses_confidences_of_other_boxes() -> None:
     with pytest.raises(ValueError, match="confidence must have shape"):
         non_max_suppression(boxes([0, 0, 1, 1]), np.zeros(2, np.float32), iou_threshold=0.5)
+
+
+def greedy(
+    xyxy: Boxes, order: list[int], iou_threshold: float, cut: list[bool], cut_inside: float
+) -> list[int]:
+    """NMS as it is told, every box against every other."""
+    keeper = [-1] * len(xyxy)
+    for best in order:
+        if keeper[best] >= 0:
+            continue
+        for other in range(len(xyxy)):
+            if keeper[other] >= 0:
+                continue
+            x1, y1 = np.maximum(xyxy[best, :2], xyxy[other, :2])
+            x2, y2 = np.minimum(xyxy[best, 2:], xyxy[other, 2:])
+            shared = max(0.0, float(x2 - x1)) * max(0.0, float(y2 - y1))
+            size = float(np.prod(xyxy[other, 2:] - xyxy[other, :2]))
+            size_best = float(np.prod(xyxy[best, 2:] - xyxy[best, :2]))
+            is_same = shared > iou_threshold * (size + size_best - shared)
+            if is_same or (cut[other] and shared >= cut_inside * size):
+                keeper[other] = best
+        keeper[best] = best
+    return keeper
+
+
+corners = st.tuples(*[st.integers(0, 30)] * 2, *[st.integers(1, 20)] * 2)
+
+
+@given(
+    st.lists(st.tuples(corners, st.booleans()), max_size=15),
+    st.sampled_from([0.1, 0.3, 0.5, 0.7]),
+    st.randoms(use_true_random=False),
+)
+def test_comparing_neighbours_alone_is_the_same_as_comparing_all(
+    rows: list[tuple[tuple[int, int, int, int], bool]], iou_threshold: float, random: Random
+) -> None:
+    xyxy = boxes(*([x, y, x + w, y + h] for (x, y, w, h), _ in rows))
+    cut = [one for _, one in rows]
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    found = keepers(
+        xyxy,
+        np.array(order, np.int64),
+        iou_threshold=iou_threshold,
+        cut=np.array(cut, np.bool_),
+        cut_inside=0.5,
+    )
+    assert found.tolist() == greedy(xyxy, order, iou_threshold, cut, 0.5)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from plateblur.draw import COLOUR
 from plateblur.errors import DetectionError, ModelError
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
-from plateblur.types import Detections, Image
+from plateblur.types import Detections, Image, Searched
 from tests.clips import drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes, encoded, opened, street
 
@@ -48,7 +49,7 @@ class ByWidth(FixedDetector):
 @pytest.fixture(autouse=True)
 def detector(monkeypatch: pytest.MonkeyPatch) -> None:
     fixed = ByWidth(boxes(PLATE), (0.9,))
-    monkeypatch.setattr(cli, "open_detector", lambda _engine: fixed)
+    monkeypatch.setattr(cli, "open_detector", lambda _engine, _device: fixed)
 
 
 @pytest.fixture
@@ -378,6 +379,8 @@ def test_without_a_photo_there_is_nothing_to_start(
         *(["--min-confidence", "many"], ["--margin", "-0.1"], ["--margin", "nan"]),
         *(["--margin", "inf"], ["--method", "ellipse"], ["--metadata", "all"]),
         *(["--max-pixels", "0"], ["--engine", "torch"], ["--no-such-option"]),
+        *(["--device", "gpu"], ["--fast", "--thorough"], ["--smallest-plate-px", "0.5"]),
+        ["--smallest-plate-px", "nan"],
     ],
     ids=" ".join,
 )
@@ -514,6 +517,47 @@ def test_detect_gives_pixels_of_the_upright_photo(here: Path) -> None:
     put({"a.png": encoded(turned, "PNG", exif=exif.tobytes())}, here)
     found = json.loads(run("detect", "a.png").stdout)
     assert (found["width"], found["height"]) == (140, 90)
+
+
+@pytest.mark.parametrize(
+    ("options", "effort", "px"),
+    [
+        ([], "default", 12.0),
+        (["--fast"], "fast", 12.0),
+        (["--thorough", "--smallest-plate-px", "9"], "thorough", 9.0),
+    ],
+    ids=["default", "fast", "thorough"],
+)
+@pytest.mark.parametrize("command", ["detect", "blur"])
+def test_how_hard_to_look_reaches_the_detector_and_is_told(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    options: list[str],
+    effort: str,
+    px: float,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Telling(FixedDetector):
+        def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
+            asked.append(how)
+            return replace(
+                super().detect(image, min_confidence=min_confidence), searched=Searched(6, 11.9)
+            )
+
+    monkeypatch.setattr(cli, "open_detector", lambda _engine, _device: Telling(boxes(PLATE)))
+    put({"a.png": DATA}, here)
+    if command == "detect":
+        result = run("detect", "a.png", *options)
+        (line,) = result.stdout.splitlines()
+    else:
+        result = run("blur", "a.png", "-o", "out", "--report", "told.jsonl", *options)
+        (line,) = (here / "told.jsonl").read_text().splitlines()
+    assert result.exit_code == 0
+    assert asked == [{"smallest_plate_px": px, "effort": effort}]
+    told = json.loads(line)
+    assert (told["looks"], told["smallest_plate_px"]) == (6, 11.9)
 
 
 @pytest.mark.parametrize(("least", "count"), [("0.9", 1), ("0.95", 0)], ids=["at", "above"])

@@ -619,26 +619,25 @@ def test_what_is_raised_does_not_depend_on_what_is_asked_for(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("row", "again", "moves"),
     [
-        ([20, 10, 16, 8, 0.7], 0.9, True),
-        ([20, 10, 16, 8, 0.95], 0.9, True),
-        ([20, 10, 16, 8, 0.95], 0.4, False),
-        ([30, 16, 48, 24, 0.95], 0.9, False),
-        ([30, 16, 48, 24, 0.7], 0.9, False),
+        ([20, 10, 16, 8, 0.7], 0.9, (1, 1)),
+        ([20, 10, 16, 8, 0.95], 0.9, (1, 1)),
+        ([20, 10, 16, 8, 0.95], 0.4, (0, 0)),
+        ([30, 16, 48, 24, 0.95], 0.9, (0, 0)),
+        ([30, 16, 48, 24, 0.7], 0.9, (0, 1)),
     ],
     ids=["unsure", "sure", "not sure again", "seen large", "seen large and unsure"],
 )
-def test_a_box_that_was_seen_small_is_corrected(
-    tmp_path: Path, row: list[float], again: float, moves: bool
+def test_a_box_that_was_seen_small_moves_and_a_large_unsure_one_reaches_over_both(
+    tmp_path: Path, row: list[float], again: float, moves: tuple[int, int]
 ) -> None:
     """The second look sees the plate an eighth of its width further right, shown 64 px wide."""
     x, y, width, height = (1.5 * side for side in row[:4])
     path = seen_by_size(tmp_path, [row], [[128 + 8, 128, 64, 32, again]])
     (box,) = OnnxDetector(path).detect(IMAGE, min_confidence=0.3, effort="fast").xyxy
     first = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-    shift = width / 8 if moves else 0
-    assert box.tolist() == pytest.approx(
-        [first[0] + shift, first[1], first[2] + shift, first[3]], abs=0.6
-    )
+    left, right = (width / 8 * move for move in moves)
+    expected = [first[0] + left, first[1], first[2] + right, first[3]]
+    assert box.tolist() == pytest.approx(expected, abs=0.6)
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.9, 0.19], ids=["sure", "at the edge", "too unsure"])

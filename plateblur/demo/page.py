@@ -31,6 +31,7 @@ from plateblur.demo.photos import (
     failed_photo,
     open_photo,
     remove_plate,
+    search_again,
     uncorrect,
     view_of,
 )
@@ -39,7 +40,8 @@ from plateblur.demo.sketches import picture_sketch
 from plateblur.demo.visits import DroppedPhoto, Visit, Visits, take_upload
 from plateblur.errors import PlateblurError
 from plateblur.guidance import GUIDANCE_RATIO, advice
-from plateblur.types import BlurOptions, Detector, MetadataPolicy, Method
+from plateblur.pipeline import DEFAULTS
+from plateblur.types import BlurOptions, Detector, Effort, MetadataPolicy, Method
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 
 PROGRESS = gr.Progress()
@@ -201,15 +203,16 @@ class Page:
         failures: list[str] = []
         names: set[str] = set()
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for number, photo in enumerate(photos):
+            for number, dropped in enumerate(photos):
                 progress((number, len(photos)), desc=f"Photo {number + 1} of {len(photos)}")
                 try:
-                    if photo.failure:
-                        failures.append(f"{photo.name}: {photo.failure}")
+                    if dropped.failure:
+                        failures.append(f"{dropped.name}: {dropped.failure}")
                         continue
+                    photo = self._searched(dropped, options)
                     blurred = blur_dropped(photo, options, self.limits)
                 except PlateblurError as error:
-                    failures.append(f"{photo.name}: {explain(error, self.limits)}")
+                    failures.append(f"{dropped.name}: {explain(error, self.limits)}")
                     continue
                 name = unused_name(blurred_name(photo.name, blurred), names)
                 archive.writestr(name, blurred.data)
@@ -350,6 +353,9 @@ class Page:
             visit = replace(visit, photos=tuple(photos))
         return self._show(request, visit, options)
 
+    def _searched(self, photo: DroppedPhoto, options: BlurOptions) -> DroppedPhoto:
+        return search_again(photo, self.detector, self.limits, effort=options.effort)
+
     def _show(self, request: gr.Request, visit: Visit, options: BlurOptions) -> list[Any]:
         """Hold `visit`, and return what the viewer, picker and download buttons are to be."""
         session = session_of(request)
@@ -365,11 +371,14 @@ class Page:
             self.visits.drop_file(session, "photo")
         else:
             try:
+                photo = self._searched(photo, options)
                 blurred = blur_dropped(photo, options, self.limits)
             except PlateblurError as error:
                 view = {"name": photo.name, "failure": explain(error, self.limits)}
                 self.visits.drop_file(session, "photo")
             else:
+                photos = (*visit.photos[: visit.shown], photo, *visit.photos[visit.shown + 1 :])
+                self.visits.put(session, replace(visit, photos=photos))
                 view = view_of(photo, blurred, self.limits)
                 name = blurred_name(photo.name, blurred)
                 path = self.visits.new_path(session, "photo", name)
@@ -394,6 +403,7 @@ def options_of(
     min_confidence: float,
     draw_boxes: bool,
     metadata: MetadataPolicy,
+    effort: Effort = DEFAULTS.effort,
 ) -> BlurOptions:
     """Return the controls' values as what the blur takes."""
     return BlurOptions(
@@ -402,6 +412,7 @@ def options_of(
         min_confidence=min_confidence,
         draw_boxes=draw_boxes,
         metadata=metadata,
+        effort=effort,
     )
 
 

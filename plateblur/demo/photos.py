@@ -18,7 +18,7 @@ from plateblur.errors import PhotoDecodeError, PhotoTooLargeError, PlateblurErro
 from plateblur.guidance import advice, plate_ratios, within_guidance
 from plateblur.photo import Photo, decode
 from plateblur.pipeline import COUNT_FLOOR, find_plates, hide_plates
-from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Image
+from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Effort, Image
 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "HEIF": ".heic", "AVIF": ".avif"}
 PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
@@ -61,6 +61,32 @@ def open_photo(name: str, data: bytes, detector: Detector, limits: Limits) -> Dr
     except PlateblurError as error:
         return failed_photo(name, explain(error, limits))
     return DroppedPhoto(name, data, found, found)
+
+
+def search_again(
+    photo: DroppedPhoto, detector: Detector, limits: Limits, *, effort: Effort
+) -> DroppedPhoto:
+    """Return the photo with its plates looked for as hard as `effort` says.
+
+    What was added by hand stays; what was removed by hand is back if it is found again.
+
+    Raises:
+        PlateblurError: it can't be searched; nothing may leave.
+    """
+    if photo.failure or photo.effort == effort:
+        return photo
+    decoded = _decode(photo.data, limits)
+    found = find_plates(decoded, detector, min_confidence=COUNT_FLOOR, effort=effort)
+    added = photo.plates.xyxy[: photo.by_hand]
+    plates = found
+    if photo.by_hand:
+        sure = np.ones(photo.by_hand, np.float32)
+        plates = replace(
+            found,
+            xyxy=np.vstack([added, found.xyxy]),
+            confidence=np.hstack([sure, found.confidence]),
+        )
+    return replace(photo, found=found, plates=plates, effort=effort)
 
 
 def failed_photo(name: str, reason: str) -> DroppedPhoto:

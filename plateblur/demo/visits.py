@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plateblur.types import Detections
+from plateblur.types import Detections, Effort
 
 KEEP_S = 30 * 60  # long enough to look at twenty photos, short enough to be told to people
 GRACE_S = 60  # after the connection ends, because a phone drops it while its screen is dark
@@ -38,6 +38,7 @@ class DroppedPhoto:
         by_hand: how many of `plates` were added.
         failure: why it could not be blurred, for people; empty if it could.
         url: where it was fetched from; empty where it was dropped.
+        effort: how hard `found` was looked for.
     """
 
     name: str
@@ -47,6 +48,7 @@ class DroppedPhoto:
     by_hand: int = 0
     failure: str = ""
     url: str = ""
+    effort: Effort = "default"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,7 +24,7 @@ class DrawnDetector:
     def __init__(self, *, fails: bool = False) -> None:
         self.fails = fails
 
-    def detect(self, image: Image, *, min_confidence: float) -> Detections:
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
         if self.fails:
             raise DetectionError("the detector failed")
         found = Detections(np.array([PLATE, FAINT], np.float32), np.array([0.9, 0.1], np.float32))

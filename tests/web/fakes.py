@@ -29,7 +29,7 @@ from plateblur.accounts.types import (
     Usage,
 )
 from plateblur.errors import PhotoDecodeError
-from plateblur.types import BlurOptions, BlurredPhoto, Detections
+from plateblur.types import BlurOptions, BlurredPhoto, Detections, Searched
 from plateblur.web import Settings, create_app
 from plateblur.web.fetcher import PhotoFetcher
 
@@ -83,6 +83,7 @@ class FakeBlur:
                 dtype=np.float32,
             ).reshape(-1, 4),
             np.array(self.confidences, dtype=np.float32),
+            Searched(6, 11.9),
         )
         kept = everything.at_least(options.min_confidence)
         return BlurredPhoto(

@@ -93,6 +93,7 @@ async def test_options_reach_the_blur(as_form: bool) -> None:
         "min_confidence": 0.05,
         "metadata": "safe",
         "draw_boxes": True,
+        "effort": "thorough",
     }
     if as_form:
         fields = {name: str(value).lower() for name, value in options.items()}
@@ -102,6 +103,22 @@ async def test_options_reach_the_blur(as_form: bool) -> None:
             "/v1/blur", json={"photo": text_of(PHOTO), **options}, headers=BEARER
         )
     assert stand.blur.asked == [BlurOptions(**options)]
+
+
+async def test_detect_looks_as_hard_as_asked() -> None:
+    stand = make_stand()
+    asked = {"photo": text_of(PHOTO), "effort": "fast"}
+    answer = await stand.client.post("/v1/detect", json=asked, headers=BEARER)
+    assert answer.status_code == 200
+    assert stand.blur.asked == [BlurOptions(effort="fast")]
+    asked["effort"] = "hard"
+    answer = await stand.client.post("/v1/detect", json=asked, headers=BEARER)
+    assert answer.status_code == 422
+
+
+async def test_detect_tells_how_small_a_plate_was_looked_for() -> None:
+    answer = await make_stand().client.post("/v1/detect", files=FORM, headers=BEARER)
+    assert (answer.json()["looks"], answer.json()["smallest_plate_px"]) == (6, 11.9)
 
 
 async def test_detect_tells_where_the_plates_are() -> None:
