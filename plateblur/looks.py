@@ -14,7 +14,7 @@ So looks are planned from the photo's size and the smallest plate that is to be 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 
@@ -38,8 +38,6 @@ THOROUGH_STEP = 2  # "thorough" looks for plates so many times smaller
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles
 NEAR_EDGE_PX = 2  # of the input: a box this near to a tile's edge counts as cut by it
 CUT_INSIDE = 0.5  # share of a cut box inside a better one, from which both are one plate
-
-Shares = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,31 +240,3 @@ def merged(seen: Sequence[Seen]) -> Seen:
     kept = order[keeper[order] == order]
     kept = kept[np.argsort(-confidence[kept], kind="stable")]
     return Seen(xyxy[kept], confidence[kept], cut[kept], turn[kept], shown_px[kept])
-
-
-def one_a_plate(
-    confidence: NDArray[np.float32],
-    cut: NDArray[np.bool_],
-    shares: Callable[[int, NDArray[np.int64]], tuple[Shares, Shares]],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return which outlines stay by the rule of `merged`, most confident first, and how sure.
-
-    Args:
-        confidence: (N,) float32.
-        cut: (N,) bool, the box may go on beyond the edge of what its look saw.
-        shares: takes one box and (M,) others by their numbers; gives (M,) the IoU of each with
-            the one, and (M,) the share of each that lies inside it.
-    """
-    sure = confidence.copy()
-    kept: list[int] = []
-    left = np.lexsort((-confidence, cut))
-    while len(left):
-        best, rest = int(left[0]), left[1:]
-        iou, inside = shares(best, rest)
-        same = (iou > NMS_IOU_THRESHOLD) | (cut[rest] & (inside >= CUT_INSIDE))
-        sure[best] = max(sure[best], confidence[rest[same]].max(initial=0))
-        kept.append(best)
-        left = rest[~same]
-    order = np.array(kept, np.int64)
-    order = order[np.argsort(-sure[order], kind="stable")]
-    return order, sure[order]

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.letterbox import PAD_GREY
-from plateblur.looks import Shares, one_a_plate
+from plateblur.looks import CUT_INSIDE, NMS_IOU_THRESHOLD
 from plateblur.metadata import panorama_tags
 from plateblur.outlines import HALF_DIAGONAL_PX, Region, edges_around, filled, widened
 from plateblur.types import (
@@ -48,6 +48,7 @@ FARTHEST = math.radians(75)  # of a plate's corner from its middle
 BAND_ROWS = 240  # of a view or a region that are worked out at a time
 
 Rays = NDArray[np.float64]
+Shares = NDArray[np.float64]
 Maps = NDArray[np.float32]
 
 
@@ -475,7 +476,7 @@ def _is_cut(xyxy: NDArray[np.floating], side_px: int) -> NDArray[np.bool_]:
 
 
 def _merged(found: list[_Found]) -> _Found:
-    """Return each plate once, most confident first, by the rule that holds for all looks."""
+    """Return each plate once, most confident first: the rule of `looks.merged`, on the sphere."""
     rays = np.concatenate([each.rays for each in found])
     confidence = np.concatenate([each.confidence for each in found])
     is_cut = np.concatenate([each.is_cut for each in found])
@@ -488,13 +489,23 @@ def _merged(found: list[_Found]) -> _Found:
         iou[near], inside[near] = _overlaps(rays[best], rays[rest[near]])
         return iou, inside
 
-    order, sure = one_a_plate(confidence, is_cut, shares)
+    sure, kept = confidence.copy(), list[int]()
+    left = np.lexsort((-confidence, is_cut))
+    while len(left):
+        best, rest = int(left[0]), left[1:]
+        iou, inside = shares(best, rest)
+        same = (iou > NMS_IOU_THRESHOLD) | (is_cut[rest] & (inside >= CUT_INSIDE))
+        sure[best] = max(sure[best], confidence[rest[same]].max(initial=0))
+        kept.append(best)
+        left = rest[~same]
+    order = np.array(kept, np.int64)
+    order = order[np.argsort(-sure[order], kind="stable")]
     told = [each.searched for each in found if each.searched is not None]
     searched = None
     if len(told) == len(found):
         smallest_px = min(one.smallest_plate_px for one in told)
         searched = Searched(sum(one.looks for one in told), round(smallest_px, 1))
-    return _Found(rays[order], sure, is_cut[order], searched)
+    return _Found(rays[order], sure[order], is_cut[order], searched)
 
 
 def _circles(rays: Rays) -> tuple[Rays, NDArray[np.float64]]:
