@@ -35,6 +35,7 @@ from plateblur.letterbox import cut_out, letterbox
 from plateblur.looks import NMS_IOU_THRESHOLD, Look, Seen, merged, plan_looks, seen_in_photo
 from plateblur.second_look import (
     CORRECTED_UNDER_PX,
+    FILLS_FROM,
     LOOK_AGAIN_FROM,
     LOOK_IOU,
     LOOK_SIDE_PX,
@@ -236,6 +237,7 @@ class OnnxDetector:
         """Return the detections, most confident first, small and unsure ones as zooms show them."""
         small = seen.shown_px < CORRECTED_UNDER_PX
         unsure = (seen.confidence >= LOOK_AGAIN_FROM) & (seen.confidence < SURE_FROM)
+        unsure &= seen.xyxy[:, 2] - seen.xyxy[:, 0] < FILLS_FROM * image.shape[1]
         rows = np.flatnonzero((small | unsure) & self._second_look)[:most]
         first = FirstLook(seen.confidence[rows], seen.shown_px[rows])
         again = np.zeros((len(rows), len(LOOK_WIDTHS_PX)), np.float32)

@@ -20,6 +20,7 @@ from plateblur.looks import SEEN_PX
 from plateblur.types import Boxes
 
 LOOK_AGAIN_FROM, SURE_FROM = 0.05, 0.9  # confidences between which a box is unsure
+FILLS_FROM = 0.5  # of the photo's width: what fills so much of it is left as it is
 LOOK_WIDTHS_PX = (64, 40, 144, 32, 96)  # of the box in the cut-outs, in order
 LOOK_SIDE_PX = 256  # of a cut-out; a multiple of the stride of every model that is exported here
 LOOK_IOU = 0.4  # from which a box in a cut-out is on the plate that is looked for

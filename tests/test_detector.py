@@ -617,27 +617,29 @@ def test_what_is_raised_does_not_depend_on_what_is_asked_for(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("row", "again", "moves"),
+    ("row", "again", "becomes"),
     [
-        ([20, 10, 16, 8, 0.7], 0.9, (1, 1)),
-        ([20, 10, 16, 8, 0.95], 0.9, (1, 1)),
-        ([20, 10, 16, 8, 0.95], 0.4, (0, 0)),
-        ([30, 16, 48, 24, 0.95], 0.9, (0, 0)),
-        ([30, 16, 48, 24, 0.7], 0.9, (0, 1)),
+        ([20, 10, 16, 8, 0.7], 0.9, "second"),
+        ([20, 10, 16, 8, 0.95], 0.9, "second"),
+        ([20, 10, 16, 8, 0.95], 0.4, "first"),
+        ([30, 16, 30, 24, 0.95], 0.9, "first"),
+        ([30, 16, 30, 24, 0.7], 0.9, "both"),
     ],
     ids=["unsure", "sure", "not sure again", "seen large", "seen large and unsure"],
 )
 def test_a_box_that_was_seen_small_moves_and_a_large_unsure_one_reaches_over_both(
-    tmp_path: Path, row: list[float], again: float, moves: tuple[int, int]
+    tmp_path: Path, row: list[float], again: float, becomes: str
 ) -> None:
-    """The second look sees the plate an eighth of its width further right, shown 64 px wide."""
+    """The second look sees the plate twice as wide as high, an eighth further right."""
     x, y, width, height = (1.5 * side for side in row[:4])
     path = seen_by_size(tmp_path, [row], [[128 + 8, 128, 64, 32, again]])
     (box,) = OnnxDetector(path).detect(IMAGE, min_confidence=0.3, effort="fast").xyxy
-    first = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-    left, right = (width / 8 * move for move in moves)
-    expected = [first[0] + left, first[1], first[2] + right, first[3]]
-    assert box.tolist() == pytest.approx(expected, abs=0.6)
+    first = np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2])
+    wide = max(width, 2 * height)
+    second = np.array([x - wide * 3 / 8, y - wide / 4, x + wide * 5 / 8, y + wide / 4])
+    both = np.hstack([np.minimum(first, second)[:2], np.maximum(first, second)[2:]])
+    expected = {"first": first, "second": second, "both": both}[becomes]
+    assert box.tolist() == pytest.approx(expected.tolist(), abs=0.6)
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.9, 0.19], ids=["sure", "at the edge", "too unsure"])
@@ -648,6 +650,14 @@ def test_sure_boxes_and_those_that_are_never_blurred_stay_as_they_are(
     path = seen_by_size(tmp_path, [[20, 10, 16, 8, told]], [])
     found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1, effort="fast")
     assert found.confidence.tolist() == pytest.approx([confidence], abs=1e-5)
+
+
+def test_an_unsure_plate_that_fills_the_photo_is_left_as_it_is(tmp_path: Path) -> None:
+    """Zoomed out it has grey around it, and no photo of a sign alone is worth a readable plate."""
+    for width, confidence in ((33, 0.7), (31, 0.35)):
+        path = seen_by_size(tmp_path, [[32, 16, width, 24, 0.7]], [])
+        found = OnnxDetector(path).detect(IMAGE, min_confidence=0.1, effort="fast")
+        assert found.confidence.tolist() == pytest.approx([confidence])
 
 
 def test_what_counts_half_goes_behind_what_counts_whole(tmp_path: Path) -> None:
