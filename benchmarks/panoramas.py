@@ -31,10 +31,11 @@ from PIL import Image as PillowImage
 from plateblur.detector import OnnxDetector
 from plateblur.metadata import RDF
 from plateblur.outlines import Region, box_regions
-from plateblur.panorama import Panorama, find_on_panorama, outline_regions
+from plateblur.panorama import find_on_panorama, outline_regions
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.sets.split import LabelledPhoto, read_split
+from plateblur.sphere import Panorama
 from plateblur.types import BlurOptions, Detections, Image
 
 RESULTS = Path(__file__).parent / "results" / "panoramas.json"

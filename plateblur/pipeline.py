@@ -22,8 +22,9 @@ from plateblur.outlines import (
     flat_regions,
     opaque_regions,
 )
-from plateblur.panorama import Panorama, find_on_panorama, outline_regions, panorama_of
+from plateblur.panorama import find_on_panorama, outline_regions
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
+from plateblur.sphere import Panorama, panorama_of
 from plateblur.types import (
     BlurOptions,
     BlurredPhoto,

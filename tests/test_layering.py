@@ -19,7 +19,7 @@ BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "bounded", "boxes", "colours", "detector", "draw", "guidance", "headers"),
     *("jpeg", "letterbox", "looks", "metadata", "outlines", "panorama", "photo", "pipeline"),
-    *("second_look", "tracks", "video"),
+    *("second_look", "sphere", "tracks", "video"),
 }
 RUNS = {"runs"}
 JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py

@@ -20,18 +20,10 @@ from plateblur.demo.photos import Limits, add_plate, open_photo, remove_plate
 from plateblur.errors import DetectionError
 from plateblur.metadata import panorama_tags
 from plateblur.outlines import blur_regions
-from plateblur.panorama import (
-    OVERLAP,
-    VIEW_HEIGHTS,
-    Panorama,
-    View,
-    find_on_panorama,
-    outline_regions,
-    panorama_of,
-    planned_views,
-)
+from plateblur.panorama import VIEW_HEIGHTS, find_on_panorama, outline_regions
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo, find_plates, hide_plates
+from plateblur.sphere import OVERLAP, Panorama, View, panorama_of, planned_views
 from plateblur.types import BlurOptions, Detections, Image
 from tests.fakes import BrokenDetector, boxes, encoded, opened
 
