@@ -522,9 +522,15 @@ def main() -> None:
                 if asked.only is None or attack.item in asked.only:
                     rows[attack.what] = run(service, attack)
                     show(f"item {attack.item}", rows[attack.what])
-    figures["attacks"] = [rows[one.what] for one in ATTACKS if one.what in rows]
-    asked.out.parent.mkdir(exist_ok=True)
-    asked.out.write_text(json.dumps(figures, indent=2) + "\n")
+                    figures["attacks"] = [rows[one.what] for one in ATTACKS if one.what in rows]
+                    write(asked.out, figures)
+        write(asked.out, figures)
+
+
+def write(out: Path, figures: dict[str, Any]) -> None:
+    """Write the figures; after each row, so that a run that is cut off was not for nothing."""
+    out.parent.mkdir(exist_ok=True)
+    out.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def processor() -> str:
