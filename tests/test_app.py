@@ -19,6 +19,7 @@ from plateblur.demo.visits import Visits
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions
+from plateblur.video.looking import WORKERS
 from plateblur.web.fetcher import PhotoFetcher
 from tests.clips import BlinkingDetector, drawn_clip, driving, frames_of
 from tests.demo.fakes import (
@@ -411,8 +412,8 @@ def test_a_clip_is_ended_by_its_visitor(tmp_path: Path, way: str) -> None:
     detector = Impatient()
     page = clip_page(tmp_path, detector)
 
-    told, *_ = take_clip(page, drawn_clip(driving(6)))
+    told, *_ = take_clip(page, drawn_clip(driving(12)))
 
     assert "Cancelled" in told
-    assert len(detector.__dict__["calls"]) == 3
+    assert len(detector.__dict__["calls"]) <= 3 + WORKERS  # those that are under way end
     assert files_in(tmp_path) == []
