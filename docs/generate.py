@@ -294,7 +294,7 @@ def outlines() -> str:
 
 def looks() -> str:
     """Return what the looks hide of large, cut and turned photos, of far plates, by engine."""
-    told = json.loads((RESULTS / "looks.json").read_text())
+    told = _looks_results()
     parts = []
     if "frames" in told:
         rows = [
@@ -311,9 +311,16 @@ def looks() -> str:
     for piece, title in LOOKED_AT.items():
         if piece in told:
             parts.append(_looked_at(title, told[piece]["figures"]))
-    return "\n\n".join(parts)
+    return "\n\n".join(parts) or NOT_MEASURED
 
 
+def _looks_results() -> dict[str, Any]:
+    path = RESULTS / "looks.json"
+    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return told
+
+
+NOT_MEASURED = "Not measured yet: run `benchmarks/looks.py`."
 SHARES_OF_FRAMES = ("share of one by one", "share of one by one, 12 px and more")
 LOOKED_AT = {
     "fill": "the plate fills so much of the width",
@@ -347,9 +354,9 @@ def _looked_at(title: str, figures: dict[str, Any]) -> str:
 
 def looks_cost() -> str:
     """Return what looking for smaller plates costs on large frames."""
-    told = json.loads((RESULTS / "looks.json").read_text())
+    told = _looks_results()
     if "cost" not in told:
-        return ""
+        return NOT_MEASURED
     rows = [
         [
             name,

@@ -32,7 +32,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from plateblur.boxes import iou_matrix, non_max_suppression
 from plateblur.errors import DetectionError, ModelError
 from plateblur.letterbox import cut_out, letterbox
-from plateblur.looks import NMS_IOU_THRESHOLD, Look, Seen, merged, plan_looks, seen_in_photo
+from plateblur.looks import (
+    NMS_IOU_THRESHOLD,
+    ORDINARY_LOOKS,
+    Look,
+    Seen,
+    merged,
+    plan_looks,
+    seen_in_photo,
+)
 from plateblur.second_look import (
     CORRECTED_UNDER_PX,
     FILLS_FROM,
@@ -40,6 +48,7 @@ from plateblur.second_look import (
     LOOK_IOU,
     LOOK_SIDE_PX,
     LOOK_WIDTHS_PX,
+    RAISED_BELOW_SCALE,
     SURE_FROM,
     FirstLook,
     corrected,
@@ -210,9 +219,7 @@ class OnnxDetector:
             for looks in _in_batches(plan.looks, self._batch)
             for one in self._seen(image, looks, min_confidence=min(min_confidence, LOOK_AGAIN_FROM))
         ]
-        found = self._look_again(
-            image, merged(seen), most=MOST_LOOKS + MORE_LOOKS * (len(plan.looks) - 1)
-        )
+        found = self._look_again(image, merged(seen), looks=len(plan.looks))
         return replace(found, searched=plan.searched).at_least(min_confidence)
 
     def _seen(
@@ -233,13 +240,16 @@ class OnnxDetector:
             in_part = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # in the fill it hides nothing
             yield seen_in_photo(look, xyxy[in_part], confidence[in_part], image_hw)
 
-    def _look_again(self, image: Image, seen: Seen, *, most: int) -> Detections:
+    def _look_again(self, image: Image, seen: Seen, *, looks: int) -> Detections:
         """Return the detections, most confident first, small and unsure ones as zooms show them."""
+        most = MOST_LOOKS + MORE_LOOKS * (looks - 1)
         small = seen.shown_px < CORRECTED_UNDER_PX
         unsure = (seen.confidence >= LOOK_AGAIN_FROM) & (seen.confidence < SURE_FROM)
         unsure &= seen.xyxy[:, 2] - seen.xyxy[:, 0] < FILLS_FROM * image.shape[1]
         rows = np.flatnonzero((small | unsure) & self._second_look)[:most]
-        first = FirstLook(seen.confidence[rows], seen.shown_px[rows])
+        # A photo that gets but one look at its own size is not searched for what it hardly shows.
+        may_rise = (seen.scale[rows] < RAISED_BELOW_SCALE) | (looks > ORDINARY_LOOKS)
+        first = FirstLook(seen.confidence[rows], seen.shown_px[rows], may_rise)
         again = np.zeros((len(rows), len(LOOK_WIDTHS_PX)), np.float32)
         boxes = np.repeat(seen.xyxy[rows, None], len(LOOK_WIDTHS_PX), axis=1)
         for size, width_px in enumerate(LOOK_WIDTHS_PX):

@@ -34,6 +34,7 @@ SMALL_LOOK_FROM = (
     0.25  # of the photo's width or height: narrower boxes of the small look are dropped
 )
 TILES_FINER = 1.5  # where a photo has to be cut into tiles, they show it so much larger than asked
+ORDINARY_LOOKS = 2  # at a photo that needs no tiles: the whole, and the small one
 THOROUGH_STEP = 2  # "thorough" looks for plates so many times smaller
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles
 NEAR_EDGE_PX = 2  # of the input: a box this near to a tile's edge counts as cut by it
@@ -183,6 +184,7 @@ class Seen:
         cut: (N,) bool, the box may go on beyond the edge of what its look saw.
         turn: (N,) int64, quarter turns of the copy in which it was found.
         shown_px: (N,) float32, height at which its look showed it, pixels of the input.
+        scale: (N,) float32, of that look: pixels of the input per pixel of the photo.
     """
 
     xyxy: Boxes
@@ -190,6 +192,7 @@ class Seen:
     cut: NDArray[np.bool_]
     turn: NDArray[np.int64]
     shown_px: NDArray[np.float32]
+    scale: NDArray[np.float32]
 
 
 def seen_in_photo(
@@ -220,6 +223,7 @@ def seen_in_photo(
         cut.any(axis=1),
         np.full(len(in_photo), look.turn, np.int64),
         (in_photo[:, 2 + down] - in_photo[:, down]) * np.float32(scale),
+        np.full(len(in_photo), scale, np.float32),
     )
 
 
@@ -231,7 +235,7 @@ def merged(seen: Sequence[Seen]) -> Seen:
     lies inside. The box that stays is as confident as the best that gave way to it, because both
     are sightings of one plate. Of two halves that no look saw whole both stay.
     """
-    xyxy, confidence, cut, turn, shown_px = (
+    xyxy, confidence, cut, turn, shown_px, scale = (
         np.concatenate([getattr(each, one.name) for each in seen]) for one in fields(Seen)
     )
     order = np.lexsort((-confidence, cut)).astype(np.int64)
@@ -239,4 +243,4 @@ def merged(seen: Sequence[Seen]) -> Seen:
     np.maximum.at(confidence, keeper, confidence.copy())
     kept = order[keeper[order] == order]
     kept = kept[np.argsort(-confidence[kept], kind="stable")]
-    return Seen(xyxy[kept], confidence[kept], cut[kept], turn[kept], shown_px[kept])
+    return Seen(xyxy[kept], confidence[kept], cut[kept], turn[kept], shown_px[kept], scale[kept])

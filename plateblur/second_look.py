@@ -29,6 +29,7 @@ CONFIRMING_SIZES = 3  # so many of the sizes, from the first, are there to confi
 LOWERED_FROM = 0.2  # confidence from which a box is lowered where no size confirms it
 RAISED_BELOW = 0.5  # confidence below which a small box is raised where several sizes agree
 RAISED_UNDER_PX = 4 * SEEN_PX  # height in the input; what is larger was seen as well as can be
+RAISED_BELOW_SCALE = 0.68  # of the first look: a photo shown larger has little more to show
 RAISING_SIZES = 3  # how many must agree
 CORRECTED_UNDER_PX = 12  # height in the input below which a sure box too is looked at again
 TRUSTED_FROM = 0.5  # confidence in a cut-out from which its box counts
@@ -41,17 +42,18 @@ class FirstLook:
     Attributes:
         confidence: (N,) float32.
         shown_px: (N,) float32, height at which the look showed them, pixels of the input.
+        may_rise: (N,) bool, whether enlarging may show more than the first look did.
     """
 
     confidence: NDArray[np.float32]
     shown_px: NDArray[np.float32]
+    may_rise: NDArray[np.bool_]
 
     @property
     def raisable(self) -> NDArray[np.bool_]:
         """(N,) bool: too small and too unsure to be left at that."""
-        raisable: NDArray[np.bool_] = (self.confidence < RAISED_BELOW) & (
-            self.shown_px < RAISED_UNDER_PX
-        )
+        raisable: NDArray[np.bool_] = (self.confidence < RAISED_BELOW) & self.may_rise
+        raisable &= self.shown_px < RAISED_UNDER_PX
         return raisable
 
 

@@ -608,6 +608,19 @@ def test_a_plate_that_was_seen_large_is_not_raised(tmp_path: Path) -> None:
     assert found.confidence.tolist() == pytest.approx([0.3])
 
 
+@pytest.mark.parametrize(
+    ("image_hw", "effort", "is_raised"),
+    [((48, 96), "fast", True), ((32, 64), "fast", False), ((32, 64), "thorough", True)],
+    ids=["shown smaller", "shown as it is", "asked to look hard"],
+)
+def test_a_plate_is_raised_where_enlarging_shows_more(
+    tmp_path: Path, image_hw: tuple[int, int], effort: Effort, is_raised: bool
+) -> None:
+    path = seen_by_size(tmp_path, [[20, 10, 16, 8, 0.1]], seen_at(w32=0.9, w144=0.7))
+    found = OnnxDetector(path).detect(street(*image_hw), min_confidence=0.05, effort=effort)
+    assert (found.confidence.max() > 0.6) == is_raised
+
+
 def test_what_is_raised_does_not_depend_on_what_is_asked_for(tmp_path: Path) -> None:
     second = seen_at(w32=0.9, w144=0.7)
     detector = OnnxDetector(seen_by_size(tmp_path, [[20, 10, 16, 8, 0.1]], second))

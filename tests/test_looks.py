@@ -204,6 +204,7 @@ def seen(*rows: tuple[list[float], float, bool]) -> Seen:
         np.array([cut for _, _, cut in rows], np.bool_),
         np.zeros(len(rows), np.int64),
         np.full(len(rows), 20, np.float32),
+        np.full(len(rows), 0.5, np.float32),
     )
 
 
