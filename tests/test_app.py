@@ -13,8 +13,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from app import build_demo
-from plateblur.demo.page import PROGRESS, Page, camera_answer, unused_name
+from plateblur.demo.page import PROGRESS, Page, unused_name
 from plateblur.demo.photos import Limits
+from plateblur.demo.tabs import camera_answer
 from plateblur.demo.visits import Visits
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo

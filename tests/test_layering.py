@@ -22,7 +22,13 @@ DETECTION = {
     *("second_look", "sphere", "tracks", "video"),
 }
 RUNS = {"runs"}
-JOINS = {"__init__", "cli", "console", "demo"}  # where parts meet, beside serve.py and app.py
+JOINS = {
+    "__init__",
+    "cli",
+    "cli_options",
+    "console",
+    "demo",
+}  # where parts meet, beside serve.py and app.py
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
 STORES = {"sqlalchemy", "alembic", "argon2"}

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import gradio as gr
 
 from plateblur.bounded import Workers
-from plateblur.demo import api, camera
+from plateblur.demo import api
 from plateblur.demo.clips import blur_dropped_clip, explain_clip, told_done, told_failure
 from plateblur.demo.jobs import Jobs
 from plateblur.demo.photos import (
@@ -31,11 +31,9 @@ from plateblur.demo.photos import (
     uncorrect,
 )
 from plateblur.demo.review import Review, example_of
-from plateblur.demo.sketches import picture_sketch
 from plateblur.demo.uploads import NoRoomError, NotThereError, safe_name
 from plateblur.demo.visits import DroppedPhoto, Visit, Visits, visitor_of
 from plateblur.errors import PhotoTooLargeError, PlateblurError, WorkEndedError
-from plateblur.guidance import GUIDANCE_RATIO, advice
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import BlurOptions, Effort, MetadataPolicy, Method
 from plateblur.web.fetcher import FetchError, PhotoFetcher
@@ -465,6 +463,7 @@ def options_of(
     if (
         method not in get_args(Method)
         or metadata not in get_args(MetadataPolicy)
+        or effort not in get_args(Effort)
         or type(draw_boxes) is not bool
         or len(numbers) != 2
         or not 0 <= margin <= 1
@@ -484,44 +483,6 @@ def options_of(
 def _told(event: gr.EventData, name: str) -> Any:
     """Return what a part of the page tells of an event, if it does."""
     return event._data.get(name) if isinstance(event._data, dict) else None
-
-
-def camera_answer(
-    plate: str, sensor: str, focal_mm: float, distance_m: float, tilt_deg: float, height_px: int
-) -> str:
-    """Return HTML that says how large a plate is in the picture, and up to where it is enough.
-
-    Args:
-        plate: one of `camera.PLATES_MM`.
-        sensor: one of `camera.SENSORS_MM`.
-        focal_mm: focal length.
-        distance_m: from the lens to the plate.
-        tilt_deg: how far the camera looks down on the plate.
-        height_px: height of the picture.
-
-    Raises:
-        gr.Error: they are none that the controls have.
-    """
-    numbers = (focal_mm, distance_m, tilt_deg, height_px)
-    is_known = plate in camera.PLATES_MM and sensor in camera.SENSORS_MM
-    if not is_known or not all(type(each) in (int, float) for each in numbers):
-        raise gr.Error("These values are none of the page's.", print_exception=False)
-    ranges = zip(numbers, camera.RANGES, strict=True)
-    if not all(low <= each <= high for each, (low, high) in ranges):
-        raise gr.Error("These values are none of the page's.", print_exception=False)
-    lens = {
-        "plate_mm": camera.PLATES_MM[plate],
-        "sensor_mm": camera.SENSORS_MM[sensor],
-        "focal_mm": focal_mm,
-        "tilt_deg": tilt_deg,
-    }
-    share = camera.plate_share(distance_m=distance_m, **lens)
-    farthest_m = camera.farthest_m(GUIDANCE_RATIO, **lens)
-    return (
-        f"<p>The plate is <strong>{share * height_px:.0f} px</strong> of {height_px} high: "
-        f"<strong>{advice(share)}</strong>. With this lens 1:15 reaches to "
-        f"<strong>{farthest_m:.1f} m</strong>.</p>{picture_sketch(share, GUIDANCE_RATIO)}"
-    )
 
 
 def session_of(request: gr.Request) -> str:

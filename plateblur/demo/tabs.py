@@ -9,7 +9,8 @@ import gradio as gr
 
 from plateblur.demo import api, camera, sketches
 from plateblur.demo.clips import LIMITS as CLIP_LIMITS
-from plateblur.demo.page import NOTHING_SENT, Page, camera_answer
+from plateblur.demo.page import NOTHING_SENT, Page
+from plateblur.guidance import GUIDANCE_RATIO, advice
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 
 ASSETS = Path(__file__).parent / "assets"
@@ -175,6 +176,44 @@ def guidance_tab(page: Page) -> None:
             asset("recall.html").replace("PLOT", sketches.recall_plot(page.card["figures"])),
             apply_default_css=False,
         )
+
+
+def camera_answer(
+    plate: str, sensor: str, focal_mm: float, distance_m: float, tilt_deg: float, height_px: int
+) -> str:
+    """Return HTML that says how large a plate is in the picture, and up to where it is enough.
+
+    Args:
+        plate: one of `camera.PLATES_MM`.
+        sensor: one of `camera.SENSORS_MM`.
+        focal_mm: focal length.
+        distance_m: from the lens to the plate.
+        tilt_deg: how far the camera looks down on the plate.
+        height_px: height of the picture.
+
+    Raises:
+        gr.Error: they are none that the controls have.
+    """
+    numbers = (focal_mm, distance_m, tilt_deg, height_px)
+    is_known = plate in camera.PLATES_MM and sensor in camera.SENSORS_MM
+    if not is_known or not all(type(each) in (int, float) for each in numbers):
+        raise gr.Error("These values are none of the page's.", print_exception=False)
+    ranges = zip(numbers, camera.RANGES, strict=True)
+    if not all(low <= each <= high for each, (low, high) in ranges):
+        raise gr.Error("These values are none of the page's.", print_exception=False)
+    lens = {
+        "plate_mm": camera.PLATES_MM[plate],
+        "sensor_mm": camera.SENSORS_MM[sensor],
+        "focal_mm": focal_mm,
+        "tilt_deg": tilt_deg,
+    }
+    share = camera.plate_share(distance_m=distance_m, **lens)
+    farthest_m = camera.farthest_m(GUIDANCE_RATIO, **lens)
+    return (
+        f"<p>The plate is <strong>{share * height_px:.0f} px</strong> of {height_px} high: "
+        f"<strong>{advice(share)}</strong>. With this lens 1:15 reaches to "
+        f"<strong>{farthest_m:.1f} m</strong>.</p>{sketches.picture_sketch(share, GUIDANCE_RATIO)}"
+    )
 
 
 def asset(name: str) -> str:
