@@ -1,6 +1,6 @@
 """Attack the service, and tell what came back, what it cost, and how long others waited.
 
-    python benchmarks/hostile.py [--only 3 5] [--soak] [--minutes 5]
+    python -m benchmarks.hostile [--only 3 5] [--soak] [--minutes 5]
 
 `serve.py` runs as people start it (one process, SQLite) in a temporary folder. Each attack of the
 table at the end is sent as often and as parallel as its row says, while another client posts a
@@ -30,245 +30,47 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageCms
+
+from benchmarks.attacks import (
+    DOCUMENTED,
+    ON_THE_API,
+    PASSWORD,
+    Attack,
+    Service,
+    many_keys,
+    many_objects,
+    street_with_a_profile,
+    told,
+)
+from benchmarks.attacks_on_pages import ON_PAGES
+from plateblur.accounts import invoices, signup
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.store import open_store
+from plateblur.accounts.types import PlanKind
+from plateblur.drawn.scene import draw_scene
 
 ROOT = Path(__file__).parents[1]
 
-from plateblur.accounts import invoices, signup  # noqa: E402
-from plateblur.accounts.credentials import Hasher  # noqa: E402
-from plateblur.accounts.store import open_store  # noqa: E402
-from plateblur.accounts.types import PlanKind  # noqa: E402
-from plateblur.drawn.scene import draw_scene  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "hostile.json"
-DOCUMENTED, MODERN = "/plateblurer.aspx", "/v1/blur"
-PASSWORD = "only in this benchmark"  # noqa: S105 - of accounts in a temporary folder
 ACCOUNTS = 24  # A package allows 50 requests a minute.
 ATTACKERS = 8  # of the accounts; the others are of the client beside them
-LIMIT = 5 * 1024 * 1024
 WARM_UP = 60  # photos; then memory is what it stays
 QUIET_S = 15.0
 SETTLE_S = 15.0  # The service gives freed memory back every ten seconds.
 PAUSE_S = 0.05  # of the client beside the attack, between two photos
 SOAK_REQUESTS, SOAK_CLIENTS = 200, 6
-PATIENCE_S = 120.0
-
-
-@dataclass(frozen=True)
-class Service:
-    """A running `serve.py`.
-
-    Attributes:
-        port: on loopback.
-        pid: of its first process.
-        attackers: `Authorization` headers of hostile accounts.
-        others: those of the client beside them.
-    """
-
-    port: int
-    pid: int
-    attackers: list[str]
-    others: list[str]
-
-    def attacker(self) -> str:
-        """Return some hostile account's header."""
-        return random.choice(self.attackers)  # noqa: S311 - no secret
-
-    def post(
-        self, path: str, body: bytes, *, media_type: str = "application/json", authorization: str
-    ) -> tuple[int, bytes]:
-        """Return status and body of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        try:
-            headers = {"Authorization": authorization, "Content-Type": media_type}
-            connection.request("POST", path, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-
-@dataclass(frozen=True)
-class Attack:
-    """One row of the table.
-
-    Attributes:
-        item: its number in the issue that asked for it.
-        what: in a line.
-        once: sends one request; returns what came back.
-        times: how many.
-        at_once: how many of them in parallel.
-    """
-
-    item: str
-    what: str
-    once: Callable[[Service], str]
-    times: int = 48
-    at_once: int = 4
-
-
-# --- Attacks ---------------------------------------------------------------------------------
-
-
-def told(answer: tuple[int, bytes]) -> str:
-    """Return what an answer says, in a few words that many answers share."""
-    status, body = answer
-    size = f"{len(body) / 1e6:.1f} MB" if len(body) > 100_000 else "short"
-    if body.startswith(b'{"created"') or not body.startswith((b"{", b"[")):
-        return f"{status} photo, {size}"
-    parsed = json.loads(body)
-    error = parsed[0] if isinstance(parsed, list) else parsed
-    return f"{status} {error.get('cd', error.get('status'))}, {size}"
-
-
-@cache
-def many_objects() -> bytes:
-    """Return 5 MB of JSON that would become 1.7 million Python objects."""
-    start, item, end = b'{"base64_Photo_String": "QUJD", "x": [{}', b",{}", b"]}"
-    return start + item * ((LIMIT - len(start) - len(end)) // len(item)) + end
-
-
-def objects_in_a_refused_body(service: Service) -> str:
-    """Send very many small JSON objects in a field that nobody asked for."""
-    path = random.choice([DOCUMENTED, MODERN])  # noqa: S311 - no secret
-    return told(service.post(path, many_objects(), authorization=service.attacker()))
-
-
-@cache
-def many_keys() -> bytes:
-    """Return 5 MB of JSON with as many different keys as fit."""
-    keys: list[str] = []
-    size = 0
-    while size < LIMIT - 64:
-        keys.append(f'"{len(keys):x}":0')
-        size += len(keys[-1]) + 1
-    return ("{" + ",".join(keys) + "}").encode()
-
-
-def unknown_keys(service: Service) -> str:
-    """Send very many unknown keys to the endpoint that refuses unknown keys."""
-    return told(service.post(MODERN, many_keys(), authorization=service.attacker()))
-
-
-def form_fields(service: Service) -> str:
-    """Send very many unknown fields of a form."""
-    part = b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n'
-    body = part * (LIMIT // len(part) - 1) + b"--b--\r\n"
-    form = "multipart/form-data; boundary=b"
-    return told(service.post(MODERN, body, media_type=form, authorization=service.attacker()))
-
-
-def endless_prefix(service: Service) -> str:
-    """Send a `data:` prefix that does not end."""
-    path, name = random.choice(  # noqa: S311 - no secret
-        [(DOCUMENTED, "base64_Photo_String"), (MODERN, "photo")]
-    )
-    body = json.dumps({name: "data:" + ";" * (LIMIT - 100)}).encode()
-    return told(service.post(path, body, authorization=service.attacker()))
-
-
-@cache
-def street_with_a_profile() -> bytes:
-    """Return a drawn photo of many plates that carries a colour profile of 2.5 MB."""
-    scenes = [draw_scene(seed, plates=3).image for seed in range(16)]
-    small = [np.asarray(PillowImage.fromarray(one).resize((960, 540))) for one in scenes]
-    rows = [np.hstack(small[at : at + 4]) for at in range(0, 16, 4)]
-    out = io.BytesIO()
-    padded = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().ljust(2_500_000)
-    profile = len(padded).to_bytes(4) + padded[4:]  # Its first number is its length.
-    PillowImage.fromarray(np.vstack(rows)).save(out, "JPEG", quality=70, icc_profile=profile)
-    return out.getvalue()
-
-
-def profile_in_every_crop(service: Service) -> str:
-    """Ask for the crops of a photo whose colour profile is large."""
-    photo = base64.b64encode(street_with_a_profile()).decode()
-    body = json.dumps({"base64_Photo_String": photo, "boundingBoxCrop": "YES"}).encode()
-    return told(service.post(DOCUMENTED, body, authorization=service.attacker()))
-
-
-def silent_name_server(service: Service) -> str:
-    """Name a host whose name server never answers; 16 of them used to stop all look-ups."""
-    host = f"{random.randrange(10**9)}.silent.test"  # noqa: S311 - no secret
-    body = json.dumps({"photo_url": f"http://{host}/a.jpg"}).encode()
-    return told(service.post(DOCUMENTED, body, authorization=service.attackers[0]))
-
-
-def known_name_beside_it(service: Service) -> str:
-    """Meanwhile, of another account: a name that its server answers at once with "unknown"."""
-    started = time.perf_counter()
-    body = json.dumps({"photo_url": "http://unknown.test/a.jpg"}).encode()
-    answer = told(service.post(DOCUMENTED, body, authorization=service.attackers[1]))
-    return answer + (" within 1 s" if time.perf_counter() - started < 1 else " after 1 s or more")
-
-
-def names_of_both_kinds(service: Service) -> str:
-    """Send three of the silent kind for each of the other."""
-    if random.random() < 0.25:  # noqa: S311 - no secret
-        return "another account: " + known_name_beside_it(service)
-    return silent_name_server(service)
-
-
-def write_all_then_read(service: Service) -> str:
-    """Send 8 to 32 MB as .NET's `WebClient` does: no answer is read before the last byte is out."""
-    size = random.choice([8, 16, 32]) * 1_000_000  # noqa: S311 - no secret
-    authorization = random.choice(  # noqa: S311 - no secret
-        [service.attacker(), "Basic " + base64.b64encode(b"nobody:wrong").decode(), ""]
-    )
-    head = (
-        f"POST {DOCUMENTED} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n"
-        f"Authorization: {authorization}\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as connection:
-        try:
-            connection.sendall(head.encode())
-            for _ in range(size // 100_000):
-                connection.sendall(b"A" * 100_000)
-            answer = b""
-            while not answer.endswith(b"}]") and (part := connection.recv(65536)):
-                answer += part
-        except ConnectionError as error:
-            return type(error).__name__
-    return told((int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]))
-
-
-def half_a_header(service: Service) -> str:
-    """Send a header that never ends, a byte a second, and see when the service has enough."""
-    started = time.perf_counter()
-    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE_S) as connection:
-        try:
-            connection.sendall(b"GET / HTTP/1.1\r\nX: ")
-            while time.perf_counter() - started < PATIENCE_S:
-                connection.sendall(b"x")
-                time.sleep(1)
-        except ConnectionError:
-            pass
-    waited_s = time.perf_counter() - started
-    return "ended by the service" if waited_s < PATIENCE_S / 2 else "still open"
-
-
-ATTACKS = (
-    Attack("3", "5 MB of JSON objects in a refused body", objects_in_a_refused_body),
-    Attack("4", "unknown keys, 5 MB of them", unknown_keys),
-    Attack("4", "unknown fields of a form, 5 MB of them", form_fields),
-    Attack("5", "a data: prefix of 5 MB", endless_prefix),
-    Attack("7", "crops of a photo with a 2.5 MB colour profile", profile_in_every_crop, 8, 2),
-    Attack("10", "names whose server never answers", names_of_both_kinds, 64, 24),
-    Attack("13", "bodies of 8 to 32 MB, written before the answer is read", write_all_then_read),
-    Attack("minor", "headers that never end", half_a_header, 100, 100),
-)
+ATTACKS = (*ON_THE_API, *ON_PAGES)
 
 
 # --- The service -----------------------------------------------------------------------------
@@ -282,7 +84,8 @@ def serving() -> Iterator[Service]:
         port = free_port()
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "serve.py"), "--port", str(port), "--data-dir", folder],
-            env={**os.environ, "PLATEBLUR_PHOTO_URL_NAMESERVERS": nameserver},  # noqa: TID251
+            env=os.environ  # noqa: TID251
+            | {"PLATEBLUR_PHOTO_URL_NAMESERVERS": nameserver, "PLATEBLUR_DEMO": "true"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -291,7 +94,7 @@ def serving() -> Iterator[Service]:
                 if process.poll() is not None:
                     raise RuntimeError(f"serve.py ended with {process.returncode}")
                 time.sleep(0.2)
-            yield Service(port, process.pid, headers[:ATTACKERS], headers[ATTACKERS:])
+            yield Service(port, process.pid, headers[:ATTACKERS], headers[ATTACKERS:], Path(folder))
             if process.poll() is not None:
                 raise RuntimeError(f"serve.py crashed: {process.returncode}")
         finally:
