@@ -31,6 +31,7 @@ from plateblur.web.health import has_room
 from plateblur.web.logs import configure_logging
 from plateblur.web.settings import LOCAL_URL, hand_to_workers, settings_help
 
+WORKER_STARTS_S = 60  # with less, uvicorn starts workers anew for ever where they load slowly
 CLOCK_TIMES = 3  # as long by the clock as of the processors, which other work may have meanwhile
 
 
@@ -86,6 +87,7 @@ def main() -> None:
         server_header=False,
         forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        timeout_worker_healthcheck=WORKER_STARTS_S,
     )
 
 
