@@ -230,13 +230,13 @@ def test_a_closer_look_is_asked_for_where_a_plate_should_be() -> None:
 
 
 def test_a_plate_that_stays_in_view_takes_memory_by_its_frames_alone() -> None:
-    frames = 10_000
+    frames = 3_000
     found = drive(dict.fromkeys(range(frames), 0.9), count=frames, speed=0)
     tracemalloc.start()
 
     hidden, tracks = followed(found)
 
-    assert tracemalloc.get_traced_memory()[1] < 50e6
+    assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()
     assert len(tracks) == 1
     assert len(hidden) == frames
