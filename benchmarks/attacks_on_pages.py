@@ -14,6 +14,8 @@ import struct
 import time
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -33,11 +35,12 @@ KEY = re.compile(r"pb_[a-z2-7]{12}_[\w-]{43}")
 # --- The demo ----------------------------------------------------------------------------------
 
 
-def visitor(service: Service) -> httpx.Client:
-    """Return a client that has opened the demo's page."""
-    client = httpx.Client(base_url=service.url, timeout=120)
-    client.get("/demo/")
-    return client
+@contextmanager
+def visitor(service: Service) -> Iterator[httpx.Client]:
+    """Open the demo's page in a client of its own."""
+    with httpx.Client(base_url=service.url, timeout=120) as client:
+        client.get("/demo/")
+        yield client
 
 
 def taken(client: httpx.Client, path: str) -> str:
