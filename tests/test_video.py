@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import itertools
 from pathlib import Path
@@ -405,3 +406,20 @@ def test_a_plate_that_turns_while_it_is_missed_is_found_by_a_closer_look() -> No
     assert plate.track.frames == list(range(24))
     for left, box in zip(path, plate.track.xyxy, strict=True):
         assert abs(box[0] - left) < 6
+
+
+def test_frames_are_let_go_while_the_work_goes_on() -> None:
+    """PyAV's frames hold themselves where their side data was read: an hour would fill memory."""
+    gc.collect()
+    gc.disable()
+    alive = []
+
+    def count(share: float) -> None:
+        alive.append(sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()))
+
+    try:
+        blurred(LONG, progress=count)
+    finally:
+        gc.enable()
+
+    assert max(alive) <= 32
