@@ -100,8 +100,8 @@ def corrected(
 ) -> Boxes:
     """Return N boxes as the first size that is sure of the plate shows them.
 
-    A small one moves there. A large one, which the first look saw as well, reaches over both, so
-    that nothing is shown that was hidden.
+    A small one moves there. One that the first look saw as well, because it is large or was not
+    shown smaller, reaches over both, so that nothing is shown that was hidden.
 
     Args:
         first: of N boxes.
@@ -115,5 +115,6 @@ def corrected(
     hull = np.hstack(
         [np.minimum(xyxy[:, :2], again_xyxy[:, :2]), np.maximum(xyxy[:, 2:], again_xyxy[:, 2:])]
     )
-    seen_anew = np.where((first.shown_px < RAISED_UNDER_PX)[:, None], again_xyxy, hull)
+    moves = (first.shown_px < RAISED_UNDER_PX) & first.may_rise
+    seen_anew = np.where(moves[:, None], again_xyxy, hull)
     return np.where(again.max(axis=1, keepdims=True) >= TRUSTED_FROM, seen_anew, xyxy)
