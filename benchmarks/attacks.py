@@ -77,6 +77,7 @@ class Attack:
         once: sends one request; returns what came back.
         times: how many.
         at_once: how many of them in parallel.
+        mixes: whether it goes with the others, or would be slowed as a guesser of passwords.
     """
 
     item: str
@@ -84,6 +85,7 @@ class Attack:
     once: Callable[[Service], str]
     times: int = 48
     at_once: int = 4
+    mixes: bool = True
 
 
 def told(answer: tuple[int, bytes]) -> str:

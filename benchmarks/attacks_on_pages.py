@@ -241,8 +241,10 @@ ON_PAGES = (
     Attack("1", "a photo on the server, asked for through the demo", photo_on_the_server, 24),
     Attack("2", "an endless file, asked for through the demo", endless_file, 24),
     Attack("6", "photos that cost their decoder much", costly_photo, 24),
-    Attack("8", "a revoked key that goes on calling", revoked_key, 2, 1),
+    Attack("8", "a revoked key that goes on calling", revoked_key, 2, 1, mixes=False),
+    Attack(
+        "11", "somebody else's sign-up, and a leaked password", stolen_account, 1, 1, mixes=False
+    ),
     Attack("9", "100 resets and 100 wrong passwords at once", hashes_at_once, 2, 1),
-    Attack("11", "somebody else's sign-up, and a leaked password", stolen_account, 1, 1),
     Attack("12", "uploads of 60 MB that nobody takes", many_uploads, 16, 4),
 )
