@@ -56,7 +56,9 @@ THEME = gr.themes.Default(
 )
 PHOTO_TYPES = ["image", *BY_SUFFIX]
 PHOTO_LIMITS = WorkLimits(processor_s=40, clock_s=120, memory_bytes=2 * 1024**3)
-CLIP_LIMITS = WorkLimits(processor_s=40 * 60, clock_s=60 * 60, memory_bytes=2 * 1024**3)
+CLIP_LIMITS = WorkLimits(
+    processor_s=40 * 60, clock_s=60 * 60, memory_bytes=2 * 1024**3, file_bytes=512 * 1024**2
+)
 UPLOAD_BYTES = 200 * 1024**2  # of one request: twenty photos as telephones take them, or a clip
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
@@ -79,6 +81,7 @@ METHOD_NOTE = (
     "worked out by an attacker."
 )
 KEPT = "Photos are stored only where you agree to it under the photo; clips never are."
+NOT_KEPT = "Photos and clips are deleted soon after you close this page."
 EFFORTS = [("One look", "fast"), ("Default", "default"), ("Thorough", "thorough")]
 POLICIES = [
     ("Strip: colour profile only", "strip"),
@@ -139,7 +142,7 @@ def build_demo(page: Page) -> gr.Blocks:
     kept_s = int(page.visits.keep_s)
     demo = gr.Blocks(title="PlateBlur", analytics_enabled=False, delete_cache=(60, kept_s))
     with demo:
-        kept = KEPT if page.review else "Photos and clips are held in memory and are not stored."
+        kept = KEPT if page.review else NOT_KEPT
         title = asset("title.html").replace("KEPT", kept)
         gr.HTML(title, elem_id="title", apply_default_css=False)
         with gr.Tab("Blur"):

@@ -21,6 +21,7 @@ BOXES: dict[str, tuple[float, float, str, str]] = {
     "cli": (0, 0, "plateblur/cli.py", "photos and folders"),
     "demo": (1, 0, "plateblur/demo", "page of app.py"),
     "serve": (2.5, 0, "serve.py", "joins the service"),
+    "bounded": (1, 1, "plateblur/bounded.py", "work that can be ended"),
     "web": (2, 1, "plateblur/web", "routes, JSON, codes"),
     "console": (3, 1, "plateblur/console", "pages for people"),
     "accounts": (2.5, 2, "plateblur/accounts", "who may, how much is left"),
@@ -33,7 +34,8 @@ BOXES: dict[str, tuple[float, float, str, str]] = {
     "boxes": (2, 4, "plateblur/boxes.py", "NMS, whole pixels"),
 }
 ARROWS = (
-    ("cli", "pipeline"), ("demo", "pipeline"), ("serve", "pipeline"), ("serve", "web"),
+    ("cli", "pipeline"), ("demo", "bounded"), ("serve", "bounded"), ("bounded", "pipeline"),
+    ("serve", "web"),
     ("serve", "console"), ("serve", "accounts"), ("web", "accounts"), ("console", "accounts"),
     ("console", "web"), ("pipeline", "photo"), ("pipeline", "blur"),
     ("serve", "detector"), ("detector", "letterbox"), ("detector", "looks"), ("looks", "boxes"),

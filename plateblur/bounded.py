@@ -8,8 +8,8 @@ of its own that loads the detector once and then does one job after another:
   judged alike on a machine that is busy; and it refuses memory beyond a limit (RLIMIT_DATA, counted
   from when the worker is loaded).
 - The parent ends it when a job takes too long by the clock, or when nobody waits for it any more.
-- It can't write a file (RLIMIT_FSIZE) or dump its memory (RLIMIT_CORE), and gets no environment,
-  so none of the service's secrets.
+- It can't write a file, unless its limits say so, or dump its memory (RLIMIT_FSIZE, RLIMIT_CORE).
+- It gets no environment, so none of the service's secrets.
 - It ends with its parent, even where that is killed: the kernel signals the end of a pipe.
 
 A worker that ended is replaced at once. Each has a connection of its own, so that the end of one
@@ -61,11 +61,13 @@ class WorkLimits:
         processor_s: of all processors together, whole seconds.
         clock_s: from when a worker has it, by the clock on the wall.
         memory_bytes: beyond what the worker holds when it has loaded its detector.
+        file_bytes: of each file that it writes; 0 lets it write none.
     """
 
     processor_s: int
     clock_s: float
     memory_bytes: int
+    file_bytes: int = 0
 
 
 class Workers(Protocol):
@@ -339,7 +341,7 @@ def _work_on() -> None:
     make_detector, limits = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the parent
     detector = make_detector()
     loaded_bytes = _data_bytes()
-    _limit(loaded_bytes + limits.memory_bytes)
+    _limit(loaded_bytes + limits.memory_bytes, limits.file_bytes)
     connection.send_bytes(pickle.dumps(("done", None, False)))
     while True:
         try:
@@ -410,13 +412,13 @@ def _end_with_parent() -> None:
         sys.exit(1)
 
 
-def _limit(memory_bytes: int) -> None:
-    """Have the kernel refuse more memory, and any file."""
+def _limit(memory_bytes: int, file_bytes: int) -> None:
+    """Have the kernel refuse more memory, and larger files."""
     import resource
 
     for what, most in (
         (resource.RLIMIT_DATA, memory_bytes),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, BASE_FILES),
     ):

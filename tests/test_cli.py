@@ -609,7 +609,7 @@ def test_reports_and_results_are_in_the_order_of_the_photos(
 def test_the_cores_are_shared_by_the_photos(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int | None] = []
 
-    def opened_with(_engine: str, *, threads: int | None = None, **_: Any) -> FixedDetector:
+    def opened_with(*_: str, threads: int | None = None) -> FixedDetector:
         asked.append(threads)
         return FixedDetector(boxes(PLATE))
 
@@ -819,7 +819,7 @@ def test_how_hard_to_look_reaches_the_detector_and_is_told(
                 super().detect(image, min_confidence=min_confidence), searched=Searched(6, 11.9)
             )
 
-    monkeypatch.setattr(cli, "open_detector", lambda _engine, _device: Telling(boxes(PLATE)))
+    monkeypatch.setattr(cli, "open_detector", lambda *_, **__: Telling(boxes(PLATE)))
     put({"a.png": DATA}, here)
     if command == "detect":
         result = run("detect", "a.png", *options)

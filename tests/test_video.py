@@ -415,7 +415,7 @@ def test_frames_are_let_go_while_the_work_goes_on() -> None:
     alive = []
 
     def count(share: float) -> None:
-        alive.append(sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()))
+        alive.append(sum(type(each) is av.VideoFrame for each in gc.get_objects()))
 
     try:
         blurred(LONG, progress=count)

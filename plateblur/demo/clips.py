@@ -1,10 +1,11 @@
-"""A dropped clip on its way through the blur, in memory."""
+"""A dropped clip on its way through the blur."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
 from plateblur.errors import PlateblurError
 from plateblur.types import BlurOptions, Detector
@@ -18,6 +19,7 @@ def blur_dropped_clip(
     detector: Detector,
     data: bytes,
     options: BlurOptions,
+    work: Path,
     *,
     progress: Callable[[float], None],
 ) -> tuple[bytes, BlurredClip]:
@@ -27,6 +29,7 @@ def blur_dropped_clip(
         detector: what finds the plates.
         data: the clip as it came.
         options: method, margin and confidence count.
+        work: folder for boxes and blurred pictures while the work goes on; the caller removes it.
         progress: is told the share of the work that is done.
 
     Raises:
@@ -40,6 +43,7 @@ def blur_dropped_clip(
         options,
         limits=LIMITS,
         progress=progress,
+        work=work,
     )
     return out.getvalue(), done
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
@@ -279,10 +280,14 @@ class Page:
             progress(share, desc="Blurring the clip")
 
         self.jobs.end(session, "clip")
-        with self.jobs.working(session, "clip") as ended:
+        with (
+            self.jobs.working(session, "clip") as ended,
+            # Here, because a worker that is ended leaves what it wrote.
+            TemporaryDirectory(prefix="clip-", dir=self.visits.folder.parent) as work,
+        ):
             try:
                 blurred, done = self.clip_workers.do(
-                    blur_dropped_clip, data, options, ended=ended, progress=told_share
+                    blur_dropped_clip, data, options, Path(work), ended=ended, progress=told_share
                 )
             except WorkEndedError:
                 return [None, told_failure("Cancelled. Nothing of the clip is kept."), *nothing]

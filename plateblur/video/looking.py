@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ WORKERS = max(
 )  # a detector and an encoder use several cores by themselves
 
 
-def in_order(work: Callable[[ItemT], DoneT], items: Iterable[ItemT]) -> Iterator[DoneT]:
+def in_order(work: Callable[[ItemT], DoneT], items: Iterable[ItemT]) -> Generator[DoneT]:
     """Yield `work` of each item, in order, done by several threads at once.
 
     Only a few items are taken ahead, because frames are large.
@@ -85,7 +85,7 @@ def look_closer(
         for number, (_, cut) in enumerate(some):
             y, x = (number // columns) * TILE_PX, (number % columns) * TILE_PX
             sheet[y : y + TILE_PX, x : x + TILE_PX] = cut.image
-        seen = detector.detect(sheet, min_confidence=floor)
+        seen = detector.detect(sheet, min_confidence=floor, effort="fast")
         middles = (seen.xyxy[:, :2] + seen.xyxy[:, 2:]) / 2 // TILE_PX
         for (column, row), xyxy, confidence in zip(
             middles.astype(int).tolist(), seen.xyxy, seen.confidence.tolist(), strict=True

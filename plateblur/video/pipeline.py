@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib import metadata
@@ -186,17 +186,23 @@ class _Way:
             if stored.frame is None:
                 return [stored.pts, None, STILL.tolist()]
             image = self.picture.image(stored.frame)
-            found = detector.detect(image, min_confidence=floor)
+            found = detector.detect(
+                image,
+                min_confidence=floor,
+                smallest_plate_px=self.options.smallest_plate_px,
+                effort=self.options.effort,
+            )
             return [stored.pts, _rows(found), self._step(before, now).tolist()]
 
         # The last frame that is done is read again, to tell how the camera moved after it.
         frames = self._with_grey(self._frames([pts for pts, _, _ in done[:-1]]))
         before = next(frames)[1] if done else None
-        for row in journal.write(in_order(find, _with_before(before, frames))):
-            done.append(row)
-            shown_s = float((row[0] - done[0][0]) * self.picture.time_base)
-            # A browser's recording doesn't say how long it is.
-            progress(min(1.0, shown_s / self.length_s) if self.length_s else 0.0)
+        with closing(journal.write(in_order(find, _with_before(before, frames)))) as rows:
+            for row in rows:
+                done.append(row)
+                shown_s = float((row[0] - done[0][0]) * self.picture.time_base)
+                # A browser's recording doesn't say how long it is.
+                progress(min(1.0, shown_s / self.length_s) if self.length_s else 0.0)
         is_blank = [rows is None for _, rows, _ in done]
         if all(is_blank):
             raise VideoError("expected a clip, got one without a frame that can be decoded")
@@ -257,9 +263,10 @@ class _Way:
         if left:
             frames = enumerate(self._frames(looked.times[: left[0]]), start=left[0])
             some = (item for item in frames if item[0] < len(places) and len(places[item[0]]))
-            for frame, rows in journal.write(in_order(find, some)):
-                more[frame] = rows
-                progress(frame / len(places))
+            with closing(journal.write(in_order(find, some))) as seen:
+                for frame, rows in seen:
+                    more[frame] = rows
+                    progress(frame / len(places))
         found = list(looked.clip.found)
         for frame, rows in more.items():
             found[frame] = with_more(found[frame], _detections(rows))

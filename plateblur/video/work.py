@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,9 +56,9 @@ class Journal:
             os.truncate(self._path, len(whole))
         return [json.loads(line) for line in whole.splitlines()]
 
-    def write(self, values: Iterator[Any]) -> Iterator[Any]:
-        """Yield `values` after each was added to the journal."""
-        with self._path.open("a", encoding="utf-8") as file:
+    def write(self, values: Generator[Any]) -> Generator[Any]:
+        """Yield `values` after each was added to the journal; close it where it is left early."""
+        with self._path.open("a", encoding="utf-8") as file, closing(values):
             for value in values:
                 file.write(json.dumps(value) + "\n")
                 file.flush()

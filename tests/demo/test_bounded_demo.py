@@ -23,14 +23,15 @@ from tests.test_headers import png_header
 from tests.test_photo import png_of
 
 SETTINGS = ("veil", 0.25, 0.45, False, "strip")
-LIMITS = WorkLimits(processor_s=30, clock_s=120, memory_bytes=400 * 1024**2)
+LIMITS = WorkLimits(30, 120, memory_bytes=400 * 1024**2)
+CLIP_LIMITS = WorkLimits(30, 120, memory_bytes=400 * 1024**2, file_bytes=10**8)
 
 
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Page]:
     made = Page(
         BoundedWorkers(DrawnDetector, count=1, limits=LIMITS),
-        BoundedWorkers(BlinkingDetector, count=1, limits=LIMITS, fresh=True),
+        BoundedWorkers(BlinkingDetector, count=1, limits=CLIP_LIMITS, fresh=True),
         Visits(tmp_path / "gradio"),
         PhotoFetcher(timeout_s=1, max_bytes=1),
         Limits(),
