@@ -38,6 +38,8 @@ ORDINARY_LOOKS = 2  # at a photo that needs no tiles: the whole, and the small o
 THOROUGH_STEP = 2  # "thorough" looks for plates so many times smaller
 NMS_IOU_THRESHOLD = 0.5  # plates lie in one plane and hardly overlap; a tighter one keeps doubles
 NEAR_EDGE_PX = 2  # of the input: a box this near to a tile's edge counts as cut by it
+COARSE_LESS = 0.1  # confidence that a coarse box must be ahead by, to be the one that stays
+COARSE_UNDER = 0.5  # of the photo: above it the small look draws better boxes than a larger one
 CUT_INSIDE = 0.5  # share of a cut box inside a better one, from which both are one plate
 
 
@@ -185,6 +187,7 @@ class Seen:
         turn: (N,) int64, quarter turns of the copy in which it was found.
         shown_px: (N,) float32, height at which its look showed it, pixels of the input.
         scale: (N,) float32, of that look: pixels of the input per pixel of the photo.
+        coarse: (N,) bool, found by the small look, and small enough for others to draw it better.
     """
 
     xyxy: Boxes
@@ -193,6 +196,7 @@ class Seen:
     turn: NDArray[np.int64]
     shown_px: NDArray[np.float32]
     scale: NDArray[np.float32]
+    coarse: NDArray[np.bool_]
 
 
 def seen_in_photo(
@@ -224,23 +228,25 @@ def seen_in_photo(
         np.full(len(in_photo), look.turn, np.int64),
         (in_photo[:, 2 + down] - in_photo[:, down]) * np.float32(scale),
         np.full(len(in_photo), scale, np.float32),
+        (shares.max(axis=1, initial=0)[kept] < COARSE_UNDER) & (look.narrowest > 0),
     )
 
 
 def merged(seen: Sequence[Seen]) -> Seen:
     """Return the boxes of all looks, one a plate, most confident first.
 
-    Whole boxes go before cut ones, then the more confident. A box gives way to one before it that
-    it overlaps by more than `NMS_IOU_THRESHOLD`; a cut one also where at least `CUT_INSIDE` of it
-    lies inside. The box that stays is as confident as the best that gave way to it, because both
+    Whole boxes go before cut ones, then the more confident; coarse ones only where they are ahead
+    by `COARSE_LESS`, because they may end inside of their plate. A box gives way to one before it
+    that it overlaps by more than `NMS_IOU_THRESHOLD`; a cut one also where at least `CUT_INSIDE` of
+    it lies inside. The box that stays is as confident as the best that gave way to it, because both
     are sightings of one plate. Of two halves that no look saw whole both stay.
     """
-    xyxy, confidence, cut, turn, shown_px, scale = (
-        np.concatenate([getattr(each, one.name) for each in seen]) for one in fields(Seen)
-    )
-    order = np.lexsort((-confidence, cut)).astype(np.int64)
+    names = [one.name for one in fields(Seen)]
+    every = Seen(*(np.concatenate([getattr(each, name) for each in seen]) for name in names))
+    xyxy, confidence, cut = every.xyxy, every.confidence, every.cut
+    order = np.lexsort((COARSE_LESS * every.coarse - confidence, cut)).astype(np.int64)
     keeper = keepers(xyxy, order, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE)
     np.maximum.at(confidence, keeper, confidence.copy())
     kept = order[keeper[order] == order]
     kept = kept[np.argsort(-confidence[kept], kind="stable")]
-    return Seen(xyxy[kept], confidence[kept], cut[kept], turn[kept], shown_px[kept], scale[kept])
+    return Seen(*(getattr(every, name)[kept] for name in names))

@@ -196,7 +196,7 @@ def test_the_small_look_keeps_what_is_a_quarter_of_the_photo() -> None:
     assert seen.xyxy[:, 2:].tolist() == [[251, 50], [100, 126]]
 
 
-def seen(*rows: tuple[list[float], float, bool]) -> Seen:
+def seen(*rows: tuple[list[float], float, bool], coarse: bool = False) -> Seen:
     """One look's boxes, with confidence and whether they are cut."""
     return Seen(
         boxes(*(box for box, _, _ in rows)),
@@ -205,6 +205,7 @@ def seen(*rows: tuple[list[float], float, bool]) -> Seen:
         np.zeros(len(rows), np.int64),
         np.full(len(rows), 20, np.float32),
         np.full(len(rows), 0.5, np.float32),
+        np.full(len(rows), coarse),
     )
 
 
@@ -212,6 +213,20 @@ WHOLE = [400.0, 100, 600, 140]
 LEFT_HALF = [400.0, 100, 500, 140]
 RIGHT_HALF = [500.0, 100, 600, 140]
 ELSEWHERE = [100.0, 300, 200, 320]
+COARSE = [405.0, 105, 595, 136]
+
+
+@pytest.mark.parametrize(
+    ("fine", "coarse", "stays"),
+    [(0.9, 0.9, WHOLE), (0.9, 0.99, WHOLE), (0.5, 0.95, COARSE)],
+    ids=["as sure", "a bit surer", "much surer"],
+)
+def test_the_small_look_draws_a_box_only_where_it_is_much_surer(
+    fine: float, coarse: float, stays: list[float]
+) -> None:
+    one = merged([seen((COARSE, coarse, False), coarse=True), seen((WHOLE, fine, False))])
+    assert one.xyxy.tolist() == [stays]
+    assert one.confidence.tolist() == pytest.approx([max(fine, coarse)])
 
 
 @pytest.mark.parametrize(
