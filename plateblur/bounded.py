@@ -30,6 +30,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -187,17 +188,25 @@ class BoundedWorkers:
                 continue
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class _Worker:
     process: subprocess.Popen[bytes]
     connection: Connection
 
+    def is_gone(self, *, idle: bool) -> bool:
+        """Return whether it has ended; an idle one has nothing to say but that."""
+        return self.process.poll() is not None or (idle and self.connection.poll(0))
+
     def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        if self.process.stdin:
-            self.process.stdin.close()
+        _kill(self.process)
         self.connection.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdin:
+        process.stdin.close()
 
 
 class _Place:
@@ -223,7 +232,7 @@ class _Place:
         with self._lock:
             if self._closed.is_set():
                 raise WorkEndedError("the work was ended")
-            if self._worker is None or self._worker.process.poll() is not None:
+            if self._worker is None or self._worker.is_gone(idle=self._is_loaded):
                 self._forget()
                 self._worker = _start_worker(self._make_detector, self._limits)
             return self._worker
@@ -323,6 +332,7 @@ def _start_worker(make_detector: Callable[[], Detector], limits: WorkLimits) -> 
         )
     connection = Connection(ours.detach())
     worker = _Worker(process, connection)
+    weakref.finalize(worker, _kill, process)  # of whoever was not closed
     try:
         connection.send_bytes(pickle.dumps((make_detector, limits)))
     except OSError:

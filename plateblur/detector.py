@@ -344,7 +344,8 @@ def calibrated(confidence: NDArray[FloatT], *, slope: float, shift: float) -> ND
     """
     if (slope, shift) == (1.0, 0.0):
         return confidence
-    chance = 1 / (1 + np.exp(-(slope * logit(confidence) + shift)))
+    odds = (slope * logit(confidence) + shift).clip(-80, 80)  # beyond, a float32 overflows
+    chance = 1 / (1 + np.exp(-odds))
     curved: NDArray[FloatT] = chance.astype(confidence.dtype)
     return curved
 

@@ -47,7 +47,9 @@ def is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    own = Path(f"/proc/{process}")
+    is_ended = "\nState:\tZ" in (own / "status").read_text(encoding="ascii")
+    return not is_ended or len(list((own / "task").iterdir())) > 1
 
 
 def wait_until_gone(process: int) -> None:

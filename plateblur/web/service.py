@@ -247,7 +247,9 @@ class CountedAnswer(Response):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             # The server takes the next message once what is before it is with the kernel.
             await send({"type": "http.response.body", "body": b"", "more_body": True})
-            await asyncio.sleep(0)
+            # That a connection broke is known here a few turns of the loop later.
+            for _ in range(4):
+                await asyncio.sleep(0)
             was_sent = not gone.done()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

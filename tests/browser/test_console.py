@@ -23,7 +23,7 @@ from tests.console.fakes import link_in, text_of_letter
 from tests.web.fakes import FakeBlur, basic, documented_client, photo_bytes, running, text_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -230,7 +230,7 @@ def test_a_form_is_filled_in_and_mended_by_keyboard(browser: Browser, served: Se
     page.keyboard.press("Enter")
     summary = page.get_by_role("alert")
     summary.wait_for()
-    assert summary.evaluate("one => one === document.activeElement")
+    expect(summary).to_be_focused()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")  # the summary's link leads to the field
     assert page.evaluate("document.activeElement.id || location.hash.slice(1)") == "username"

@@ -78,3 +78,11 @@ def test_the_curve_is_fitted_to_corrected_labels(
     overlay = tmp_path / "overlay.jsonl" if is_corrected else None
     calibrate(Config(tmp_path / "plates.onnx", tmp_path / "data.yaml", overlay))
     assert fitted[0].sum() == most
+
+
+@pytest.mark.parametrize("correct", [[True] * 3 + [False] * 7, [False] * 7 + [True] * 3])
+def test_a_few_boxes_bend_the_curve_but_little(correct: list[bool]) -> None:
+    confidence = np.linspace(0.9, 0.06, 10)
+    slope, shift = fit_curve(confidence, np.array(correct))
+    assert 0.2 < slope < 5
+    assert abs(shift) < 4
