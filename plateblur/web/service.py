@@ -243,13 +243,13 @@ class CountedAnswer(Response):
             await send({"type": "http.response.start", **start})
             body = memoryview(self.body)
             for at in range(0, len(body), SEND_BYTES):
+                if at:  # That the connection broke is heard of in other turns of the loop.
+                    await asyncio.sleep(0)
                 piece = bytes(body[at : at + SEND_BYTES])
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             # The server takes the next message once what is before it is with the kernel.
             await send({"type": "http.response.body", "body": b"", "more_body": True})
-            # That a connection broke is known here a few turns of the loop later.
-            for _ in range(4):
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
             was_sent = not gone.done()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
