@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def searched(self) -> Searched:
-        """What is told of the plan beside what was found."""
+        """How the photo is searched, as reported with the detections."""
         return Searched(len(self.looks), round(self.smallest_plate_px, 1))
 
 

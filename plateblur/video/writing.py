@@ -36,7 +36,7 @@ SAFE_METADATA = frozenset(
         *("com.android.model", "com.android.capture.fps"),
     }
 )
-# What the muxer writes anew, and what holds pictures or rights in ways that only its maker knows.
+# What the muxer writes itself, and what may hold pictures or rights in a maker-specific form.
 NEVER_METADATA = frozenset(
     {"major_brand", "minor_version", "compatible_brands", "encoder", "handler_name", "vendor_id"}
 )
