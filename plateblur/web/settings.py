@@ -88,7 +88,7 @@ class Settings:
         "Bearer token that /metrics asks for; empty: open, and closed in production",
         secret=True,
     )
-    metrics_dir: str = _told("", "shared metrics of several workers; serve.py fills it in")
+    metrics_dir: str = _told("", "shared metrics of several workers; `plateblur serve` fills it in")
     smtp_host: str = _told(
         "", "mail server; empty: letters go to outbox/ in the data folder, links to the terminal"
     )

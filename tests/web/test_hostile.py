@@ -620,8 +620,9 @@ def test_a_client_that_keeps_its_connection_may_ask_again(hasty: tuple[str, Fake
             time.sleep(0.3)
 
 
-def test_serve_py_ends_slow_connections_itself() -> None:
-    assert re.search(r"http=BoundedConnection,\s+ws=\"none\"", (ROOT / "serve.py").read_text())
+def test_the_service_ends_slow_connections_itself() -> None:
+    serving = (ROOT / "plateblur" / "serving.py").read_text()
+    assert re.search(r"http=BoundedConnection,\s+ws=\"none\"", serving)
 
 
 # --- Whose turn it is --------------------------------------------------------------------------
