@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
@@ -87,9 +86,10 @@ def read_settings(
     if settings.demo and workers > 1:
         raise SettingsError("the demo holds its visits in one process; use one worker")
     if settings.public_url == LOCAL_URL:
-        settings = replace(settings, public_url=f"http://{host}:{port}")
+        settings = settings.model_copy(update={"public_url": f"http://{host}:{port}"})
     if workers > 1:
-        settings = replace(settings, metrics_dir=str(settings.data_dir / "metrics"))
+        shared = str(settings.data_dir / "metrics")
+        settings = settings.model_copy(update={"metrics_dir": shared})
     return settings
 
 

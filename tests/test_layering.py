@@ -22,7 +22,7 @@ DETECTION = {
     *("second_look", "sphere", "tracks", "video"),
 }
 RUNS = {"runs"}
-# Where parts meet. `app.py` and `serve.py` only start commands of `cli_serving`: an installed package
+# Where parts meet. `app.py` and `serve.py` only start commands of `cli_serving`: what is installed
 # has neither of them, so what they need is in `demo.serving` and `serving`.
 JOINS = {"__init__", "cli", "cli_options", "cli_serving", "console", "demo", "serving"}
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}

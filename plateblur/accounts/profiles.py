@@ -128,7 +128,7 @@ def change_profile(
     """
     country = fields.parse_country(country)
     vat_id = fields.plain_text("vat_id", vat_id, max_chars=20).replace(" ", "").upper()
-    if vat_id and country in vat.EU_VAT and not vat.is_vat_id(vat_id, country=country):
+    if vat_id and vat.is_in_eu(country) and not vat.is_vat_id(vat_id, country=country):
         raise FieldError("vat_id", f"Expected a VAT number of {country}, with its prefix.")
     username = fields.parse_username(username) if username else ""
     values = {

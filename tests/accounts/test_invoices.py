@@ -52,7 +52,7 @@ def order(
     [
         (PlanKind.MONTHLY, "RO", "", 9680),
         (PlanKind.YEARLY, "RO", "", 98736),
-        (PlanKind.MONTHLY, "DE", "DE123456789", 8000),
+        (PlanKind.MONTHLY, "DE", "DE123456788", 8000),
         (PlanKind.YEARLY, "US", "", 81600),
     ],
     ids=["at home", "yearly", "reverse charge", "abroad"],
@@ -166,7 +166,7 @@ def test_a_granted_package_is_no_sale(store: Store, gate: StoreGate) -> None:
 
 def test_the_seller_needs_a_sound_vat_number() -> None:
     with pytest.raises(ValueError, match="VAT number of DE"):
-        Seller("X", "Y", "DE", "RO1234567")
+        Seller("X", "Y", "DE", "RO1234565")
 
 
 @pytest.fixture
