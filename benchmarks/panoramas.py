@@ -36,11 +36,10 @@ from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.sets.split import LabelledPhoto, read_split
 from plateblur.sphere import Panorama
-from plateblur.types import BlurOptions, Detections, Image
+from plateblur.types import COUNT_FLOOR, BlurOptions, Detections, Image
 
 RESULTS = Path(__file__).parent / "results" / "panoramas.json"
 MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
-FLOOR = 0.05  # confidence that looks keep, as the pipeline asks for
 PEAK_WIDTH_PX = 14_142  # 100 megapixels
 # Usual sizes of 360 degree cameras, and how many panoramas of each.
 COUNTS = {4096: 4, 7680: 4, 11_000: 2}
@@ -213,17 +212,17 @@ Way = Callable[[Image, Panorama, OnnxDetector], Detections]
 
 def flat(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """One look at the panorama as it is."""
-    return detector.detect(image, min_confidence=FLOOR, effort="fast")
+    return detector.detect(image, min_confidence=COUNT_FLOOR, effort="fast")
 
 
 def tiles(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """Looks that fit the panorama's size, as at any photo."""
-    return detector.detect(image, min_confidence=FLOOR)
+    return detector.detect(image, min_confidence=COUNT_FLOOR)
 
 
 def views(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """Look in views."""
-    return find_on_panorama(image, panorama, detector, min_confidence=FLOOR)
+    return find_on_panorama(image, panorama, detector, min_confidence=COUNT_FLOOR)
 
 
 WAYS: dict[str, Way] = {"one flat look": flat, "flat tiles": tiles, "views": views}
@@ -302,7 +301,7 @@ def measure_peak() -> dict[str, float]:
     """Return time and memory of the whole way, bytes to bytes, of a drawn panorama of 100 MP."""
     detector = OnnxDetector.shipped()
     data = drawn_panorama(PEAK_WIDTH_PX)
-    detector.detect(np.zeros((1080, 1920, 3), np.uint8), min_confidence=FLOOR)
+    detector.detect(np.zeros((1080, 1920, 3), np.uint8), min_confidence=COUNT_FLOOR)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts from here
     started = time.process_time()

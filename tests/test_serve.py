@@ -22,6 +22,7 @@ from plateblur.accounts import signup
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import open_store
+from plateblur.accounts.types import Role
 from plateblur.detector import shipped_model
 from plateblur.web import Settings
 from tests.ports import free_port
@@ -64,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         email=EMAIL,
         username="",
         password=PASSWORD,
-        role="customer",
+        role=Role.CUSTOMER,
         active=True,
         now=utc_now(),
     )

@@ -27,10 +27,12 @@ from plateblur.accounts.quota import Clock, Reserved, utc_now
 from plateblur.accounts.store import Store, StoreUnavailableError
 from plateblur.accounts.types import (
     AccountClosedError,
+    AccountStatus,
     ActivePlan,
     BusyError,
     Identity,
     InvoiceMissingError,
+    InvoiceStatus,
     InvoiceStoreError,
     InvoiceUnreadableError,
     PlanError,
@@ -85,9 +87,11 @@ _BY_KEY = (
 _MARKERS = select(Account.has_trial, Account.has_invoice).where(Account.id == _OF_ACCOUNT)
 _TRIAL = select(Trial.id, Trial.starts_at, Trial.ends_at).where(Trial.account_id == _OF_ACCOUNT)
 _PACKAGES = select(Invoice.id, Invoice.kind, Invoice.starts_at, Invoice.ends_at).where(
-    Invoice.account_id == _OF_ACCOUNT, Invoice.status == "paid"
+    Invoice.account_id == _OF_ACCOUNT, Invoice.status == InvoiceStatus.PAID
 )
-_PACKAGE_IDS = select(Invoice.id).where(Invoice.account_id == _OF_ACCOUNT, Invoice.status == "paid")
+_PACKAGE_IDS = select(Invoice.id).where(
+    Invoice.account_id == _OF_ACCOUNT, Invoice.status == InvoiceStatus.PAID
+)
 
 
 _OLD_HASH = "$argon2"  # of keys made before they were looked up by their SHA-256
@@ -249,7 +253,7 @@ class StoreGate:
             found = _find_account(connection, login)
         if found is None or not self._verified.knows(found.subject, password, now=now):
             found = self._verify(found, login, password, address, now)
-        if found.status != "active":
+        if found.status != AccountStatus.ACTIVE:
             raise AccountClosedError(f"The account is {found.status}.")
         return Identity(
             found.account_id, found.email, credentials_version=found.credentials_version
@@ -268,7 +272,7 @@ class StoreGate:
             self._renew_key(row.key_id, row.key_hash, key, address, now)
         elif not hmac.compare_digest(row.key_hash, fast_hash(key)):
             raise _unknown()
-        if row.status != "active":
+        if row.status != AccountStatus.ACTIVE:
             raise AccountClosedError(f"The account is {row.status}.")
         self._touch(row.key_id, row.last_used_at, now)
         return Identity(row.id, row.email, row.key_id, row.credentials_version)

@@ -56,6 +56,35 @@ class PlanKind(StrEnum):
     YEARLY = "yearly"
 
 
+class Role(StrEnum):
+    """What an account may do in the console."""
+
+    CUSTOMER = "customer"
+    OPERATOR = "operator"
+
+
+class AccountStatus(StrEnum):
+    """Whether an account may be used: only an active one may."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    LOCKED = "locked"
+
+
+class InvoiceStatus(StrEnum):
+    """How far an invoice is."""
+
+    ISSUED = "issued"
+    PAID = "paid"
+
+
+class TicketStatus(StrEnum):
+    """Whether a ticket waits for an answer."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """An account that proved who it is.

@@ -29,7 +29,8 @@ from plateblur.demo.tabs import (
     video_tab,
 )
 from plateblur.formats import BY_SUFFIX
-from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
+from plateblur.pipeline import DEFAULTS
+from plateblur.types import COUNT_FLOOR
 
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]

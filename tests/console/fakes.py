@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from plateblur.accounts import signup
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import Store
+from plateblur.accounts.types import Role
 from plateblur.console import add_console
 from plateblur.web import Settings, create_app
 from tests.accounts.fakes import EMAIL, NOW, PASSWORD, CountingHasher, TurnableClock
@@ -76,7 +77,7 @@ class Stand:
             self.hasher,
             email=email,
             password=PASSWORD,
-            role=role,
+            role=Role(role),
             username=username,
             now=NOW,
         )
