@@ -1,6 +1,6 @@
 """Plates hidden in equirectangular panoramas, by views and by looking at the panorama as it is.
 
-    python benchmarks/panoramas.py --data DATA.yaml --split val
+    python -m benchmarks.panoramas --data DATA.yaml --split val
 
 Panoramas are made by projecting labelled photos onto a sphere: in rings at several heights, some
 of them steep, some across the seam, one over the nadir. So each plate's outline is known exactly.
@@ -14,8 +14,6 @@ import argparse
 import io
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -28,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from benchmarks.machine import machine
 from plateblur.detector import OnnxDetector
 from plateblur.metadata import RDF
 from plateblur.outlines import Region, box_regions
@@ -292,7 +291,11 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, float | int
 def peak() -> dict[str, float]:
     """Return what one large panorama takes, measured in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, "--peak"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.panoramas", "--peak"],
+        cwd=RESULTS.parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return {str(name): value for name, value in json.loads(done.stdout).items()}
 
@@ -339,11 +342,6 @@ def drawn_panorama(width: int) -> bytes:
     out = io.BytesIO()
     PillowImage.fromarray(image).save(out, "JPEG", quality=90, xmp=xmp.encode())
     return out.getvalue()
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    return f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, onnxruntime"
 
 
 def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> dict[str, object]:
@@ -393,7 +391,7 @@ def main() -> None:
         return
     detector = OnnxDetector.shipped()
     table = {
-        "machine": machine(),
+        "machine": f"{machine()}, onnxruntime",
         "split": given.split,
         "100 MP": peak(),
         "by width": {str(width): measure(width, given, detector) for width in given.widths},

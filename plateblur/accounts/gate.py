@@ -22,13 +22,11 @@ from plateblur.accounts.credentials import (
 from plateblur.accounts.fields import login_key
 from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.models import Account, ApiKey, Invoice, PendingSignUp, Trial, Utc
-from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.quota import Clock, Reserved, utc_now
 from plateblur.accounts.store import Store, StoreUnavailableError
 from plateblur.accounts.types import (
     AccountClosedError,
     AccountStatus,
-    ActivePlan,
     BusyError,
     Identity,
     InvoiceMissingError,
@@ -37,6 +35,7 @@ from plateblur.accounts.types import (
     InvoiceUnreadableError,
     PlanError,
     PlanKind,
+    PlanPeriod,
     TrialMissingError,
     TrialStoreError,
     TrialUnreadableError,
@@ -172,7 +171,7 @@ class StoreGate:
         with _told_as(TrialStoreError):
             return self._of_key(key, prefix, None, address)
 
-    def active_plan(self, identity: Identity) -> ActivePlan:
+    def active_plan(self, identity: Identity) -> PlanPeriod:
         """Return the plan that this account's requests count on.
 
         A damaged trial hides no running package: its error is told only where no package runs.
@@ -204,7 +203,7 @@ class StoreGate:
         return plans.choose_plan(trial, packages, now=now)
 
     @contextlib.contextmanager
-    def admit(self, identity: Identity, plan: ActivePlan) -> Iterator[_StoreReservation]:
+    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[_StoreReservation]:
         """Count one request on entering; give it back unless it was settled on leaving.
 
         Raises:
@@ -228,7 +227,7 @@ class StoreGate:
                 if reservation.is_settled:
                     undo.pop_all()
 
-    def usage(self, identity: Identity, plan: ActivePlan) -> Usage:
+    def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
         """Return what is used and left, as of now.
 
         Raises:
@@ -402,7 +401,7 @@ def _find_sign_up(connection: Connection, login: str, now: datetime) -> str | No
     return connection.execute(by_login, {"of_login": login, "now": now}).scalar()
 
 
-def _fault_of(plan: ActivePlan) -> Callable[[str], PlanError]:
+def _fault_of(plan: PlanPeriod) -> Callable[[str], PlanError]:
     return TrialStoreError if plan.kind is PlanKind.TRIAL else InvoiceStoreError
 
 

@@ -142,16 +142,6 @@ def log_out(store: Store, cookie: str) -> None:
         connection.execute(delete(LoginSession).where(LoginSession.id_hash == fast_hash(cookie)))
 
 
-def log_out_everywhere(store: Store, account_id: int) -> None:
-    """End all sessions of an account.
-
-    Raises:
-        StoreUnavailableError: nothing changed.
-    """
-    with store.write() as connection:
-        connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
-
-
 def prune(store: Store, *, now: datetime) -> None:
     """Drop sessions that ended by themselves."""
     with store.write() as connection:

@@ -21,7 +21,6 @@ from plateblur.accounts.models import (
     Trial,
     TrialPerson,
 )
-from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
     AccountClosedError,
@@ -31,6 +30,7 @@ from plateblur.accounts.types import (
     Identity,
     LinkError,
     PlanKind,
+    PlanPeriod,
     Role,
     SignUpLimitError,
     TrialRefusedError,

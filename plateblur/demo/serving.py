@@ -28,6 +28,7 @@ from plateblur.demo.visits import Visits
 from plateblur.detector import OnnxDetector
 from plateblur.errors import ModelError
 from plateblur.types import Detector
+from plateblur.web.failures import DOCUMENTED_PATH
 from plateblur.web.fetcher import PhotoFetcher
 
 PHOTO_LIMITS = WorkLimits(processor_s=40, clock_s=120, memory_bytes=2 * 1024**3)
@@ -91,7 +92,7 @@ def add_demo(
         Path(folder.name),
         count=1,
         card=card_of(model),
-        endpoint=f"{public_url}/plateblurer.aspx",
+        endpoint=public_url + DOCUMENTED_PATH,
     )
     app.add_api_route("/demo", lambda: RedirectResponse("/demo/"), include_in_schema=False)
     mount_demo(app, page, path="/demo", connect=public_url)

@@ -12,10 +12,10 @@ from fastapi import Request
 from fastapi.security.http import HTTPBase, HTTPBearer
 
 from plateblur.accounts.types import (
-    ActivePlan,
     BusyError,
     Gate,
     Identity,
+    PlanPeriod,
     UnknownCredentialsError,
 )
 from plateblur.web.failures import Failure, busy
@@ -39,7 +39,7 @@ class Access:
     """Who asks, and the plan that the request counts on."""
 
     identity: Identity
-    plan: ActivePlan
+    plan: PlanPeriod
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import orjson
 import pybase64
 from pydantic import BaseModel, ConfigDict, Field
 
-from plateblur.accounts.types import ActivePlan, PlanKind, Usage
+from plateblur.accounts.types import PlanKind, PlanPeriod, Usage
 from plateblur.formats import FORMATS
 from plateblur.types import (
     COUNT_FLOOR,
@@ -300,7 +300,7 @@ def blur_answer(photo: BlurredPhoto, *, created: datetime) -> BlurAnswer:
     )
 
 
-def usage_answer(plan: ActivePlan, usage: Usage) -> UsageAnswer:
+def usage_answer(plan: PlanPeriod, usage: Usage) -> UsageAnswer:
     """Return the plan's figures."""
     return UsageAnswer(
         plan=plan.kind,

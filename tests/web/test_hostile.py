@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import httpx
 import pytest
 
-from plateblur.accounts.types import ActivePlan, Identity, PlanKind
+from plateblur.accounts.types import Identity, PlanKind, PlanPeriod
 from plateblur.errors import DetectionError, PhotoDecodeError
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web import Settings, create_app
@@ -635,8 +636,8 @@ class TwoAccounts(FakeGate):
     def authenticate(self, username: str, secret: str, *, address: str) -> Identity:
         return Identity(len(username), username)
 
-    def active_plan(self, identity: Identity) -> ActivePlan:
-        return ActivePlan(PlanKind.TRIAL, NOW, NOW, plan_id=1)
+    def active_plan(self, identity: Identity) -> PlanPeriod:
+        return PlanPeriod(PlanKind.TRIAL, NOW, NOW + timedelta(days=7), plan_id=1)
 
 
 @dataclass
@@ -646,7 +647,7 @@ class NotingGate(TwoAccounts):
     admitted: list[str] = field(default_factory=list)
 
     @contextmanager
-    def admit(self, identity: Identity, plan: ActivePlan) -> Iterator[FakeReservation]:
+    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[FakeReservation]:
         self.admitted.append(identity.email)
         with super().admit(identity, plan) as reservation:
             yield reservation
