@@ -14,7 +14,6 @@ from typing import Any
 from plateblur.accounts.plans import PREDICTIONS_PER_MONTH, PRICE_CENTS
 from plateblur.accounts.types import PlanKind
 from plateblur.looks import plan_looks
-from plateblur.types import Effort
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -27,7 +26,6 @@ SIZES = {
     "4000 x 3000 (12 megapixels)": (3000, 4000),
     "8160 x 6120 (50 megapixels)": (6120, 8160),
 }
-EFFORTS: tuple[Effort, ...] = ("fast", "default", "thorough")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -105,11 +103,17 @@ def looks_by_size() -> str:
     """Return how often the model looks at photos of common sizes."""
     card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
     model = {key: card["export"][key] for key in ("input_size", "stride")}
+    ways: dict[str, dict[str, Any]] = {
+        "`--fast`": {"effort": "fast"},
+        "`--smallest-plate-px 24`": {"smallest_plate_px": 24.0},
+        "default": {},
+        "`--thorough`": {"effort": "thorough"},
+    }
     rows = [
-        [name, *(str(len(plan_looks(size, **model, effort=effort).looks)) for effort in EFFORTS)]
+        [name, *(str(len(plan_looks(size, **model, **way).looks)) for way in ways.values())]
         for name, size in SIZES.items()
     ]
-    return _table(["photo", "`--fast`", "default", "`--thorough`"], rows)
+    return _table(["photo", *ways], rows)
 
 
 def plan_cost() -> str:
