@@ -269,6 +269,22 @@ def test_the_pages_say_how_long_uploads_are_on_disk() -> None:
         assert f"{KEEP_S / 60:g} minutes" in page
 
 
+def test_the_periods_of_the_privacy_page_are_those_that_the_service_keeps() -> None:
+    periods = pytest.importorskip("plateblur.accounts.periods")
+    page = text_of("docs/explanation/privacy.md")
+    for row in (
+        f"| invoices | {periods.KEEP_INVOICE_YEARS} years, counted from the end of the year",
+        f"| the hash that prevents a second trial | {periods.KEEP_TRIAL_HASH_YEARS} years |",
+        f"| e-mails in the outbox | {periods.KEEP_OUTBOX.days} days |",
+        f"nobody activated | {periods.KEEP_INACTIVE.days} days |",
+        f"| incomplete sign-ups | {periods.KEEP_SIGN_UP.days} days |",
+        f"daily totals stay with the account | {periods.KEEP_REQUESTS.days} days |",
+        f"| counts of sign-ups by network | {periods.KEEP_SIGN_UP_COUNTS.days} day |",
+        f"| counts of failed log-ins | {periods.KEEP_FAILED_LOGINS.seconds // 3600} hour |",
+    ):
+        assert row in page, row
+
+
 @pytest.mark.anyio
 async def test_a_request_logs_what_the_page_lists_and_no_more(
     caplog: pytest.LogCaptureFixture,
