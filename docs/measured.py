@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MARK = re.compile(r"^<!-- generated: ([a-z0-9-]+) -->$", re.MULTILINE)
 
+PHOTOS = 1000  # that costs are given for
 EXAMPLE_RATE = 0.05  # a core-hour, in whatever currency; an example to multiply, no offer
 
 SIZES = {
@@ -80,22 +81,22 @@ def cost() -> str:
         return "Not measured yet: run `benchmarks/service_load.py`."
     rows = []
     for name, milliseconds in told["cpu_ms_a_photo"].items():
-        hours = milliseconds * 1000 / 1000 / 3600
+        seconds = PHOTOS * milliseconds / 1000
         rows.append(
             [
                 {"service": "service, whole request"}.get(name, f"library, `{name}`"),
                 f"{milliseconds:g} ms",
-                f"{milliseconds * 1000 / 1000:.0f} s",
-                f"{hours * EXAMPLE_RATE:.4f}",
+                f"{seconds:.0f} s",
+                f"{seconds / 3600 * EXAMPLE_RATE:.4f}",
             ]
         )
-    header = ["", "a photo", "1,000 photos", f"at {EXAMPLE_RATE:g} a core-hour"]
+    header = ["", "a photo", f"{PHOTOS:,} photos", f"at {EXAMPLE_RATE:g} a core-hour"]
     rate = told["photos_a_second"]["service"]
     return (
         f"{told['photo'].split(',')[0]} of {told['photo'].split(', ')[1]}, {told['machine']}; "
         f"processor time of all cores together:\n\n{_table(header, rows)}\n\n"
-        f"The service did {rate:g} photos a second there, so 1,000 photos took "
-        f"{1000 / rate:.0f} s, and held {told['rss_mib']['2000']:.0f} MiB."
+        f"The service did {rate:g} photos a second there, so {PHOTOS:,} photos took "
+        f"{PHOTOS / rate:.0f} s, and held {told['rss_mib']['2000']:.0f} MiB."
     )
 
 

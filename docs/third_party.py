@@ -44,7 +44,8 @@ of `requirements.lock`.
 
 **Libraries inside packages.** Some wheels bundle libraries under other licences than their own. The
 wheel of `av` holds FFmpeg with x264 and x265, which makes that build GPL-2.0-or-later. The wheel of
-`pillow-heif` holds libheif, libde265 and x265; its authors state GPLv2 for it. The wheel of
+`pillow-heif` holds libheif, libde265 and x265; its authors state GPLv2 for it. x264 and x265 are
+offered under GPLv2 or later, so they can be combined with AGPLv3 code. The wheel of
 `opencv-python-headless` holds an FFmpeg under LGPL-2.1. The details are in `LICENSES_bundled.txt`
 and `LICENSE-3RD-PARTY.txt` of their `dist-info` folders. If you pass an image on, you pass these
 libraries on, too.
