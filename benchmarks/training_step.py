@@ -20,6 +20,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import training  # noqa: F401 - before ultralytics, which then reports nothing
+
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 IMAGES = 16  # in a batch
 INPUT_SIZE = 512  # side of the square training image, pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -79,6 +80,22 @@ def test_blurring_reaches_nobody(tmp_path: Path) -> None:
     asked: list[str | Path] = ["blur", tmp_path / "photo.jpg", "-o", tmp_path / "blurred.jpg"]
     assert attempts(tmp_path, blur, *asked) == []
     assert (tmp_path / "blurred.jpg").exists()
+
+
+@pytest.mark.parametrize("folder", ["plateblur", "training", "datasets", "benchmarks"])
+def test_whatever_imports_a_reporting_package_goes_through_its_switch(folder: str) -> None:
+    """`training` and `in_fiftyone.imported` switch reports off, if they come before the package."""
+    ours = re.compile(r"^(import|from) training\b|YOLO_OFFLINE", re.MULTILINE)
+    package = re.compile(r"^\s*(import|from) (ultralytics|albumentations)\b", re.MULTILINE)
+    review = re.compile(r"^\s*(import|from) fiftyone\b|import_module\(.fiftyone", re.MULTILINE)
+    loud = [
+        path.name
+        for path in (ROOT / folder).rglob("*.py")
+        for text in [path.read_text()]
+        if (folder != "training" and package.search(text) and not ours.search(text))
+        or review.search(text)
+    ]
+    assert loud == []
 
 
 SERVE = """
