@@ -1,7 +1,7 @@
 # The service alone: no torch, no compiler, no root. See docs/howto/service.md and compose.yaml.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE THIRD_PARTY.md ./
 COPY plateblur plateblur
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[serve]"

@@ -19,6 +19,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import training  # noqa: F401 - before ultralytics, which then reports nothing
 from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"

@@ -61,6 +61,12 @@ def test_a_wheel_holds_every_file_of_the_package(held: zipfile.ZipFile) -> None:
     assert tracked("plateblur") - set(held.namelist()) == set()
 
 
+def test_a_wheel_brings_licence_and_notices(held: zipfile.ZipFile) -> None:
+    for name in ("LICENSE", "THIRD_PARTY.md"):
+        (path,) = (one for one in held.namelist() if one.endswith(f".dist-info/licenses/{name}"))
+        assert held.read(path) == (ROOT / name).read_bytes()
+
+
 def test_a_wheel_takes_no_name_but_its_own(held: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in held.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"plateblur"}
