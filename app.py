@@ -50,6 +50,7 @@ from plateblur.formats import BY_SUFFIX
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 from plateblur.types import Detector
 from plateblur.web.fetcher import PhotoFetcher
+from plateblur.web.pages import LOGO
 
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -114,6 +115,7 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
         css=asset("page.css"),
         js=asset("page.js"),
     )
+    demo.favicon_path = LOGO  # Gradio's argument for it counts only where the path is "/".
     gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
     gradio_app.add_middleware(
         Door,
