@@ -80,9 +80,7 @@ def draw_traffic(
 
 
 def _vehicle(driver: Driver, after_s: float) -> Vehicle:
-    plate = draw_plate(
-        np.random.default_rng(driver.seed), region=driver.region, front=driver.front
-    )
+    plate = draw_plate(np.random.default_rng(driver.seed), region=driver.region, front=driver.front)
     return Vehicle(
         driver.body,
         driver.front,
