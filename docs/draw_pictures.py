@@ -184,7 +184,7 @@ def page_digest() -> str:
 
     import gradio as gr
 
-    from app import build_demo
+    from plateblur.demo.blocks import build_demo
     from plateblur.demo.page import Page
     from plateblur.demo.tabs import ASSETS as PAGE_ASSETS
     from plateblur.demo.visits import Visits

@@ -26,12 +26,12 @@ def recall_svg(figures: Mapping[str, Any]) -> str:
     """Return the plot: a point and a 95 % interval for each range of plate ratios.
 
     Args:
-        figures: of `docs/figures.json`. Where they hold the figures for labels as they are, those
+        figures: of `docs/figures.json`. Where they hold the figures for the original labels, those
             are drawn beside the ones for corrected labels.
     """
     series = [("first", figures["labels"], figures["by_ratio"])]
     if "labels_as_they_are" in figures:
-        series.append(("second", "as they are", figures["labels_as_they_are"]["by_ratio"]))
+        series.append(("second", "original", figures["labels_as_they_are"]["by_ratio"]))
     buckets = [name for name, group in figures["by_ratio"].items() if group["plates"]]
     lowest = min(group[name]["recall"]["low"] for _, _, group in series for name in buckets)
     floor = int(lowest * 10 - 0.5) / 10  # with room for the value under the interval
@@ -106,6 +106,6 @@ def recall_svg(figures: Mapping[str, Any]) -> str:
             at = width - 300 + place * 130
             parts.append(
                 f'<circle class="{style}" stroke-width="2.5" cx="{at}" cy="{TOP - 12}" r="5"/>'
-                f'<text x="{at + 12}" y="{TOP - 7}">labels {labels}</text>'
+                f'<text x="{at + 12}" y="{TOP - 7}">{labels} labels</text>'
             )
     return "\n".join([*parts, "</svg>", ""])

@@ -64,11 +64,11 @@ def test_the_plot_shows_the_figures_that_the_promotion_wrote() -> None:
     assert (ASSETS / "recall.svg").read_bytes() == pictures.recall(), AGAIN
 
 
-def test_the_plot_shows_labels_as_they_are_beside_corrected_ones() -> None:
+def test_the_plot_shows_original_labels_beside_corrected_ones() -> None:
     figures = json.loads((ROOT / "docs" / "figures.json").read_text())
     alone = {key: value for key, value in figures.items() if key != "labels_as_they_are"}
     both, one = pictures.recall_svg(figures), pictures.recall_svg(alone)
-    assert "labels as they are" in both
+    assert "original labels" in both
     assert both.count("<circle") == 2 * one.count("<circle") + 2  # and two in the legend
     for group in figures["labels_as_they_are"]["by_ratio"].values():
         assert f">{group['recall']['value']:.0%}</text>" in both
