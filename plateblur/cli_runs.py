@@ -84,7 +84,7 @@ def require_jobs(found: Plan, what: str) -> None:
 
 def names_one_file(given: list[File], work: Plan, out: File) -> bool:
     """Return whether `out` names the blurred photo itself, and not a folder for it."""
-    is_one_photo = [job.photo for job in work.jobs] == given
+    is_one_photo = len(given) == 1 and [job.photo for job in work.jobs] == given
     return is_one_photo and out.suffix.lower() in BY_SUFFIX and not is_folder_there(out)
 
 
@@ -170,10 +170,10 @@ def blur_clips(
     require_jobs(work, "clips")
     with started(places, work, how) as run:
         say(run.left.notes, hidden=quiet)
-        clips = open_work() if run.left.todo else None
+        clips = open_work()
         tally, _ = run.carry_out(
             take_clip,
-            lambda task, clip: clips.make(task, clip) if clips else ({}, clip),
+            clips.make,
             "Blurring",
             1,
             console=console,

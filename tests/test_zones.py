@@ -105,7 +105,7 @@ def test_a_zone_is_hidden_without_a_plate_also_in_its_opacity(method: Method, zo
 def _as_rgba(pixels: Any) -> Any:
     from PIL import Image
 
-    return Image.fromarray(pixels, "RGBA")
+    return Image.fromarray(pixels)
 
 
 def test_a_plate_in_a_zone_to_ignore_is_hidden_where_the_zone_is_hidden_too() -> None:

@@ -147,6 +147,17 @@ def is_part(path: Path) -> bool:
     return path.name.startswith(PART_PREFIX) and path.name.endswith(PART_SUFFIX)
 
 
+def remove_parts(folders: Iterable[Path]) -> None:
+    """Remove what killed runs left in folders that nothing else is writing to.
+
+    Raises:
+        OSError: one can't be removed.
+    """
+    for folder in folders:
+        for part in folder.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
+            part.unlink(missing_ok=True)
+
+
 def identity(path: Path) -> tuple[int, int]:
     """Return what is the same for all names of one file, whatever links lead to it."""
     status = path.stat()

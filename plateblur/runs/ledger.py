@@ -140,9 +140,9 @@ class Ledger:
             elif told := self._settings_changed(task, entry):
                 changed[told] += 1
                 left.todo.append(task)
-            elif entry.state == "failed" and self._would_fail_again(task, entry):
+            elif _surely(self._would_fail_again, task, entry):
                 left.failed.append((task, self.manifest.line_at(entry.offset)["error"]))
-            elif entry.state == "done" and self._looks_done(task, entry):
+            elif _surely(self._looks_done, task, entry):
                 left.done.append(task)
                 software = self.manifest.runs[entry.run]["software"]
                 older[software] += software != self._software
@@ -230,12 +230,22 @@ class Ledger:
         return ", ".join([*told, *(["zones"] if entry.zones != task.zones_name else [])])
 
     def _would_fail_again(self, task: Task, entry: Entry) -> bool:
-        if self._again.retry_failed or not entry.is_final or entry.given is None:
+        if (
+            entry.state != "failed"
+            or self._again.retry_failed
+            or not entry.is_final
+            or entry.given is None
+        ):
             return False
         return _is_of(task, entry) and entry.given.is_seen_in(task.job.seen())
 
     def _looks_done(self, task: Task, entry: Entry) -> bool:
-        if not _is_of(task, entry) or entry.written is None or entry.given is None:
+        if (
+            entry.state != "done"
+            or not _is_of(task, entry)
+            or entry.written is None
+            or entry.given is None
+        ):
             return False
         if not self._has_sides(task):
             return False
@@ -307,17 +317,26 @@ class Ledger:
         is_anothers = entry is not None and bool(entry.outputs) and not _is_of(task, entry)
         if isinstance(error, FileExistsError) or is_anothers:
             return Done(record=record, error=reason)
+        there = [line[name] for name in OUTPUTS if name in line]  # it got as far as its output
+        there += [version.as_json() for version in entry.outputs] if entry is not None else []
         line = {name: line[name] for name in OF_ALL if name in line} | {
             "state": "failed",
             "final": isinstance(error, FINAL_FAULTS),
             "seconds": round(seconds, 3),
             "error": reason,
         }
-        if entry is not None and entry.outputs:  # it may still be there
-            line |= {n: each.as_json() for n, each in zip(OUTPUTS, entry.outputs, strict=False)}
+        line |= dict(zip(OUTPUTS, there, strict=False))
         with suppress(OSError):
             return Done(line=self.manifest.append(line), error=reason)
         return Done(record=record, error=reason)
+
+
+def _surely(is_so: Callable[[Task, Entry], bool], task: Task, entry: Entry) -> bool:
+    """Return whether it is so; what can't be looked at now is seen when its turn comes."""
+    try:
+        return is_so(task, entry)
+    except OSError:
+        return False
 
 
 def _is_of(task: Task, entry: Entry) -> bool:

@@ -20,6 +20,7 @@ from plateblur.runs.manifest import Seen
 
 # How a place's own listing says which content a file has, the surest first.
 STAMPS = ("ETag", "etag", "CRC", "md5Hash", "LastModified", "last_modified", "updated", "mtime")
+WEB = ("http://", "https://")
 EXTRA = "pip install 'plateblur[buckets]'"
 
 
@@ -43,7 +44,8 @@ class Remote:
     @property
     def name(self) -> str:
         """The last part of the path."""
-        return PurePosixPath(urlsplit(self.address).path).name
+        is_web = self.address.startswith(WEB)  # there the path has the query too
+        return PurePosixPath(urlsplit(self.address).path if is_web else self.path).name
 
     @property
     def suffix(self) -> str:
@@ -211,7 +213,7 @@ def is_folder(place: Remote) -> bool:
     Raises:
         OSError: it can't be told.
     """
-    if place.address.startswith(("http://", "https://")):
+    if place.address.startswith(WEB):
         return False  # a web server has pages and no folders
     try:
         return bool(place.system.isdir(place.path))

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from plateblur.errors import RunError
-from plateblur.runs.files import LOCK_NAME, Outputs, explain
+from plateblur.runs.files import LOCK_NAME, Outputs, explain, remove_parts
 from plateblur.runs.ledger import Again, Ledger, Resumed
 from plateblur.runs.manifest import MANIFEST_NAME, Manifest, Version
 from plateblur.runs.places import Remote, RemoteOutputs
@@ -145,7 +145,7 @@ def started(given: list[File], work: Plan, how: How) -> Iterator[Run]:
     place = _manifest_place(given, how)
     with ExitStack() as stack:
         try:
-            _lock(stack, given, how, place)
+            is_locked = _lock(stack, given, how)
             is_kept = place is not None
             if place is None:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="plateblur-"))
@@ -163,6 +163,10 @@ def started(given: list[File], work: Plan, how: How) -> Iterator[Run]:
                 _with_zones(task, how.zones)
                 for task in tasks_of(work, lambda job: _target(job, how), _naming(how, place))
             ]
+            if is_locked:
+                remove_parts(
+                    {task.target.parent for task in tasks if isinstance(task.target, Path)}
+                )
             ledger = Ledger(
                 manifest,
                 outputs,
@@ -200,27 +204,32 @@ def _only_folder(given: list[File]) -> Path | None:
     return None
 
 
-def _lock(stack: ExitStack, given: list[File], how: How, manifest: Path | None) -> None:
+def _lock(stack: ExitStack, given: list[File], how: How) -> bool:
     """Keep other runs from the folder of the outputs, and from the manifest.
+
+    Returns:
+        Whether there is such a folder, which is ours now.
 
     Raises:
         RunError: another run has them.
     """
-    locks = []
+    locks: dict[Path, Path] = {}
     if isinstance(how.out, Path) and not how.is_one_file:
-        locks.append(how.out / LOCK_NAME)
+        locks[how.out / LOCK_NAME] = how.out
     elif how.out is None and (folder := _only_folder(given)) is not None:
-        locks.append(folder / LOCK_NAME)
-    if manifest is not None and manifest.name != MANIFEST_NAME:
-        locks.append(manifest.with_name(f"{manifest.name}.lock"))
-    for path in locks:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        locks[folder / LOCK_NAME] = folder
+    is_ours = bool(locks)
+    if how.manifest is not None:
+        locks[how.manifest.with_name(f"{how.manifest.name}.lock")] = how.manifest
+    for lock, locked in locks.items():
+        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
-            stack.enter_context(FileLock(path, timeout=0))
+            stack.enter_context(FileLock(lock, timeout=0))
         except Timeout as error:
             raise RunError(
-                f"another run is writing to {path.parent}; wait until it has ended"
+                f"another run is writing to {locked}; wait until it has ended"
             ) from error
+    return is_ours
 
 
 def _target(job: Job, how: How) -> File:
@@ -239,10 +248,10 @@ def _naming(how: How, manifest: Path) -> Callable[[File], str]:
     base = how.out if how.out is not None else manifest.parent.resolve()
 
     def output_of(target: File) -> str:
-        if isinstance(target, Remote):
-            return target.address.removeprefix(f"{base}".rstrip("/")).lstrip("/")
         if how.is_one_file:
             return target.name
+        if isinstance(target, Remote):
+            return target.address.removeprefix(f"{base}".rstrip("/")).lstrip("/")
         try:
             return target.absolute().relative_to(Path(str(base)).absolute()).as_posix()
         except ValueError:  # in place, behind a link

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from plateblur import cli
 from plateblur.runs.clips import clip_target
+from plateblur.runs.files import LOCK_NAME
 from plateblur.runs.manifest import MANIFEST_NAME
 from tests.clips import drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes
@@ -48,7 +49,7 @@ def test_a_folder_of_clips_is_blurred_and_resumed(here: Path) -> None:
     assert "not done: in/bad.mp4: " in first.stderr
     assert "hidden in 2 clips -> out" in first.stderr
     assert "1 skipped: 1 .txt" in first.stderr
-    assert files("out") == {"a.mp4", "deep", "deep/b.MP4", MANIFEST_NAME}
+    assert files("out") == {"a.mp4", "deep", "deep/b.MP4", MANIFEST_NAME, LOCK_NAME}
     assert len(frames_of(Path("out/a.mp4").read_bytes())) == 4
     lines = [json.loads(line) for line in Path("out", MANIFEST_NAME).read_text().splitlines()]
     done = next(line for line in lines if line.get("output") == "a.mp4")

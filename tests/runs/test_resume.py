@@ -108,7 +108,12 @@ def test_what_is_done_is_not_even_read(here: Path, monkeypatch: pytest.MonkeyPat
     put("in/b.png")
     read: list[str] = []
     whole = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.name) or whole(path))
+
+    def noting(path: Path) -> bytes:
+        read.append(path.name)
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noting)
     assert blur().exit_code == 0
     assert read == ["b.png"]
 
@@ -464,8 +469,7 @@ def test_killed_at_random_and_resumed_everything_is_done_once(here: Path, way: l
         first = next(each for each in lines(str(folder)) if each.get("output") == name)
         assert first["input"]["sha256"] == hashlib.sha256(given[name]).hexdigest()
         assert line["plates"] == 1
-    parts = list(folder.glob(".plateblur-*.part"))
-    assert len(parts) <= 3 * 2
+    assert not list(folder.glob(".plateblur-*.part"))
 
 
 def has_grown_or_ended(folder: Path, size: int, child: subprocess.Popen[bytes]) -> bool:
