@@ -60,6 +60,7 @@ from plateblur.cli_runs import (
     say,
     settings_of,
 )
+from plateblur.cli_serving import demo, extra, serve
 from plateblur.cores import cores
 from plateblur.detector import Device, Engine, OnnxDetector
 from plateblur.photo import MAX_PIXELS, decode
@@ -92,10 +93,10 @@ Example: plateblur detect survey/ --recursive > plates.jsonl
 
 
 class Commands(TyperGroup):
-    """The commands, `accounts` among them where the extra `serve` is installed.
+    """The commands; `accounts` is listed where the extra `serve` is installed.
 
-    It is imported when it is called for, because the store takes longer to load than a photo to
-    blur.
+    It is imported only when it is used, because loading the store takes longer than blurring a
+    photo.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -105,9 +106,10 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of that name, or None."""
-        if cmd_name != "accounts" or cmd_name not in self.list_commands(ctx):
+        if cmd_name != "accounts":
             return super().get_command(ctx, cmd_name)
-        from plateblur.accounts.commands import app as accounts
+        with extra("serve"):
+            from plateblur.accounts.commands import app as accounts
 
         command = typer.main.get_command(accounts)
         command.name = cmd_name
@@ -259,6 +261,7 @@ def blur(
     finish(tally, work, f" -> {target}" if target else ", in place", hidden=quiet or as_json)
 
 
+@app.command(epilog=EXIT_CODES)
 def video(
     clips: Annotated[
         list[Path], typer.Argument(metavar="CLIP_OR_FOLDER", help="Clips or folders.", exists=True)
@@ -356,10 +359,6 @@ def video(
         )
 
 
-if find_spec("av"):  # the extra `video`
-    app.command(epilog=EXIT_CODES)(video)
-
-
 @app.command(epilog=DETECT_EXAMPLE + EXIT_CODES)
 def detect(
     photos: Photos = None,
@@ -424,6 +423,10 @@ def detect(
         if done is not None and done.error is None:
             typer.echo(json.dumps(done.record))
     finish(tally, work, "", verb="found", hidden=quiet)
+
+
+app.command()(demo)
+app.command()(serve)
 
 
 def open_detector_for(
