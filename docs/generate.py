@@ -19,7 +19,7 @@ from plateblur import errors
 from plateblur.cli import app
 from plateblur.types import BlurOptions
 from plateblur.web.failures import SENTENCES, STATUSES
-from plateblur.web.settings import PREFIX, Settings
+from plateblur.web.settings import PREFIX, Settings, written
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "plateblur" / "models" / "plates.json"
@@ -37,13 +37,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def settings() -> str:
     """Return the table of all settings."""
     rows = []
-    for item in fields(Settings):
-        default = item.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        name = f"`{PREFIX}{item.name.upper()}`"
-        secret = " (secret)" if item.metadata.get("secret") else ""
-        told = f"{item.metadata['help']}{secret}".replace("|", "\\|")
-        rows.append([name, f"`{shown}`" if shown else "", told])
+    for name, field in Settings.model_fields.items():
+        shown = written(field.default)
+        told = f"{field.description}{'' if field.repr else ' (secret)'}".replace("|", "\\|")
+        rows.append([f"`{PREFIX}{name.upper()}`", f"`{shown}`" if shown else "", told])
     return _table(["variable", "default", "what it does"], rows)
 
 
