@@ -342,7 +342,7 @@ def test_each_page_is_in_the_navigation() -> None:
 
 
 def test_the_default_for_a_costly_photo_names_the_time_that_the_cost_page_gives() -> None:
-    help_text = Settings.__dataclass_fields__["photo_work_s"].metadata["help"]
+    help_text = Settings.model_fields["photo_work_s"].description or ""
     (seconds,) = re.findall(r"HEIC of 12 megapixels takes (\d+)", help_text)
     page = text_of("docs/howto/hardware-and-cost.md")
     assert f"a HEIC photo of 12 megapixels takes about {seconds} seconds" in page
