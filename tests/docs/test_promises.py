@@ -325,6 +325,12 @@ def test_the_messages_under_troubleshooting_are_those_of_the_code() -> None:
             assert part.strip() in code, message
 
 
+def test_no_command_hides_from_being_run_by_its_indent() -> None:
+    indented = re.compile(r"^[ \t]+```", re.MULTILINE)
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    assert [page.name for page in pages if indented.search(page.read_text())] == []
+
+
 def test_each_page_is_in_the_navigation() -> None:
     def pages(entry: Any) -> list[str]:
         if isinstance(entry, str):
