@@ -124,9 +124,8 @@ def test_being_ahead_is_claimed_of_each_kind_of_labels_on_its_own() -> None:
 
 def test_the_share_of_photos_without_a_clear_licence_is_that_of_the_card() -> None:
     (share,) = re.findall(r"\((\d+)%\)", CARD["training_photos"])
-    assert f"{share}% of its training photos come from sets without a clear licence" in text_of(
-        "README.md"
-    )
+    claim = "Most of its training photos come from sets without a clear licence"
+    assert (claim in text_of("README.md")) == (int(share) > 50)
     opening = (DOCS / "model-card.md").read_text().splitlines()[:4]
     assert "<!-- generated: licences -->" in opening
 
