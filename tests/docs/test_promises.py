@@ -25,9 +25,8 @@ from plateblur import BlurOptions, blur_photo
 from plateblur.demo.uploads import Uploads
 from plateblur.demo.visits import KEEP_S
 from plateblur.photo import LOSSY_QUALITY, decode, encode
-from plateblur.pipeline import COUNT_FLOOR
 from plateblur.tracks import GAP_S, TRACK_FLOOR
-from plateblur.types import MetadataPolicy
+from plateblur.types import COUNT_FLOOR, MetadataPolicy
 from plateblur.web.schemas import RETURNED_ABOVE
 from plateblur.web.settings import Settings
 from tests.fakes import FixedDetector
