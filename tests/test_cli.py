@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner, Result
 
 from plateblur import cli
+from plateblur.cli_runs import find_photos
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.draw import COLOUR
 from plateblur.errors import DetectionError, ModelError
@@ -630,6 +631,7 @@ def test_the_cores_are_shared_by_the_photos(here: Path, monkeypatch: pytest.Monk
 SLOW = """
 import os, sys, time
 from plateblur import cli
+from plateblur.cli_runs import find_photos
 from tests.fakes import FixedDetector, boxes
 class Slow(FixedDetector):
     def detect(self, image, **options):
@@ -934,7 +936,7 @@ def test_a_kill_midway_leaves_the_earlier_photo_whole(here: Path) -> None:
     left = [name for name in tree(here) if name != "a.png"]
     assert all(name.startswith(".plateblur-") and name.endswith(".part") for name in left)
     # What a kill leaves is no photo to the next run.
-    assert [job.photo.name for job in cli.find_photos([here], recursive=True).jobs] == ["a.png"]
+    assert [job.photo.name for job in find_photos([here], recursive=True).jobs] == ["a.png"]
 
 
 def test_ctrl_c_midway_leaves_nothing_behind(here: Path) -> None:
