@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.boxes import keepers
+from plateblur.boxes import Overlap, box_overlap, keepers
 from plateblur.types import SMALLEST_PLATE_PX, Boxes, Effort, Searched
 
 # Source of the numbers: val split, benchmarks/looks.py and docs/explanation/detection.md.
@@ -235,18 +235,49 @@ def seen_in_photo(
 def merged(seen: Sequence[Seen]) -> Seen:
     """Return the boxes of all looks, one a plate, most confident first.
 
-    Whole boxes go before cut ones, then the more confident; coarse ones only where they are ahead
-    by `COARSE_LESS`, because they may end inside of their plate. A box gives way to one before it
-    that it overlaps by more than `NMS_IOU_THRESHOLD`; a cut one also where at least `CUT_INSIDE` of
-    it lies inside. The box that stays is as confident as the best that gave way to it, because both
-    are sightings of one plate. Of two halves that no look saw whole both stay.
+    By the rule of `one_a_plate`; coarse boxes go first only where they are ahead by `COARSE_LESS`,
+    because they may end inside of their plate.
     """
     names = [one.name for one in fields(Seen)]
     every = Seen(*(np.concatenate([getattr(each, name) for each in seen]) for name in names))
-    xyxy, confidence, cut = every.xyxy, every.confidence, every.cut
-    order = np.lexsort((COARSE_LESS * every.coarse - confidence, cut)).astype(np.int64)
-    keeper = keepers(xyxy, order, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE)
-    np.maximum.at(confidence, keeper, confidence.copy())
-    kept = order[keeper[order] == order]
-    kept = kept[np.argsort(-confidence[kept], kind="stable")]
+    kept, sure = one_a_plate(
+        every.confidence,
+        every.cut,
+        box_overlap(every.xyxy, least=min(NMS_IOU_THRESHOLD, CUT_INSIDE)),
+        handicap=COARSE_LESS * every.coarse,
+    )
+    every = replace(every, confidence=sure)
     return Seen(*(getattr(every, name)[kept] for name in names))
+
+
+def one_a_plate(
+    confidence: NDArray[np.float32],
+    cut: NDArray[np.bool_],
+    overlap: Overlap,
+    *,
+    handicap: float | NDArray[np.floating] = 0.0,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return which of all looks' boxes stay, most confident first, and all confidences.
+
+    Whole boxes go before cut ones, then the more confident. A box gives way to one before it that
+    it overlaps by more than `NMS_IOU_THRESHOLD`; a cut one also where at least `CUT_INSIDE` of it
+    lies inside. The box that stays is as confident as the best that gave way to it, because both
+    are sightings of one plate. Of two halves that no look saw whole both stay.
+
+    Args:
+        confidence: (N,) float32.
+        cut: (N,) bool, the box may go on beyond the edge of what its look saw, or is loose.
+        overlap: how the boxes overlap, in a flat photo or on the sphere.
+        handicap: taken off the confidence where the order is made, (N,).
+
+    Returns:
+        (K,) int64 indices, and (N,) float32.
+    """
+    order = np.lexsort((handicap - confidence, cut)).astype(np.int64)
+    keeper = keepers(
+        order, overlap, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE
+    )
+    sure = confidence.copy()
+    np.maximum.at(sure, keeper, confidence)
+    kept = order[keeper[order] == order]
+    return kept[np.argsort(-sure[kept], kind="stable")], sure

@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from plateblur.boxes import Indices, Overlap, Shares
 from plateblur.letterbox import PAD_GREY
-from plateblur.looks import CUT_INSIDE, NMS_IOU_THRESHOLD
+from plateblur.looks import one_a_plate
 from plateblur.outlines import HALF_DIAGONAL_PX, Region, edges_around, filled, widened
 from plateblur.sphere import Panorama, Rays, View, across_of, planned_views
 from plateblur.types import (
@@ -41,7 +42,6 @@ LOOSE = 4.0  # how many times as large it may be as a tight one: 3.1 at 30 degre
 FARTHEST = math.radians(75)  # of a plate's corner from its middle
 BAND_ROWS = 240  # of a view or a region that are worked out at a time
 
-Shares = NDArray[np.float64]
 Maps = NDArray[np.float32]
 
 
@@ -281,32 +281,26 @@ def _merged(found: list[_Found]) -> _Found:
     rays = np.concatenate([each.rays for each in found])
     confidence = np.concatenate([each.confidence for each in found])
     is_cut = np.concatenate([each.is_cut for each in found])
-    middles, radii = _circles(rays)
-
-    def shares(best: int, rest: NDArray[np.int64]) -> tuple[Shares, Shares]:
-        iou, inside = np.zeros(len(rest)), np.zeros(len(rest))
-        apart = np.arccos((middles[rest] @ middles[best]).clip(-1, 1))
-        near = apart < radii[best] + radii[rest]
-        iou[near], inside[near] = _overlaps(rays[best], rays[rest[near]])
-        return iou, inside
-
-    sure, kept = confidence.copy(), list[int]()
-    left = np.lexsort((-confidence, is_cut))
-    while len(left):
-        best, rest = int(left[0]), left[1:]
-        iou, inside = shares(best, rest)
-        same = (iou > NMS_IOU_THRESHOLD) | (is_cut[rest] & (inside >= CUT_INSIDE))
-        sure[best] = max(sure[best], confidence[rest[same]].max(initial=0))
-        kept.append(best)
-        left = rest[~same]
-    order = np.array(kept, np.int64)
-    order = order[np.argsort(-sure[order], kind="stable")]
+    order, sure = one_a_plate(confidence, is_cut, _sphere_overlap(rays))
     told = [each.searched for each in found if each.searched is not None]
     searched = None
     if len(told) == len(found):
         smallest_px = min(one.smallest_plate_px for one in told)
         searched = Searched(sum(one.looks for one in told), round(smallest_px, 1))
     return _Found(rays[order], sure[order], is_cut[order], searched)
+
+
+def _sphere_overlap(rays: Rays) -> Overlap:
+    """Return how (N, 4, 3) outlines overlap, for `one_a_plate`."""
+    middles, radii = _circles(rays)
+
+    def overlap(best: int, is_left: NDArray[np.bool_]) -> tuple[Indices, Shares, Shares]:
+        left = np.flatnonzero(is_left)
+        apart = np.arccos((middles[left] @ middles[best]).clip(-1, 1))
+        rows = left[apart < radii[best] + radii[left]]
+        return rows, *_overlaps(rays[best], rays[rows])
+
+    return overlap
 
 
 def _circles(rays: Rays) -> tuple[Rays, NDArray[np.float64]]:
