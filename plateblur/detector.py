@@ -24,6 +24,7 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ from plateblur.looks import (
     ORDINARY_LOOKS,
     Look,
     Seen,
+    added,
     merged,
     plan_looks,
     seen_in_photo,
@@ -214,13 +216,24 @@ class OnnxDetector:
             smallest_plate_px=smallest_plate_px,
             effort=effort,
         )
-        seen = [
-            one
-            for looks in _in_batches(plan.looks, self._batch)
-            for one in self._seen(image, looks, min_confidence=min(min_confidence, LOOK_AGAIN_FROM))
-        ]
+        floor = min(min_confidence, LOOK_AGAIN_FROM)
+        seen = self._seen_in_all(image, plan.looks, min_confidence=floor)
         found = self._look_again(image, merged(seen), looks=len(plan.looks))
+        if plan.further:
+            seen += self._seen_in_all(image, plan.further, min_confidence=floor)
+            every = self._look_again(image, merged(seen), looks=plan.searched.looks)
+            found = added(every.xyxy, every.confidence, to=found)
         return replace(found, searched=plan.searched).at_least(min_confidence)
+
+    def _seen_in_all(
+        self, image: Image, looks: Sequence[Look], *, min_confidence: float
+    ) -> list[Seen]:
+        """Return what each of the looks finds."""
+        return [
+            one
+            for alike in _in_batches(looks, self._batch)
+            for one in self._seen(image, alike, min_confidence=min_confidence)
+        ]
 
     def _seen(
         self, image: Image, looks: Sequence[Look], *, min_confidence: float
@@ -299,7 +312,12 @@ class OnnxDetector:
         Returns:
             For each image (N, 4) `xyxy` in its pixels, and (N,) confidence.
         """
-        batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        height, width = images[0].shape[:2]
+        batch = np.empty((len(images), 3, height, width), np.float32)
+        for image, planes in zip(images, batch, strict=True):
+            # Plane by plane, because engines copy a batch whose channels lie side by side.
+            for plane, into in zip(cv2.split(image), planes, strict=True):
+                np.divide(plane, np.float32(255), out=into, dtype=np.float32)
         output = self._run(batch)
         if output.ndim != 3 or len(output) != len(images):
             raise DetectionError(

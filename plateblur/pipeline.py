@@ -158,8 +158,7 @@ def hide_plates(
         photo: as decoded.
         predictions: what was found in it.
         options: how it is to be blurred.
-        in_place: the photo's pixels may be lost, so that a panorama, which can be large, needs no
-            copy.
+        in_place: the photo's pixels may be lost, so that no copy of them is needed.
 
     Raises:
         EncodeError: the result could not be written.
@@ -170,7 +169,11 @@ def hide_plates(
     panorama = panorama_in(photo, options.projection)
     if detections.corners is None:
         blurred = blur_boxes(
-            photo.pixels, detections.xyxy, method=options.method, margin=options.margin
+            photo.pixels,
+            detections.xyxy,
+            method=options.method,
+            margin=options.margin,
+            in_place=in_place,
         )
         if photo.alpha is not None:
             alpha = opaque_boxes(photo.alpha, detections.xyxy, margin=options.margin)
