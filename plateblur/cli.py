@@ -402,7 +402,8 @@ def detect(
                 )
         except PHOTO_FAULTS as error:
             return Done(record, error=explain(error))
-        seen_as = "flat" if panorama_in(photo, projection) is None else "equirectangular"
+        panorama = panorama_in(photo, projection)
+        seen_as = "flat" if panorama is None else panorama.projection
         found = described(detections, photo.image_hw, seen_as)
         return Done(record | found, plates=len(detections))
 

@@ -74,8 +74,8 @@ SmallestPlate = Annotated[
 ProjectionOption = Annotated[
     Projection,
     typer.Option(
-        help="auto takes a photo for a panorama where its tags say so; equirectangular takes every "
-        "photo for one; flat none.",
+        help="How photos show the world. auto: a panorama where the tags say so. flat: never one. "
+        "The others: always one of that kind.",
     ),
 ]
 EngineOption = Annotated[

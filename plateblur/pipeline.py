@@ -13,6 +13,7 @@ from plateblur.blur import blur_boxes, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
 from plateblur.colours import to_srgb
 from plateblur.draw import draw_detections
+from plateblur.faces import LAYOUTS, faces_of
 from plateblur.looks import NMS_IOU_THRESHOLD
 from plateblur.metadata import Metadata
 from plateblur.outlines import (
@@ -24,7 +25,7 @@ from plateblur.outlines import (
 )
 from plateblur.panorama import find_on_panorama, outline_regions
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
-from plateblur.sphere import Panorama, panorama_of
+from plateblur.sphere import Sphere, panorama_of
 from plateblur.types import (
     BlurOptions,
     BlurredPhoto,
@@ -101,12 +102,13 @@ def find_plates(
 
     Raises:
         DetectionError: the detector failed.
+        PhotoDecodeError: the photo isn't of the projection that was named.
         ValueError: an argument is out of range.
     """
     panorama = panorama_in(photo, projection)
     look = detector.detect
     if panorama is not None:
-        look = partial(find_on_panorama, panorama=panorama, detector=detector)
+        look = partial(find_on_panorama, sphere=panorama, detector=detector)
     found = [
         look(
             view,
@@ -132,12 +134,15 @@ def find_plates(
     )
 
 
-def panorama_in(photo: Photo, projection: Projection) -> Panorama | None:
+def panorama_in(photo: Photo, projection: Projection) -> Sphere | None:
     """Return where `photo` lies on the sphere, or None where it is no panorama.
 
     Raises:
+        PhotoDecodeError: its aspect isn't one of a cubemap or of a dual fisheye picture.
         ValueError: an unknown projection.
     """
+    if projection in LAYOUTS:
+        return faces_of(photo.image_hw, projection)
     return panorama_of(photo.metadata.xmp, image_hw=photo.image_hw, projection=projection)
 
 
@@ -193,14 +198,14 @@ def hide_plates(
         detections=detections,
         predictions_counted=int((predictions.confidence >= COUNT_FLOOR).sum()),
         crops=_crops(photo, blurred, detections) if options.crops else (),
-        projection="flat" if panorama is None else "equirectangular",
+        projection="flat" if panorama is None else panorama.projection,
     )
 
 
 def _regions(
     xyxy: Boxes,
     corners: NDArray[np.float32],
-    panorama: Panorama | None,
+    panorama: Sphere | None,
     image_hw: tuple[int, int],
     *,
     margin: float,

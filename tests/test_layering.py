@@ -17,7 +17,8 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors", "formats"}
 DETECTION = {
-    *("blur", "bounded", "boxes", "colours", "detector", "draw", "guidance", "headers"),
+    *("blur", "bounded", "boxes", "colours", "detector", "draw", "engines", "equirectangular"),
+    *("faces", "guidance", "headers"),
     *("jpeg", "letterbox", "looks", "metadata", "outlines", "panorama", "photo", "pipeline"),
     *("second_look", "sphere", "tracks", "video"),
 }
