@@ -347,7 +347,7 @@ def parts_in_faces(xyxy: NDArray[np.floating], faces: Faces) -> tuple[list[Part]
             low = np.maximum(box[:2], face.cell[:2])
             high = np.minimum(box[2:], face.cell[2:])
             corners = np.array([low, high, [low[0], high[1]], [high[0], low[1]]])
-            if (low < high).all() and face.holds(corners).all():
+            if (low < high).all() and face.holds(corners, beyond=RIM).all():
                 parts.append(Part(row, face, np.concatenate([low, high])))
                 left_over -= float(np.prod(high - low))
         if left_over > 1:  # square pixel

@@ -25,7 +25,7 @@ from plateblur.boxes import Indices, Overlap, Shares
 from plateblur.faces import Face, Faces
 from plateblur.looks import one_a_plate
 from plateblur.outlines import Region, widened
-from plateblur.sphere import Panorama, Rays, Sphere, View, across_of, planned_views
+from plateblur.sphere import Panorama, Rays, View, across_of, planned_views
 from plateblur.types import (
     SMALLEST_PLATE_PX,
     Detections,
@@ -43,6 +43,9 @@ FLAT_WRAP = 1 / 6  # of the width that is seen a second time beyond the right ed
 TURNED = math.radians(15)  # from which a box around a tilted plate is loose
 LOOSE = 4.0  # how many times as large it may be as a tight one: 3.1 at 30 degrees, 4.7 : 1
 FARTHEST = math.radians(75)  # of a plate's corner from its middle
+
+Spherical = Panorama | Faces
+"""Where an image lies on the sphere."""
 
 
 class _How(TypedDict, total=False):
@@ -72,7 +75,7 @@ class _Found:
 
 def find_on_panorama(
     image: Image,
-    sphere: Sphere,
+    sphere: Spherical,
     detector: Detector,
     *,
     min_confidence: float,
@@ -124,7 +127,7 @@ def find_on_panorama(
     return _with_boxes(_on_image(_merged(found), sphere), beyond)
 
 
-def _levels(image: Image, sphere: Sphere, *, view_px: float) -> Iterator[tuple[Image, Sphere]]:
+def _levels(image: Image, sphere: Spherical, *, view_px: float) -> Iterator[tuple[Image, Spherical]]:
     """Yield the panorama, then ever smaller ones until a view of one can hold a near plate."""
     yield image, sphere
     while across_of(sphere, view_px) < NARROW_VIEW:
@@ -135,7 +138,7 @@ def _levels(image: Image, sphere: Sphere, *, view_px: float) -> Iterator[tuple[I
         yield image, sphere
 
 
-def _pictures(image: Image, sphere: Sphere, *, view_px: float) -> Iterator[tuple[View, Image]]:
+def _pictures(image: Image, sphere: Spherical, *, view_px: float) -> Iterator[tuple[View, Image]]:
     """Yield planned views with their pictures, (side_px, side_px, 3) uint8 RGB."""
     views = planned_views(sphere, view_px=view_px)
     match sphere:
@@ -145,7 +148,7 @@ def _pictures(image: Image, sphere: Sphere, *, view_px: float) -> Iterator[tuple
             yield from equirectangular.pictures(image, sphere, views)
 
 
-def _regions_of(outline: Rays, sphere: Sphere) -> list[Region]:
+def _regions_of(outline: Rays, sphere: Spherical) -> list[Region]:
     """Return the pixels inside (4, 3) rays of length 1: a region on each side of a seam."""
     match sphere:
         case Faces():
@@ -154,7 +157,7 @@ def _regions_of(outline: Rays, sphere: Sphere) -> list[Region]:
             return equirectangular.regions_on(outline, sphere)
 
 
-def _bounds_of(outline: Rays, sphere: Sphere) -> list[list[float]]:
+def _bounds_of(outline: Rays, sphere: Spherical) -> list[list[float]]:
     """Return the bounds, `xyxy` in pixels of the image, of (4, 3) rays: one on each side of a seam.
 
     None where the outline lies beyond a cropped image.
@@ -199,8 +202,7 @@ def _look_at_faces(
 ) -> tuple[_Found, Detections]:
     """Return what is found in the image as it is: on its faces, and boxes that reach beyond them.
 
-    So no less is hidden than in a flat photo, even where the cells are laid in another order than
-    is known here.
+    So plates are found even where the cells are laid in another order than is known here.
     """
     boxes = detector.detect(image, **how)
     parts, beyond = faces.parts_in_faces(boxes.xyxy, sphere)
@@ -232,7 +234,7 @@ def _with_boxes(found: Detections, boxes: Detections) -> Detections:
     return every.take(np.argsort(-every.confidence, kind="stable"))
 
 
-def _around(xyxy: NDArray[np.floating], sphere: Sphere | Face) -> tuple[Rays, NDArray[np.bool_]]:
+def _around(xyxy: NDArray[np.floating], sphere: Spherical | Face) -> tuple[Rays, NDArray[np.bool_]]:
     """Return outlines, (N, 4, 3) rays, that hold boxes of the image, and which can be plates.
 
     A box that reaches more than `FARTHEST` from its middle is none: not even a plate that touches
@@ -339,7 +341,7 @@ def _overlaps(outline: Rays, others: Rays) -> tuple[Shares, Shares]:
     return np.where(one_plate & turned, 1, iou), np.where(one_plate, 1, inside)
 
 
-def _on_image(found: _Found, sphere: Sphere) -> Detections:
+def _on_image(found: _Found, sphere: Spherical) -> Detections:
     """Return outlines as detections: bounds and corners in pixels of the image."""
     boxes: list[list[float]] = []
     rows: list[int] = []
@@ -356,7 +358,7 @@ def _on_image(found: _Found, sphere: Sphere) -> Detections:
     )
 
 
-def outline_regions(corners: NDArray[np.float32], sphere: Sphere, *, margin: float) -> list[Region]:
+def outline_regions(corners: NDArray[np.float32], sphere: Spherical, *, margin: float) -> list[Region]:
     """Return every pixel of the panorama that the widened outlines touch.
 
     Args:

@@ -23,9 +23,9 @@ from plateblur.outlines import (
     flat_regions,
     opaque_regions,
 )
-from plateblur.panorama import find_on_panorama, outline_regions
+from plateblur.panorama import Spherical, find_on_panorama, outline_regions
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
-from plateblur.sphere import Sphere, panorama_of
+from plateblur.sphere import panorama_of
 from plateblur.types import (
     BlurOptions,
     BlurredPhoto,
@@ -134,7 +134,7 @@ def find_plates(
     )
 
 
-def panorama_in(photo: Photo, projection: Projection) -> Sphere | None:
+def panorama_in(photo: Photo, projection: Projection) -> Spherical | None:
     """Return where `photo` lies on the sphere, or None where it is no panorama.
 
     Raises:
@@ -205,7 +205,7 @@ def hide_plates(
 def _regions(
     xyxy: Boxes,
     corners: NDArray[np.float32],
-    panorama: Sphere | None,
+    panorama: Spherical | None,
     image_hw: tuple[int, int],
     *,
     margin: float,

@@ -23,37 +23,15 @@ Rays = NDArray[np.float64]
 
 
 class Sphere(Protocol):
-    """Where an image lies on the sphere."""
-
-    @property
-    def projection(self) -> Projection:
-        """How the image shows the sphere."""
-        ...
-
-    @property
-    def image_hw(self) -> tuple[int, int]:
-        """Height and width of the image, pixels."""
-        ...
+    """An image of the sphere or of a part of it, as far as views of it are planned."""
 
     @property
     def focal_px(self) -> float:
         """Focal length of a view that has the image's own scale, pixels."""
         ...
 
-    def rays(self, xy: NDArray[np.floating]) -> Rays:
-        """Return the directions, (..., 3) of length 1, of (..., 2) points of the image, pixels."""
-        ...
-
-    def points(self, rays: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the (..., 2) points of the image, pixels, of (..., 3) directions."""
-        ...
-
     def shows(self, view: View) -> bool:
         """Return whether some of the image may be in the view."""
-        ...
-
-    def halved(self) -> Sphere:
-        """Return where an image of half the size lies."""
         ...
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plateblur import faces as module
+from plateblur.boxes import iou_matrix
 from plateblur.detector import OnnxDetector
 from plateblur.drawn.scene import draw_scene
 from plateblur.errors import DetectionError, PhotoDecodeError
@@ -71,13 +70,13 @@ def with_plate(sphere: Faces, yaw: float, pitch: float, *, degrees: float = 12) 
     return image
 
 
-def hidden_by(found: Detections, sphere: Faces) -> np.ndarray:
+def hidden_by(found: Detections, sphere: Faces, *, margin: float = 0.0) -> np.ndarray:
     hidden = np.zeros(sphere.image_hw, np.bool_)
     assert found.corners is not None
     is_box = np.isnan(found.corners).all(axis=(1, 2))
     for x1, y1, x2, y2 in found.xyxy[is_box].astype(int):
         hidden[y1:y2, x1:x2] = True
-    for region in outline_regions(found.corners[~is_box], sphere, margin=0.0):
+    for region in outline_regions(found.corners[~is_box], sphere, margin=margin):
         x1, y1, x2, y2 = region.bounds
         hidden[y1:y2, x1:x2] |= region.mask
     return hidden
@@ -156,11 +155,12 @@ def test_a_plate_is_hidden_wherever_it_is_and_little_beside_it(
     sphere = laid(name)
     image = with_plate(sphere, yaw, pitch)
     found = find_on_panorama(image, sphere, PatchDetector(), min_confidence=0.5)
-    hidden = hidden_by(found, sphere)
+    # A view shows the edges of a face smaller than they are: half of its pixel is more than one.
+    hidden = hidden_by(found, sphere, margin=0.1)
     is_plate = image[..., 0] == DARK
     assert is_plate.any()
     assert (hidden | ~is_plate).all()
-    assert hidden.sum() < 5 * is_plate.sum() + 100
+    assert hidden.sum() < 6 * is_plate.sum() + 100
 
 
 @pytest.mark.parametrize("name", ["cross", "lenses"])
@@ -205,7 +205,7 @@ def test_a_box_across_cells_that_lie_apart_is_hidden_as_it_is_and_by_its_parts()
     image = np.full((240, 360, 3), PALE, np.uint8)
     image[110:130, 100:140] = DARK  # over four faces that have no such neighbours
     found = find_on_panorama(image, sphere, PatchDetector(), min_confidence=0.5)
-    assert hidden_by(found, sphere)[110:130, 100:140].all()
+    assert hidden_by(found, sphere, margin=0.1)[110:130, 100:140].all()
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_what_lies_in_an_empty_cell_is_hidden_too(at: tuple[int, int]) -> None:
     y, x = at
     image[y : y + 10, x : x + 20] = DARK
     found = find_on_panorama(image, sphere, PatchDetector(), min_confidence=0.5)
-    assert hidden_by(found, sphere)[y : y + 10, x : x + 20].all()
+    assert hidden_by(found, sphere, margin=0.1)[y : y + 10, x : x + 20].all()
     parts, beyond = parts_in_faces(boxes([x, y, x + 20, y + 10]), sphere)
     assert beyond == [0]
     assert len(parts) == (1 if at == (100, 110) else 0)
@@ -270,44 +270,38 @@ DRAWN: dict[str, tuple[Projection, tuple[int, int]]] = {
     "cross": ("cubemap", (1920, 2560)),
     "lenses": ("dual-fisheye", (1440, 2880)),
 }
+# Faces' middles and edges, the rims of lenses, and below.
+DIRECTIONS = [(0, 0), (45, 0), (92, 0), (138, 3), (180, 0), (-135, -4), (-90, 0), (0, -45)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_drawn_plates_in_known_directions_are_hidden(name: str, shipped: OnnxDetector) -> None:
-    """Drawn vehicles all around, on the edges of faces and lenses too, found by the shipped model.
-
-    A plate counts that the model finds in the drawn scene itself.
-    """
+    """Each plate counts that the shipped model finds in the drawn scene itself."""
     projection, image_hw = DRAWN[name]
     sphere = faces_of(image_hw, projection)
     rays, shown = sees(sphere)
     image = np.full((*image_hw, 3), 120, np.uint8)
-    plates: list[tuple[np.ndarray, str]] = []
-    for seed, (yaw, pitch) in enumerate(
-        [(0, 0), (45, -5), (92, 0), (180, 5), (-135, 8), (-50, -35)]
-    ):
-        scene = draw_scene(seed)
-        picture: Any = np.asarray(scene.image)
-        known = shipped.detect(picture, min_confidence=0.45)
-        height, width = picture.shape[:2]
+    plates: dict[str, np.ndarray] = {}
+    for seed, (yaw, pitch) in enumerate(DIRECTIONS):
+        scene = draw_scene(seed, plates=1, ratios=(1 / 16, 1 / 14))
+        plate = scene.xyxy[0]
+        alone = shipped.detect(scene.image, min_confidence=0.45)
+        height, width = scene.image.shape[:2]
         view = View(math.radians(yaw), math.radians(pitch), 2, 1.0)
         right, down, ahead = np.moveaxis(rays @ view.axes.T, -1, 0)
-        focal = width / 2 / math.tan(math.radians(20))
+        focal = width / 2 / math.tan(math.radians(35))
         in_front = np.where(ahead > 0.1, ahead, np.inf)
-        x, y = right / in_front * focal + width / 2, down / in_front * focal + height / 2
-        inside = shown & (ahead > 0.1) & (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        image[inside] = picture[y[inside].astype(int), x[inside].astype(int)]
-        for x1, y1, x2, y2 in known.xyxy:
-            plates.append((inside & (x > x1) & (x < x2) & (y > y1) & (y < y2), f"{yaw} {pitch}"))
-    found = find_on_panorama(image, sphere, shipped, min_confidence=0.45)
-    grown = np.zeros(image_hw, np.bool_)
-    assert found.corners is not None
-    outlined = found.take(~np.isnan(found.corners).all(axis=(1, 2)))
-    assert outlined.corners is not None
-    for region in outline_regions(outlined.corners, sphere, margin=BlurOptions().margin):
-        a, b, c, d = region.bounds
-        grown[b:d, a:c] |= region.mask
-    shares = {where: float(grown[plate].mean()) for plate, where in plates}
-    assert len(shares) >= 5
+        x = right / in_front * focal + (plate[0] + plate[2]) / 2
+        y = down / in_front * focal + (plate[1] + plate[3]) / 2
+        inside = shown & (ahead > math.cos(math.radians(22)))
+        inside &= (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        image[inside] = scene.image[y[inside].astype(int), x[inside].astype(int)]
+        if iou_matrix(alone.xyxy, plate[None]).max(initial=0) > 0.5:
+            on_plate = (x > plate[0]) & (x < plate[2]) & (y > plate[1]) & (y < plate[3])
+            plates[f"{yaw} {pitch}"] = inside & on_plate
+    found = find_on_panorama(image, sphere, shipped, min_confidence=BlurOptions().min_confidence)
+    hidden = hidden_by(found, sphere, margin=BlurOptions().margin)
+    shares = {where: float(hidden[plate].mean()) for where, plate in plates.items()}
+    assert len(shares) >= 6
     assert min(shares.values()) >= 0.99, shares
