@@ -34,7 +34,8 @@ from plateblur.cli_options import (
     Workers,
     effort_of,
 )
-from plateblur.detector import Device, Engine, OnnxDetector
+from plateblur.detector import OnnxDetector
+from plateblur.engines import Device, Engine
 from plateblur.errors import EncodeError, ModelError, PlateblurError, VideoError
 from plateblur.formats import BY_SUFFIX, TAKEN
 from plateblur.photo import MAX_PIXELS, decode

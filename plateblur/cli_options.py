@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plateblur.detector import Device, Engine
+from plateblur.engines import Device, Engine
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import Effort, Method, Projection
 

@@ -127,7 +127,9 @@ def find_on_panorama(
     return _with_boxes(_on_image(_merged(found), sphere), beyond)
 
 
-def _levels(image: Image, sphere: Spherical, *, view_px: float) -> Iterator[tuple[Image, Spherical]]:
+def _levels(
+    image: Image, sphere: Spherical, *, view_px: float
+) -> Iterator[tuple[Image, Spherical]]:
     """Yield the panorama, then ever smaller ones until a view of one can hold a near plate."""
     yield image, sphere
     while across_of(sphere, view_px) < NARROW_VIEW:
@@ -358,7 +360,9 @@ def _on_image(found: _Found, sphere: Spherical) -> Detections:
     )
 
 
-def outline_regions(corners: NDArray[np.float32], sphere: Spherical, *, margin: float) -> list[Region]:
+def outline_regions(
+    corners: NDArray[np.float32], sphere: Spherical, *, margin: float
+) -> list[Region]:
     """Return every pixel of the panorama that the widened outlines touch.
 
     Args:

@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from plateblur import drawn
-from plateblur.detector import MOST_LOOKS, PROVIDERS, Device, Engine, OnnxDetector, shipped_model
+from plateblur.detector import MOST_LOOKS, OnnxDetector, shipped_model
+from plateblur.engines import PROVIDERS, Device, Engine
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
 from plateblur.types import Effort

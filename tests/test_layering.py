@@ -103,8 +103,8 @@ def test_detection_files_import_only_each_other(path: Path) -> None:
     assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES)
 
 
-@each(lambda path: part_of(path) in DETECTION - {"detector"})
-def test_only_the_detector_has_an_inference_engine(path: Path) -> None:
+@each(lambda path: part_of(path) in DETECTION - {"engines"})
+def test_one_file_has_the_inference_engines(path: Path) -> None:
     assert not others(path) & {"onnxruntime", "openvino"}
 
 
