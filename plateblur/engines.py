@@ -1,4 +1,4 @@
-"""What runs the model: ONNX Runtime or OpenVINO, on a CPU or a GPU; the only file with an engine."""
+"""What runs the model: ONNX Runtime or OpenVINO, on a CPU or a GPU; engines are imported here."""
 
 from __future__ import annotations
 
