@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from plateblur.types import Boxes, Image
 
-HALVED_FROM = 2.0  # times as large: below it, each pixel counts in linear sampling
 PAD_GREY = 114  # Source: letterbox fill used in training; a change needs a new model.
 
 
@@ -104,16 +103,16 @@ def _resized(image: Image, size_wh: tuple[int, int]) -> Image:
     """Return `image` in another size.
 
     Averaging when shrinking: linear sampling would skip strokes of far plates in large photos.
-    OpenCV averages pairs of pixels at ten times the speed of any other number, and below half a
-    pixel's distance linear sampling skips nothing, so it is halved as often as it goes.
+    OpenCV averages pairs of pixels at ten times the speed of any other number, and what is less
+    than twice as large linear sampling doesn't skip. So it is halved as often as that goes.
     """
-    while min(image.shape[1] / size_wh[0], image.shape[0] / size_wh[1]) >= HALVED_FROM:
-        height, width = image.shape[:2]
-        if height % 2 or width % 2:
-            return _as_image(cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA))
-        half_wh = (width // 2, height // 2)
+    across, down = image.shape[1] / size_wh[0], image.shape[0] / size_wh[1]
+    while min(across, down) >= 2 and image.shape[0] % 2 == image.shape[1] % 2 == 0:
+        half_wh = (image.shape[1] // 2, image.shape[0] // 2)
         image = _as_image(cv2.resize(image, half_wh, interpolation=cv2.INTER_AREA))
-    return _as_image(cv2.resize(image, size_wh, interpolation=cv2.INTER_LINEAR))
+        across, down = across / 2, down / 2
+    interpolation = cv2.INTER_AREA if max(across, down) > 2 else cv2.INTER_LINEAR
+    return _as_image(cv2.resize(image, size_wh, interpolation=interpolation))
 
 
 def _as_image(resized: cv2.typing.MatLike) -> Image:

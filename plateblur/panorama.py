@@ -48,7 +48,7 @@ Spherical = Panorama | Faces
 """Where an image lies on the sphere."""
 
 
-class _How(TypedDict, total=False):
+class _How(TypedDict):
     """How a detector is to look."""
 
     min_confidence: float
@@ -102,8 +102,11 @@ def find_on_panorama(
     """
     if not 1 <= smallest_plate_px < math.inf:
         raise ValueError(f"smallest_plate_px must be at least 1, got {smallest_plate_px}")
-    how: _How = {"min_confidence": min_confidence, "effort": effort}
-    how["smallest_plate_px"] = smallest_plate_px
+    how: _How = {
+        "min_confidence": min_confidence,
+        "smallest_plate_px": smallest_plate_px,
+        "effort": effort,
+    }
     beyond = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     if isinstance(sphere, Faces):
         flat, beyond = _look_at_faces(image, sphere, detector, how)
