@@ -202,7 +202,7 @@ class Faces:
     def owners(self, rays: NDArray[np.floating]) -> NDArray[np.int64]:
         """Return the number of the face that looks most directly in each of (..., 3) directions."""
         ahead = [np.asarray(rays, np.float64) @ face.axes[2] for face in self.faces]
-        return np.argmax(ahead, axis=0).astype(np.int64)
+        return np.asarray(np.argmax(ahead, axis=0), np.int64)
 
     def halved(self) -> Faces:
         """Return where an image of half the size lies."""
