@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
+from plateblur.cores import cores
 from plateblur.errors import DetectionError, ModelError
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
@@ -179,7 +179,7 @@ def _openvino(model: Path, *, threads: int | None) -> Run:
         raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if threads:  # of one call; the other cores are for calls beside it, which else would queue
-        streams = max(1, (os.cpu_count() or 1) // threads)
+        streams = max(1, cores() // threads)
         config = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
     try:
         compiled = openvino.Core().compile_model(model, "CPU", config)
