@@ -62,7 +62,8 @@ from plateblur.cli_runs import (
 )
 from plateblur.cli_serving import demo, extra, serve
 from plateblur.cores import cores
-from plateblur.detector import Device, Engine, OnnxDetector
+from plateblur.detector import OnnxDetector
+from plateblur.engines import Device, Engine
 from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
 from plateblur.runs.clips import ClipWork, clip_target
@@ -406,7 +407,8 @@ def detect(
                 )
         except PHOTO_FAULTS as error:
             return Done(record, error=explain(error))
-        seen_as = "flat" if panorama_in(photo, projection) is None else "equirectangular"
+        panorama = panorama_in(photo, projection)
+        seen_as = "flat" if panorama is None else panorama.projection
         found = described(detections, photo.image_hw, seen_as)
         return Done(record | found, plates=len(detections))
 

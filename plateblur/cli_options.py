@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from plateblur.detector import Device, Engine
+from plateblur.engines import Device, Engine
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import Effort, Method, Projection
 
@@ -143,8 +143,8 @@ SmallestPlate = Annotated[
 ProjectionOption = Annotated[
     Projection,
     typer.Option(
-        help="auto takes a photo for a panorama where its tags say so; equirectangular takes every "
-        "photo for one; flat none.",
+        help="How photos show the world. auto: a panorama where the tags say so. flat: never one. "
+        "The others: always one of that kind.",
     ),
 ]
 EngineOption = Annotated[

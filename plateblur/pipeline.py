@@ -13,6 +13,7 @@ from plateblur.blur import blur_boxes, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
 from plateblur.colours import to_srgb
 from plateblur.draw import draw_detections
+from plateblur.faces import LAYOUTS, faces_of
 from plateblur.looks import NMS_IOU_THRESHOLD
 from plateblur.masks import InstanceMask, instance_mask
 from plateblur.metadata import Metadata
@@ -23,9 +24,9 @@ from plateblur.outlines import (
     flat_regions,
     opaque_regions,
 )
-from plateblur.panorama import find_on_panorama, outline_regions
+from plateblur.panorama import Spherical, find_on_panorama, outline_regions
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
-from plateblur.sphere import Panorama, panorama_of
+from plateblur.sphere import panorama_of
 from plateblur.types import (
     COUNT_FLOOR,
     BlurOptions,
@@ -103,12 +104,13 @@ def find_plates(
 
     Raises:
         DetectionError: the detector failed.
+        PhotoDecodeError: the photo isn't of the projection that was named.
         ValueError: an argument is out of range.
     """
     panorama = panorama_in(photo, projection)
     look = detector.detect
     if panorama is not None:
-        look = partial(find_on_panorama, panorama=panorama, detector=detector)
+        look = partial(find_on_panorama, sphere=panorama, detector=detector)
     found = [
         look(
             view,
@@ -134,12 +136,15 @@ def find_plates(
     )
 
 
-def panorama_in(photo: Photo, projection: Projection) -> Panorama | None:
+def panorama_in(photo: Photo, projection: Projection) -> Spherical | None:
     """Return where `photo` lies on the sphere, or None where it is no panorama.
 
     Raises:
+        PhotoDecodeError: its aspect isn't one of a cubemap or of a dual fisheye picture.
         ValueError: an unknown projection.
     """
+    if projection in LAYOUTS:
+        return faces_of(photo.image_hw, projection)
     return panorama_of(photo.metadata.xmp, image_hw=photo.image_hw, projection=projection)
 
 
@@ -165,8 +170,7 @@ def hide_plates(
         photo: as decoded.
         predictions: what was found in it.
         options: how it is to be blurred.
-        in_place: the photo's pixels may be lost, so that a panorama, which can be large, needs no
-            copy.
+        in_place: the photo's pixels may be lost, so that no copy of them is needed.
         zones: where plates stay visible, and what is hidden always.
 
     Raises:
@@ -179,7 +183,11 @@ def hide_plates(
     panorama = panorama_in(photo, options.projection)
     if detections.corners is None:
         blurred = blur_boxes(
-            photo.pixels, detections.xyxy, method=options.method, margin=options.margin
+            photo.pixels,
+            detections.xyxy,
+            method=options.method,
+            margin=options.margin,
+            in_place=in_place,
         )
         if photo.alpha is not None:
             alpha = opaque_boxes(photo.alpha, detections.xyxy, margin=options.margin)
@@ -204,7 +212,7 @@ def hide_plates(
         detections=detections,
         predictions_counted=int((predictions.confidence >= COUNT_FLOOR).sum()),
         crops=_crops(photo, blurred, detections) if options.crops else (),
-        projection="flat" if panorama is None else "equirectangular",
+        projection="flat" if panorama is None else panorama.projection,
         ignored=int(ignored.sum()),
         mask=_mask(detections, always, panorama, photo, options) if options.mask else None,
     )
@@ -213,7 +221,7 @@ def hide_plates(
 def _mask(
     detections: Detections,
     always: list[Region],
-    panorama: Panorama | None,
+    panorama: Spherical | None,
     photo: Photo,
     options: BlurOptions,
 ) -> InstanceMask:
@@ -237,7 +245,7 @@ def _mask(
 def _regions(
     xyxy: Boxes,
     corners: NDArray[np.float32],
-    panorama: Panorama | None,
+    panorama: Spherical | None,
     image_hw: tuple[int, int],
     *,
     margin: float,

@@ -17,7 +17,7 @@ Boxes = NDArray[np.float32]
 Method = Literal["veil", "solid", "mosaic", "gaussian"]
 """How a plate is hidden. `mosaic` and `gaussian` are cosmetic: they can be attacked."""
 
-Projection = Literal["auto", "flat", "equirectangular"]
+Projection = Literal["auto", "flat", "equirectangular", "cubemap", "dual-fisheye"]
 """How a photo shows the world: `auto` goes by its panorama tags, the others don't ask them."""
 
 MetadataPolicy = Literal["strip", "safe", "keep"]
@@ -194,7 +194,8 @@ class BlurredPhoto:
         predictions_counted: how many the detector kept at its own floor, `COUNT_FLOOR`; what a
             plan counts, so never less than `len(detections)` at a `min_confidence` above it.
         crops: for each detection its cut-out of the blurred image, encoded; empty unless asked.
-        projection: "equirectangular" where it was treated as a panorama, else "flat".
+        projection: how the photo was taken to show the world; "flat" unless it was treated as a
+            panorama.
         ignored: how many plates stay visible because they lie in zones to ignore.
         mask: (H, W) uint16, 0 where nothing was hidden, k in the k-th detection, 65535 in zones
             that are hidden always; None unless asked for.

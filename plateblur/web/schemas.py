@@ -187,7 +187,7 @@ class DetectAnswer(BaseModel):
         "found by chance.",
     )
     projection: Projection = Field(
-        "flat", description="equirectangular where the photo was treated as a panorama."
+        "flat", description="Other than flat where the photo was treated as a panorama."
     )
 
 
