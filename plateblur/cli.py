@@ -19,8 +19,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
 from plateblur.cli_options import (
+    DamagedPhotos,
     DeviceOption,
+    DropOtherPictures,
     EngineOption,
+    Exact,
     Fast,
     Margin,
     MethodOption,
@@ -139,6 +142,9 @@ def blur(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace blurred photos of an earlier run.")
     ] = False,
+    exact: Exact = False,
+    damaged: DamagedPhotos = DEFAULTS.damaged,
+    drop_other_pictures: DropOtherPictures = False,
     report: Annotated[
         Path | None, typer.Option(help="Write one JSON object a photo to this file.")
     ] = None,
@@ -162,6 +168,8 @@ def blur(
     """
     if (out is None) == (not in_place):
         raise typer.BadParameter("give either -o OUT or --in-place")
+    if exact and not find_spec("jpeglib"):
+        raise typer.BadParameter('--exact needs an extra: pip install "plateblur[exact]"')
     started = time.monotonic()
     work = find_photos(photos, recursive=recursive, out=out)
     outputs = Outputs([job.photo for job in work.jobs], overwrite=overwrite, in_place=in_place)
@@ -176,6 +184,8 @@ def blur(
         smallest_plate_px=smallest_plate_px,
         effort=effort_of(fast=fast, thorough=thorough),
         projection=projection,
+        exact=exact,
+        damaged=damaged,
     )
     one_file = out is not None and is_one_file(photos, out)
 
@@ -200,12 +210,16 @@ def blur(
                 blurred = blur_photo(data, detector, options, max_pixels=max_pixels)
             if one_file:
                 check_suffix(target, blurred.format)
+            if in_place and not drop_other_pictures:
+                check_pictures(blurred.pictures_dropped)
             outputs.write(target, blurred.data)
         except PHOTO_FAULTS as error:
             reason = explain(error)
             return Done(record | {"error": reason}, error=reason)
         found = described(blurred.detections, blurred.image_hw, blurred.projection)
-        return Done(record | {"output": str(target), **found}, plates=len(blurred.detections))
+        told = {"notes": list(blurred.notes)} if blurred.notes else {}
+        record |= {"output": str(target), **found, **told}
+        return Done(record, plates=len(blurred.detections), notes=blurred.notes)
 
     tally = Tally(failures=list(work.failed))
     lines = [{"photo": str(path), "error": reason} for path, reason in work.failed]
@@ -449,6 +463,17 @@ def check_suffix(target: Path, format_: str) -> None:
     """
     if BY_SUFFIX[target.suffix.lower()].name != format_:
         raise EncodeError(f"the photo is a {format_} and stays one; {target.name} says otherwise")
+
+
+def check_pictures(dropped: int) -> None:
+    """Raise if replacing a photo would lose other pictures in its file.
+
+    Raises:
+        EncodeError: it would.
+    """
+    if dropped:
+        pictures = "another picture" if dropped == 1 else f"{dropped} more pictures"
+        raise EncodeError(f"it holds {pictures}, which --drop-other-pictures drops")
 
 
 def open_detector_for(

@@ -9,10 +9,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.blur import blur_boxes, opaque_boxes
+from plateblur.blur import blur_boxes, hidden_bounds, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
 from plateblur.colours import to_srgb
 from plateblur.draw import draw_detections
+from plateblur.exact import NotExactError, is_available
+from plateblur.formats import BMP, GIF, PNG, TIFF
 from plateblur.looks import NMS_IOU_THRESHOLD
 from plateblur.metadata import Metadata
 from plateblur.outlines import (
@@ -23,7 +25,7 @@ from plateblur.outlines import (
     opaque_regions,
 )
 from plateblur.panorama import find_on_panorama, outline_regions
-from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
+from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode, encode_exactly
 from plateblur.sphere import Panorama, panorama_of
 from plateblur.types import (
     BlurOptions,
@@ -39,6 +41,10 @@ from plateblur.types import (
 
 COUNT_FLOOR = 0.05  # Source: contract, section 3: all that is kept at this floor is counted.
 
+# Formats whose pixels come out as they went in, where nothing hides them.
+LOSSLESS = frozenset({PNG.name, TIFF.name, BMP.name, GIF.name})
+WITHOUT_METADATA = frozenset({TIFF.name, BMP.name, GIF.name})
+
 DEFAULTS = BlurOptions()
 
 
@@ -53,7 +59,7 @@ def blur_photo(
     """Return the photo in `data` with its plates unreadable, in the format that it came in.
 
     Args:
-        data: an encoded photo: JPEG, PNG, WebP, HEIC or AVIF.
+        data: an encoded photo of one of the formats in `formats.FORMATS`.
         detector: what finds the plates.
         options: how the photo is to be blurred.
         max_bytes: the longest `data` that is taken.
@@ -66,7 +72,7 @@ def blur_photo(
         ValueError: `options` are out of range.
     """
     _require_sound(options)
-    photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels)
+    photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels, damaged=options.damaged)
     predictions = find_plates(
         photo,
         detector,
@@ -168,7 +174,12 @@ def hide_plates(
     _require_sound(options)
     detections = predictions.at_least(options.min_confidence)
     panorama = panorama_in(photo, options.projection)
+    hidden = np.zeros(photo.image_hw, np.bool_) if options.exact else None
     if detections.corners is None:
+        if hidden is not None:
+            bounds = hidden_bounds(detections.xyxy, image_hw=photo.image_hw, margin=options.margin)
+            for x1, y1, x2, y2 in bounds:
+                hidden[y1:y2, x1:x2] = True
         blurred = blur_boxes(
             photo.pixels, detections.xyxy, method=options.method, margin=options.margin
         )
@@ -179,19 +190,51 @@ def hide_plates(
         regions = _regions(
             detections.xyxy, detections.corners, panorama, photo.image_hw, margin=options.margin
         )
+        for x1, y1, x2, y2 in (region.bounds for region in regions):
+            if hidden is not None:
+                hidden[y1:y2, x1:x2] = True
+        # What is written needs the old pixels too, where it keeps the parts that weren't changed.
+        in_place = in_place and not options.exact and photo.format != GIF.name
         blurred = blur_regions(photo.pixels, regions, method=options.method, in_place=in_place)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, regions))
     shown = draw_detections(blurred, detections) if options.draw_boxes else blurred
+    data, notes = _written(photo, shown, hidden, options)
     return BlurredPhoto(
-        data=encode(photo, shown, metadata=options.metadata),
+        data=data,
         format=photo.format,
         image_hw=photo.image_hw,
         detections=detections,
         predictions_counted=int((predictions.confidence >= COUNT_FLOOR).sum()),
         crops=_crops(photo, blurred, detections) if options.crops else (),
         projection="flat" if panorama is None else "equirectangular",
+        notes=(*photo.notes, *notes),
+        pictures_dropped=photo.pictures_dropped,
     )
+
+
+def _written(
+    photo: Photo, shown: Image, hidden: NDArray[np.bool_] | None, options: BlurOptions
+) -> tuple[bytes, list[str]]:
+    """Return the encoded photo, and what was lost that was to be kept.
+
+    Args:
+        photo: as decoded.
+        shown: its pixels as they are to be.
+        hidden: (H, W), the pixels of which nothing old may be written; None unless the rest is to
+            stay as it came.
+        options: how it is to be blurred.
+    """
+    notes = []
+    if options.metadata != "strip" and photo.format in WITHOUT_METADATA:
+        notes.append(f"metadata isn't kept in a {photo.format}")
+    if hidden is not None and photo.format not in LOSSLESS and not photo.is_lossless:
+        changed = hidden | (shown != photo.pixels).any(axis=2)
+        try:
+            return encode_exactly(photo, shown, changed, metadata=options.metadata), notes
+        except NotExactError as reason:
+            notes.append(f"encoded anew and not kept exactly: {reason}")
+    return encode(photo, shown, metadata=options.metadata), notes
 
 
 def _regions(
@@ -216,6 +259,8 @@ def _require_sound(options: BlurOptions) -> None:
         raise ValueError(
             f"min_confidence must be above 0 and at most 1, got {options.min_confidence}"
         )
+    if options.exact and not is_available():
+        raise ValueError('exact needs the extra of that name: pip install "plateblur[exact]"')
 
 
 def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes, ...]:
@@ -226,12 +271,13 @@ def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes,
     height, width = photo.image_hw
     bounds = pixel_bounds(detections.xyxy, image_hw=photo.image_hw)
     turned = to_srgb(photo.metadata.icc)
+    shown_as = Metadata(display=photo.metadata.display)
     crops = []
     for x1, y1, x2, y2 in bounds:
         # At least one pixel: there is a crop for each detection.
         left, top = min(x1, width - 1), min(y1, height - 1)
         inside = np.s_[top : max(y2, top + 1), left : max(x2, left + 1)]
         alpha = None if photo.alpha is None else photo.alpha[inside]
-        part = replace(photo, alpha=alpha, metadata=Metadata())
+        part = replace(photo, alpha=alpha, pixels=blurred[inside], metadata=shown_as)
         crops.append(encode(part, turned(blurred[inside]), metadata="strip"))
     return tuple(crops)

@@ -19,7 +19,7 @@ BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "bounded", "boxes", "colours", "detector", "draw", "guidance", "headers"),
     *("jpeg", "letterbox", "looks", "metadata", "outlines", "panorama", "photo", "pipeline"),
-    *("second_look", "sphere", "tracks", "video"),
+    *("companions", "display", "exact", "rarer", "second_look", "sphere", "tracks", "video"),
 }
 RUNS = {"runs"}
 JOINS = {

@@ -35,11 +35,13 @@ class Done:
         record: what the report says of it.
         plates: how many were found; 0 where it failed.
         error: why it was not done, or None.
+        notes: what was lost on the way, a sentence each.
     """
 
     record: dict[str, Any]
     plates: int = 0
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Tally:
     without_plates: int = 0
     not_begun: int = 0
     failures: list[tuple[Path, str]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -64,6 +67,7 @@ class Tally:
         elif done.error is not None:
             self.failures.append((job.photo, done.error))
         else:
+            self.notes.update(done.notes)
             self.plates += done.plates
             self.with_plates += done.plates > 0
             self.without_plates += done.plates == 0
@@ -81,6 +85,7 @@ class Tally:
             done += f", {number(self.without_plates, 'photo')} without plates"
         return [
             done + (where if self.done else ""),
+            *(f"{number(count, 'photo')}: {note}" for note, count in self.notes.most_common()),
             *([f"{number(len(self.failures), 'photo')} not done"] if self.failures else []),
             *([f"stopped: {number(self.not_begun, 'photo')} not begun"] if self.not_begun else []),
             *([counted(work.skipped)] if work.skipped else []),
@@ -95,6 +100,7 @@ class Tally:
             "without_plates": self.without_plates,
             "not_done": [{"photo": str(path), "error": reason} for path, reason in self.failures],
             "not_begun": self.not_begun,
+            "notes": dict(self.notes),
             "skipped": dict(Counter(one for _, (one, _) in work.skipped)),
             "output": None if out is None else str(out),
             "seconds": round(seconds, 1),

@@ -12,7 +12,7 @@ import pybase64
 from pydantic import BaseModel, ConfigDict, Field
 
 from plateblur.accounts.types import ActivePlan, PlanKind, Usage
-from plateblur.formats import FORMATS
+from plateblur.formats import SERVED
 from plateblur.types import BlurOptions, BlurredPhoto, Effort, MetadataPolicy, Method, Projection
 
 TAG_ID = "6b333d95-e461-4155-890c-9921158f7d17"  # Source: contract; constant, there is one class.
@@ -29,7 +29,7 @@ EXAMPLE_PHOTO = (  # A grey PNG of 16 x 16 pixels: the shortest that a generated
     "RK5CYII="
 )
 
-MEDIA_TYPES = {each.name: each.media_type for each in FORMATS.values()}
+MEDIA_TYPES = {each.name: each.media_type for each in SERVED.values()}
 
 
 def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) -> bytes:
