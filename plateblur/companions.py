@@ -69,17 +69,16 @@ def _in_jpeg(data: bytes) -> tuple[int, list[str]]:
     behind = data[end:]
     if not behind.strip(b"\0"):
         return 0, []
-    pictures, notes = 0, []
-    for head in _indexed(data) or _found(behind):
-        if GAIN_MAP.search(head):
-            notes.append(GAIN)
-        elif DEPTH_MAP.search(head):
-            notes.append(DEPTH)
-        else:
-            pictures += 1
+    heads, notes = _indexed(data) or _found(behind), []
+    for note, name in ((GAIN, GAIN_MAP), (DEPTH, DEPTH_MAP)):
+        named = [head for head in heads if name.search(head)]
+        if not named and name.search(data[:HEAD_BYTES]):  # named by the photo's own metadata alone
+            named = heads[:1]
+        heads = [head for head in heads if head not in named]
+        notes += [note] * len(named)
     if b"ftyp" in behind or MOTION.search(data[:HEAD_BYTES]):
         notes.append(CLIP)
-    return pictures, list(dict.fromkeys(notes))
+    return len(heads), list(dict.fromkeys(notes))
 
 
 def _indexed(data: bytes) -> list[bytes]:

@@ -338,13 +338,13 @@ def _packed(fields: dict[int, _Field], order: str, offset: int) -> bytes:
     """Return a directory as it stands in the file from `offset` on, its longer values behind it."""
     entries, values = b"", b""
     values_at = offset + 2 + 12 * len(fields) + 4
-    for tag, field in sorted(fields.items()):
-        entries += struct.pack(order + "HHL", tag, field.type, field.count)
-        if len(field.data) <= 4:
-            entries += field.data.ljust(4, b"\0")
+    for tag, one in sorted(fields.items()):
+        entries += struct.pack(order + "HHL", tag, one.type, one.count)
+        if len(one.data) <= 4:
+            entries += one.data.ljust(4, b"\0")
         else:
             entries += struct.pack(order + "L", values_at + len(values))
-            values += field.data + b"\0" * (len(field.data) % 2)
+            values += one.data + b"\0" * (len(one.data) % 2)
     return struct.pack(order + "H", len(fields)) + entries + b"\0" * 4 + values
 
 

@@ -255,7 +255,7 @@ def encode_exactly(
         EncodeError: it could not be written.
     """
     if photo.jpeg is None:
-        raise NotExactError(f"it is a {photo.format}")
+        raise NotExactError(f"it is {photo.format}")
     jpeg = photo.jpeg
     kept = apply_policy(photo.metadata, metadata, orientation=jpeg.orientation)
     if jpeg.orientation in UPRIGHT:

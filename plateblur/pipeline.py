@@ -233,7 +233,7 @@ def _written(
         try:
             return encode_exactly(photo, shown, changed, metadata=options.metadata), notes
         except NotExactError as reason:
-            notes.append(f"encoded anew and not kept exactly: {reason}")
+            notes.append(f"encoded anew, not kept bit for bit: {reason}")
     return encode(photo, shown, metadata=options.metadata), notes
 
 
