@@ -188,6 +188,8 @@ def decode(
             stored = loaded(stored, data)
             pixels, opacity, was_converted = _to_rgb(stored)
         metadata = _metadata(stored, data)
+        if stored.mode == "F":
+            raise PhotoDecodeError("expected whole numbers as colours, got floating-point ones")
         if is_deep(data) or stored.mode.startswith("I"):
             notes.append("its colours were reduced to 8 bits a channel")
         orientation = _orientation(metadata)
