@@ -43,6 +43,13 @@ class Companions:
     notes: tuple[str, ...] = ()
 
 
+class _IndexedFile(MpoImagePlugin.MpoImageFile):
+    """Pillow's reader without its look for a resolution in EXIF: that warns of a damaged block."""
+
+    def _read_dpi_from_exif(self) -> None:
+        pass
+
+
 def companions_of(stored: PillowImage.Image, data: bytes) -> Companions:
     """Return what the file `data` holds beside the photo `stored`."""
     if isinstance(stored, JpegImagePlugin.JpegImageFile):
@@ -69,14 +76,15 @@ def _in_jpeg(data: bytes) -> tuple[int, list[str]]:
     behind = data[end:]
     if not behind.strip(b"\0"):
         return 0, []
+    own = data[: min(end, HEAD_BYTES)]
     heads, notes = _indexed(data) or _found(behind), []
     for note, name in ((GAIN, GAIN_MAP), (DEPTH, DEPTH_MAP)):
         named = [head for head in heads if name.search(head)]
-        if not named and name.search(data[:HEAD_BYTES]):  # named by the photo's own metadata alone
+        if not named and name.search(own):  # named by the photo's own metadata alone
             named = heads[:1]
         heads = [head for head in heads if head not in named]
         notes += [note] * len(named)
-    if b"ftyp" in behind or MOTION.search(data[:HEAD_BYTES]):
+    if b"ftyp" in behind or MOTION.search(own):
         notes.append(CLIP)
     return len(heads), list(dict.fromkeys(notes))
 
@@ -84,7 +92,7 @@ def _in_jpeg(data: bytes) -> tuple[int, list[str]]:
 def _indexed(data: bytes) -> list[bytes]:
     """Return how the further images of a JPEG begin, previews left out; none without an index."""
     try:
-        indexed = MpoImagePlugin.MpoImageFile(io.BytesIO(data))
+        indexed = _IndexedFile(io.BytesIO(data))
         entries = (indexed.mpinfo or {})[0xB002]  # Source: CIPA DC-007, 5.2.3, MP entries
         base = indexed.info["mpoffset"]
     except (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError):

@@ -128,8 +128,11 @@ def header_segments(data: bytes) -> bytes:
 
 def is_cut(data: bytes) -> bool:
     """Return whether a JPEG with a scan ends before its end marker."""
-    markers = [marker for marker, _, _ in jpeg_segments(data)]
-    return _START_OF_SCAN in markers and markers[-1] != END_OF_JPEG[1]
+    segments = list(jpeg_segments(data))
+    if all(marker != _START_OF_SCAN for marker, _, _ in segments):
+        return False
+    last, _, end = segments[-1]
+    return last != END_OF_JPEG[1] and end == len(data)  # else it is damaged before
 
 
 def decode_cut(stored: PillowImage.Image, data: bytes) -> tuple[Image, int] | None:
@@ -151,7 +154,7 @@ def decode_cut(stored: PillowImage.Image, data: bytes) -> tuple[Image, int] | No
     pixels, other = np.empty(size, np.uint8), np.empty(size, np.uint8)
     try:
         for filling, buffer in ((b"", pixels), (noise, other)):
-            simplejpeg.decode_jpeg(data + filling + END_OF_JPEG, "RGB", buffer=buffer)
+            simplejpeg.decode_jpeg(data + filling + END_OF_JPEG, "RGB", buffer=buffer, strict=False)
     except ValueError:
         return None
     differ = (pixels != other).any(axis=(1, 2))

@@ -181,12 +181,17 @@ def decode(
         refuse_several(stored, format_, data)
         companions = companions_of(stored, data)
         pixels, opacity, was_converted = decode_plain(stored, data), None, False
-        if pixels is None and damaged == "hide" and (cut := decode_cut(stored, data)) is not None:
-            pixels, first_row = cut
-            notes.append(cut_note(first_row, height))
         if pixels is None:
-            stored = loaded(stored, data)
-            pixels, opacity, was_converted = _to_rgb(stored)
+            try:
+                stored = loaded(stored, data)
+            except _DECODER_ERRORS:
+                cut = decode_cut(stored, data) if damaged == "hide" else None
+                if cut is None:
+                    raise
+                pixels, first_row = cut
+                notes.append(cut_note(first_row, height))
+            else:
+                pixels, opacity, was_converted = _to_rgb(stored)
         metadata = _metadata(stored, data)
         if stored.mode == "F":
             raise PhotoDecodeError("expected whole numbers as colours, got floating-point ones")
