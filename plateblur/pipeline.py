@@ -16,6 +16,7 @@ from plateblur.draw import draw_detections
 from plateblur.exact import NotExactError, is_available
 from plateblur.formats import BMP, GIF, PNG, TIFF
 from plateblur.looks import NMS_IOU_THRESHOLD
+from plateblur.masks import InstanceMask, instance_mask
 from plateblur.metadata import Metadata
 from plateblur.outlines import (
     Region,
@@ -28,6 +29,7 @@ from plateblur.panorama import find_on_panorama, outline_regions
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode, encode_exactly
 from plateblur.sphere import Panorama, panorama_of
 from plateblur.types import (
+    COUNT_FLOOR,
     BlurOptions,
     BlurredPhoto,
     Boxes,
@@ -38,8 +40,7 @@ from plateblur.types import (
     Projection,
     Searched,
 )
-
-COUNT_FLOOR = 0.05  # Source: contract, section 3: all that is kept at this floor is counted.
+from plateblur.zones import NO_ZONES, Zones
 
 # Formats whose pixels come out as they went in, where nothing hides them.
 LOSSLESS = frozenset({PNG.name, TIFF.name, BMP.name, GIF.name})
@@ -55,6 +56,7 @@ def blur_photo(
     *,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
+    zones: Zones = NO_ZONES,
 ) -> BlurredPhoto:
     """Return the photo in `data` with its plates unreadable, in the format that it came in.
 
@@ -64,6 +66,7 @@ def blur_photo(
         options: how the photo is to be blurred.
         max_bytes: the longest `data` that is taken.
         max_pixels: the most pixels that are decoded.
+        zones: where plates stay visible, and what is hidden always.
 
     Raises:
         PhotoError: `data` can't be taken.
@@ -71,7 +74,6 @@ def blur_photo(
         EncodeError: the result could not be written.
         ValueError: `options` are out of range.
     """
-    _require_sound(options)
     photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels, damaged=options.damaged)
     predictions = find_plates(
         photo,
@@ -81,7 +83,7 @@ def blur_photo(
         effort=options.effort,
         projection=options.projection,
     )
-    return hide_plates(photo, predictions, options, in_place=True)
+    return hide_plates(photo, predictions, options, in_place=True, zones=zones)
 
 
 def find_plates(
@@ -156,7 +158,12 @@ def _searched(found: Sequence[Detections]) -> Searched | None:
 
 
 def hide_plates(
-    photo: Photo, predictions: Detections, options: BlurOptions, *, in_place: bool = False
+    photo: Photo,
+    predictions: Detections,
+    options: BlurOptions,
+    *,
+    in_place: bool = False,
+    zones: Zones = NO_ZONES,
 ) -> BlurredPhoto:
     """Return `photo` with those of `predictions` hidden that are confident enough.
 
@@ -166,13 +173,17 @@ def hide_plates(
         options: how it is to be blurred.
         in_place: the photo's pixels may be lost, so that a panorama, which can be large, needs no
             copy.
+        zones: where plates stay visible, and what is hidden always.
 
     Raises:
         EncodeError: the result could not be written.
         ValueError: `options` are out of range.
     """
-    _require_sound(options)
+    if options.exact and not is_available():
+        raise ValueError('exact needs the extra of that name: pip install "plateblur[exact]"')
     detections = predictions.at_least(options.min_confidence)
+    ignored = zones.is_ignored(detections, photo.image_hw)
+    detections = detections.take(~ignored)
     panorama = panorama_in(photo, options.projection)
     hidden = np.zeros(photo.image_hw, np.bool_) if options.exact else None
     if detections.corners is None:
@@ -198,6 +209,14 @@ def hide_plates(
         blurred = blur_regions(photo.pixels, regions, method=options.method, in_place=in_place)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, regions))
+    always = zones.regions(photo.image_hw)
+    for x1, y1, x2, y2 in (region.bounds for region in always):
+        if hidden is not None:
+            hidden[y1:y2, x1:x2] = True
+    if always:
+        blurred = blur_regions(blurred, always, method=options.method, in_place=True)
+        if photo.alpha is not None:
+            photo = replace(photo, alpha=opaque_regions(photo.alpha, always))
     shown = draw_detections(blurred, detections) if options.draw_boxes else blurred
     data, notes = _written(photo, shown, hidden, options)
     return BlurredPhoto(
@@ -208,6 +227,8 @@ def hide_plates(
         predictions_counted=int((predictions.confidence >= COUNT_FLOOR).sum()),
         crops=_crops(photo, blurred, detections) if options.crops else (),
         projection="flat" if panorama is None else "equirectangular",
+        ignored=int(ignored.sum()),
+        mask=_mask(detections, always, panorama, photo, options) if options.mask else None,
         notes=(*photo.notes, *notes),
         pictures_dropped=photo.pictures_dropped,
     )
@@ -237,6 +258,30 @@ def _written(
     return encode(photo, shown, metadata=options.metadata), notes
 
 
+def _mask(
+    detections: Detections,
+    always: list[Region],
+    panorama: Panorama | None,
+    photo: Photo,
+    options: BlurOptions,
+) -> InstanceMask:
+    """Return which pixels of `photo` are hidden for which of `detections`."""
+    corners = detections.corners
+    if corners is None:
+        corners = np.full((len(detections), 4, 2), np.nan, np.float32)
+    regions = [
+        _regions(
+            detections.xyxy[row : row + 1],
+            corners[row : row + 1],
+            panorama,
+            photo.image_hw,
+            margin=options.margin,
+        )
+        for row in range(len(detections))
+    ]
+    return instance_mask(regions, always, image_hw=photo.image_hw)
+
+
 def _regions(
     xyxy: Boxes,
     corners: NDArray[np.float32],
@@ -251,16 +296,6 @@ def _regions(
     if panorama is None:
         return boxes + flat_regions(corners[~is_box], image_hw=image_hw, margin=margin)
     return boxes + outline_regions(corners[~is_box], panorama, margin=margin)
-
-
-def _require_sound(options: BlurOptions) -> None:
-    # Above 1, or with NaN, nothing would be confident enough and the photo would leave as it came.
-    if not 0 < options.min_confidence <= 1:
-        raise ValueError(
-            f"min_confidence must be above 0 and at most 1, got {options.min_confidence}"
-        )
-    if options.exact and not is_available():
-        raise ValueError('exact needs the extra of that name: pip install "plateblur[exact]"')
 
 
 def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes, ...]:

@@ -29,6 +29,12 @@ MetadataPolicy = Literal["strip", "safe", "keep"]
 Effort = Literal["fast", "default", "thorough"]
 """How hard plates are looked for: one look; looks that fit the photo; finer and turned ones too."""
 
+COUNT_FLOOR = 0.05
+"""Smallest confidence of a detection that counts, and below which none is kept.
+
+Source: contract, section 3.
+"""
+
 SMALLEST_PLATE_PX = 12.0  # height; as finely is a 1080p photo looked at in one look of 896 px
 
 
@@ -134,7 +140,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlurOptions:
-    """How one photo is to be blurred; the defaults of the whole project stand here.
+    """How one photo is to be blurred, with the defaults of the whole project.
 
     Attributes:
         method: how a plate is hidden.
@@ -143,6 +149,7 @@ class BlurOptions:
         metadata: what of the photo's metadata is written again.
         draw_boxes: draw the detections and their confidence on the blurred photo.
         crops: also encode a cut-out of each detection from the blurred image.
+        mask: also return which pixels were hidden.
         smallest_plate_px: height of the smallest plate that is to be found, pixels; a large photo
             takes more looks the smaller it is.
         effort: how hard plates are looked for.
@@ -150,6 +157,9 @@ class BlurOptions:
         exact: write a JPEG with all its blocks as they came, except those with hidden pixels; it
             needs the extra of that name.
         damaged: what becomes of a JPEG that is cut.
+
+    Raises:
+        ValueError: `min_confidence` is out of range.
     """
 
     method: Method = "veil"
@@ -158,11 +168,26 @@ class BlurOptions:
     metadata: MetadataPolicy = "strip"
     draw_boxes: bool = False
     crops: bool = False
+    mask: bool = False
     smallest_plate_px: float = SMALLEST_PLATE_PX
     effort: Effort = "default"
     projection: Projection = "auto"
     exact: bool = False
     damaged: Damaged = "refuse"
+
+    def __post_init__(self) -> None:
+        """Refuse a confidence that no plate has: with one above 1, or NaN, none would be hidden."""
+        require_confidence(self.min_confidence)
+
+
+def require_confidence(min_confidence: float) -> None:
+    """Raise unless `min_confidence` is one that a detection can have.
+
+    Raises:
+        ValueError: it is not above 0 and at most 1.
+    """
+    if not 0 < min_confidence <= 1:
+        raise ValueError(f"min_confidence must be above 0 and at most 1, got {min_confidence}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +205,9 @@ class BlurredPhoto:
         projection: "equirectangular" where it was treated as a panorama, else "flat".
         notes: what was lost on the way, a sentence each, for people.
         pictures_dropped: further pictures in the file, which were not written.
+        ignored: how many plates stay visible because they lie in zones to ignore.
+        mask: (H, W) uint16, 0 where nothing was hidden, k in the k-th detection, 65535 in zones
+            that are hidden always; None unless asked for.
     """
 
     data: bytes
@@ -191,3 +219,5 @@ class BlurredPhoto:
     projection: Projection = "flat"
     notes: tuple[str, ...] = ()
     pictures_dropped: int = 0
+    ignored: int = 0
+    mask: NDArray[np.uint16] | None = None

@@ -109,8 +109,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     "page", [page for page in PAGES if f"<!-- {FIGURES} -->" in page.read_text()], ids=named
 )
 def test_figures_are_those_of_the_file_that_the_promotion_wrote(page: Path) -> None:
-    pytest.importorskip("onnx")
-    from training.promote import TABLE_CLOSES, TABLE_OPENS, figures_table
+    from training.card import TABLE_CLOSES, TABLE_OPENS, figures_table
 
     between = page.read_text().split(TABLE_OPENS + "\n")[1].split(TABLE_CLOSES)[0].strip()
     written = DOCS / "figures.json"
@@ -164,6 +163,15 @@ def test_the_site_has_every_setting_code_and_command(site: Path) -> None:
     cli = (site / "reference" / "cli" / "index.html").read_text()
     for command in ("blur", "detect", "accounts create"):
         assert f"plateblur {command}" in cli
+
+
+@pytest.mark.slow
+def test_the_site_has_the_logo_and_every_notebook(site: Path) -> None:
+    logo = ROOT / "plateblur" / "web" / "static" / "logo.svg"
+    assert (site / "assets" / "logo.svg").read_bytes() == logo.read_bytes()
+    assert '<link rel="icon" href="assets/logo.svg">' in (site / "index.html").read_text()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (site / "notebooks" / path.stem / "index.html").is_file()
 
 
 @pytest.mark.slow
