@@ -62,7 +62,7 @@ def with_display(data: bytes, display: Display) -> bytes:
         return _with_png_chunks(data, display.png)
     if data.startswith(b"\xff\xd8") and display.density and (at := _jfif(data)) is not None:
         return data[: at + DENSITY.start] + display.density + data[at + DENSITY.stop :]
-    if data[8:12] == b"avif" and display.cicp is not None:
+    if data[4:8] == b"ftyp" and display.cicp is not None:
         return _with_cicp(data, display.cicp)
     return data
 
@@ -112,7 +112,7 @@ def _cicp(data: bytes) -> tuple[int, int] | None:
 
 
 def _with_cicp(data: bytes, cicp: tuple[int, int]) -> bytes:
-    """Return an AVIF with other primaries and transfer; the matrix stays, as it was encoded with.
+    """Return a HEIF or AVIF with other primaries and transfer; the matrix stays as it was encoded.
 
     A reader takes what the box says over what the coded picture says of itself. Source: MIAF
     (ISO/IEC 23000-22), 7.3.6.4.

@@ -522,7 +522,7 @@ def _encoder_options(photo: Photo, kept: Metadata) -> dict[str, Any]:
         options |= {"quality": LOSSY_QUALITY}
         if photo.format == HEIF.name and kept.display.cicp is not None:
             primaries, transfer = kept.display.cicp
-            options |= {"color_primaries": primaries, "transfer_characteristic": transfer}
+            options |= {"color_primaries": primaries, "transfer_characteristics": transfer}
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -86,7 +86,7 @@ def test_a_heic_says_the_same_of_its_colours(cicp: tuple[int, int]) -> None:
     out = io.BytesIO()
     primaries, transfer = cicp
     pillow_heif.from_pillow(PillowImage.fromarray(STREET)).save(
-        out, color_primaries=primaries, transfer_characteristic=transfer
+        out, color_primaries=primaries, transfer_characteristics=transfer
     )
     blurred = blur_photo(out.getvalue(), PLATE)
     assert display_of(out.getvalue()).cicp == cicp

@@ -222,7 +222,7 @@ def test_density_profile_and_camera_stay_by_policy() -> None:
 @pytest.mark.parametrize("mode", ["CMYK", "RGB"])
 def test_what_can_not_be_kept_exactly_is_written_all_the_same_and_said(mode: str) -> None:
     image = PillowImage.fromarray(with_plate("AB 123")).convert(mode)
-    data = encoded(image, quality=90, **({"keep_rgb": True} if mode == "RGB" else {}))
+    data = encoded(image, quality=90, keep_rgb=mode == "RGB")
     blurred = blur_photo(data, FixedDetector(boxes(BOX)), EXACT)
     assert len(blurred.notes) == 1
     assert "not kept bit for bit" in blurred.notes[0]
@@ -262,5 +262,5 @@ def test_a_bare_jpeg_shows_the_same_and_says_nothing() -> None:
     assert b"secret" not in bare
     assert b"Exif" not in bare
     assert bare.endswith(b"\xff\xd9")
-    shown = [np.array(PillowImage.open(io.BytesIO(one))) for one in (data, bare)]
-    assert np.array_equal(*shown)
+    shown, as_before = (np.array(PillowImage.open(io.BytesIO(one))) for one in (bare, data))
+    assert np.array_equal(shown, as_before)
