@@ -19,8 +19,11 @@ from plateblur.cli_options import (
     AlwaysHide,
     CocoFile,
     CsvFile,
+    DamagedPhotos,
     DeviceOption,
+    DropOtherPictures,
     EngineOption,
+    Exact,
     Fast,
     IgnoreZone,
     InstanceMasksFolder,
@@ -177,6 +180,9 @@ def blur(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that no earlier run wrote.")
     ] = False,
+    exact: Exact = False,
+    damaged: DamagedPhotos = DEFAULTS.damaged,
+    drop_other_pictures: DropOtherPictures = False,
     manifest: ManifestOption = None,
     report: Annotated[
         Path | None, typer.Option(help="Write one JSON object a photo to this file.")
@@ -209,6 +215,8 @@ def blur(
     """
     if (out is None) == (not in_place):
         raise typer.BadParameter("give either -o OUT or --in-place")
+    if exact and not find_spec("jpeglib"):
+        raise typer.BadParameter('--exact needs an extra: pip install "plateblur[exact]"')
     begun = time.monotonic()
     mask_folders = MaskFolders(masks, instance_masks)
     sides = Sides(report=report, table=csv, parquet=parquet, coco=coco, yolo=yolo)
@@ -222,6 +230,8 @@ def blur(
         smallest_plate_px=smallest_plate_px,
         effort=effort_of(fast=fast, thorough=thorough),
         projection=projection,
+        exact=exact,
+        damaged=damaged,
     )
     with ending_on_bad_start():
         target = None if out is None else place_of(out)
@@ -252,6 +262,7 @@ def blur(
                 PixelsInHand(PIXELS_A_WORKER * workers),
                 mask_folders,
                 run,
+                keeps_pictures=in_place and not drop_other_pictures,
             )
             tally, outcomes = run.carry_out(
                 Job.take, make, "Blurring", workers, console=console, hidden=quiet

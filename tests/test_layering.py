@@ -17,10 +17,10 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors", "formats"}
 DETECTION = {
-    *("blur", "bounded", "boxes", "colours", "cores", "detector", "draw", "engines"),
-    *("equirectangular", "faces", "guidance", "headers", "jpeg", "letterbox", "looks", "masks"),
-    *("metadata", "outlines", "panorama", "photo", "pipeline", "second_look", "sphere", "tracks"),
-    *("video", "zones"),
+    *("blur", "bounded", "boxes", "colours", "companions", "cores", "detector", "display", "draw"),
+    *("engines", "equirectangular", "exact", "faces", "guidance", "headers", "jpeg", "letterbox"),
+    *("looks", "masks", "metadata", "outlines", "panorama", "photo", "pipeline", "rarer"),
+    *("second_look", "sphere", "tracks", "video", "zones"),
 }
 RUNS = {"runs"}
 # Where parts meet. `app.py` and `serve.py` only start commands of `cli_serving`: what is installed
