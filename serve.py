@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.mail import outbox_of
 from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.signup import first_operator
 from plateblur.accounts.store import Store, open_store
@@ -112,7 +113,7 @@ def build() -> FastAPI:
         gate,
         settings,
         ready_checks={"model": workers.works, "disk": partial(has_room, settings.data_dir)},
-        upkeep=lambda: prune(store, now=datetime.now(UTC)),
+        upkeep=lambda: prune(store, outbox=outbox_of(settings.data_dir), now=datetime.now(UTC)),
     )
     add_console(app, store, gate, settings, announce=show)
     if settings.demo:

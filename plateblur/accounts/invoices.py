@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from plateblur.accounts import plans, vat
-from plateblur.accounts.models import Account, Invoice, InvoiceSeries
+from plateblur.accounts.models import Account, Invoice, InvoiceSeries, PackageMonth
+from plateblur.accounts.periods import invoices_kept_since
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import NotFoundError, OrderError, PlanKind
 
@@ -246,6 +247,39 @@ def read_invoice(store: Store, number: str, *, account_id: int | None) -> Issued
     if row is None:
         raise NotFoundError("No such invoice.")
     return _issued(row)
+
+
+def prune(store: Store, *, now: datetime) -> None:
+    """Delete invoices that no law requires any longer; a package still in use keeps its own.
+
+    An account whose last paid invoice is deleted counts as one that never paid.
+
+    Raises:
+        StoreUnavailableError: nothing changed.
+    """
+    old = (
+        Invoice.issued_at < invoices_kept_since(now),
+        or_(Invoice.ends_at.is_(None), Invoice.ends_at <= now),
+    )
+    with store.read() as connection:
+        found = connection.execute(select(Invoice.id, Invoice.account_id).where(*old)).all()
+    for invoice_id, account_id in found:
+        with store.write() as connection:
+            if account_id is not None:
+                account = select(Account.id).where(Account.id == account_id)
+                connection.execute(account.with_for_update(key_share=True))
+            # As the lock found it: it may have been paid a moment ago.
+            own = Invoice.id == invoice_id
+            if not connection.execute(delete(Invoice).where(own, *old)).rowcount:
+                continue
+            connection.execute(delete(PackageMonth).where(PackageMonth.invoice_id == invoice_id))
+            paid = select(Invoice.id).where(
+                Invoice.account_id == account_id, Invoice.status == "paid"
+            )
+            if account_id is not None and connection.execute(paid.limit(1)).first() is None:
+                connection.execute(
+                    update(Account).where(Account.id == account_id).values(has_invoice=False)
+                )
 
 
 def _lock_account(connection: Connection, account_id: int) -> None:

@@ -60,7 +60,7 @@ def make_link(
 
 
 def link_to(page_url: str, secret: str) -> str:
-    """Return the address that a letter names."""
+    """Return the URL that an e-mail carries."""
     return f"{page_url}?token={quote(secret)}"
 
 

@@ -109,11 +109,12 @@ class Trial(Base):
 
 
 class TrialPerson(Base):
-    """Keyed hash of a normalised address that had its trial; outlives the account."""
+    """Keyed hash of a normalised address that had its trial; outlives the account for a period."""
 
     __tablename__ = "trial_persons"
 
     person_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class PendingSignUp(Base):

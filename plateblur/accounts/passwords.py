@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, update
 from plateblur.accounts import api_keys, fields
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.links import check_link, make_link, use_link
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.models import Account, LoginSession, MailedLink
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountClosedError, Identity
@@ -50,8 +50,8 @@ def change_password(
             api_keys.revoke_all(connection, identity.account_id, now=now)
 
 
-def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> Letter | None:
-    """Return the letter to send; None where no active account has the address.
+def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> Email | None:
+    """Return the e-mail to send; None if no active account has the address.
 
     The page must answer the same in both cases, or it would tell who has an account.
 
@@ -75,7 +75,7 @@ def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> 
             page_url=page_url,
             now=now,
         )
-    return Letter(
+    return Email(
         account.email,
         "Set a new PlateBlur password",
         f"Open this page within an hour to set a new password:\n\n{link}\n\n"

@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import stripe
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from plateblur.accounts.invoices import IssuedInvoice, mark_paid, read_invoice
 from plateblur.accounts.models import StrayPayment
+from plateblur.accounts.periods import invoices_kept_since
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import NotFoundError, OrderError
 
@@ -168,6 +169,21 @@ def settle_stray_payment(store: Store, event_id: str, *, now: datetime) -> None:
         ).rowcount
     if not changed:
         raise NotFoundError("No such payment.")
+
+
+def prune(store: Store, *, now: datetime) -> None:
+    """Delete settled payments with the invoices of their year.
+
+    Raises:
+        StoreUnavailableError: nothing changed.
+    """
+    with store.write() as connection:
+        connection.execute(
+            delete(StrayPayment).where(
+                StrayPayment.came_at < invoices_kept_since(now),
+                StrayPayment.settled_at.is_not(None),
+            )
+        )
 
 
 def _keep_stray(store: Store, payment: Payment, why: str, now: datetime) -> StrayPaymentError:

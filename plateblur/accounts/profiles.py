@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from plateblur.accounts import fields, vat
 from plateblur.accounts.links import make_link, use_link
-from plateblur.accounts.mail import Letter, forget_letters
+from plateblur.accounts.mail import Email, forget_emails
 from plateblur.accounts.models import Account, LoginSession, MailedLink, PendingSignUp
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
@@ -155,7 +155,7 @@ def change_profile(
 
 def request_email_change(
     store: Store, identity: Identity, *, email: str, page_url: str, now: datetime
-) -> Letter:
+) -> Email:
     """Return the letter to the new address; nothing changes before its link is opened.
 
     Args:
@@ -188,7 +188,7 @@ def request_email_change(
             now=now,
             detail=email,
         )
-    return Letter(
+    return Email(
         email,
         "Confirm your new PlateBlur address",
         f"Open this page within a day to use this address from now on:\n\n{link}\n",
@@ -196,7 +196,7 @@ def request_email_change(
     )
 
 
-def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Letter:
+def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Email:
     """Use the new address from now on; return the letter to the old one. Sessions and links end.
 
     Raises:
@@ -220,7 +220,7 @@ def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Letter:
             raise LinkError("The address has an account by now.") from error
         connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
         connection.execute(delete(MailedLink).where(MailedLink.account_id == account_id))
-    return Letter(
+    return Email(
         old,
         "Your PlateBlur account has another address",
         "Somebody who knows its password moved your account to another address, and confirmed it "
@@ -281,7 +281,7 @@ def delete_account(store: Store, account_id: int, *, outbox: Path) -> None:
         connection.execute(
             delete(PendingSignUp).where(PendingSignUp.email_key == account.email_key)
         )
-    forget_letters(outbox, addresses)
+    forget_emails(outbox, addresses)
     store.forget_deleted_rows()
 
 

@@ -34,6 +34,7 @@ from sqlalchemy import (
 
 from plateblur.accounts import plans
 from plateblur.accounts.models import Account, PackageMonth, RequestRow, UsageDay, Utc
+from plateblur.accounts.periods import KEEP_REQUESTS
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
     AccountClosedError,
@@ -46,7 +47,6 @@ from plateblur.accounts.types import (
 
 Clock = Callable[[], datetime]
 
-KEEP_REQUESTS = timedelta(days=2)  # the longest window is a UTC day
 SWEEP_EVERY = 16  # requests; Source: ours, rows left meanwhile cost nothing
 
 _OF_ACCOUNT = bindparam("of_account", type_=BigInteger())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from plateblur.accounts import fields, plans, throttle
 from plateblur.accounts.credentials import Hasher, fast_hash, random_secret
 from plateblur.accounts.links import link_to
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.models import (
     Account,
     Consent,
@@ -20,6 +20,12 @@ from plateblur.accounts.models import (
     SignUpRow,
     Trial,
     TrialPerson,
+)
+from plateblur.accounts.periods import (
+    KEEP_INACTIVE,
+    KEEP_SIGN_UP,
+    KEEP_SIGN_UP_COUNTS,
+    trial_hashes_kept_since,
 )
 from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.store import Store
@@ -36,13 +42,10 @@ from plateblur.accounts.types import (
 
 # Source: ours; an office behind one address signs up in a day, a script needs more.
 SIGN_UPS_PER_BLOCK = 10
-SIGN_UP_WINDOW = timedelta(days=1)
 BLOCK_IPV4_BITS = 24
-LINK_FOR = timedelta(days=2)  # Source: ours; who signs up in the evening has the next day for it.
 # Source: ours; sign-ups with one e-mail that wait at once, the newest ones. To push the owner's out
 # in time a stranger needs three networks.
 PER_ADDRESS = 25
-PENDING_FOR = timedelta(days=7)  # an operator's account never activated is dropped after this
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def sign_up(
     activation_url: str,
     now: datetime,
     username: str = "",
-) -> Letter:
+) -> Email:
     """Keep a sign-up until its link is opened; return the letter to send.
 
     Whoever signs up with an address that has an account sees no difference, in time neither: its
@@ -131,19 +134,19 @@ def sign_up(
                 password_hash=password_hash,
                 consents=decided,
                 signed_up_at=now,
-                expires_at=now + LINK_FOR,
+                expires_at=now + KEEP_SIGN_UP,
             )
         )
         _keep_newest(connection, key)
     if known is not None:  # its link goes to nobody, so that this sign-up stays without a use
-        return Letter(
+        return Email(
             email,
             "You already have a PlateBlur account",
             "Somebody, perhaps you, tried to sign up with this address, which has an "
             "account already.\nLog in as usual, or ask for a new password.\n",
         )
     link = link_to(activation_url, secret)
-    return Letter(
+    return Email(
         email,
         "Activate your PlateBlur account",
         "Open this page within two days, and type the password that you chose, to activate your "
@@ -264,9 +267,10 @@ def activate(
 
 
 def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
-    """Start the trial; once per person, also after the account was deleted.
+    """Start the trial, once per person, even if the earlier account was deleted.
 
-    Of the person only a keyed hash of the normalised address is kept.
+    To recognise the person, a keyed hash of the normalised address is kept for a period; see
+    `periods.KEEP_TRIAL_HASH_YEARS`.
 
     Raises:
         TrialRefusedError: this account or person had one, or the address is a throwaway.
@@ -293,7 +297,7 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
             select(TrialPerson).where(TrialPerson.person_hash.in_([person_hash, *earlier]))
         ).first():
             raise TrialRefusedError("The owner of this address had a trial before.")
-        connection.execute(insert(TrialPerson).values(person_hash=person_hash))
+        connection.execute(insert(TrialPerson).values(person_hash=person_hash, started_at=now))
         ends_at = plans.trial_end(now)
         trial_id = connection.execute(
             insert(Trial)
@@ -304,16 +308,26 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
     return PlanPeriod(PlanKind.TRIAL, now, ends_at, trial_id)
 
 
+def prune_trial_hashes(store: Store, *, now: datetime) -> None:
+    """Delete the hashes of trials that started long ago."""
+    with store.write() as connection:
+        connection.execute(
+            delete(TrialPerson).where(TrialPerson.started_at < trial_hashes_kept_since(now))
+        )
+
+
 def prune_pending(store: Store, *, now: datetime) -> None:
-    """Drop sign-ups whose link is too old, accounts never activated, and old sign-up counts."""
+    """Delete sign-ups whose link has expired, accounts never activated, and old sign-up counts."""
     with store.write() as connection:
         connection.execute(delete(PendingSignUp).where(PendingSignUp.expires_at <= now))
         connection.execute(
             delete(Account).where(
-                Account.status == "pending", Account.created_at < now - PENDING_FOR
+                Account.status == "pending", Account.created_at < now - KEEP_INACTIVE
             )
         )
-        connection.execute(delete(SignUpRow).where(SignUpRow.signed_up_at < now - SIGN_UP_WINDOW))
+        connection.execute(
+            delete(SignUpRow).where(SignUpRow.signed_up_at < now - KEEP_SIGN_UP_COUNTS)
+        )
 
 
 def _count_sign_up(store: Store, address: str, now: datetime) -> int:
@@ -333,7 +347,7 @@ def _count_sign_up(store: Store, address: str, now: datetime) -> int:
             .select_from(SignUpRow)
             .where(
                 SignUpRow.block_hash == block_hash,
-                SignUpRow.signed_up_at > now - SIGN_UP_WINDOW,
+                SignUpRow.signed_up_at > now - KEEP_SIGN_UP_COUNTS,
             )
         ).scalar_one()
         if count >= SIGN_UPS_PER_BLOCK:

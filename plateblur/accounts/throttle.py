@@ -20,6 +20,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from plateblur.accounts.fields import SITE_IPV6_BITS, address_block
 from plateblur.accounts.models import FailedLogin
+from plateblur.accounts.periods import KEEP_FAILED_LOGINS
 from plateblur.accounts.store import Store
 
 # Source: ours, within NIST SP 800-63B-4, 3.2.2 (at most 100 failures in a row on one account);
@@ -29,7 +30,6 @@ FREE_PER_PAIR_UNDER_ATTACK = 1
 FREE_PER_ADDRESS = 50
 ATTACK_PER_ACCOUNT = 20
 MAX_WAIT = timedelta(minutes=15)
-FORGET_AFTER = timedelta(hours=1)
 
 
 def wait_s(store: Store, *, login: str, address: str, now: datetime) -> int:
@@ -84,7 +84,9 @@ def note_success(store: Store, *, login: str, address: str) -> None:
 def prune(store: Store, *, now: datetime) -> None:
     """Drop counters that are forgotten."""
     with store.write() as connection:
-        connection.execute(delete(FailedLogin).where(FailedLogin.failed_at < now - FORGET_AFTER))
+        connection.execute(
+            delete(FailedLogin).where(FailedLogin.failed_at < now - KEEP_FAILED_LOGINS)
+        )
 
 
 def _keys(store: Store, login: str, address: str) -> tuple[str, str, str]:
@@ -125,7 +127,7 @@ def _count(
     row = connection.execute(
         select(FailedLogin.failures, FailedLogin.failed_at).where(FailedLogin.key_hash == key)
     ).first()
-    fresh = row is not None and row.failed_at >= now - FORGET_AFTER
+    fresh = row is not None and row.failed_at >= now - KEEP_FAILED_LOGINS
     failures = 1 + (row.failures if row is not None and fresh else 0)
     blocked_until = None
     if free is not None and failures >= free:

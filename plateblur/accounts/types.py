@@ -32,7 +32,7 @@ What the console asks for has a tree of its own; its messages may be shown to wh
     |-- LinkError                 the mailed link is unknown, used or too old
     |-- TrialRefusedError         no (second) trial for this person
     |-- SignUpLimitError          too many sign-ups from this address block
-    |-- LetterLimitError          too many letters were asked for
+    |-- EmailLimitError          too many letters were asked for
     |-- OrderError                the order, or its payment, can't be taken
     `-- NotFoundError             no such thing in this account
 """
@@ -314,7 +314,7 @@ class SignUpLimitError(RequestRefusedError):
     """Too many sign-ups from this address block today."""
 
 
-class LetterLimitError(RequestRefusedError):
+class EmailLimitError(RequestRefusedError):
     """Too many letters were asked for.
 
     Attributes:

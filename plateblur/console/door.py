@@ -27,15 +27,15 @@ from starlette.requests import ClientDisconnect
 
 from plateblur.accounts import fields, sessions, throttle
 from plateblur.accounts.credentials import random_secret
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.sessions import LoggedIn
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import (
     AccountClosedError,
     BusyError,
+    EmailLimitError,
     FieldError,
     InvoiceStoreError,
-    LetterLimitError,
     LinkError,
     NotFoundError,
     RequestRefusedError,
@@ -146,17 +146,17 @@ class Visit:
             raise NotFoundError("No such invoice.")
         return number
 
-    def count_letter(self, purpose: str, subject: str) -> None:
+    def count_email(self, purpose: str, subject: str) -> None:
         """Slow the asking for letters as guessing is, or anyone could fill anybody's mailbox.
 
         Raises:
-            LetterLimitError: there were too many; nothing was counted.
+            EmailLimitError: there were too many; nothing was counted.
         """
         store = self.parts.store
         block = fields.address_block(self.address, ipv4_bits=32, ipv6_bits=fields.SITE_IPV6_BITS)
         who = {"login": f"{purpose} {subject}", "address": f"{purpose} {block}"}
         if wait_s := throttle.take_turn(store, now=self.now, **who):
-            raise LetterLimitError(retry_after_s=wait_s)
+            raise EmailLimitError(retry_after_s=wait_s)
 
     def page(
         self,
@@ -200,19 +200,19 @@ class Visit:
         title = HTTPStatus(status).phrase
         return self.page("sorry.html", status=status, headers=headers, title=title, message=message)
 
-    def moved(self, path: str, *, done: str = "", letter: Letter | None = None) -> Response:
+    def moved(self, path: str, *, done: str = "", mail: Email | None = None) -> Response:
         """Send the browser to another page, so that loading it again repeats nothing.
 
         Args:
             path: of the console.
             done: which note of `notes.html` the page shows.
-            letter: sent after the answer is out.
+            mail: sent after the answer is out.
         """
         response = RedirectResponse(
             f"{path}?done={done}" if done else path, status_code=HTTPStatus.SEE_OTHER
         )
-        if letter is not None:
-            response.background = BackgroundTask(self.parts.send_later, lambda: letter)
+        if mail is not None:
+            response.background = BackgroundTask(self.parts.send_later, lambda: mail)
         return response
 
 
@@ -311,7 +311,7 @@ def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str])
             "The account store can't be reached. Please try again shortly.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
-    except (BusyError, LetterLimitError) as error:
+    except (BusyError, EmailLimitError) as error:
         busy = isinstance(error, BusyError)
         return visit.sorry(
             HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.TOO_MANY_REQUESTS,

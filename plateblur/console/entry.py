@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from starlette.background import BackgroundTask
 
 from plateblur.accounts import fields, passwords, profiles, sessions, signup
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.signup import ConsentGiven
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import AccountClosedError, FieldError, UnknownCredentialsError
@@ -38,7 +38,7 @@ def show_sign_up(visit: Visit) -> Response:
 def sign_up(visit: Visit) -> Response:
     """Keep a pending account; the answer is the same where the address has one."""
     try:
-        letter = signup.sign_up(
+        mail = signup.sign_up(
             visit.parts.store,
             visit.parts.hasher,
             email=visit.typed("email"),
@@ -51,7 +51,7 @@ def sign_up(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("signup.html", error, consents=CONSENTS)
-    return visit.moved(SENT, done="signup", letter=letter)
+    return visit.moved(SENT, done="signup", mail=mail)
 
 
 def show_sent(visit: Visit) -> Response:
@@ -135,11 +135,9 @@ def show_forgotten(visit: Visit) -> Response:
 def forgotten(visit: Visit) -> Response:
     """Answer the same at once, whoever asks for which address; the rest is done afterwards."""
     email = visit.typed("email")
-    visit.count_letter("reset", fields.login_key(email))
+    visit.count_email("reset", fields.login_key(email))
     response = visit.moved(SENT, done="reset")
-    response.background = BackgroundTask(
-        visit.parts.send_later, lambda: _letter_of_reset(visit, email)
-    )
+    response.background = BackgroundTask(visit.parts.send_later, lambda: _reset_email(visit, email))
     return response
 
 
@@ -172,8 +170,8 @@ def show_confirm_email(visit: Visit) -> Response:
 
 def confirm_email(visit: Visit) -> Response:
     """Use a new address from now on; sessions end."""
-    letter = profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
-    return visit.moved(LOG_IN, done="email", letter=letter)
+    mail = profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
+    return visit.moved(LOG_IN, done="email", mail=mail)
 
 
 def _decision(visit: Visit, text: ConsentText) -> ConsentGiven:
@@ -201,7 +199,7 @@ def _welcome(visit: Visit, cookie: str, *, done: str = "") -> Response:
     return response
 
 
-def _letter_of_reset(visit: Visit, email: str) -> Letter | None:
+def _reset_email(visit: Visit, email: str) -> Email | None:
     try:
         return passwords.request_reset(
             visit.parts.store, email=email, page_url=visit.parts.url(RESET), now=visit.now

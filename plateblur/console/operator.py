@@ -9,7 +9,7 @@ from http import HTTPStatus
 from fastapi.responses import Response
 
 from plateblur.accounts import api_keys, invoices, payments, profiles, quota, tickets
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.types import FieldError
 from plateblur.console import orders, support
 from plateblur.console.door import Visit
@@ -116,12 +116,12 @@ def answer(visit: Visit) -> Response:
     except FieldError as error:
         return visit.refused("ticket.html", error, **support.read_ticket(visit, account_id=None))
     page = visit.parts.url(f"{support.TICKETS}/{ticket_id}")
-    letter = Letter(
+    mail = Email(
         tickets.read_ticket(store, ticket_id, account_id=None).email,
         f"An answer to your PlateBlur ticket {ticket_id}",
         f"Your ticket was answered. Log in to read it:\n\n{page}\n",
     )
-    return visit.moved(f"{OPERATOR}/tickets/{ticket_id}", done="replied", letter=letter)
+    return visit.moved(f"{OPERATOR}/tickets/{ticket_id}", done="replied", mail=mail)
 
 
 def close_ticket(visit: Visit) -> Response:

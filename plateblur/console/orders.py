@@ -11,7 +11,7 @@ from starlette.background import BackgroundTask
 
 from plateblur.accounts import fields, invoice_papers, invoices, plans, profiles, vat
 from plateblur.accounts.invoices import IssuedInvoice
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.types import FieldError, OrderError, PlanKind
 from plateblur.accounts.work import WorkQueue
 from plateblur.console.door import Visit
@@ -65,7 +65,7 @@ def order(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("order.html", error, order=visit.again, **_choices(visit))
-    visit.count_letter("invoice", str(visit.account_id))
+    visit.count_email("invoice", str(visit.account_id))
     invoice = invoices.place_order(store, visit.account_id, kind, seller=seller, now=visit.now)
     response = visit.moved(INVOICES, done="ordered")
     response.background = BackgroundTask(
@@ -115,8 +115,8 @@ def _own_invoice(visit: Visit) -> IssuedInvoice:
     )
 
 
-def _letter(visit: Visit, invoice: IssuedInvoice, email: str) -> Letter:
-    return Letter(
+def _letter(visit: Visit, invoice: IssuedInvoice, email: str) -> Email:
+    return Email(
         email,
         f"Your PlateBlur invoice {invoice.number}",
         f"Thank you for your order. The invoice is attached; your package starts as soon as it is "

@@ -13,7 +13,7 @@ from jinja2 import Environment
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.invoices import Seller
-from plateblur.accounts.mail import Letter, Mailer, MailError, SmtpSettings, outbox_of
+from plateblur.accounts.mail import Email, Mailer, MailError, SmtpSettings, outbox_of
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Gate
 from plateblur.web.settings import Settings
@@ -21,7 +21,7 @@ from plateblur.web.settings import Settings
 LOG = logging.getLogger("plateblur.console")
 
 # Source: ours; a mail server that hangs must not hold the threads that answer requests.
-LETTERS_AT_ONCE = 2
+EMAILS_AT_ONCE = 2
 
 # Without it nobody could walk from an order to its invoice on a service that is only tried out.
 SAMPLE_SELLER = Seller(
@@ -57,13 +57,13 @@ class Parts:
     clock: Callable[[], datetime]
     templates: Environment
     announce: Callable[[str], None]
-    post: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LETTERS_AT_ONCE))
+    post: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(EMAILS_AT_ONCE))
 
     def url(self, path: str) -> str:
         """Return the whole address of a path, for letters; never from what a request says."""
         return self.settings.public_url.rstrip("/") + path
 
-    async def send_later(self, write: Callable[[], Letter | None]) -> None:
+    async def send_later(self, write: Callable[[], Email | None]) -> None:
         """Write and send a letter after the answer is out.
 
         Nobody waits for it: a page that took longer where a letter goes out would tell who has an
@@ -74,15 +74,15 @@ class Parts:
         """
         await to_thread.run_sync(lambda: self._send(write()), limiter=self.post)
 
-    def _send(self, letter: Letter | None) -> None:
+    def _send(self, mail: Email | None) -> None:
         """Send a letter, or tell the operator's terminal where it lies.
 
         A letter that is not taken is in the log, and its reader asks again.
         """
-        if letter is None:
+        if mail is None:
             return
         try:
-            path = self.mailer.send(letter)
+            path = self.mailer.send(mail)
         except MailError as error:
             LOG.error("letter not sent", extra={"told": {"cause": str(error)}})
             return
@@ -91,7 +91,7 @@ class Parts:
         if self.settings.mode == "production":
             LOG.warning("letter kept: no mail server is set", extra={"told": {"file": path.name}})
         else:
-            self.announce(f"letter to {letter.to} in {path}: {letter.link or letter.subject}")
+            self.announce(f"letter to {mail.to} in {path}: {mail.link or mail.subject}")
 
 
 def mailer_of(settings: Settings) -> Mailer:

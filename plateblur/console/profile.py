@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import Response
 
 from plateblur.accounts import consents, fields, passwords, profiles
-from plateblur.accounts.mail import Letter, outbox_of
+from plateblur.accounts.mail import Email, outbox_of
 from plateblur.accounts.types import FieldError, Identity, UnknownCredentialsError
 from plateblur.console.door import LOG_IN, Visit, drop_cookie, session_cookie
 from plateblur.console.entry import CONFIRM_EMAIL, FORGOTTEN
@@ -48,7 +48,7 @@ def change_password(visit: Visit) -> Response:
     try:
         fields.check_password(visit.typed("password"))
         identity = _proved(visit, "old")
-        visit.count_letter("password", str(visit.account_id))
+        visit.count_email("password", str(visit.account_id))
         passwords.change_password(
             visit.parts.store,
             visit.parts.hasher,
@@ -59,13 +59,13 @@ def change_password(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("profile.html", error, **_own_profile(visit))
-    letter = Letter(
+    mail = Email(
         visit.who.email if visit.who else "",
         "Your PlateBlur password was changed",
         "Somebody who knew the old one set a new password, and every session has ended.\n"
         f"If that was not you, set another one: {visit.parts.url(FORGOTTEN)}\n",
     )
-    response = visit.moved(LOG_IN, done="password", letter=letter)
+    response = visit.moved(LOG_IN, done="password", mail=mail)
     drop_cookie(visit.parts, response, session_cookie(visit.parts))
     return response
 
@@ -75,8 +75,8 @@ def change_email(visit: Visit) -> Response:
     try:
         fields.parse_email(visit.typed("email"))
         identity = _proved(visit, "email_password")
-        visit.count_letter("new address", str(visit.account_id))
-        letter = profiles.request_email_change(
+        visit.count_email("new address", str(visit.account_id))
+        mail = profiles.request_email_change(
             visit.parts.store,
             identity,
             email=visit.typed("email"),
@@ -85,7 +85,7 @@ def change_email(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("profile.html", error, **_own_profile(visit))
-    return visit.moved(PROFILE, done="email-sent", letter=letter)
+    return visit.moved(PROFILE, done="email-sent", mail=mail)
 
 
 def show_delete(visit: Visit) -> Response:
