@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,6 +51,7 @@ from plateblur.formats import BY_SUFFIX
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 from plateblur.types import Detector
 from plateblur.web.fetcher import PhotoFetcher
+from plateblur.web.source import add_source, source_link
 
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -77,16 +79,16 @@ HEADERS = {
 }
 
 METHOD_NOTE = (
-    "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: what they hide can be "
-    "worked out by an attacker."
+    "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: an attacker may be able to "
+    "recover what they hide."
 )
-KEPT = "Photos are stored only where you agree to it under the photo; clips never are."
-NOT_KEPT = "Photos and clips are deleted soon after you close this page."
+NOT_KEPT = "Photos and clips are deleted about a minute after you close this page."
+KEPT = f"{NOT_KEPT} A photo is stored longer only if you agree to it below the photo."
 EFFORTS = [("One look", "fast"), ("Default", "default"), ("Thorough", "thorough")]
 POLICIES = [
-    ("Strip: colour profile only", "strip"),
-    ("Safe: also time, camera and panorama tags", "safe"),
-    ("Keep: all but previews; may tell where it was taken", "keep"),
+    ("Remove everything except the colour profile", "strip"),
+    ("Also keep time, camera and panorama tags", "safe"),
+    ("Keep most metadata, including the GPS position", "keep"),
 ]
 
 
@@ -153,9 +155,20 @@ def build_demo(page: Page) -> gr.Blocks:
             api_tab(page, tab)
         with gr.Tab("Guidance"):
             guidance_tab(page)
+        gr.HTML(_footer(page), elem_id="footer", apply_default_css=False)
         demo.unload(page.leave)
     demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     return demo
+
+
+def _footer(page: Page) -> str:
+    """Return what becomes of photos, as the code does it, and where the source code is."""
+    minutes = {"UPLOAD": page.visits.uploads.keep_s, "KEEP": page.visits.keep_s}
+    text = asset("footer.html").replace("SOURCE", escape(source_link(page.source_url)))
+    text = text.replace("GRACE", f"{page.visits.grace_s:.0f} seconds")
+    for name, seconds in minutes.items():
+        text = text.replace(name, f"{seconds / 60:.0f} minutes")
+    return text.replace("STORED", asset("stored.html") if page.review else "")
 
 
 def waiting_of(demo: gr.Blocks, address: str) -> int:
@@ -173,7 +186,7 @@ def _blur_tab(page: Page) -> None:
     with gr.Row(elem_id="work"):  # On a phone one below the other, in this order.
         with gr.Column(elem_id="input"):
             photos = drop_zone(
-                label=f"Photos: drop, paste or choose up to {page.limits.photos}",
+                label=f"Drop, paste or choose up to {page.limits.photos} photos",
                 file_count="multiple",
                 file_types=PHOTO_TYPES,
                 elem_id="photos",
@@ -181,8 +194,8 @@ def _blur_tab(page: Page) -> None:
             )
             url = gr.Textbox(
                 NO_URL,
-                label="Or a photo's URL",
-                info='"NO" means none.',
+                label="Photo URL",
+                info='Leave it at "NO" to use photos from your device.',
                 max_lines=1,
                 submit_btn="Fetch",
                 elem_id="url",
@@ -197,23 +210,26 @@ def _blur_tab(page: Page) -> None:
                 download = gr.DownloadButton(visible=False, variant="primary", elem_id="download")
                 zipper = gr.Button(visible=False, elem_id="make-zip")
                 zipped = gr.DownloadButton("Download the zip", visible=False, elem_id="zip")
-            with gr.Accordion("Help to find more plates", open=False, visible=bool(page.review)):
+            with gr.Accordion("Help improve the detector", open=False, visible=bool(page.review)):
                 agreed = gr.Checkbox(label=CONSENT, elem_id="agreed")
                 keep = gr.Button("Save this photo for training", size="sm", elem_id="keep")
         with gr.Column(elem_id="settings"):
             method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method", info=METHOD_NOTE)
             with gr.Accordion("More settings", open=False):
                 margin = gr.Slider(0, 1, value=DEFAULTS.margin, step=0.05, label="Margin")
-                margin.info = "Share of a plate's size that is hidden beyond it on each side."
+                margin.info = "Extra area to hide on each side of a plate, as a share of its size."
                 min_confidence = gr.Slider(
                     COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
                 )
-                min_confidence.info = "The smallest that is hidden. Lower hides more, also wrongly."
+                min_confidence.info = (
+                    "Plates below this confidence stay visible. Lower values hide more, with more "
+                    "false hits."
+                )
                 draw_boxes = gr.Checkbox(DEFAULTS.draw_boxes, label="Draw boxes on the photo")
                 metadata = gr.Radio(POLICIES, value=DEFAULTS.metadata, label="Metadata")
                 effort = gr.Radio(EFFORTS, value=DEFAULTS.effort, label="Search")
                 effort.info = (
-                    "Thorough also looks closer, and at the photo turned by quarter turns. "
+                    "Thorough also searches enlarged parts and rotated copies of the photo. "
                     "It takes many times as long."
                 )
 
@@ -238,12 +254,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the demo until it is stopped, and return the exit code."""
     parser = argparse.ArgumentParser(description="Serve the demo.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on; 0 takes any")
-    parser.add_argument("--examples", type=Path, help="folder of drawn scenes to offer")
     parser.add_argument(
-        "--review-dir", type=Path, help="keep photos here for training, where people agree to it"
+        "--port", type=int, default=7860, help="port to listen on; 0 for any free port"
     )
-    parser.add_argument("--model", type=Path, default=shipped_model(), help="the detector's model")
+    parser.add_argument("--examples", type=Path, help="folder of drawn scenes to offer as examples")
+    parser.add_argument(
+        "--review-dir", type=Path, help="store photos here for training if people agree to it"
+    )
+    parser.add_argument(
+        "--source-url", default="", help="where your changed source code is; default: /source.zip"
+    )
+    parser.add_argument(
+        "--model", type=Path, default=shipped_model(), help="ONNX model of the detector"
+    )
     asked = parser.parse_args(arguments)
     for ending in (signal.SIGINT, signal.SIGTERM):  # an exit, so that the folder is removed
         signal.signal(ending, lambda *_: sys.exit(0))
@@ -259,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 examples=tuple(sorted(asked.examples.glob("*.jpg"))) if asked.examples else (),
                 card=card_of(asked.model),
                 review=Review(asked.review_dir) if asked.review_dir else None,
+                source_url=asked.source_url,
             )
             listening = socket.create_server((asked.host, asked.port))
         except (ModelError, OSError) as error:
@@ -270,7 +294,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def add_demo(
-    app: FastAPI, make_detector: Callable[[], Detector], *, model: Path, public_url: str
+    app: FastAPI,
+    make_detector: Callable[[], Detector],
+    *,
+    model: Path,
+    public_url: str,
+    source_url: str = "",
 ) -> None:
     """Put the demo at /demo of the service, which has one worker; photos are not counted there.
 
@@ -287,6 +316,7 @@ def add_demo(
         count=1,
         card=card_of(model),
         endpoint=f"{public_url}/plateblurer.aspx",
+        source_url=source_url,
     )
     app.add_api_route("/demo", lambda: RedirectResponse("/demo/"), include_in_schema=False)
     mount_demo(app, page, path="/demo", connect=public_url)
@@ -325,7 +355,9 @@ async def serve(page: Page, listening: socket.socket) -> None:
     Asynchronous from the start, because Gradio leaves an event loop open for each of its locks
     that it makes outside of one.
     """
-    app = mount_demo(FastAPI(openapi_url=None), page, path="/")
+    app = FastAPI(openapi_url=None)
+    add_source(app, page.source_url)
+    mount_demo(app, page, path="/")
     page.visits.sweep_forever()
     host, port = listening.getsockname()[:2]
     sys.stdout.write(f"PlateBlur demo: http://{host}:{port}\n")

@@ -120,7 +120,13 @@ def build() -> FastAPI:
         from app import add_demo  # Not at the top, because Gradio takes seconds to load.
 
         model = Path(settings.model or shipped_model())
-        add_demo(app, detector_of(settings), model=model, public_url=settings.public_url)
+        add_demo(
+            app,
+            detector_of(settings),
+            model=model,
+            public_url=settings.public_url,
+            source_url=settings.source_url,
+        )
     return app
 
 

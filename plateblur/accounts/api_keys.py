@@ -75,14 +75,14 @@ def add_key(
             .with_for_update(key_share=True)
         ).scalar()
         if version is None or credentials_version not in {None, version}:
-            raise AccountClosedError("The account is gone, or its password was changed.")
+            raise AccountClosedError("This account was deleted, or its password was changed.")
         count = connection.execute(
             select(func.count())
             .select_from(ApiKey)
             .where(ApiKey.account_id == account_id, ApiKey.revoked_at.is_(None))
         ).scalar_one()
         if count >= MAX_KEYS:
-            raise FieldError("label", f"Expected at most {MAX_KEYS} keys; revoke one first.")
+            raise FieldError("label", f"You can have at most {MAX_KEYS} keys. Revoke one first.")
         api_key_id = connection.execute(
             insert(ApiKey)
             .values(
@@ -133,7 +133,7 @@ def revoke_key(store: Store, account_id: int, api_key_id: int, *, now: datetime)
     """
     with store.write() as connection:
         if not _revoke(connection, account_id, now=now, api_key_id=api_key_id):
-            raise NotFoundError("The account has no such key, or it was revoked before.")
+            raise NotFoundError("Key not found, or already revoked.")
 
 
 def revoke_all(connection: Connection, account_id: int, *, now: datetime) -> int:

@@ -64,7 +64,7 @@ def record_consent(
     with store.write() as connection:
         account = select(Account.id).where(Account.id == account_id)
         if connection.execute(account.with_for_update(key_share=True)).first() is None:
-            raise AccountClosedError("The account is gone.")
+            raise AccountClosedError("This account was deleted.")
         last = connection.execute(
             select(Consent.subject, Consent.text_version, Consent.given)
             .where(own, Consent.subject == line["subject"])
@@ -75,7 +75,7 @@ def record_consent(
             return
         count = connection.execute(select(func.count()).select_from(Consent).where(own))
         if given and count.scalar_one() >= MAX_LINES:
-            raise FieldError("given", "You decided so often that the log is full; write to us.")
+            raise FieldError("given", "Your consent log is full. Please contact us.")
         connection.execute(insert(Consent).values(account_id=account_id, decided_at=now, **line))
 
 

@@ -57,13 +57,13 @@ def parse_email(text: str, *, deliverable: bool = True) -> str:
         FieldError: no address.
     """
     if len(text) > MAX_LOGIN_CHARS:
-        raise FieldError("email", f"Expected at most {MAX_LOGIN_CHARS} characters.")
+        raise FieldError("email", f"Use at most {MAX_LOGIN_CHARS} characters.")
     try:
         checked = validate_email(
             text.strip(), check_deliverability=False, globally_deliverable=deliverable
         )
     except EmailNotValidError as error:
-        raise FieldError("email", f"Expected an e-mail address: {error}") from error
+        raise FieldError("email", f"Enter a valid e-mail address. {error}") from error
     return checked.normalized
 
 
@@ -129,8 +129,8 @@ def parse_username(text: str) -> str:
     if _USERNAME.fullmatch(text) is None:
         raise FieldError(
             "username",
-            "Expected 3 to 32 letters, digits, dots, dashes or underscores, "
-            "with a letter or digit at both ends.",
+            "Use 3 to 32 letters, digits, dots, dashes or underscores, starting and ending with a "
+            "letter or digit.",
         )
     return text
 
@@ -146,13 +146,13 @@ def check_password(password: str) -> None:
     password = "" if too_long else unicodedata.normalize("NFC", password)
     if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
         raise FieldError(
-            "password", f"Expected {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters."
+            "password", f"Use {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters."
         )
     if len(set(password)) < 4 or "\0" in password:
-        raise FieldError("password", "Expected at least 4 different characters, none of them NUL.")
+        raise FieldError("password", "Use at least 4 different characters, none of them NUL.")
     if password.startswith(_API_KEY_START):
         raise FieldError(
-            "password", f"Expected no {_API_KEY_START} at its start, as API keys have."
+            "password", f"A password can't start with {_API_KEY_START}, because API keys do."
         )
 
 
@@ -170,16 +170,16 @@ def plain_text(field: str, text: str, *, max_chars: int, lines: bool = False) ->
     """
     text = text.replace("\r\n", "\n").strip()
     if len(text) > 4 * max_chars:  # composed letters count as one; none is made of more
-        raise FieldError(field, f"Expected at most {max_chars} characters, got {len(text)}.")
+        raise FieldError(field, f"Use at most {max_chars} characters (currently {len(text)}).")
     if not _is_stream_safe(text):
-        raise FieldError(field, "Expected no heaps of combining marks.")
+        raise FieldError(field, "Too many combining characters in a row.")
     text = unicodedata.normalize("NFC", text)
     allowed = "\n\t" if lines else ""
     if len(text) > max_chars:
-        raise FieldError(field, f"Expected at most {max_chars} characters, got {len(text)}.")
+        raise FieldError(field, f"Use at most {max_chars} characters (currently {len(text)}).")
     # Cc: control, Cs: half a surrogate pair, which no database takes.
     if any(unicodedata.category(char) in {"Cc", "Cs"} and char not in allowed for char in text):
-        raise FieldError(field, "Expected no control characters.")
+        raise FieldError(field, "Control characters aren't allowed.")
     return text
 
 
@@ -205,7 +205,7 @@ def parse_country(text: str) -> str:
     """
     text = text.strip().upper()
     if text and re.fullmatch(r"[A-Z]{2}", text) is None:
-        raise FieldError("country", "Expected a country code of two letters, e.g. RO.")
+        raise FieldError("country", "Enter a two-letter country code, for example RO.")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Orders, their invoices, and the packages that paid invoices open."""
+"""Orders, their invoices, and the plans that paid invoices activate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from plateblur.accounts.store import Store
 from plateblur.accounts.types import NotFoundError, OrderError, PlanKind
 
 CURRENCY = "USD"  # Source: the product page's prices.
-MAX_OPEN_INVOICES = 5  # Source: ours; a number once given is never taken back, so no one gets many.
+MAX_OPEN_INVOICES = 5  # Source: ours; numbers are never reused, so nobody gets many.
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +122,10 @@ def place_order(
             .with_for_update(key_share=True)
         ).first()
         if profile is None:
-            raise NotFoundError("The account is gone.")
+            raise NotFoundError("This account was deleted.")
         name = "\n".join(filter(None, [profile.company, profile.full_name]))
         if not (name and profile.postal_address and profile.country):
-            raise OrderError("The profile needs a name, an address and a country first.")
+            raise OrderError("Enter a name, an address and a country first.")
         buyer = {
             "name": name,
             "postal_address": profile.postal_address,
@@ -139,7 +139,9 @@ def place_order(
             if row.kind == kind and row.buyer == buyer and row.seller == asdict(seller):
                 return _issued(row)
         if len(unpaid) >= MAX_OPEN_INVOICES:
-            raise OrderError(f"{len(unpaid)} invoices are unpaid; pay or ask for help first.")
+            raise OrderError(
+                f"You have {len(unpaid)} unpaid invoices. Please pay them first, or open a ticket."
+            )
         net_cents = plans.PRICE_CENTS[kind]
         tax = vat.vat_on(
             net_cents,
@@ -164,7 +166,7 @@ def place_order(
 
 
 def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetime) -> IssuedInvoice:
-    """Open a package for nothing; its paper stands in a series of its own and names no buyer.
+    """Grant a package for free; its invoice has its own number series and names no buyer.
 
     Raises:
         NotFoundError: the account is gone.
@@ -208,7 +210,7 @@ def mark_paid(store: Store, number: str, *, paid_by: str, now: datetime) -> Issu
     with store.write() as connection:
         row = connection.execute(by_number).first()
         if row is None:
-            raise NotFoundError("No such invoice.")
+            raise NotFoundError("Invoice not found.")
         if row.account_id is not None:
             _lock_account(connection, row.account_id)
         row = connection.execute(by_number.with_for_update()).one()  # as the lock found it
@@ -245,7 +247,7 @@ def read_invoice(store: Store, number: str, *, account_id: int | None) -> Issued
     with store.read() as connection:
         row = connection.execute(query).first()
     if row is None:
-        raise NotFoundError("No such invoice.")
+        raise NotFoundError("Invoice not found.")
     return _issued(row)
 
 
@@ -285,7 +287,7 @@ def prune(store: Store, *, now: datetime) -> None:
 def _lock_account(connection: Connection, account_id: int) -> None:
     account = select(Account.id).where(Account.id == account_id)
     if connection.execute(account.with_for_update(key_share=True)).first() is None:
-        raise NotFoundError("The account is gone.")
+        raise NotFoundError("This account was deleted.")
 
 
 def _issue(

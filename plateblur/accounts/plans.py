@@ -167,7 +167,7 @@ def choose_plan(
         return ActivePlan(plan.kind, plan.starts_at, plan.ends_at, plan.plan_id)
     if packages:
         end = max(package.ends_at for package in packages)
-        raise PackageExpiredError(f"The last paid package ended at {end:%Y-%m-%d %H:%M} UTC.")
+        raise PackageExpiredError(f"Your last paid plan ended on {end:%Y-%m-%d %H:%M} UTC.")
     if trial is not None:
-        raise TrialExpiredError(f"The trial ended at {trial.ends_at:%Y-%m-%d %H:%M} UTC.")
-    raise NoInvoiceError("The account has neither a trial nor a paid package.")
+        raise TrialExpiredError(f"Your trial ended on {trial.ends_at:%Y-%m-%d %H:%M} UTC.")
+    raise NoInvoiceError("You have neither a trial nor a paid plan.")

@@ -54,7 +54,7 @@ def log_in(
     """
     identity = gate.authenticate(username, password, address=address)
     if identity.api_key_id is not None:
-        raise UnknownCredentialsError("An API key does not open the console; use the password.")
+        raise UnknownCredentialsError("API keys can't be used to log in here. Use your password.")
     return open_session(store, identity, now=now)
 
 

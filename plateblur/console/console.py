@@ -145,7 +145,7 @@ def check_console_settings(settings: Settings) -> None:
 
 
 def _nowhere(visit: Visit) -> Response:
-    return visit.sorry(HTTPStatus.NOT_FOUND, "There is nothing here.")
+    return visit.sorry(HTTPStatus.NOT_FOUND, "This page doesn't exist.")
 
 
 @cache

@@ -168,7 +168,7 @@ class Door:
             await answer(scope, receive, send)
         elif (method, path) == ("POST", f"{API}/queue/join"):
             if self._waiting(visitor.address) >= WAITING:
-                told = "You have asked for much at once. Please wait for what is in work."
+                told = "Too many requests at once. Please wait until the current ones are done."
                 raise NotTakenError(told, HTTPStatus.SERVICE_UNAVAILABLE)
             body = await self._event(visitor, headers, Request(scope, receive))
             await self.app(_of_length(scope, len(body)), _told(body, receive), send)
@@ -187,7 +187,7 @@ class Door:
             self._require_own(visitor, path.removeprefix(f"{API}/file="))
             await self.app(scope, receive, send)
         else:
-            raise NotTakenError("There is no such page.", HTTPStatus.NOT_FOUND)
+            raise NotTakenError("Page not found.", HTTPStatus.NOT_FOUND)
 
     async def _upload(self, visitor: Visitor, scope: Scope, receive: Receive) -> Response:
         """Write the files of a request, and return the tokens that they are known by."""
@@ -196,7 +196,7 @@ class Door:
         if length > self._upload_bytes:
             most = self._upload_bytes / 1024**2
             raise NotTakenError(
-                f"Uploads of up to {most:.0f} MB are taken at once; this one has "
+                f"Uploads can have at most {most:.0f} MB in total; this one has "
                 f"{length / 1024**2:.0f} MB.",
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
@@ -212,14 +212,16 @@ class Door:
                         await run_in_threadpool(form.write, chunk)
         except NoRoomError as error:
             raise NotTakenError(
-                f"There is no room for this upload now: {error}. Please try again in a minute.",
+                f"The demo is full at the moment: {error}. Please try again in a minute.",
                 HTTPStatus.SERVICE_UNAVAILABLE,
             ) from error
         except (FormParserError, NotAsToldError, ValueError) as error:
             told = f"Expected a form with up to {self._upload_files} files."
             raise NotTakenError(told) from error
         except (ClientDisconnect, TimeoutError) as error:
-            raise NotTakenError("The upload did not arrive.", HTTPStatus.REQUEST_TIMEOUT) from error
+            raise NotTakenError(
+                "The upload did not complete.", HTTPStatus.REQUEST_TIMEOUT
+            ) from error
         return JSONResponse(list(arriving.paths))
 
     async def _event(self, visitor: Visitor, headers: Headers, request: Request) -> bytes:
@@ -235,7 +237,7 @@ class Door:
         number = body.get("fn_index")
         takes_files = self._events.get(number) if type(number) is int else None
         if takes_files is None:
-            raise NotTakenError("There is no such event.", HTTPStatus.NOT_FOUND)
+            raise NotTakenError("Event not found.", HTTPStatus.NOT_FOUND)
         data = body.get("data")
         if not isinstance(data, list) or len(data) != len(takes_files):
             raise NotTakenError(f"Expected {len(takes_files)} values.")
@@ -267,7 +269,7 @@ class Door:
         """Pass on a request that stays open; from one address, and in all, there are so many."""
         of_one, of_all = self._streams[visitor.address], self._streams.total()
         if of_one >= STREAMS or of_all >= TOTAL_STREAMS:
-            raise NotTakenError("Too many pages are open.", HTTPStatus.TOO_MANY_REQUESTS)
+            raise NotTakenError("Too many open pages.", HTTPStatus.TOO_MANY_REQUESTS)
         self._streams[visitor.address] += 1
         try:
             await self.app(scope, receive, send)
@@ -284,14 +286,14 @@ class Door:
         except (OSError, ValueError, RuntimeError):
             is_own = False
         if not is_own:
-            raise NotTakenError("There is no such file.", HTTPStatus.FORBIDDEN)
+            raise NotTakenError("File not found.", HTTPStatus.FORBIDDEN)
 
 
 def _visitor(scope: Scope, headers: Headers) -> Visitor:
     cookie = _cookie(headers)
     if cookie is None:
         raise NotTakenError(
-            "Please allow cookies for this page, and open it again.", HTTPStatus.FORBIDDEN
+            "Please allow cookies for this page and reload it.", HTTPStatus.FORBIDDEN
         )
     host = (scope.get("client") or ("", 0))[0]
     return Visitor(hashlib.sha256(cookie.encode()).hexdigest()[:32], str(host))

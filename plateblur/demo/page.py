@@ -1,4 +1,4 @@
-"""What happens when a person does something on the demo's page: a method for each."""
+"""What happens on the demo's page: a method for each event."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ from plateblur.web.fetcher import FetchError, PhotoFetcher
 PROGRESS = gr.Progress()
 LIMITS = Limits()
 NO_URL = "NO"  # Source: the documented page; no URL is given.
-NOTHING_SENT = '"Drop a photo on the Blur tab, and see here what is sent."'
-FORGOTTEN = "There is no blurred photo here, or it is no longer held. Please drop it again."
+NOTHING_SENT = '"Drop a photo on the Blur tab to see the request here."'
+FORGOTTEN = "There is no photo, or it has expired. Please drop it again."
 
 T = TypeVar("T")
 
@@ -66,7 +66,8 @@ class Page:
         card: of the model, if it has one.
         jobs: those in work.
         review: where corrected photos are kept for retraining; None where they are not.
-        endpoint: address that requests are shown with.
+        endpoint: URL that requests are shown with.
+        source_url: where the operator offers the source code; "" for the running code itself.
     """
 
     workers: Workers
@@ -79,6 +80,7 @@ class Page:
     jobs: Jobs = field(default_factory=Jobs)
     review: Review | None = None
     endpoint: str = api.ENDPOINT
+    source_url: str = ""
 
     def take(
         self,
@@ -101,7 +103,7 @@ class Page:
             else:
                 self.visits.uploads.drop(visitor_of(session_of(request)), token)
         if len(tokens) > self.limits.photos:
-            gr.Warning(f"Only the first {self.limits.photos} of {len(tokens)} photos were taken.")
+            gr.Warning(f"Only the first {self.limits.photos} of {len(tokens)} photos were used.")
         visit = Visit(tuple(taken))
         return [None, NO_URL, *self._show(request, visit, options)]
 
@@ -120,7 +122,7 @@ class Page:
             name = safe_name(urlsplit(url).path)
             data = asyncio.run(self.fetcher.fetch(url))
         except ValueError:  # urllib's, of a host in brackets that is none
-            photo = failed_photo("photo", "The URL is none.")
+            photo = failed_photo("photo", "This is not a valid URL.")
         except FetchError as error:
             photo = failed_photo(name, str(error))
         else:
@@ -137,7 +139,7 @@ class Page:
         options = options_of(*settings)
         number = _told(event, "number")
         if type(number) is not int or not 0 <= number < len(self.examples):
-            raise gr.Error("There is no such scene.", print_exception=False)
+            raise gr.Error("Scene not found.", print_exception=False)
         path = self.examples[number]
         photo = self._opened(request, path.name, path.read_bytes())
         return self._show(request, Visit((photo,)), options)
@@ -227,7 +229,8 @@ class Page:
             if failures:
                 archive.writestr("NOT-BLURRED.txt", "\n".join(failures) + "\n")
         if failures:
-            gr.Warning(f"{len(failures)} of {len(photos)} could not be blurred and are left out.")
+            left_out = f"{len(failures)} of {len(photos)} photos could not be blurred"
+            gr.Warning(f"{left_out} and are not in the zip file.")
         return gr.update(value=str(path), visible=True)
 
     def keep(self, request: gr.Request, agreed: bool, *settings: Any) -> Any:
@@ -235,7 +238,7 @@ class Page:
         photo = self._sent(request)
         min_confidence = options_of(*settings).min_confidence
         if self.review is None or agreed is not True:
-            raise gr.Error("Please tick that you agree first.", print_exception=False)
+            raise gr.Error("Please tick the box to agree first.", print_exception=False)
         if photo is None:
             raise gr.Error(FORGOTTEN, print_exception=False)
         try:
@@ -243,8 +246,7 @@ class Page:
             self.review.save(example, now=datetime.now(UTC))
         except (PlateblurError, OSError) as error:
             raise gr.Error("The photo could not be saved.", print_exception=False) from error
-        told = "To have it removed, tell whoever runs this page that name."
-        gr.Info(f"Saved as {example.name}. {told}")
+        gr.Info(f"Saved as {example.name}. To have it removed, contact us with this name.")
         return False
 
     def take_clip(
@@ -270,7 +272,7 @@ class Page:
                 visitor_of(session), token, max_bytes=self.limits.clip_bytes
             )
         except NotThereError:
-            told = "The clip did not arrive whole. Please drop it again."
+            told = "The upload was incomplete. Please drop the clip again."
             return [None, told_failure(told), *nothing]
         except NoRoomError:
             most = self.limits.clip_bytes / 1024**2
@@ -290,7 +292,7 @@ class Page:
                     blur_dropped_clip, data, options, Path(work), ended=ended, progress=told_share
                 )
             except WorkEndedError:
-                return [None, told_failure("Cancelled. Nothing of the clip is kept."), *nothing]
+                return [None, told_failure("Cancelled. The clip has been deleted."), *nothing]
             except PlateblurError as error:
                 return [None, told_failure(explain_clip(error)), *nothing]
         name = f"{PurePath(token).stem or 'clip'}-blurred.mp4"
@@ -447,7 +449,7 @@ class Page:
             for number, each in enumerate(visit.photos)
         ]
         picker = gr.update(choices=choices, value=visit.shown if photo else None, visible=several)
-        zipper = gr.update(value=f"Make a zip of all {len(choices)}", visible=several)
+        zipper = gr.update(value=f"Create a zip of all {len(choices)} photos", visible=several)
         return [view, picker, download, zipper, gr.update(value=None, visible=False)]
 
 
@@ -474,7 +476,7 @@ def options_of(
         or not 0 <= margin <= 1
         or not 0 < min_confidence <= 1
     ):
-        raise gr.Error("These settings are none of the page's.", print_exception=False)
+        raise gr.Error("Invalid settings.", print_exception=False)
     return BlurOptions(
         method=method,
         margin=margin,

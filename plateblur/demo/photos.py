@@ -239,20 +239,20 @@ def explain(error: PlateblurError, limits: Limits) -> str:
     """Return why a photo could not be blurred and what helps, for people."""
     if isinstance(error, PhotoTooLargeError):
         return (
-            f"This photo is too large for the demo, which takes up to "
+            f"This photo is too large for the demo, which accepts up to "
             f"{limits.photo_bytes / 1024**2:.0f} MB and {limits.photo_pixels / 1e6:.0f} megapixels "
-            f"({error}). The plateblur command takes larger ones."
+            f"({error}). Use the plateblur command for larger photos."
         )
     if isinstance(error, TooCostlyError):
         return (
-            f"This photo takes more work than the demo gives to one: {error}. Try saving it again "
-            f"as a plain JPEG, or use the plateblur command."
+            f"This photo takes too long to process in the demo: {error}. Try saving it again as a "
+            f"plain JPEG, or use the plateblur command."
         )
     if isinstance(error, PhotoDecodeError):
         return (
-            f"This file could not be read as a photo: {error}. Try saving it anew as JPEG or PNG."
+            f"This file could not be read as a photo: {error}. Try saving it again as JPEG or PNG."
         )
-    return f"This photo was not blurred, so it was not given out: {error}."
+    return f"This photo could not be blurred, so there is no download: {error}."
 
 
 def example_views(examples: Sequence[Path]) -> list[dict[str, str]]:

@@ -26,8 +26,8 @@ from plateblur.sets.labels import xyxy_to_labels
 from plateblur.types import Detector
 
 CONSENT = (
-    "I may give this photo away, and agree that it is kept without blur by whoever runs this page, "
-    "to train the detector."
+    "I have the right to share this photo, and agree that the operator of this page stores it "
+    "unblurred to train the detector."
 )
 MAX_BYTES = 4 * 1024**3  # some two thousand photos of telephones
 VAL_EVERY = 5  # every fifth photo is for validation, chosen by its content
@@ -102,7 +102,7 @@ class Review:
         split = example.split
         with self._lock:
             if self._used_bytes() + len(example.data) > self._max_bytes:
-                raise ReviewFullError("the folder for training holds as much as it may")
+                raise ReviewFullError("the folder for training photos is full")
             for other in ("images", "labels"):
                 (self._folder / other / split).mkdir(parents=True, exist_ok=True)
             labels = self._folder / "labels" / split / f"{example.name}.txt"

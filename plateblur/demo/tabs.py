@@ -52,10 +52,10 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
     with gr.Row():
         with gr.Column(min_width=320):
             asked = _json_code("Request", NOTHING_SENT)
-            copy_asked = gr.Button("Copy the whole request", size="sm", elem_id="copy-request")
+            copy_asked = gr.Button("Copy full request", size="sm", elem_id="copy-request")
         with gr.Column(min_width=320):
             answered = _json_code("Response", NOTHING_SENT)
-            copy_answered = gr.Button("Copy the whole response", size="sm", elem_id="copy-response")
+            copy_answered = gr.Button("Copy full response", size="sm", elem_id="copy-response")
     snippets: list[Any] = []
     for title, language, colours in api.LANGUAGES:
         with gr.Tab(title):
@@ -70,13 +70,13 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
                     elem_id=f"snippet-{language}",
                 )
             )
-    with gr.Accordion("Send the request to a server", open=False):
+    with gr.Accordion("Send this request to a server", open=False):
         gr.HTML(asset("send.html"), apply_default_css=False)
         with gr.Row():
             user = gr.Textbox(label="User", elem_id="user")
             password = gr.Textbox(label="Password or API key", type="password", elem_id="password")
-        send = gr.Button("Send it", elem_id="send")
-        answer = _json_code("The server's answer", elem_id="server-answer")
+        send = gr.Button("Send request", elem_id="send")
+        answer = _json_code("Response of the server", elem_id="server-answer")
     whole = gr.Textbox(visible="hidden")
 
     shown: list[Any] = [asked, answered]
@@ -126,7 +126,7 @@ def video_tab(page: Page) -> None:
                 COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
             )
             clip = drop_zone(
-                label="Clip: drop or choose one", file_types=["video"], elem_id="clip", height=150
+                label="Drop or choose a clip", file_types=["video"], elem_id="clip", height=150
             )
             cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
         with gr.Column(min_width=300, scale=2):
@@ -197,10 +197,10 @@ def camera_answer(
     numbers = (focal_mm, distance_m, tilt_deg, height_px)
     is_known = plate in camera.PLATES_MM and sensor in camera.SENSORS_MM
     if not is_known or not all(type(each) in (int, float) for each in numbers):
-        raise gr.Error("These values are none of the page's.", print_exception=False)
+        raise gr.Error("Invalid values.", print_exception=False)
     ranges = zip(numbers, camera.RANGES, strict=True)
     if not all(low <= each <= high for each, (low, high) in ranges):
-        raise gr.Error("These values are none of the page's.", print_exception=False)
+        raise gr.Error("Invalid values.", print_exception=False)
     lens = {
         "plate_mm": camera.PLATES_MM[plate],
         "sensor_mm": camera.SENSORS_MM[sensor],
@@ -210,8 +210,8 @@ def camera_answer(
     share = camera.plate_share(distance_m=distance_m, **lens)
     farthest_m = camera.farthest_m(GUIDANCE_RATIO, **lens)
     return (
-        f"<p>The plate is <strong>{share * height_px:.0f} px</strong> of {height_px} high: "
-        f"<strong>{advice(share)}</strong>. With this lens 1:15 reaches to "
+        f"<p>The plate is <strong>{share * height_px:.0f} pixels</strong> of {height_px} high: "
+        f"<strong>{advice(share)}</strong>. This lens keeps plates at 1:15 or larger up to "
         f"<strong>{farthest_m:.1f} m</strong>.</p>{sketches.picture_sketch(share, GUIDANCE_RATIO)}"
     )
 

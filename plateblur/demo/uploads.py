@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from plateblur.errors import PlateblurError
 
+KEEP_S = 10 * 60  # the page asks for what it uploaded right away; this allows for the queue
 NAME_CHARS = 80  # of an upload's name: file systems take 255 bytes, and four may be one character
 
 
@@ -130,7 +131,7 @@ class Uploads:
         folder: Path,
         *,
         room: Room = ROOM,
-        keep_s: float = 10 * 60,  # the page asks for what it uploaded at once; this is the queue
+        keep_s: float = KEEP_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep files in `folder`, which is made when it is needed.
@@ -143,7 +144,7 @@ class Uploads:
         """
         self._folder = folder
         self._room = room
-        self._keep_s = keep_s
+        self.keep_s = keep_s
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -220,7 +221,7 @@ class Uploads:
             old = {
                 token: kept.path
                 for token, kept in self._kept.items()
-                if kept.path is not None and now_s - kept.since_s >= self._keep_s
+                if kept.path is not None and now_s - kept.since_s >= self.keep_s
             }
             for token in old:
                 del self._kept[token]

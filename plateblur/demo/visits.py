@@ -103,7 +103,7 @@ class Visits:
         self.folder = folder
         self.uploads = Uploads(folder / "uploads", room=room, clock=clock)
         self.keep_s = keep_s
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._max_held_bytes = max_held_bytes
         self._clock = clock
         self._lock = threading.Lock()
@@ -155,7 +155,7 @@ class Visits:
         """Let the visit end soon: its page was closed, or its connection was lost."""
         with self._lock:
             if held := self._held.get(session):
-                held.ends_s = min(held.ends_s, self._clock() + self._grace_s)
+                held.ends_s = min(held.ends_s, self._clock() + self.grace_s)
 
     def sweep(self) -> None:
         """Forget visits that have ended, and remove files that nobody will ask for."""

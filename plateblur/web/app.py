@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urljoin
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
@@ -31,6 +32,7 @@ from plateblur.web.pages import add_pages
 from plateblur.web.plateblurer import documented_router
 from plateblur.web.service import Blur, Service
 from plateblur.web.settings import Settings
+from plateblur.web.source import LICENCE, add_source, source_link
 from plateblur.web.v1 import v1_router
 
 LOG = logging.getLogger("plateblur.web")
@@ -102,8 +104,13 @@ def create_app(
 
     app = FastAPI(
         title="PlateBlur",
-        summary="Finds licence plates in photos and makes them unreadable.",
+        summary="Find licence plates in photos and make them unreadable.",
         version="1",
+        license_info={"name": LICENCE, "identifier": LICENCE},
+        openapi_external_docs={
+            "description": "Source code of this service",
+            "url": urljoin(settings.public_url, source_link(settings.source_url)),
+        },
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -128,6 +135,7 @@ def create_app(
     app.include_router(v1_router(service))
     app.include_router(health_router(service))
     add_pages(app)
+    add_source(app, settings.source_url)
     _describe_security(app)
     return app
 
@@ -137,7 +145,9 @@ async def _keep_up(upkeep: Callable[[], None]) -> None:
         try:
             await to_thread.run_sync(upkeep)
         except PlateblurError as error:
-            LOG.warning("upkeep put off", extra={"told": {"error": type(error).__name__}})
+            LOG.warning(
+                "upkeep failed, will be retried", extra={"told": {"error": type(error).__name__}}
+            )
         await asyncio.sleep(UPKEEP_EVERY_S)
 
 
@@ -198,7 +208,7 @@ def _describe_security(app: FastAPI) -> None:
             "basic": {
                 "type": "http",
                 "scheme": "basic",
-                "description": "E-mail or user name, and the password or an API key.",
+                "description": "Your e-mail address or user name, and your password or an API key.",
             },
             "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
         }

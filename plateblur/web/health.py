@@ -1,4 +1,4 @@
-"""For machines that watch: is it alive, is it ready, how much has it done."""
+"""Health probes and metrics."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def has_room(folder: Path) -> bool:
 
 def health_router(service: Service) -> APIRouter:
     """Return the routes for probes and Prometheus."""
-    router = APIRouter(tags=["watching"])
+    router = APIRouter(tags=["monitoring"])
     looking = asyncio.Lock()
 
-    @router.get("/healthz", summary="Is the process alive", response_model=Health)
+    @router.get("/healthz", summary="Liveness probe", response_model=Health)
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok", "parts": {}})
 
     @router.get(
         "/readyz",
-        summary="May requests be sent here",
+        summary="Readiness probe",
         response_model=Health,
-        responses={503: {"model": Health, "description": "A part is not ready."}},
+        responses={503: {"model": Health, "description": "The service is not ready."}},
     )
     async def readyz() -> JSONResponse:
         # One look at a time, whoever asks: each runs the model.
@@ -62,7 +62,7 @@ def health_router(service: Service) -> APIRouter:
 
     @router.get(
         "/metrics",
-        summary="Figures for Prometheus",
+        summary="Metrics for Prometheus",
         response_model=None,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},

@@ -22,6 +22,7 @@ from plateblur.web.schemas import (
 )
 from plateblur.web.service import Service, Written, blur_counted, fetch_photo
 
+ERROR_BY_STATUS = "An error, if the service returns errors with their HTTP status."
 NOT_GIVEN = frozenset({"", "NO"})  # Source: contract; compared stripped and in upper case.
 
 
@@ -63,7 +64,7 @@ def documented_router(service: Service) -> APIRouter:
 
     @router.post(
         DOCUMENTED_PATH,
-        summary="Blur the plates of a photo (documented endpoint)",
+        summary="Blur a photo (documented endpoint)",
         tags=["documented"],
         openapi_extra={
             "security": [{"basic": []}],
@@ -75,13 +76,12 @@ def documented_router(service: Service) -> APIRouter:
         response_model=None,
         responses={
             200: {
-                "description": "The blurred photo; or, with real status codes off, an error.",
+                "description": "The blurred photo, or an error if the service returns those with "
+                "status 200.",
                 "model": DocumentedAnswer | list[DocumentedError],
             },
-            "4XX": {"description": "An error, where the service says so by its status."}
-            | {"model": list[DocumentedError]},
-            "5XX": {"description": "An error, where the service says so by its status."}
-            | {"model": list[DocumentedError]},
+            "4XX": {"description": ERROR_BY_STATUS, "model": list[DocumentedError]},
+            "5XX": {"description": ERROR_BY_STATUS, "model": list[DocumentedError]},
         },
     )
     async def plateblurer(request: Request) -> Response:

@@ -53,6 +53,11 @@ class Settings:
         "", "signs sessions and links; at least 32 characters in production", secret=True
     )
     public_url: str = _told(LOCAL_URL, "how people reach this service")
+    source_url: str = _told(
+        "",
+        "where people get the source code of this service, as the AGPL asks of whoever changes it; "
+        "empty: the running code itself, at /source.zip",
+    )
     real_status_codes: bool = _told(
         False, "the documented endpoint answers errors with 4xx/5xx instead of 200"
     )
@@ -138,6 +143,8 @@ class Settings:
                 raise SettingsError(
                     f"{PREFIX}PHOTO_URL_NAMESERVERS must hold ADDRESS or ADDRESS:PORT, got {text}"
                 ) from error
+        if self.source_url and not self.source_url.startswith(("https://", "http://")):
+            raise SettingsError(f"{PREFIX}SOURCE_URL must start with https:// or http://")
         if self.queue_limit < 0:
             raise SettingsError(f"{PREFIX}QUEUE_LIMIT must be at least 0")
         if self.mode != "production":

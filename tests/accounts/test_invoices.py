@@ -195,7 +195,7 @@ def test_the_pdf_holds_letters_beyond_latin_1(paper: IssuedInvoice) -> None:
     assert pdf.startswith(b"%PDF-")
     assert len(pdf) > 5_000
     paid = replace(paper, status="paid", paid_at=NOW, starts_at=NOW, ends_at=NOW)
-    assert "Paid 2026-03-10." in invoice_papers.invoice_html(paid, stylesheet="")
+    assert "Paid on 2026-03-10." in invoice_papers.invoice_html(paid, stylesheet="")
 
 
 def notice(invoice: IssuedInvoice, **changes: object) -> bytes:
