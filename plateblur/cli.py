@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # the extra `video` may be missing
     from plateblur.video import BlurredClip
 
 EXIT_CODES = """
-Exit codes: 0 every photo was done; 1 at least one was not, and is listed at the end;
+Exit codes: 0 every photo was done; 1 at least one failed, and is listed at the end;
 2 the command could not start.
 """
 BLUR_EXAMPLES = """
@@ -115,10 +115,12 @@ def blur(
     photos: Photos,
     out: Annotated[
         Path | None,
-        typer.Option("-o", "--out", help="Folder for the blurred photos; a file for one photo."),
+        typer.Option(
+            "-o", "--out", help="Folder for the blurred photos, or a file for a single photo."
+        ),
     ] = None,
     in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace the photos themselves.")
+        bool, typer.Option("--in-place", help="Overwrite the original photos.")
     ] = False,
     method: MethodOption = DEFAULTS.method,
     margin: Margin = DEFAULTS.margin,
@@ -127,22 +129,24 @@ def blur(
         MetadataPolicy,
         typer.Option(
             "--metadata",
-            help="strip: only the ICC profile and a panorama's projection stay; safe: also capture "
-            "time, camera and other panorama tags; keep: everything but embedded thumbnails and "
-            "previews.",
+            help="strip removes everything except the colour profile and a panorama's projection; "
+            "safe also keeps time, camera and other panorama tags; keep keeps most metadata, "
+            "including the GPS position, but no thumbnails and previews.",
         ),
     ] = DEFAULTS.metadata,
     draw_boxes: Annotated[
-        bool, typer.Option("--draw-boxes", help="Draw boxes and confidences too.")
+        bool, typer.Option("--draw-boxes", help="Also draw boxes and confidences.")
     ] = False,
     recursive: Recursive = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace blurred photos of an earlier run.")
+        bool, typer.Option("--overwrite", help="Replace blurred photos from an earlier run.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write one JSON object a photo to this file.")
+        Path | None, typer.Option(help="Write a report to this file, one JSON object per photo.")
     ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
+    ] = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -152,16 +156,17 @@ def blur(
     workers: Workers = None,
     quiet: Quiet = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was done as one JSON object.")
+        bool, typer.Option("--json", help="Print a summary as one JSON object.")
     ] = False,
 ) -> None:
-    """Blur the plates of photos.
+    """Blur the plates in photos.
 
-    The input stays as it is unless --in-place is given. A photo that can't be done leaves no
-    output; the others are done all the same. Ctrl-C finishes the photos in hand and stops.
+    The input files are not changed unless you use --in-place. If a photo fails, no output is
+    written for it, and the others are still processed. Ctrl-C finishes the photos in progress and
+    stops.
     """
     if (out is None) == (not in_place):
-        raise typer.BadParameter("give either -o OUT or --in-place")
+        raise typer.BadParameter("use either -o OUT or --in-place")
     started = time.monotonic()
     work = find_photos(photos, recursive=recursive, out=out)
     outputs = Outputs([job.photo for job in work.jobs], overwrite=overwrite, in_place=in_place)
@@ -233,45 +238,44 @@ def video(
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     sound: Annotated[
         Literal["keep", "drop"],
-        typer.Option(help="keep every sound track, or drop them: voices are personal data too."),
+        typer.Option(help="Keep or drop all sound tracks. Voices are personal data too."),
     ] = "keep",
     metadata_policy: Annotated[
         MetadataPolicy,
         typer.Option(
             "--metadata",
-            help="strip: none; safe: time of recording, camera and language of the sound; keep: "
-            "also place, title and author. Telemetry, subtitles and covers never stay.",
+            help="strip removes all metadata; safe keeps time, camera and language of the sound; "
+            "keep also keeps location, title and author. Telemetry, subtitles and cover "
+            "pictures are always removed.",
         ),
     ] = DEFAULTS.metadata,
     damaged: Annotated[
         Literal["refuse", "hide"],
         typer.Option(
-            help="refuse a clip with pictures that can't be decoded, or hide these: they turn grey."
+            help="What to do with frames that can't be decoded: refuse the clip, or make them grey."
         ),
     ] = "refuse",
     quality: Annotated[
         Literal["high", "normal", "small"],
-        typer.Option(
-            help="Quality of the pictures; high doubles the file's size, small halves it."
-        ),
+        typer.Option(help="Picture quality. high doubles the file size, small halves it."),
     ] = "normal",
     report: Annotated[
         Path | None,
-        typer.Option(help="Write one JSON object a plate to this file: when it was where."),
+        typer.Option(
+            help="Write a report to this file, one JSON object per plate with its positions."
+        ),
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with work that was interrupted.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue interrupted work.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a blurred clip of an earlier run.")
+        bool, typer.Option("--overwrite", help="Replace a blurred clip from an earlier run.")
     ] = False,
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
 ) -> None:
-    """Blur the plates of a clip, also in frames in which they were missed.
+    """Blur the plates in a clip, also in frames where they were missed for a moment.
 
-    The output is upright and keeps the clip's times and sound. If one frame can't be done, there
-    is no output. Work that was interrupted is kept beside the output until --resume finishes it or
+    The output is upright and keeps the clip's times and sound. If any frame fails, no
+    clip is produced. Interrupted work is kept next to the output until --resume finishes it or
     another run replaces it.
     """
     from plateblur.video import ClipOptions, blur_clip
@@ -366,7 +370,9 @@ def detect(
     photos: Photos,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     recursive: Recursive = False,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
+    ] = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -376,10 +382,10 @@ def detect(
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Print the plates of photos, one JSON object a line; nothing else on standard output.
+    """Print the plates in photos as JSON, one line per photo.
 
-    Boxes are in pixels of the upright photo: left, top, right, bottom. In a panorama a plate across
-    the seam has one on each side.
+    Boxes are left, top, right and bottom in pixels of the upright photo. In a panorama, a plate
+    across the seam has a box on each side.
     """
     effort = effort_of(fast=fast, thorough=thorough)
     work = find_photos(photos, recursive=recursive)

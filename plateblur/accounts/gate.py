@@ -184,7 +184,7 @@ class StoreGate:
         with _told_as(TrialStoreError), self._store.read() as connection:
             markers = connection.execute(_MARKERS, {"of_account": identity.account_id}).first()
             if markers is None:
-                raise AccountClosedError("The account is gone.")
+                raise AccountClosedError("This account was deleted.")
             if markers.has_trial:
                 try:
                     trial = _read_trial(connection, identity.account_id)

@@ -253,7 +253,7 @@ def days_of_use(store: Store, account_id: int, *, since: date) -> list[DayOfUse]
 
 def _lock_account(connection: Connection, account_id: int) -> None:
     if connection.execute(_LOCK, {"of_account": account_id}).first() is None:
-        raise AccountClosedError("The account is gone.")
+        raise AccountClosedError("This account was deleted.")
 
 
 def _sweep(connection: Connection, account_id: int, now: datetime) -> None:
