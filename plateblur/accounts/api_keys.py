@@ -1,7 +1,7 @@
-"""API keys: made, listed, revoked. A key is shown once; the store holds its SHA-256.
+"""API keys: created, listed, revoked. A key is shown once; the store holds its SHA-256.
 
-A key has 256 random bits, so that nobody guesses it and a slow hash would protect nothing: it is
-looked up on each request, and neither slowed nor counted as a guess.
+A key has 256 random bits. It can't be guessed, so a slow hash would not add protection: it is
+looked up on each request, without rate limits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from plateblur.accounts.models import Account, ApiKey
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountClosedError, FieldError, NotFoundError
 
-# Source: ours; enough for a key per device, few enough to look over.
+# Source: ours; enough for a key per device, few enough to keep an overview.
 MAX_KEYS = 20
-MAX_REVOKED = 50  # those revoked longest ago leave the list
+MAX_REVOKED = 50  # those revoked longest ago are deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ApiKeyEntry:
     Attributes:
         api_key_id: the store's row.
         label: its owner's name for it.
-        prefix: the key's beginning, by which its owner knows it.
+        prefix: the key's beginning, by which its owner recognises it.
         created_at: UTC.
         last_used_at: UTC, true to a minute; None before the first use.
         revoked_at: UTC; None while it works.
@@ -51,7 +51,7 @@ def add_key(
     now: datetime,
     credentials_version: int | None = None,
 ) -> NewApiKey:
-    """Return a new key; nobody can read it again.
+    """Return a new key; it can't be read again.
 
     Args:
         store: the store.
@@ -63,8 +63,8 @@ def add_key(
 
     Raises:
         FieldError: the label can't be taken, or there are too many keys.
-        AccountClosedError: the account is gone, or its password was changed a moment ago.
-        StoreUnavailableError: nothing was kept.
+        AccountClosedError: the account was deleted, or its password was just changed.
+        StoreUnavailableError: nothing was stored.
     """
     label = fields.plain_text("label", label, max_chars=80)
     prefix, key = new_api_key()

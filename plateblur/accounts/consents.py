@@ -15,20 +15,20 @@ from plateblur.accounts.models import Account, Consent
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountClosedError, FieldError
 
-MAX_LINES = 500  # Source: ours; whoever decides so often is a script.
-# A cell that starts so is run as a formula by spreadsheets. Source: OWASP, "CSV Injection".
+MAX_LINES = 500  # Source: ours; only a script decides more often.
+# Spreadsheets run a cell with such a start as a formula. Source: OWASP, "CSV Injection".
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentEntry:
-    """One line of the log.
+    """One entry of the log.
 
     Attributes:
         decided_at: UTC.
         subject: what it is about.
         text_version: which text was shown.
-        given: given, or refused or taken back.
+        given: given, or refused or withdrawn.
     """
 
     decided_at: datetime
@@ -46,14 +46,14 @@ def record_consent(
     given: bool,
     now: datetime,
 ) -> None:
-    """Add a line; taking a consent back is a new line too, saying the same again is none.
+    """Add an entry; withdrawing a consent is a new entry too, repeating it is not.
 
-    Taking back is never refused: the log is full for giving alone.
+    Withdrawing is never refused, even if the log is full.
 
     Raises:
         FieldError: a text is too long, or the log is full.
-        AccountClosedError: the account is gone.
-        StoreUnavailableError: nothing was kept.
+        AccountClosedError: the account was deleted.
+        StoreUnavailableError: nothing was stored.
     """
     line = {
         "subject": fields.plain_text("subject", subject, max_chars=64),

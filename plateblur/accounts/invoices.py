@@ -103,7 +103,7 @@ def place_order(
 
     Raises:
         OrderError: the profile lacks a name, address or country; or too much is unpaid.
-        NotFoundError: the account is gone.
+        NotFoundError: the account was deleted.
         StoreUnavailableError: no number was given.
         ValueError: `kind` is the trial.
     """
@@ -169,7 +169,7 @@ def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetim
     """Grant a package for free; its invoice has its own number series and names no buyer.
 
     Raises:
-        NotFoundError: the account is gone.
+        NotFoundError: the account was deleted.
         StoreUnavailableError: nothing changed.
         ValueError: `kind` is the trial.
     """

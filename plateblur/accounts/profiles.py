@@ -63,7 +63,7 @@ def read_profile(store: Store, account_id: int) -> Profile:
     """Return an account's profile.
 
     Raises:
-        NotFoundError: the account is gone.
+        NotFoundError: the account was deleted.
         StoreUnavailableError: the database can't be reached.
     """
     return _one(store, _columns().where(Account.id == account_id))

@@ -276,7 +276,7 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
 
     Raises:
         TrialRefusedError: this account or person had one, or the address is disposable.
-        AccountClosedError: the account is gone or not active.
+        AccountClosedError: the account was deleted or is not active.
         StoreUnavailableError: nothing changed.
     """
     with store.write() as connection:

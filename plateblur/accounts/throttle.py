@@ -1,14 +1,14 @@
-"""Slows guessing of passwords, for all workers at once: the counters are in the store.
+"""Rate-limits password guessing, for all workers together: the counters are in the store.
 
-Three counters, each under a keyed hash, each forgotten an hour after its last failure:
+There are three counters, each under a keyed hash and deleted an hour after its last failure:
 
-- account and address together: after a few failures this pair waits, twice as long each time;
-- address: the same after more failures, whatever the accounts;
-- account, from everywhere: never makes anyone wait by itself, since strangers could then lock its
-  owner out. Past its limit each new address has one guess at that account instead of a few.
+- account and address together: after a few failures this pair must wait, twice as long each time;
+- address: the same after more failures, for any accounts;
+- account, from everywhere: never makes anyone wait, since strangers could then lock its owner out.
+  Above its limit, each new address has one attempt for that account instead of a few.
 
-So the right password from an address that did not guess always passes. A password that the gate
-remembers passes without being asked here, and so do API keys, which nobody guesses.
+So the right password always works from an address that did not guess. Passwords that the gate
+remembers are not checked here, nor are API keys, which can't be guessed.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def note_failure(store: Store, *, login: str, address: str, now: datetime) -> No
 
 
 def take_turn(store: Store, *, login: str, address: str, now: datetime) -> int:
-    """Count one of what is allowed so often, or return for how many seconds it must wait.
+    """Count one use, or return for how many seconds the next must wait.
 
-    For what is no guess but slowed as one is. Looked at and counted in one transaction: of many
-    that come at once no more pass than of as many in a row.
+    For actions that are limited like failed logins. Checked and counted in one transaction, so that
+    parallel requests pass no more often than sequential ones.
     """
     if waits_s := wait_s(store, login=login, address=address, now=now):
-        return waits_s  # before anything is locked: a flood must not hold up who writes
+        return waits_s  # before anything is locked, so that a flood doesn't block writers
     keys = _keys(store, login, address)
     with store.write(durable=False) as connection:
         for key in (keys[2], keys[1], keys[0]):
@@ -70,7 +70,7 @@ def take_turn(store: Store, *, login: str, address: str, now: datetime) -> int:
 
 
 def note_success(store: Store, *, login: str, address: str) -> None:
-    """Forget the pair's failures; those of the address stay, or one account would clear them."""
+    """Reset the pair's failures; not the address's, or one account could clear them."""
     pair = _keys(store, login, address)[0]
     with store.read() as connection:
         known = connection.execute(
@@ -82,7 +82,7 @@ def note_success(store: Store, *, login: str, address: str) -> None:
 
 
 def prune(store: Store, *, now: datetime) -> None:
-    """Drop counters that are forgotten."""
+    """Delete expired counters."""
     with store.write() as connection:
         connection.execute(
             delete(FailedLogin).where(FailedLogin.failed_at < now - KEEP_FAILED_LOGINS)
@@ -111,7 +111,7 @@ def _count_all(
     store: Store, connection: Connection, keys: tuple[str, str, str], now: datetime
 ) -> None:
     pair, from_address, account = keys
-    # Always in this order, so that two failures never wait for each other in a ring.
+    # Always in this order, so that two failures never deadlock.
     of_account = _count(store, connection, account, free=None, now=now)
     under_attack = of_account > ATTACK_PER_ACCOUNT
     _count(store, connection, from_address, free=FREE_PER_ADDRESS, now=now)

@@ -55,8 +55,8 @@ def open_ticket(store: Store, account_id: int, *, subject: str, text: str, now: 
 
     Raises:
         FieldError: empty or too long, too many tickets are open, or too much was written today.
-        NotFoundError: the account is gone.
-        StoreUnavailableError: nothing was kept.
+        NotFoundError: the account was deleted.
+        StoreUnavailableError: nothing was stored.
     """
     subject = fields.plain_text("subject", subject, max_chars=200)
     if not subject:
@@ -99,7 +99,7 @@ def reply(
     Raises:
         FieldError: empty or too long, the ticket is full, or too much was written today.
         NotFoundError: the account has no such ticket.
-        StoreUnavailableError: nothing was kept.
+        StoreUnavailableError: nothing was stored.
     """
     with store.write() as connection:
         if account_id is not None:

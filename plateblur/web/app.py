@@ -1,4 +1,4 @@
-"""`create_app`: where the parts that were handed in become one web application."""
+"""`create_app`: builds the web application from its parts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOG = logging.getLogger("plateblur.web")
 
 UPKEEP_EVERY_S = 3600
 M_ARENA_MAX = -8  # Source: mallopt(3)
-TRIM_EVERY_S = 10.0  # It takes milliseconds, and the next photo some more.
+TRIM_EVERY_S = 10.0  # Takes some milliseconds, and slows the next photo by as many.
 EXPOSED_HEADERS = (
     "PlateBlur-Detections",
     "RateLimit-Limit",
@@ -69,11 +69,11 @@ def create_app(
 
     Args:
         blur: makes the plates of an encoded photo unreadable; called from several threads.
-        gate: lets requests in and counts them; called from several threads.
+        gate: admits requests and counts them; called from several threads.
         settings: of this deployment.
-        fetcher: for `photo_url`; one that reaches the public net where None.
-        ready_checks: further parts by name that `/readyz` asks, as the model.
-        upkeep: drops what is old; called at the start and every hour, in a thread.
+        fetcher: for `photo_url`; None for one that reaches the public internet.
+        ready_checks: further checks of `/readyz` by name, such as the model.
+        upkeep: deletes old data; called at the start and every hour, in a thread.
         now: the clock, UTC.
     """
     service = Service(
@@ -152,11 +152,11 @@ async def _keep_up(upkeep: Callable[[], None]) -> None:
 
 
 async def _give_memory_back() -> None:
-    """Have the C library return what large photos took, as soon as they are over.
+    """Make the C library return the memory of large photos soon after they are done.
 
-    glibc keeps freed memory up to 64 MB a thread, in case it is needed again. Telling it to keep
-    less at all times makes each photo a fifth slower, because its pages are cleared anew. Threads
-    share two heaps, because what is left over in one of each thread's own is of no use to others.
+    glibc keeps up to 64 MB of freed memory per thread for reuse. A lower limit would make each
+    photo a fifth slower, because its pages have to be cleared again. Threads share two heaps,
+    because memory left over in a thread's own heap can't be used by others.
     """
     library = ctypes.CDLL(None)
     trim = getattr(library, "malloc_trim", None)
@@ -196,9 +196,9 @@ def _handlers(service: Service) -> dict[int | type[Exception], Callable[..., Any
 
 
 def _describe_security(app: FastAPI) -> None:
-    """Put the two ways to say who asks into the OpenAPI page; the routes check them by hand.
+    """Describe both authentication schemes in OpenAPI; the routes check them themselves.
 
-    By hand, because FastAPI would answer a missing header itself, and the contract's 1001 is ours.
+    FastAPI would reject a missing header itself, but the contract requires our error 1001.
     """
     original = app.openapi
 

@@ -18,12 +18,12 @@ from plateblur.web.failures import problem
 from plateblur.web.schemas import PROBLEM_SCHEMA, Health
 from plateblur.web.service import Service
 
-MIN_FREE_BYTES = 64 * 1024**2  # A store of a million requests grows by about as much.
+MIN_FREE_BYTES = 64 * 1024**2  # About what a million requests add to the store.
 PROBE_BYTES = 4096  # A page of the store.
 
 
 def has_room(folder: Path) -> bool:
-    """Return whether `folder` can still be written to and its disk has `MIN_FREE_BYTES` left."""
+    """Return whether `folder` is writable and its disk has `MIN_FREE_BYTES` left."""
     try:
         if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
             return False
@@ -50,7 +50,7 @@ def health_router(service: Service) -> APIRouter:
         responses={503: {"model": Health, "description": "The service is not ready."}},
     )
     async def readyz() -> JSONResponse:
-        # One look at a time, whoever asks: each runs the model.
+        # One check at a time, because each runs the model.
         async with looking:
             checks = {"store": service.gate.is_ready, **service.ready_checks}
             parts = {name: await to_thread.run_sync(check) for name, check in checks.items()}

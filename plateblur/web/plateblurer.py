@@ -28,7 +28,7 @@ NOT_GIVEN = frozenset({"", "NO"})  # Source: contract; compared stripped and in 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks for; exactly one of `data` and `url` is there."""
+    """A parsed request; exactly one of `data` and `url` is given."""
 
     data: bytes | None
     url: str | None
@@ -36,10 +36,10 @@ class Asked:
 
 
 def parse_asked(body: bytes) -> Asked:
-    """Return what `body` asks for.
+    """Return the request in `body`.
 
     Raises:
-        Failure: 1013, no photo; 1014, anything that is not as documented.
+        Failure: 1013, no photo; 1014, anything else that is not as documented.
     """
     if not body.strip():
         raise Failure("1013", sentence=NOTHING, status=400)
@@ -99,7 +99,7 @@ def documented_router(service: Service) -> APIRouter:
                 request,
                 access,
                 data,
-                # Lower than the default, because everything that is returned has to be blurred.
+                # Below the default, because everything that is returned must be blurred.
                 BlurOptions(min_confidence=RETURNED_ABOVE, draw_boxes=True, crops=asked.crops),
                 sends=lambda photo: (photo.data, *photo.crops),
                 answer=lambda photo, _: Written(

@@ -1,4 +1,4 @@
-"""From values to JSON: the documented answer key by key, and the models of `/v1`."""
+"""JSON: the documented response key by key, and the models of `/v1`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) ->
     """Return the documented JSON, keys in the documented order.
 
     Args:
-        photo: blurred, with boxes drawn, and with crops where they are asked for.
+        photo: blurred, with boxes drawn, and with crops if requested.
         created: moment of the request, UTC.
-        crops: whether `boundingBoxPhoto` is to be there.
+        crops: whether to include `boundingBoxPhoto`.
     """
     predictions: list[dict[str, Any]] = []
     for index, confidence in _most_confident_first(photo):
@@ -63,10 +63,10 @@ def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) ->
 
 
 def answer_bytes(parts: Iterable[bytes], *, predictions: int) -> int:
-    """Return about how long an answer with `parts` will be, before it is written.
+    """Return the approximate length of a response with `parts`, before it is written.
 
     Args:
-        parts: what stands in it as base64.
+        parts: what it contains as base64.
         predictions: how many.
     """
     return sum(4 * (len(part) + 2) // 3 for part in parts) + predictions * PREDICTION_BYTES
@@ -140,7 +140,7 @@ class BlurRequest(BaseModel):
     )
 
     def options(self) -> BlurOptions:
-        """Return what the blur takes."""
+        """Return the options for the blur."""
         return BlurOptions(
             method=self.method,
             margin=self.margin,
@@ -280,7 +280,7 @@ class DocumentedError(BaseModel):
 
 
 def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
-    """Return what was found in `photo`."""
+    """Return the detections in `photo`."""
     height, width = photo.image_hw
     searched = photo.detections.searched
     return DetectAnswer(
@@ -299,7 +299,7 @@ def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
 
 
 def blur_answer(photo: BlurredPhoto, *, created: datetime) -> BlurAnswer:
-    """Return what was found in `photo`, and the photo."""
+    """Return the detections and the blurred photo."""
     found = detect_answer(photo, created=created)
     return BlurAnswer(
         **dict(found), media_type=MEDIA_TYPES[photo.format], photo=base64_text(photo.data)
@@ -307,7 +307,7 @@ def blur_answer(photo: BlurredPhoto, *, created: datetime) -> BlurAnswer:
 
 
 def usage_answer(plan: ActivePlan, usage: Usage) -> UsageAnswer:
-    """Return the plan's figures."""
+    """Return the plan's usage."""
     return UsageAnswer(
         plan=plan.kind,
         starts_at=plan.starts_at,

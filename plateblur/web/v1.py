@@ -44,8 +44,8 @@ from plateblur.web.service import (
     rate_limit_headers,
 )
 
-MAX_ACCEPTED = 32  # Types of an `Accept`; browsers send eight.
-MAX_FIELDS = 16  # Twice as many as there are.
+MAX_ACCEPTED = 32  # Types in an `Accept` header; browsers send eight.
+MAX_FIELDS = 16  # Twice the number of fields that exist.
 MAX_FIELD_BYTES = 8 * 1024  # The longest is a URL.
 
 _PHOTO_FIELD = {
@@ -168,7 +168,7 @@ def v1_router(service: Service) -> APIRouter:
 
 
 async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes]:
-    """Return what is asked for, and the photo's bytes where they were sent along.
+    """Return the request, and the photo's bytes if it includes them.
 
     Raises:
         Failure: 1013, no photo; 1014, anything else that is wrong with the body.
@@ -204,7 +204,7 @@ def _parse_json(body: bytes) -> tuple[BlurRequest, bytes]:
 
 
 class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, kept from rolling a photo over to a file on disk."""
+    """Starlette's parser, which never spools a photo to disk here."""
 
     spool_max_size = MAX_BODY_BYTES + 1
 
@@ -242,7 +242,7 @@ async def _parse_form(request: Request, body: bytes) -> tuple[dict[str, str], by
 
 
 def _validated(fields: dict[str, Any], *, strings: bool) -> BlurRequest:
-    """Return the request; what is wrong is told once for each field that there is, never more."""
+    """Return the request; errors are reported at most once per known field."""
     known = {name: value for name, value in fields.items() if name in BlurRequest.model_fields}
     unknown = len(fields) - len(known)
     causes = [f"{unknown} unknown field{'s' * (unknown > 1)}."] if unknown else []
@@ -252,7 +252,7 @@ def _validated(fields: dict[str, Any], *, strings: bool) -> BlurRequest:
         else:
             asked = BlurRequest.model_validate(known, strict=True)
     except ValidationError as error:
-        # Names of our own fields and pydantic's words; what was sent is not repeated.
+        # Only names of our own fields and pydantic's messages; nothing that was sent.
         told = error.errors(include_url=False, include_input=False, include_context=False)
         causes = [f"{one['loc'][0]}: {one['msg']}." for one in told] + causes
     if causes:
