@@ -1,1 +1,1 @@
-"""What `app.py` is built of: a visitor's photos in memory, the viewer, the guidance's sketches."""
+"""The demo's parts: a visitor's photos in memory, the viewer, the guidance's sketches."""

@@ -1,4 +1,4 @@
-"""A dropped clip on its way through the blur."""
+"""Blurring a dropped clip."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def blur_dropped_clip(
     *,
     progress: Callable[[float], None],
 ) -> tuple[bytes, BlurredClip]:
-    """Return the blurred clip, and what is told of it.
+    """Return the blurred clip and its description.
 
     Args:
         detector: what finds the plates.
         data: the clip as it came.
         options: method, margin and confidence count.
         work: folder for boxes and blurred pictures while the work goes on; the caller removes it.
-        progress: is told the share of the work that is done.
+        progress: called with the share of the work that is done.
 
     Raises:
         PlateblurError: it can't be blurred; nothing may leave.

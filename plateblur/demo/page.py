@@ -53,19 +53,19 @@ class Page:
     """The parts that the page's answers need.
 
     Every method but `leave` answers an event of the page. The values of the controls come last, as
-    `settings`; what Gradio puts in by its type comes first. All of them may be anything: whoever
-    sends an event need not have the page.
+    `settings`; what Gradio puts in by its type comes first. They can be anything, because events
+    can be sent without the page.
 
     Attributes:
         workers: what decodes photos and finds their plates.
         clip_workers: the same for clips, which take longer.
         visits: what each open page holds.
         fetcher: what gets a photo whose URL is given.
-        limits: what is taken.
+        limits: what is accepted.
         examples: drawn scenes that a person may try.
         card: of the model, if it has one.
         jobs: those in work.
-        review: where corrected photos are kept for retraining; None where they are not.
+        review: where corrected photos are stored for retraining; None if they are not.
         endpoint: URL that requests are shown with.
         source_url: where the operator offers the source code; "" for the running code itself.
     """
@@ -113,7 +113,7 @@ class Page:
         url: str,
         *settings: Any,
     ) -> list[Any]:
-        """Show the photo behind a URL; nothing happens where it is "NO"."""
+        """Show the photo behind a URL; nothing happens if it is "NO"."""
         url = url.strip()
         options = options_of(*settings)
         if url.upper() in ("", NO_URL):
@@ -121,7 +121,7 @@ class Page:
         try:
             name = safe_name(urlsplit(url).path)
             data = asyncio.run(self.fetcher.fetch(url))
-        except ValueError:  # urllib's, of a host in brackets that is none
+        except ValueError:  # from urllib, for an invalid host in brackets
             photo = failed_photo("photo", "This is not a valid URL.")
         except FetchError as error:
             photo = failed_photo(name, str(error))
@@ -135,7 +135,7 @@ class Page:
         event: gr.EventData,
         *settings: Any,
     ) -> list[Any]:
-        """Show the drawn scene that was picked, as if it had been dropped."""
+        """Show the drawn scene that was picked, like a dropped photo."""
         options = options_of(*settings)
         number = _told(event, "number")
         if type(number) is not int or not 0 <= number < len(self.examples):
@@ -234,7 +234,7 @@ class Page:
         return gr.update(value=str(path), visible=True)
 
     def keep(self, request: gr.Request, agreed: bool, *settings: Any) -> Any:
-        """Save the photo on show for retraining if its sender agreed, and ask anew for the next."""
+        """Save the photo on show for retraining if its sender agreed, and clear the tick box."""
         photo = self._sent(request)
         min_confidence = options_of(*settings).min_confidence
         if self.review is None or agreed is not True:
@@ -284,7 +284,7 @@ class Page:
         self.jobs.end(session, "clip")
         with (
             self.jobs.working(session, "clip") as ended,
-            # Here, because a worker that is ended leaves what it wrote.
+            # Created here, because a worker that is ended leaves its files behind.
             TemporaryDirectory(prefix="clip-", dir=self.visits.folder.parent) as work,
         ):
             try:
@@ -414,7 +414,7 @@ class Page:
         return self._do(request, search_again, photo, options.effort, self.limits)
 
     def _show(self, request: gr.Request, visit: Visit, options: BlurOptions) -> list[Any]:
-        """Hold `visit`, and return what the viewer, picker and download buttons are to be."""
+        """Store `visit`, and return the new state of viewer, picker and download buttons."""
         session = session_of(request)
         self.visits.put(session, visit)
         self.visits.drop_file(session, "zip")
@@ -488,12 +488,12 @@ def options_of(
 
 
 def _told(event: gr.EventData, name: str) -> Any:
-    """Return what a part of the page tells of an event, if it does."""
+    """Return a value of an event's data, or None."""
     return event._data.get(name) if isinstance(event._data, dict) else None
 
 
 def session_of(request: gr.Request) -> str:
-    """Return what tells open pages apart."""
+    """Return the name of an open page."""
     return request.session_hash or ""
 
 

@@ -1,4 +1,4 @@
-"""A dropped photo on its way through the pipeline, and back to the viewer."""
+"""Processing a dropped photo for the viewer."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ CROP_PX = 320
 EXAMPLE_PX = 240
 PREVIEW_QUALITY = 85
 MOST_BY_HAND = 100  # boxes that a person adds to one photo
-CROP_CONTEXT = 0.4  # of the box's size, a side: a veiled plate alone shows nothing to know it by
+CROP_CONTEXT = 0.4  # of the box's size, per side; a veiled plate alone can't be recognised
 NO_PLATES = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the demo takes.
+    """What the demo accepts.
 
     Attributes:
         photo_bytes: of one encoded photo.
@@ -60,7 +60,7 @@ def open_photo(detector: Detector, name: str, data: bytes, limits: Limits) -> Dr
         detector: what finds the plates.
         name: the file's name.
         data: the encoded photo.
-        limits: what is taken.
+        limits: what is accepted.
 
     Raises:
         PlateblurError: that could not be.
@@ -75,10 +75,10 @@ def search_again(
 ) -> DroppedPhoto:
     """Return the photo with its plates looked for as hard as `effort` says.
 
-    What was added by hand stays; what was removed by hand is back if it is found again.
+    Plates added by hand stay; plates removed by hand are back if they are detected again.
 
     Raises:
-        PlateblurError: it can't be searched; nothing may leave.
+        PlateblurError: it can't be searched; there must be no output.
     """
     decoded = _decode(photo.data, limits)
     found = find_plates(decoded, detector, min_confidence=COUNT_FLOOR, effort=effort)
@@ -97,7 +97,7 @@ def blur_dropped(
     """Return the photo with its plates, as corrected, hidden.
 
     Raises:
-        PlateblurError: it can't be blurred; nothing may leave.
+        PlateblurError: it can't be blurred; there must be no output.
     """
     return hide_plates(_decode(photo.data, limits), photo.plates, options)
 
@@ -108,7 +108,7 @@ def blur_and_view(
     """Return what `blur_dropped` does, and what the viewer shows of it.
 
     Raises:
-        PlateblurError: it can't be blurred; nothing may leave.
+        PlateblurError: it can't be blurred; there must be no output.
     """
     blurred = blur_dropped(detector, photo, options, limits)
     return blurred, view_of(photo, blurred, limits)
@@ -122,7 +122,7 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
         xyxy: four numbers, pixels of the upright image, in any order of corners.
 
     Raises:
-        ValueError: not four finite numbers, or no area, or as many plates as are taken already.
+        ValueError: not four finite numbers, no area, or too many plates already.
     """
     if photo.by_hand >= MOST_BY_HAND:
         raise ValueError(f"at most {MOST_BY_HAND} boxes can be added to a photo")
@@ -135,7 +135,7 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
 
 
 def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
-    """Return the photo without the plate whose box is `xyxy`; the same photo if there is none.
+    """Return the photo without the plate whose box is `xyxy`, if there is one.
 
     Raises:
         ValueError: not four finite numbers.
@@ -146,10 +146,10 @@ def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
 
 
 def _box(xyxy: Sequence[float]) -> NDArray[np.float32]:
-    """Return (4,) float32 of whatever a browser says is a box.
+    """Return a box sent by a browser as (4,) float32.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not a box.
     """
     is_box = isinstance(xyxy, list | tuple) and len(xyxy) == 4
     if not is_box or not all(type(side) in (int, float) for side in xyxy):
@@ -167,7 +167,7 @@ def uncorrect(photo: DroppedPhoto) -> DroppedPhoto:
 
 
 def blurred_name(name: str, blurred: BlurredPhoto) -> str:
-    """Return what the blurred photo is to be called: "car-blurred.jpg"."""
+    """Return the name of the blurred photo: "car-blurred.jpg"."""
     path = PurePath(name.replace("\\", "/"))
     own = FORMATS[blurred.format].suffixes
     suffix = path.suffix if path.suffix.lower() in own else own[0]
@@ -236,7 +236,7 @@ def _data_url(image: Image, longer_px: int) -> str:
 
 
 def explain(error: PlateblurError, limits: Limits) -> str:
-    """Return why a photo could not be blurred and what helps, for people."""
+    """Return why a photo could not be blurred, and what to do."""
     if isinstance(error, PhotoTooLargeError):
         return (
             f"This photo is too large for the demo, which accepts up to "

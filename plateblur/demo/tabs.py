@@ -14,7 +14,7 @@ from plateblur.guidance import GUIDANCE_RATIO, advice
 from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
 
 ASSETS = Path(__file__).parent / "assets"
-AT_ONCE = 2  # photos in work: one decodes while the detector has the other's
+AT_ONCE = 2  # photos in parallel: one is decoded while the detector has the other
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 HEAVY: dict[str, Any] = PRIVATE | {"concurrency_id": "photos", "concurrency_limit": AT_ONCE}
 
@@ -26,7 +26,7 @@ def drop_zone(**options: Any) -> gr.File:
     """Return Gradio's upload, of which events get tokens of `Uploads` and never a path.
 
     Its value is the list of texts that `Door` makes of it, so Gradio has no file to look after and
-    opens none. Not a class of its own: Gradio would write a stub of it beside this file.
+    opens none. Not a subclass, because Gradio would write a stub of it next to this file.
 
     Args:
         options: those of `gr.File`.
@@ -90,14 +90,14 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
         button.click(body, crops, whole, **HEAVY).then(
             None, whole, None, js=asset("copy.js"), **PRIVATE
         )
-    # By the browser, so that the credentials go to that server alone.
+    # Sent by the browser, so that only that server gets the credentials.
     send.click(page.whole_request, crops, whole, **HEAVY).then(
         None, [whole, endpoint, user, password], answer, js=asset("send.js"), **PRIVATE
     )
 
 
 def _json_code(label: str, value: str = "", *, elem_id: str | None = None) -> gr.Code:
-    # Without Gradio's own buttons: they would copy what is shortened.
+    # Without Gradio's own buttons, which would copy the shortened text.
     return gr.Code(
         value,
         label=label,
@@ -140,7 +140,7 @@ def video_tab(page: Page) -> None:
         page.take_clip, [clip, method, margin, confidence], [clip, told, shown, download],
         show_progress_on=told, concurrency_id="clips", concurrency_limit=1, **PRIVATE,
     )  # fmt: skip
-    # In a queue of its own, which never waits for the clip that it is to end.
+    # In its own queue, so that it doesn't wait for the clip that it should end.
     cancel.click(
         page.end_clip, show_progress="hidden",
         concurrency_id="cancel", concurrency_limit=None, **PRIVATE,
@@ -181,7 +181,7 @@ def guidance_tab(page: Page) -> None:
 def camera_answer(
     plate: str, sensor: str, focal_mm: float, distance_m: float, tilt_deg: float, height_px: int
 ) -> str:
-    """Return HTML that says how large a plate is in the picture, and up to where it is enough.
+    """Return HTML that says how large a plate is in the picture, and up to which distance.
 
     Args:
         plate: one of `camera.PLATES_MM`.
