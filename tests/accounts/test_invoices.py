@@ -186,7 +186,7 @@ def test_the_page_escapes_what_was_typed(paper: IssuedInvoice) -> None:
     assert "<style" not in page
     assert '<link rel="stylesheet" href="/a.css">' in page
     assert "{{7*7}}" in page
-    for words in ("VAT 25.5 %", "1,024.08", "Not paid yet.", "IBAN 1", "日本"):
+    for words in ("VAT 25.5 %", "1,024.08", "Unpaid.", "IBAN 1", "日本"):
         assert words in page
 
 
