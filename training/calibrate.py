@@ -33,10 +33,9 @@ from plateblur.sets.metrics import (
 )
 from plateblur.sets.predictions import run_detector
 from plateblur.sets.split import corrected_photo, read_split
-from plateblur.types import BlurOptions
+from plateblur.types import COUNT_FLOOR, BlurOptions
 
 PRIOR_SHIFT = 3.0  # standard deviation of the shift before any box is seen, log-odds
-FITTED_FROM = 0.05  # smallest confidence fitted: below it nothing is ever kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Config:
     model: Path  # ONNX file of training/export.py; its metadata is written again
     data: Path  # data.yaml with a val split; test is for reporting only
     labels_overlay: Path | None = None  # corrections of labels, JSON lines
-    fitted_from: float = FITTED_FROM  # smallest confidence of a box that counts
+    fitted_from: float = COUNT_FLOOR  # smallest confidence of a box that counts
 
 
 def calibrate(config: Config) -> dict[str, Any]:

@@ -28,8 +28,11 @@ from typing import Any
 
 import torch
 import yaml
+from matplotlib import font_manager
+from ultralytics.data import utils as data_utils
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import plotting
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
 
@@ -144,6 +147,18 @@ def without_one_to_one_head(network: Any) -> Any:
     if getattr(head, "one2one_cv2", None) is not None:
         del head.one2one_cv2, head.one2one_cv3
     return network
+
+
+def own_font(_: str = "") -> str:
+    """Return the file of a font that comes with matplotlib, for the labels in ultralytics' plots.
+
+    Without it ultralytics downloads Arial from GitHub.
+    """
+    return font_manager.findfont("DejaVu Sans")
+
+
+# Not in `train`, because with several GPUs each process has an ultralytics of its own.
+data_utils.check_font = plotting.check_font = own_font
 
 
 def _use_every_core(_: DetectionTrainer) -> None:

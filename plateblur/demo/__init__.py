@@ -1,1 +1,1 @@
-"""The demo's parts: a visitor's photos in memory, the viewer, the guidance's sketches."""
+"""The demo: a page that blurs photos and clips, and keeps a visitor's photos in memory."""

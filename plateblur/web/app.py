@@ -136,7 +136,6 @@ def create_app(
     app.include_router(health_router(service))
     add_pages(app)
     add_source(app, settings.source_url)
-    _describe_security(app)
     return app
 
 
@@ -193,25 +192,3 @@ def _handlers(service: Service) -> dict[int | type[Exception], Callable[..., Any
         ClientGoneError: on_gone,
         HTTPException: on_http,
     }
-
-
-def _describe_security(app: FastAPI) -> None:
-    """Describe both authentication schemes in OpenAPI; the routes check them themselves.
-
-    FastAPI would reject a missing header itself, but the contract requires our error 1001.
-    """
-    original = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = original()
-        schema.setdefault("components", {})["securitySchemes"] = {
-            "basic": {
-                "type": "http",
-                "scheme": "basic",
-                "description": "Your e-mail address or user name, and your password or an API key.",
-            },
-            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
-        }
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

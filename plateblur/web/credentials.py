@@ -9,19 +9,29 @@ from dataclasses import dataclass
 
 from anyio import to_thread
 from fastapi import Request
+from fastapi.security.http import HTTPBase, HTTPBearer
 
 from plateblur.accounts.types import (
-    ActivePlan,
     BusyError,
     Gate,
     Identity,
+    PlanPeriod,
     UnknownCredentialsError,
 )
 from plateblur.web.failures import Failure, busy
 
-MAX_CREDENTIAL_CHARS = (
-    1024  # Longer ones would only cost hashing time; the longest e-mail address has 254.
+# Only for the OpenAPI document, so neither refuses anything: `let_in` reads the header, because
+# FastAPI would reject a missing one itself, but the contract requires our error 1001. Not
+# `HTTPBasic`, which refuses a header that isn't base64 even with `auto_error` off.
+BASIC = HTTPBase(
+    scheme="basic",
+    scheme_name="basic",
+    description="Your e-mail address or user name, and your password or an API key.",
+    auto_error=False,
 )
+BEARER = HTTPBearer(scheme_name="bearer", description="An API key.", auto_error=False)
+
+MAX_CREDENTIAL_CHARS = 1024  # Longer ones only cost hashing time; e-mails have up to 254.
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class Access:
     """The identity behind a request, and the plan on which it counts."""
 
     identity: Identity
-    plan: ActivePlan
+    plan: PlanPeriod
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,232 @@
+"""The card of the shipped model and the tables of the docs, written from its figures.
+
+    python -m training.card
+
+`training/promote.py` writes both when it promotes a model. This page writes them again without
+measuring anything, after a change of their wording.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from plateblur.sets.licences import attribution, licences_sentence
+from plateblur.types import BlurOptions
+from training.checkout import ROOT
+
+TABLE_OPENS = "<!-- figures: written by training/promote.py -->"
+TABLE_CLOSES = "<!-- /figures -->"
+"""The table of figures goes between these marks in a page."""
+
+LICENCE = "AGPL-3.0"  # Source: that of the ultralytics weights which every run starts from.
+
+INTENDED_USE = (
+    "Finding the licence plates of vehicles in still photos so that they can be hidden. Photos as "
+    "the guidance asks: properly exposed, unobstructed, plates at least 1:15 of the picture's "
+    "height."
+)
+
+LIMITS = (
+    "No detector finds every plate. Check the output, above all where a plate is smaller than "
+    "1:15, cut by the picture's edge, half covered, or strongly tilted.",
+    "Lettering on vehicles and street signs is sometimes taken for a plate and blurred.",
+    "The figures hold for photos like those of the test split. Regions that are not in it, such "
+    "as Latin America, East Asia and most of Africa, were not measured.",
+    "It finds plates and does not read them. It finds nothing else that identifies a person, such "
+    "as faces, house numbers and stickers.",
+)
+
+CORRECTED = (
+    "**Corrected labels** are this project's own. Many plates had no label, and some labels were "
+    "beside their plate. Candidates were found with the help of the project's own detectors, and "
+    "the boxes were drawn by a vision model on enlarged photos under rulers, not by people. This "
+    "favours PlateBlur. **Original labels** are those of the data sets, unchanged: a plate "
+    "without a label counts there as a false box."
+)
+
+
+def model_card(
+    model: Mapping[str, Any],
+    *,
+    figures: Mapping[str, Any],
+    record: Mapping[str, Any],
+    export: Mapping[str, Any],
+    data_sets: list[dict[str, Any]],
+    date: str,
+) -> dict[str, Any]:
+    """Return the card of a model: what it misses, what it is for, and what it was made of.
+
+    Args:
+        model: its file's `sha256` and `bytes`.
+        figures: those that are quoted.
+        record: of the run.
+        export: what the ONNX file says of itself.
+        data_sets: with licences and counts.
+        date: of the promotion.
+    """
+    before = figures.get("labels_as_they_are", {})
+    before = {**before.get("ranges", {}), "all plates": before["overall"]} if before else {}
+    network = Path(record["config"].get("model", record["weights"])).stem
+    return {
+        "name": f"plateblur-{network}-{export['input_size']}",
+        "missed_on_test": [
+            missed_sentence(name, group, original=before.get(name))
+            for name, group in {**figures["ranges"], "all plates": figures["overall"]}.items()
+            if group["plates"]
+        ],
+        "training_photos": licences_sentence(data_sets),
+        "intended_use": INTENDED_USE,
+        "limits": list(LIMITS),
+        "file": "plates.onnx",
+        "sha256": model["sha256"],
+        "bytes": model["bytes"],
+        "date": date,
+        "licence": LICENCE,
+        "blur": {
+            "margin": BlurOptions().margin,
+            "min_confidence": BlurOptions().min_confidence,
+        },
+        "figures": dict(figures),
+        "data_sets": [{**one, "attribution": attribution(one)} for one in data_sets],
+        "training": dict(record),
+        "export": dict(export),
+    }
+
+
+def pages_with_figures(pages: Iterable[Path], figures: Mapping[str, Any]) -> dict[Path, bytes]:
+    """Return the new content of each page that has a place for the table of figures.
+
+    Args:
+        pages: Markdown files; those without the two marks, or that don't exist, are left out.
+        figures: those that are quoted.
+    """
+    content = {}
+    for page in pages:
+        before, opened, rest = (page.read_text() if page.exists() else "").partition(TABLE_OPENS)
+        _, closed, after = rest.partition(TABLE_CLOSES)
+        if opened and closed:
+            table = "\n".join(figures_table(figures))
+            content[page] = f"{before}{opened}\n\n{table}\n\n{closed}{after}".encode()
+    return content
+
+
+def figures_table(figures: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the table that the docs show, misses first, both kinds of labels."""
+    kinds = {"": figures}
+    if "labels_as_they_are" in figures:
+        kinds = {"corrected labels": figures, "original labels": figures["labels_as_they_are"]}
+    header = ["plates"]
+    for kind in kinds:
+        header += [f"{kind}: plates" if kind else "number", "missed", "at least 99 % hidden"]
+    rows = []
+    for name in [*figures["ranges"], "all"]:
+        cells = []
+        for groups in kinds.values():
+            group = groups["overall"] if name == "all" else groups["ranges"][name]
+            share = group["covered99"]
+            cells += [str(group["plates"]), str(group["missed"]), _interval(share)]
+        if any(cell not in ("0", "") for cell in cells):
+            rows.append([name, *cells])
+    return [
+        f"On {figures['overall']['photos']} photos of the {figures['split']} split, at a minimum "
+        f"confidence of {figures['min_confidence']:g} and a margin of {figures['margin']:g}, with "
+        "95 % intervals in brackets:",
+        "",
+        *(
+            f"| {' | '.join(row)} |"
+            for row in [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+        ),
+        "",
+        "Missed: not one pixel of the plate is hidden. "
+        + " ".join(
+            f"{f'{kind}: '.capitalize() if kind else ''}"
+            f"{groups['overall']['false_boxes_per_photo']:.3f} false boxes a photo, "
+            f"AP50 {groups['overall']['ap50']:.3f}, AP50-95 {groups['overall']['ap50_95']:.3f}."
+            for kind, groups in kinds.items()
+        ),
+        *(["", CORRECTED] if len(kinds) > 1 else []),
+    ]
+
+
+def missed_sentence(
+    name: str, group: Mapping[str, Any], *, original: Mapping[str, Any] | None = None
+) -> str:
+    """Return how many plates of a group stay readable, for people.
+
+    Args:
+        name: of the group.
+        group: its figures.
+        original: the same with the labels as the data sets have them, if they were corrected.
+    """
+    if original is not None:
+        own = missed_sentence(name, group)
+        return f"{own}; original labels: {_missed(original)}"
+    return f"{name}: {_missed(group)}"
+
+
+def _missed(group: Mapping[str, Any]) -> str:
+    share = group["covered99"]
+    hidden = (
+        ""
+        if share["value"] is None
+        else (
+            f"; {share['value']:.1%} at least 99 % hidden "
+            f"(95 % interval {share['low']:.1%} to {share['high']:.1%})"
+        )
+    )
+    return f"{group['missed']} of {group['plates']} plates missed{hidden}"
+
+
+def _interval(share: Mapping[str, Any]) -> str:
+    if share["value"] is None:
+        return ""
+    return f"{share['value']:.1%} ({share['low']:.1%} to {share['high']:.1%})"
+
+
+def as_json(value: Mapping[str, Any]) -> bytes:
+    """Return a value as the card and the figures are written."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, because the service may be reading the one in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(data)
+    beside.replace(path)
+
+
+def rewrite(*, models: Path, docs: Path, readme: Path) -> list[Path]:
+    """Write the card and the tables again from the figures in the card; return the files.
+
+    Args:
+        models: folder of the shipped model and its card.
+        docs: folder of the pages.
+        readme: another page.
+    """
+    path = models / "plates.json"
+    card = json.loads(path.read_text())
+    named = {key: card[key] for key in ("figures", "export", "data_sets", "date")}
+    written = {
+        path: as_json(model_card(card, record=card["training"], **named)),
+        **pages_with_figures([readme, *sorted(docs.rglob("*.md"))], card["figures"]),
+    }
+    for file, content in written.items():
+        replace_file(file, content)
+    return list(written)
+
+
+def main() -> None:
+    """Write the card and the tables again."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    models, docs = ROOT / "plateblur" / "models", ROOT / "docs"
+    for path in rewrite(models=models, docs=docs, readme=ROOT / "README.md"):
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
