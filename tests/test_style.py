@@ -40,7 +40,7 @@ EVERYWHERE = {
     r"\bof late\b": "recently",
     r"\b(deleted|answered|active|blurred again) at once\b(?! by)": "immediately",
     r"\bno plan runs\b": "no active plan",
-    r"\b(running package|package (that )?runs)\b": "active plan",
+    r"\b(running package|no package runs)\b": "active plan",
     r"\bmoney back\b": "refund",
     r"\bworks? no more\b": "no longer works; has been revoked",
     r"\b(is|are) told of\b": "see",
