@@ -130,20 +130,20 @@ def build_demo(page: Page) -> gr.Blocks:
             api_tab(page, tab)
         with gr.Tab("Guidance"):
             guidance_tab(page)
-        gr.HTML(_footer(page), elem_id="footer", apply_default_css=False)
+        gr.HTML(footer_of(page), elem_id="footer", apply_default_css=False)
         demo.unload(page.leave)
     demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     return demo
 
 
-def _footer(page: Page) -> str:
+def footer_of(page: Page) -> str:
     """Return what happens to photos, with the periods of the code, and the link to the source."""
-    minutes = {"UPLOAD": page.visits.uploads.keep_s, "KEEP": page.visits.keep_s}
-    text = asset("footer.html").replace("SOURCE", escape(source_link(page.source_url)))
+    periods_s = {"UPLOAD": page.visits.uploads.keep_s, "KEEP": page.visits.keep_s}
+    text = asset("footer.html").replace("STORED", asset("stored.html") if page.review else "")
     text = text.replace("GRACE", f"{page.visits.grace_s:.0f} seconds")
-    for name, seconds in minutes.items():
-        text = text.replace(name, f"{seconds / 60:.0f} minutes")
-    return text.replace("STORED", asset("stored.html") if page.review else "")
+    for name, period_s in periods_s.items():
+        text = text.replace(name, f"{period_s / 60:.0f} minutes")
+    return text.replace("SOURCE", escape(source_link(page.source_url)))  # last: it may hold a mark
 
 
 def waiting_of(demo: gr.Blocks, address: str) -> int:
