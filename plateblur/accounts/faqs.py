@@ -37,7 +37,8 @@ FAQS = (
     ),
     Faq(
         "Do you store my photos?",
-        "No. Photos are processed in memory. Neither photos nor their URLs are stored or logged.",
+        "No. Photos sent to the API are processed in memory. Neither photos nor their URLs are "
+        "stored or logged.",
     ),
     Faq(
         "When does a paid plan start?",
