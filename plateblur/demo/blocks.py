@@ -32,6 +32,7 @@ from plateblur.demo.tabs import (
 from plateblur.formats import BY_SUFFIX
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import COUNT_FLOOR
+from plateblur.web.pages import LOGO
 from plateblur.web.source import source_link
 
 THEME = gr.themes.Default(
@@ -91,6 +92,7 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
         css=asset("page.css"),
         js=asset("page.js"),
     )
+    demo.favicon_path = LOGO  # Gradio's argument for it counts only where the path is "/".
     gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
     gradio_app.add_middleware(
         Door,
