@@ -26,8 +26,8 @@ CODE = [
     path
     for folder in ("accounts", "console", "demo", "web")
     for path in sorted((PACKAGE / folder).glob("*.py"))
-] + [ROOT / "app.py", ROOT / "serve.py"]
-COMMANDS = [PACKAGE / "cli.py", PACKAGE / "cli_options.py", PACKAGE / "accounts" / "commands.py"]
+] + [PACKAGE / "serving.py"]
+COMMANDS = [*sorted(PACKAGE.glob("cli*.py")), PACKAGE / "accounts" / "commands.py"]
 
 EVERYWHERE = {
     r"\b(look|looks) into (your|the) mail\b": "check your inbox",
