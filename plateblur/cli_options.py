@@ -147,8 +147,8 @@ SmallestPlate = Annotated[
 ProjectionOption = Annotated[
     Projection,
     typer.Option(
-        help="Projection of the photos. auto: equirectangular if their metadata says so, else flat. "
-        "Any other value is used for all photos.",
+        help="Projection of the photos. auto: equirectangular if their metadata says so, "
+        "otherwise flat. Any other value is used for all photos.",
     ),
 ]
 EngineOption = Annotated[
