@@ -9,7 +9,7 @@ DRAWN := datasets/out
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-# Exact versions come from requirements.lock; pip installs those that an extra needs.
+# requirements.lock has the exact version of every package that an extra needs.
 LOCK := requirements.lock
 
 .venv/.installed: pyproject.toml $(LOCK)
