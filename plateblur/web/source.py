@@ -28,6 +28,7 @@ CHECKOUT = (
     "MANIFEST.in",
     "Makefile",
     "README.md",
+    "THIRD_PARTY.md",
     "app.py",
     "compose.yaml",
     "environment.yml",
