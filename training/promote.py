@@ -31,7 +31,13 @@ import onnx
 
 from plateblur.detector import OnnxDetector
 from plateblur.sets.split import data_hash
-from training.card import as_json, model_card, pages_with_figures, replace_file
+from training.card import (
+    as_json,
+    figures_to_quote,
+    model_card,
+    pages_with_figures,
+    replace_file,
+)
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
 from training.evaluation.report import difference_table
@@ -112,7 +118,7 @@ def promote(config: Config, *, data_hash: str, date: str) -> list[Path]:
 
     figures = figures_to_quote(metrics)
     card = model_card(
-        metrics["model"],
+        metrics,
         figures=figures,
         record=record,
         export=export,
@@ -238,53 +244,6 @@ def require_better(differences: Mapping[str, Mapping[str, Any]]) -> None:
         return
     table = difference_table(differences, ("shipped", "candidate"))
     raise RefusedError("\n".join([f"{reason}:", "", *table]))
-
-
-def figures_to_quote(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures that card and docs give, misses first, rounded as they are printed."""
-
-    def plates(group: Mapping[str, Any]) -> dict[str, Any]:
-        shares = {
-            key: {part: _rounded(group[key][part]) for part in ("value", "low", "high")}
-            for key in ("covered99", "recall")
-        }
-        counts = {"plates": group["plates"], "missed": group["missed"]["count"]}
-        return {**counts, "miss_rate": _rounded(group["missed"]["value"]), **shares}
-
-    def boxes(group: Mapping[str, Any]) -> dict[str, Any]:
-        rounded = {
-            key: _rounded(group[key])
-            for key in ("false_boxes_per_photo", "ap50", "ap50_95", "over_blur")
-        }
-        return {
-            "photos": group["photos"],
-            **plates(group),
-            "precision": _rounded(group["precision"]["value"]),
-            **rounded,
-        }
-
-    def all_of(groups: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "ranges": {name: plates(group) for name, group in groups["ranges"].items()},
-            "by_ratio": {name: plates(group) for name, group in groups["by_ratio"].items()},
-            "overall": boxes(groups["overall"]),
-            "by_set": {name: boxes(group) for name, group in groups["by_set"].items()},
-        }
-
-    quoted = {
-        "split": metrics["split"],
-        "min_confidence": metrics["min_confidence"],
-        "margin": metrics["margin"],
-        "labels": metrics["labels"],
-        **all_of(metrics),
-    }
-    if "labels_as_they_are" in metrics:
-        quoted["labels_as_they_are"] = all_of(metrics["labels_as_they_are"])
-    return quoted
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def _sha256(data: bytes) -> str:

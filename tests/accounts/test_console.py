@@ -23,7 +23,7 @@ from plateblur.accounts import (
     tickets,
 )
 from plateblur.accounts.gate import StoreGate
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.models import Base
 from plateblur.accounts.store import Store, StoreUnavailableError
 from plateblur.accounts.types import (
@@ -61,16 +61,16 @@ def fill_profile(store: Store, account_id: int, **changes: str) -> None:
     profiles.change_profile(store, account_id, **(values | changes))
 
 
-def secret_of(letter: Letter | None) -> str:
+def secret_of(letter: Email | None) -> str:
     assert letter is not None
     return letter.link.partition("?token=")[2]
 
 
 def test_a_profile_is_seen_and_changed(store: Store) -> None:
     account_id = make_account(store).account_id
-    fill_profile(store, account_id, company=" Plate SRL ", vat_id="ro 123456", username="ana")
+    fill_profile(store, account_id, company=" Plate SRL ", vat_id="ro 18547290", username="ana")
     profile = profiles.read_profile(store, account_id)
-    assert (profile.company, profile.vat_id, profile.username) == ("Plate SRL", "RO123456", "ana")
+    assert (profile.company, profile.vat_id, profile.username) == ("Plate SRL", "RO18547290", "ana")
     assert profiles.find_profile(store, "ANA") == profiles.find_profile(store, EMAIL) == profile
 
 
