@@ -267,9 +267,9 @@ def _mp4(images: list[Image]) -> bytes:
 
 def _frames(clip: io.BytesIO) -> Iterator[Image]:
     clip.seek(0)
-    with av.open(clip) as source:
+    with av.open(clip, "r") as source:
         for frame in source.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
+            yield frame.to_ndarray(format="rgb24").astype(np.uint8)
 
 
 def main(names: list[str]) -> None:

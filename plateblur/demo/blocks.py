@@ -92,7 +92,8 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
         css=asset("page.css"),
         js=asset("page.js"),
     )
-    demo.favicon_path = LOGO  # Gradio's argument for it counts only where the path is "/".
+    # Gradio's argument for it counts only where the path is "/".
+    vars(demo)["favicon_path"] = LOGO
     gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
     gradio_app.add_middleware(
         Door,
