@@ -56,8 +56,8 @@ class JpegCoding:
     quantisation: dict[int, list[int]]
     subsampling: int
     progressive: bool
-    data: bytes = field(default=b"", repr=False)
-    orientation: int = 1
+    data: bytes = field(default=b"", repr=False, compare=False)
+    orientation: int = field(default=1, compare=False)
     not_exact: str | None = None
 
 

@@ -567,7 +567,7 @@ def test_json_is_one_object_for_programs(here: Path) -> None:
     assert [each["photo"] for each in told.pop("not_done")] == ["in/c.png"]
     assert told == {
         **{"photos": 2, "plates": 1, "with_plates": 1, "without_plates": 1, "not_begun": 0},
-        **{"ignored": 0, "done_before": 0},
+        **{"ignored": 0, "done_before": 0, "notes": {}},
         **{"skipped": {".txt": 1}, "output": "out"},
     }
 

@@ -257,7 +257,10 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch: pytest.Monkey
 
 
 def test_a_bare_jpeg_shows_the_same_and_says_nothing() -> None:
-    data = encoded(street(), comment=b"secret", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0") + b"trailer"
+    data = (
+        encoded(street(), comment=b"secret", exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(4))
+        + b"trailer"
+    )
     bare = bare_jpeg(data)
     assert b"secret" not in bare
     assert b"Exif" not in bare
