@@ -2,7 +2,7 @@
 
     python -m training.augment --out runs/augmentations.png
 
-`Config.augmentation` of `training/train.py` names one of the two lists. Mosaic, scale, tilt and
+`Config.augmentation` of `training/train.py` names one of the lists. Mosaic, scale, tilt and
 perspective of the whole picture come from ultralytics; the sheet shows them too, so that a person
 sees all that a detector is trained on.
 """
@@ -80,9 +80,24 @@ def plate_augmentations() -> list[A.BasicTransform]:
     ]
 
 
+def any_way_augmentations() -> list[A.BasicTransform]:
+    """Return the transforms for plates, and for photos that are turned, tilted or all plate.
+
+    Most pictures stay upright, because most photos are: what is rare here is rare there too.
+    """
+    return [
+        A.OneOf([QuarterTurn(p=0.8), Tilt(p=0.2)], p=0.28),
+        Closer(p=0.10),
+        Repainted(p=0.06),
+        A.MotionBlur(blur_limit=(9, 31), p=0.05),
+        *plate_augmentations(),
+    ]
+
+
 LISTS: dict[str, Callable[[], list[A.BasicTransform]]] = {
     "first": first_augmentations,
     "plates": plate_augmentations,
+    "any-way": any_way_augmentations,
 }
 """By the name that a config gives."""
 
@@ -170,6 +185,50 @@ class Glare(_AtPlate):
         return {"centre": centre, "reach_px": self.py_random.uniform(0.1, 0.35) * (x2 - x1)}
 
 
+class Repainted(_AtPlate):
+    """A plate in another colour: turquoise, yellow, red, green and blue plates are rare in sets."""
+
+    def apply(
+        self,
+        img: Image,
+        plate: Box = (0, 0, 0, 0),
+        colour: tuple[int, int, int] = (255, 255, 255),
+        inverted: bool = False,
+        **_: Any,
+    ) -> Image:
+        """Return the picture with the plate's light parts in `colour`.
+
+        Args:
+            img: (H, W, 3) uint8 RGB.
+            plate: `xyxy` in pixels.
+            colour: what white becomes, RGB.
+            inverted: the plate's dark parts take the colour instead, and the light ones stay.
+        """
+        x1, y1, x2, y2 = (max(round(edge), 0) for edge in plate)
+        inside = img[y1:y2, x1:x2]
+        if inside.size == 0:
+            return img
+        light = inside.mean(axis=2, keepdims=True) / 255
+        paint = np.array(colour, np.float32)
+        mixed = 255 * light + paint * (1 - light) if inverted else paint * light
+        painted = img.copy()
+        painted[y1:y2, x1:x2] = mixed.clip(0, 255).astype(np.uint8)
+        return painted
+
+    def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """Draw the colour, of any hue and strong, and whether it is that of the ground."""
+        hue = self.py_random.randrange(180)
+        strong = np.uint8(
+            [[[hue, self.py_random.randint(110, 240), self.py_random.randint(90, 255)]]]
+        )
+        red, green, blue = cv2.cvtColor(strong, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        return {
+            "plate": plate,
+            "colour": (red, green, blue),
+            "inverted": self.py_random.random() < 0.4,
+        }
+
+
 class PartlyCovered(_AtPlate):
     """A post, a leaf or a bumper before a part of a plate; the label stays that of the whole."""
 
@@ -255,6 +314,45 @@ class CutAtEdge(_Moved):
             (0.0, height - (y2 - cut * (y2 - y1))),
         ]
         return {"shift": min(shifts, key=lambda shift: abs(shift[0]) + abs(shift[1]))}
+
+
+class Closer(_Moved):
+    """The picture enlarged around a plate until that fills 30 to 105 percent of the width."""
+
+    def apply(
+        self, img: Image, scale: float = 1, shift: tuple[float, float] = (0, 0), **_: Any
+    ) -> Image:
+        """Return the picture of the same size, enlarged."""
+        height, width = img.shape[:2]
+        matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+        moved = cv2.warpAffine(img, matrix, (width, height), borderValue=(PAD_GREY,) * 3)
+        return moved.astype(np.uint8)
+
+    def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """Draw the scale, and where the plate lies; never so small a plate that it is a blur."""
+        x1, y1, x2, y2 = plate
+        fill = self.py_random.uniform(0.3, 1.05)
+        scale = min(fill * image_hw[1] / (x2 - x1), 0.98 * image_hw[0] / (y2 - y1), 12.0)
+        shift = []
+        for low, high, side in ((x1, x2, image_hw[1]), (y1, y2, image_hw[0])):
+            room = side - scale * (high - low)
+            shift.append(self.py_random.uniform(min(0, room), max(0, room)) - scale * low)
+        return {"scale": max(scale, 1.0), "shift": tuple(shift)} if scale > 1 else {}
+
+
+class QuarterTurn(A.RandomRotate90):  # type: ignore[misc]
+    """The picture turned by 90, 180 or 270 degrees, as a photo without its orientation is."""
+
+    def get_params(self) -> dict[str, int]:
+        """Draw how many quarters; never none."""
+        return {"factor": self.py_random.choice((1, 1, 2, 3, 3))}
+
+
+class Tilt(A.Affine):  # type: ignore[misc]
+    """The picture tilted by up to 45 degrees; a box becomes the box around the tilted one."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(rotate=(-45, 45), fill=PAD_GREY, p=p)
 
 
 # The sheet
