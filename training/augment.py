@@ -86,10 +86,10 @@ def any_way_augmentations() -> list[A.BasicTransform]:
     Most pictures stay upright, because most photos are: what is rare here is rare there too.
     """
     return [
-        A.OneOf([QuarterTurn(p=0.8), Tilt(p=0.2)], p=0.28),
-        Closer(p=0.10),
-        Repainted(p=0.06),
-        A.MotionBlur(blur_limit=(9, 31), p=0.05),
+        A.OneOf([QuarterTurn(p=0.67), Tilt(p=0.33)], p=0.30),
+        Closer(p=0.12),
+        Repainted(p=0.10),
+        A.MotionBlur(blur_limit=(9, 31), p=0.06),
         *plate_augmentations(),
     ]
 

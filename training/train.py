@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -37,7 +37,7 @@ from plateblur.guidance import FAR_RATIO, plate_ratios
 from plateblur.photo import upright_hw
 from plateblur.sets.corrections import correct, parse_corrections
 from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
-from plateblur.sets.split import data_hash
+from plateblur.sets.split import data_hash, is_kept_apart, sets_of
 from training import augment
 from training.checkout import ROOT, git_commit
 
@@ -58,10 +58,12 @@ class Config:
     degrees: float = 0.0  # random tilt, degrees either way; boxes of tilted plates get loose
     perspective: float = 0.0  # random perspective, ultralytics' unit; loose boxes too
     seed: int = 0  # weights, order and augmentation
-    augmentation: str = "first"  # list of training/augment.py: "first", or "plates"
+    augmentation: str = "first"  # list of training/augment.py: "first", "plates" or "any-way"
     overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
     far_times: int = 1  # how often an epoch shows a train photo with a far plate
     marked_times: int = 1  # the same for one on which the overlay marks what is taken for a plate
+    set_times: dict[str, int] = field(default_factory=dict)  # the same by the manifest's set
+    kept_apart: tuple[str, ...] = ()  # sets of which a quarter is kept for the gate, never seen
     every: int = 1  # of how many train photos an epoch shows one; above 1 for quick comparisons
     cache: str = "ram"  # where decoded photos are kept: "ram", or "disk" where they don't fit
 
@@ -73,9 +75,10 @@ class Config:
             )
         if self.cache not in ("ram", "disk"):
             raise ValueError(f"cache must be 'ram' or 'disk', got {self.cache!r}")
-        for name in ("far_times", "marked_times", "every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        times = {name: getattr(self, name) for name in ("far_times", "marked_times", "every")}
+        for name, value in (times | self.set_times).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 # The weights that are kept are a moving average of those of the last steps. ultralytics' 0.9999 and
@@ -224,7 +227,10 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     Raises:
         ValueError: a correction that does not fit the labels.
     """
-    as_it_is = not config.overlay and config.far_times == config.every == 1
+    as_it_is = (
+        not (config.overlay or config.set_times or config.kept_apart)
+        and config.far_times == config.every == 1
+    )
     if as_it_is and config.cache == "ram":  # on disk the cache would lie beside the set's photos
         return data
     shutil.rmtree(out, ignore_errors=True)
@@ -232,7 +238,10 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     corrections = parse_corrections(overlay)
     described = yaml.safe_load(data.read_text())
     root = (data.parent / described.get("path", "")).resolve()
-    dropped = {one.image for one in corrections if one.action == "drop"}
+    sets = sets_of(data)
+    dropped = {one.image for one in corrections if one.action == "drop"} | {
+        name for name in sets if is_kept_apart(name, sets, of=config.kept_apart)
+    }
     applied = 0
     for split in ("train", "val"):
         images, labels = out / "images" / split, out / "labels" / split
@@ -254,7 +263,11 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
                 (labels / f"{photo.stem}.txt").write_text(kept)
                 far = plate_ratios(truth, image_hw=image_hw).min(initial=1) < FAR_RATIO
                 marked = any(c.action == "mark" for c in own)
-                times = max(config.far_times if far else 1, config.marked_times if marked else 1)
+                times = max(
+                    config.far_times if far else 1,
+                    config.marked_times if marked else 1,
+                    config.set_times.get(sets.get(photo.name, ""), 1),
+                )
             listed += [f"./images/{split}/{photo.name}\n"] * (times if split == "train" else 1)
         (out / f"{split}.txt").write_text("".join(listed))
         sys.stderr.write(f"{split}: {len(listed)} photos an epoch\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,6 +75,26 @@ def _read_manifest(path: Path, *, needed: bool) -> dict[str, dict[str, str]]:
             Path(row["image"]).name: {"set": row["set"], "region": row["region"]}
             for row in csv.DictReader(file)
         }
+
+
+def sets_of(data: Path) -> dict[str, str]:
+    """Return the set of each photo by its file name, of the manifest beside `data`, if any."""
+    manifest = _read_manifest(data.parent / "manifest.csv", needed=False)
+    return {name: row["set"] for name, row in manifest.items()}
+
+
+def is_kept_apart(name: str, sets: Mapping[str, str], *, of: Collection[str]) -> bool:
+    """Return whether a train photo is one of those that only the gate of promotion sees.
+
+    A quarter of the photos of the sets `of`, by the hash of their names, so that the choice is the
+    same on every machine and no list of names is needed.
+
+    Args:
+        name: of the photo's file.
+        sets: the set of each photo, as `sets_of` returns them.
+        of: names of sets.
+    """
+    return sets.get(name) in of and hashlib.sha256(name.encode()).digest()[0] < 64
 
 
 def corrected_photo(photo: LabelledPhoto, corrections: Iterable[Correction]) -> LabelledPhoto:
