@@ -32,8 +32,8 @@ from plateblur.sets.labels import label_file
 from plateblur.sets.layout import DATA_YAML, make_folders
 from plateblur.sets.split import data_hash
 from training.average import average
-from training.calibrate import FITTED_FROM, calibrate
 from training.calibrate import Config as CalibrationConfig
+from training.calibrate import calibrate
 from training.checkout import ROOT
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
@@ -86,8 +86,10 @@ def reproduce(recipe: dict[str, Any], options: Options) -> dict[str, Any]:
     weights = place(recipe["export"]["weights"], recipe, options)
     export(ExportConfig(Path(weights), model, size))
     overlay = overlay_of(recipe["calibration"]["overlay"], options)
-    floor = SMOKE_FLOOR if options.smoke else FITTED_FROM
-    fitted = calibrate(CalibrationConfig(model, data, overlay, fitted_from=floor))
+    config = CalibrationConfig(model, data, overlay)
+    if options.smoke:
+        config = replace(config, fitted_from=SMOKE_FLOOR, fewest=0)
+    fitted = calibrate(config)
     return compared(model, fitted, recipe, data=data, overlay=overlay, options=options)
 
 
