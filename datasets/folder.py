@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from plateblur.sets import layout, recipe
-from plateblur.sets.forms import READERS, Labelled, photos_in
+from plateblur.sets.forms import READERS, Labelled
 
 SPLIT_OF_FOLDER: dict[str, layout.Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     card = layout.SetCard(given.name, given.origin, given.licence, given.region)
     print(layout.counts(layout.write_set(given.out, card, photos())))
-    left_out = len(set(photos_in(root)) - {photo.path for photo in labelled})
+    left_out = len(set(layout.photos_in(root)) - {photo.path for photo in labelled})
     print(f"left out, because no label speaks of them: {left_out}")
 
 

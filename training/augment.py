@@ -218,9 +218,8 @@ class Repainted(_AtPlate):
     def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
         """Draw the colour, of any hue and strong, and whether it is that of the ground."""
         hue = self.py_random.randrange(180)
-        strong = np.uint8(
-            [[[hue, self.py_random.randint(110, 240), self.py_random.randint(90, 255)]]]
-        )
+        hsv = [hue, self.py_random.randint(110, 240), self.py_random.randint(90, 255)]
+        strong = np.array([[hsv]], np.uint8)
         red, green, blue = cv2.cvtColor(strong, cv2.COLOR_HSV2RGB)[0, 0].tolist()
         return {
             "plate": plate,
@@ -353,6 +352,46 @@ class Tilt(A.Affine):  # type: ignore[misc]
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__(rotate=(-45, 45), fill=PAD_GREY, p=p)
+
+
+def require_augmentations(dataset: Any, expected: list[dict[str, Any]] | None) -> None:
+    """Refuse a dataset that doesn't apply exactly our transforms.
+
+    ultralytics keeps transforms as dictionaries and builds them again in the process that trains,
+    which with several GPUs is another one. Where that fails it logs a line and trains without any.
+
+    Args:
+        dataset: ultralytics' dataset of the train split.
+        expected: the transforms as `albumentations.to_dict` writes them.
+
+    Raises:
+        RuntimeError: none were expected, or others are there.
+    """
+    found = [
+        A.to_dict(transform)
+        for step in _flat(dataset.transforms)
+        for transform in getattr(getattr(step, "transform", None), "transforms", ())
+        if isinstance(transform, A.BasicTransform | A.BaseCompose)
+    ]
+    if not expected or _names(found) != _names(expected) or found != expected:
+        raise RuntimeError(
+            f"training would run without some of its augmentations: expected "
+            f"{_names(expected or []) or 'a list of them'}, the dataset has {_names(found)}. A "
+            "transform of training/augment.py must come back from albumentations.from_dict: its "
+            "__init__ takes what its parent stores"
+        )
+
+
+def _flat(steps: Any) -> list[Any]:
+    """Return ultralytics' transforms one by one, those within a composition of them too."""
+    inner = getattr(steps, "transforms", None)
+    if not isinstance(inner, list):
+        return [steps]
+    return [one for step in inner for one in _flat(step)]
+
+
+def _names(transforms: list[dict[str, Any]]) -> list[str]:
+    return [str(one["transform"]["__class_fullname__"]).split(".")[-1] for one in transforms]
 
 
 # The sheet

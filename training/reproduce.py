@@ -30,7 +30,7 @@ from plateblur import drawn
 from plateblur.detector import shipped_model
 from plateblur.sets.labels import label_file
 from plateblur.sets.layout import DATA_YAML, make_folders
-from plateblur.sets.split import data_hash
+from plateblur.sets.split import is_data_of
 from training.average import average
 from training.calibrate import Config as CalibrationConfig
 from training.calibrate import calibrate
@@ -241,16 +241,15 @@ def check_data(config: Config, stage: dict[str, Any], *, data: Path, options: Op
     """Refuse labels that are not those that the stage was trained on.
 
     Raises:
-        NotReproducibleError: with both hashes.
+        NotReproducibleError: they are others.
     """
     if options.smoke or options.other_data:
         return
     out = options.out / f"{stage['name']}.data"  # where the training prepares them, too
-    got = data_hash(prepare_data(config, data=data, out=out))
-    if got != stage["data_hash"]:
+    if not is_data_of(prepare_data(config, data=data, out=out), stage["data_hash"]):
         raise NotReproducibleError(
-            f"{stage['name']}: expected labels with the hash {stage['data_hash'][:12]}, got "
-            f"{got[:12]}; --other-data goes on with them"
+            f"{stage['name']}: expected data with the hash {stage['data_hash'][:12]}, got other "
+            "photos or labels; --other-data goes on with them"
         )
 
 

@@ -37,7 +37,7 @@ from plateblur.guidance import FAR_RATIO, plate_ratios
 from plateblur.photo import upright_hw
 from plateblur.sets.corrections import correct, parse_corrections
 from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
-from plateblur.sets.split import data_hash, is_kept_apart, sets_of
+from plateblur.sets.split import data_hash, data_sets_of, is_kept_apart, sets_of, split_photos
 from training import augment
 from training.checkout import ROOT, git_commit
 
@@ -116,6 +116,18 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
             self.model = self.model.to(memory_format=torch.channels_last)
             # ultralytics leaves one core free when it selects the CPU; on two cores that is half.
             self.add_callback("on_train_epoch_start", _use_every_core)
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Return ultralytics' dataset, after a look whether it has our augmentations."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        if mode == "train":
+            augment.require_augmentations(dataset, self.args.augmentations)
+        return dataset
+
+    def _close_dataloader_mosaic(self) -> None:
+        """End mosaic; ultralytics builds the augmentations again for that."""
+        super()._close_dataloader_mosaic()
+        augment.require_augmentations(self.train_loader.dataset, self.args.augmentations)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return the batch as float images in [0, 1], (N, 3, H, W), in the weights' layout."""
@@ -237,7 +249,6 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     overlay = (ROOT / config.overlay).read_text(encoding="utf-8") if config.overlay else ""
     corrections = parse_corrections(overlay)
     described = yaml.safe_load(data.read_text())
-    root = (data.parent / described.get("path", "")).resolve()
     sets = sets_of(data)
     dropped = {one.image for one in corrections if one.action == "drop"} | {
         name for name in sets if is_kept_apart(name, sets, of=config.kept_apart)
@@ -248,7 +259,7 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
         listed: list[str] = []
-        photos = photos_of(root, described[split])[:: config.every if split == "train" else 1]
+        photos = split_photos(data, split)[:: config.every if split == "train" else 1]
         for photo in (one for one in photos if split != "train" or one.name not in dropped):
             link = images / photo.name
             if not link.exists():  # a list may name a photo several times
@@ -258,7 +269,7 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
                 image_hw = upright_hw(photo.read_bytes())
                 text = label.read_text() if label.exists() else ""
                 truth = correct(labels_to_xyxy(text, image_hw=image_hw), own)
-                link.symlink_to(photo)
+                link.symlink_to(photo.resolve())
                 kept = xyxy_to_labels(truth, image_hw=image_hw) if own else text
                 (labels / f"{photo.stem}.txt").write_text(kept)
                 far = plate_ratios(truth, image_hw=image_hw).min(initial=1) < FAR_RATIO
@@ -279,13 +290,33 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     return prepared
 
 
-def photos_of(root: Path, listed: str) -> list[Path]:
-    """Return the photos of a split: of a folder, or of a list of files as ultralytics reads it."""
-    place = root / listed
-    if place.suffix == ".txt":
-        lines = place.read_text(encoding="utf-8").splitlines()
-        return [place.parent / line.strip() for line in lines if line.strip()]
-    return sorted(place.iterdir())
+def require_new(run: Path) -> None:
+    """Refuse a folder that holds weights, because training would write over them.
+
+    Raises:
+        FileExistsError: it does.
+    """
+    if any((run / "weights").glob("*.pt")):
+        raise FileExistsError(
+            f"{run} holds the weights of a run, which is never overwritten; give another folder "
+            "with --run, or go on with it by --resume"
+        )
+
+
+def require_unfinished(run: Path) -> None:
+    """Refuse to resume a run that has no checkpoint, or that has ended.
+
+    Raises:
+        FileNotFoundError: no checkpoint.
+        FileExistsError: it has ended; ultralytics takes the optimiser's state out of its weights.
+    """
+    last, record = run / "weights" / "last.pt", run / "run.json"
+    if not last.exists():
+        raise FileNotFoundError(f"--resume: expected a checkpoint at {last}, found none")
+    if record.exists() and "hours" in json.loads(record.read_text()):
+        raise FileExistsError(
+            f"{run} has ended; go on from its weights in a new run: --run NEW --weights {last}"
+        )
 
 
 def environment() -> dict[str, Any]:
@@ -378,12 +409,14 @@ def train(
         stop_after: end after this epoch, the learning rate falling as for all of them.
         device: "cpu", or GPUs such as "0,1", trained on at once; without it, what is there.
     """
-    keep_freed_memory()
-    trainer_module.autocast = autocast_on_cpus_too
     run = run.resolve()
     last = run / "weights" / "last.pt"
-    if resume and not last.exists():
-        raise FileNotFoundError(f"--resume: expected a checkpoint at {last}, found none")
+    if resume:
+        require_unfinished(run)
+    else:
+        require_new(run)
+    keep_freed_memory()
+    trainer_module.autocast = autocast_on_cpus_too
     takes_over = config.model.endswith(".yaml") and weights.endswith(".pt")
     network = config.model if takes_over else weights
     record_file = run / "run.json"
@@ -392,6 +425,7 @@ def train(
     spent = hours_trained(run / "results.csv") if resume else 0.0
     if hours is not None and spent >= hours:
         raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
+    manifest = data.parent / "manifest.csv"
     # Beside the run, because ultralytics empties the run's folder before it trains on several GPUs.
     data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))
     trainer = PlateTrainer(
@@ -403,7 +437,8 @@ def train(
             "project": str(run.parent),
             "name": run.name,
             "exist_ok": True,
-            "epochs": config.epochs,
+            # With one epoch ultralytics ends after it, whatever the budget of hours still allows.
+            "epochs": config.epochs if hours is None else max(config.epochs, 2),
             "batch": config.batch,
             "nbs": config.batch,
             "imgsz": config.input_size,
@@ -439,6 +474,9 @@ def train(
         "data_hash": data_hash(data),
         "environment": environment(),
     }
+    if manifest.exists():  # so that the card of a later run can name them too
+        names = {photo.name for split in ("train", "val") for photo in split_photos(data, split)}
+        record["data_sets"] = data_sets_of(manifest, photos=names)
     if hours is not None:
         record["hours_budget"] = hours
     before = Path(weights).resolve().parent.parent / "run.json"

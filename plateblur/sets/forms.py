@@ -31,8 +31,6 @@ from defusedxml.common import DefusedXmlException
 from plateblur.sets import layout
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif"})
-
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -53,15 +51,10 @@ class Labelled:
         return self.xyxy[[name in classes for name in self.classes]].reshape(-1, 4)
 
 
-def photos_in(root: Path) -> list[Path]:
-    """Return the photos of a folder and of those in it."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
-
-
 def read_yolo(root: Path) -> Iterator[Labelled]:
     """Yield what the label files of a YOLO folder say."""
     names = _yolo_names(root)
-    for path in photos_in(root):
+    for path in layout.photos_in(root):
         label = _yolo_label(path)
         if not label.is_file():
             continue
@@ -106,7 +99,7 @@ def _yolo_label(path: Path) -> Path:
 def read_voc(root: Path) -> Iterator[Labelled]:
     """Yield what the annotations of a Pascal VOC folder say."""
     annotations = _by_stem(root.rglob("*.xml"))
-    for path in photos_in(root):
+    for path in layout.photos_in(root):
         if path.stem in annotations:
             found = voc_objects(_nearest(path, annotations[path.stem]))
             yield Labelled(path, found.classes, found.xyxy)
@@ -204,7 +197,7 @@ def _by_stem(paths: Iterator[Path]) -> dict[str, list[Path]]:
 
 def _by_name(root: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in photos_in(root):
+    for path in layout.photos_in(root):
         found.setdefault(path.name, []).append(path)
     return found
 

@@ -38,6 +38,9 @@ NO_BOXES: TruthBoxes = np.empty((0, 4))
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Formats that photos are kept in; OpenCV, which training reads with, opens them everywhere."""
 
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif"})
+"""Suffixes of photos in sets of others."""
+
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
 train: images/train
@@ -202,6 +205,15 @@ def _chunk_names(
         length = int.from_bytes(size, order)
         at += 8 + length + (length % 2 if name_first else 0) + tail_bytes
     return names, at
+
+
+def photos_in(root: Path) -> list[Path]:
+    """Return the photos of a folder and of those in it; hidden files are none (`._a.jpg`)."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+    )
 
 
 def image_hw_of(path: Path) -> tuple[int, int]:

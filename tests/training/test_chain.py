@@ -175,15 +175,6 @@ def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Pa
     assert {name: record[name] for name in came_from} == came_from
 
 
-def test_a_changed_label_changes_the_hash_of_the_data(data: Path, tmp_path: Path) -> None:
-    labels = tmp_path / "labels" / "train"
-    labels.mkdir(parents=True)
-    (labels / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    before = data_hash(tmp_path / "data.yaml")
-    (labels / "a.txt").write_text("0 0.5 0.5 0.1 0.2\n")
-    assert data_hash(tmp_path / "data.yaml") != before
-
-
 def test_the_command_line_overrides_the_config_file(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("epochs: 3\nbatch: 2\n")

@@ -20,7 +20,7 @@ from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.loss import v8DetectionLoss
 
 from plateblur.sets.labels import labels_to_xyxy
-from plateblur.sets.split import data_hash
+from plateblur.sets.split import data_hash, split_photos
 from tests.datasets.drawn import draw
 from training import train
 from training.train import (
@@ -28,7 +28,6 @@ from training.train import (
     count_from_the_start,
     hours_trained,
     loss_in_float32,
-    photos_of,
     prepare_data,
     tell_progress,
     ultralytics_loss,
@@ -106,8 +105,7 @@ def test_a_dropped_photo_of_train_is_not_trained_on(data: Path, tmp_path: Path) 
     config = Config(overlay=str(tmp_path / "overlay.jsonl"))
     prepared = prepare_data(config, data=data, out=tmp_path / "copy")
     names = {
-        split: [photo.stem for photo in photos_of(prepared.parent, f"{split}.txt")]
-        for split in ("train", "val")
+        split: [photo.stem for photo in split_photos(prepared, split)] for split in ("train", "val")
     }
     assert names == {"train": ["train-0", "train-2", "train-3"], "val": ["val-0", "val-1"]}
     assert not (tmp_path / "copy" / "labels" / "train" / "train-1.txt").exists()
@@ -117,13 +115,12 @@ def test_a_photo_with_a_far_plate_comes_several_times_an_epoch_in_train_alone(
     data: Path, tmp_path: Path
 ) -> None:
     prepared = prepare_data(Config(far_times=3), data=data, out=tmp_path / "copy")
-    described = yaml.safe_load(prepared.read_text())
-    names = [photo.name for photo in photos_of(prepared.parent, described["train"])]
+    names = [photo.name for photo in split_photos(prepared, "train")]
     assert {name: names.count(name) for name in names} == {
         **{f"train-{number}.png": 1 for number in range(3)},
         "train-3.png": 3,
     }
-    assert len(photos_of(prepared.parent, described["val"])) == 2
+    assert len(split_photos(prepared, "val")) == 2
 
 
 def test_a_photo_with_something_that_is_taken_for_a_plate_comes_several_times_too(
@@ -135,16 +132,15 @@ def test_a_photo_with_something_that_is_taken_for_a_plate_comes_several_times_to
     (tmp_path / "overlay.jsonl").write_text("\n".join(lines) + "\n")
     config = Config(overlay=str(tmp_path / "overlay.jsonl"), far_times=3, marked_times=2)
     prepared = prepare_data(config, data=data, out=tmp_path / "copy")
-    names = [photo.stem for photo in photos_of(prepared.parent, "train.txt")]
+    names = [photo.stem for photo in split_photos(prepared, "train")]
     assert [names.count(f"train-{number}") for number in range(4)] == [2, 1, 1, 3]
-    assert len(photos_of(prepared.parent, "val.txt")) == 2
+    assert len(split_photos(prepared, "val")) == 2
 
 
 def test_of_every_few_train_photos_one_is_trained_on(data: Path, tmp_path: Path) -> None:
     prepared = prepare_data(Config(every=3), data=data, out=tmp_path / "copy")
     names = {
-        split: [photo.stem for photo in photos_of(prepared.parent, f"{split}.txt")]
-        for split in ("train", "val")
+        split: [photo.stem for photo in split_photos(prepared, split)] for split in ("train", "val")
     }
     assert names == {"train": ["train-0", "train-3"], "val": ["val-0", "val-1"]}
 
@@ -152,7 +148,7 @@ def test_of_every_few_train_photos_one_is_trained_on(data: Path, tmp_path: Path)
 def test_a_prepared_set_can_be_prepared_again(data: Path, tmp_path: Path) -> None:
     once = prepare_data(Config(far_times=2), data=data, out=tmp_path / "once")
     twice = prepare_data(Config(far_times=2), data=once, out=tmp_path / "twice")
-    names = [photo.name for photo in photos_of(twice.parent, "train.txt")]
+    names = [photo.name for photo in split_photos(twice, "train")]
     assert names.count("train-3.png") == 4
     assert data_hash(once) == data_hash(twice)
 
