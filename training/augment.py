@@ -86,7 +86,10 @@ def any_way_augmentations() -> list[A.BasicTransform]:
     Most pictures stay upright, because most photos are: what is rare here is rare there too.
     """
     return [
-        A.OneOf([QuarterTurn(p=0.67), Tilt(p=0.33)], p=0.30),
+        A.OneOf(
+            [QuarterTurn(p=0.7), A.Affine(rotate=(-45, 45), fill=PAD_GREY, p=0.3)],
+            p=0.36,
+        ),
         Closer(p=0.12),
         Repainted(p=0.10),
         A.MotionBlur(blur_limit=(9, 31), p=0.06),
@@ -346,13 +349,6 @@ class QuarterTurn(A.RandomRotate90):  # type: ignore[misc]
     def get_params(self) -> dict[str, int]:
         """Draw how many quarters; never none."""
         return {"factor": self.py_random.choice((1, 1, 2, 3, 3))}
-
-
-class Tilt(A.Affine):  # type: ignore[misc]
-    """The picture tilted by up to 45 degrees; a box becomes the box around the tilted one."""
-
-    def __init__(self, p: float = 0.5) -> None:
-        super().__init__(rotate=(-45, 45), fill=PAD_GREY, p=p)
 
 
 # The sheet
