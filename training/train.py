@@ -64,7 +64,7 @@ class Config:
     marked_times: int = 1  # the same for one on which the overlay marks what is taken for a plate
     set_times: dict[str, int] = field(default_factory=dict)  # the same by the manifest's set
     kept_apart: tuple[str, ...] = ()  # sets of which a quarter is kept for the gate, never seen
-    every: int = 1  # of how many train photos an epoch shows one; above 1 for quick comparisons
+    every: int = 1  # of how many train photos an epoch shows one; sets of `set_times` come whole
     cache: str = "ram"  # where decoded photos are kept: "ram", or "disk" where they don't fit
 
     def __post_init__(self) -> None:
@@ -75,7 +75,8 @@ class Config:
             )
         if self.cache not in ("ram", "disk"):
             raise ValueError(f"cache must be 'ram' or 'disk', got {self.cache!r}")
-        times = {name: getattr(self, name) for name in ("far_times", "marked_times", "every")}
+        numbers = ("far_times", "marked_times", "every")
+        times = {name: getattr(self, name) for name in numbers}
         for name, value in (times | self.set_times).items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -83,8 +84,9 @@ class Config:
 
 # The weights that are kept are a moving average of those of the last steps. ultralytics' 0.9999 and
 # 2000 suit runs of 100 epochs; in one of 3,000 steps they average over the last four.
-AVERAGE_DECAY = 0.998  # 500 steps, a fifth of such a run
-AVERAGE_RAMP = 200  # steps until two thirds of that
+AVERAGE_SHARE = 0.2  # of a run's steps are averaged over
+AVERAGE_STEPS = 500  # or so many, where that is fewer
+AVERAGE_RAMP = 0.4  # of those steps pass until the average holds on to two thirds as much
 
 
 class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultralytics
@@ -95,6 +97,8 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
     """
 
     model: Any
+    train_loader: Any
+    epochs: int
     best: Path
     last: Path
 
@@ -111,11 +115,17 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         super().set_model_attributes()
         # Here, because with several GPUs each process has an ultralytics of its own.
         v8DetectionLoss.get_assigned_targets_and_loss = loss_in_float32
-        trainer_module.ModelEMA = partial(ModelEMA, decay=AVERAGE_DECAY, tau=AVERAGE_RAMP)
+        trainer_module.ModelEMA = self.average
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
             # ultralytics leaves one core free when it selects the CPU; on two cores that is half.
             self.add_callback("on_train_epoch_start", _use_every_core)
+
+    def average(self, model: Any) -> ModelEMA:
+        """Return the moving average of the weights, over as many steps as suit the run."""
+        steps = int(AVERAGE_SHARE * self.epochs * len(self.train_loader))
+        steps = min(max(steps, 1), AVERAGE_STEPS)
+        return ModelEMA(model, decay=1 - 1 / steps, tau=AVERAGE_RAMP * steps)
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Return ultralytics' dataset, after a look whether it has our augmentations."""
@@ -259,7 +269,12 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
         listed: list[str] = []
-        photos = split_photos(data, split)[:: config.every if split == "train" else 1]
+        photos = split_photos(data, split)
+        if split == "train":
+            whole = [one for one in photos if sets.get(one.name) in config.set_times]
+            photos = [one for one in photos if sets.get(one.name) not in config.set_times][
+                :: config.every
+            ] + whole
         for photo in (one for one in photos if split != "train" or one.name not in dropped):
             link = images / photo.name
             if not link.exists():  # a list may name a photo several times
