@@ -370,7 +370,7 @@ def require_augmentations(dataset: Any, expected: list[dict[str, Any]] | None) -
         for transform in getattr(getattr(step, "transform", None), "transforms", ())
         if isinstance(transform, A.BasicTransform | A.BaseCompose)
     ]
-    if not expected or json.dumps(found) != json.dumps(expected):  # which writes tuples as lists
+    if not expected or _plain(found) != _plain(expected):
         raise RuntimeError(
             f"training would run without some of its augmentations: expected "
             f"{_names(expected or []) or 'a list of them'}, the dataset has {_names(found)}. A "
@@ -385,6 +385,11 @@ def _flat(steps: Any) -> list[Any]:
     if not isinstance(inner, list):
         return [steps]
     return [one for step in inner for one in _flat(step)]
+
+
+def _plain(transforms: list[dict[str, Any]]) -> Any:
+    """Return them with lists for tuples and floats for whole numbers, which come and go."""
+    return json.loads(json.dumps(transforms), parse_int=float)
 
 
 def _names(transforms: list[dict[str, Any]]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import albumentations as A  # noqa: N812 - the name its own documentation uses
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from ultralytics.utils.loss import v8DetectionLoss
 from plateblur.sets.labels import labels_to_xyxy
 from plateblur.sets.split import data_hash, split_photos
 from tests.datasets.drawn import draw
-from training import train
+from training import augment, train
 from training.train import (
     Config,
     count_from_the_start,
@@ -264,3 +265,45 @@ def test_a_budget_of_hours_ends_a_run_and_is_kept_for_its_resumption(
     assert 1 <= len(rows) < 1000
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["hours_budget"] == 0.0005
+
+
+def test_a_run_that_would_train_without_its_augmentations_fails(
+    data: Path, overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaning(A.Affine):  # type: ignore[misc]
+        def __init__(self, p: float = 0.5) -> None:
+            super().__init__(rotate=(-45, 45), p=p)
+
+    monkeypatch.setitem(augment.LISTS, "plates", lambda: [A.ToGray(), Leaning()])
+    with pytest.raises(RuntimeError, match="would run without some of its augmentations"):
+        trained(tmp_path / "run", data, overlay)
+    assert not (tmp_path / "run" / "results.csv").exists()
+
+
+@pytest.mark.parametrize("weights", ["best.pt", "last.pt", "restored.pt"])
+def test_a_run_is_never_overwritten(
+    data: Path, overlay: Path, tmp_path: Path, weights: str
+) -> None:
+    kept = tmp_path / "run" / "weights" / weights
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"days of work")
+    with pytest.raises(FileExistsError, match="holds the weights of a run, which is never over"):
+        trained(tmp_path / "run", data, overlay)
+    assert kept.read_bytes() == b"days of work"
+
+
+def test_a_run_that_has_ended_is_not_resumed(data: Path, overlay: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    (tmp_path / "run" / "weights" / "last.pt").write_bytes(b"weights")
+    (tmp_path / "run" / "run.json").write_text('{"hours": 2}')
+    with pytest.raises(FileExistsError, match="has ended; go on from its weights"):
+        trained(tmp_path / "run", data, overlay, "--resume")
+
+
+@pytest.mark.slow
+def test_a_budget_of_hours_is_used_up_although_the_config_has_one_epoch(
+    data: Path, overlay: Path, tmp_path: Path
+) -> None:
+    rows = trained(tmp_path / "run", data, overlay, "--set", "epochs=1", "--hours", "0.003")
+    assert len(rows) > 1
+    assert float(rows[-1]["time"]) > 3
