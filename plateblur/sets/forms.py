@@ -10,7 +10,10 @@ Layouts, each from its own documentation:
 - coco (cocodataset.org/#format-data): one or more `.json` with `images`, `annotations` and
   `categories`; `bbox` is x, y, width, height. A photo with a crowd box is left out.
 - csv: one or more `.csv`, a row a box, with a header: `image` or `filename`; `x1,y1,x2,y2` or
-  `xmin,ymin,xmax,ymax`; optionally `class`. A row without numbers says that a photo shows none.
+  `xmin,ymin,xmax,ymax`; optionally `class`, `width` and `height`. A row without numbers says that a
+  photo shows none.
+
+Where voc, coco or csv state the size of the picture, it must be that of the photo.
 """
 
 from __future__ import annotations
@@ -18,18 +21,29 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from xml.etree.ElementTree import ParseError
 
 import defusedxml.ElementTree
 import numpy as np
 import yaml
 from defusedxml.common import DefusedXmlException
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from plateblur.sets import layout
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
+
+DrawnOn = Literal["upright", "raster"]
+"""What labels were drawn on: the picture as it is shown, or as it is stored, before its EXIF turn.
+
+Tools differ in it, and most label files don't say.
+"""
+
+ORIENTATION = 0x0112  # Source: EXIF 2.3, the tag of this name; 1 is upright
+BESIDE = ("classes.txt", "obj.names", "train.txt", "val.txt", "test.txt")  # text files of YOLO sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +53,110 @@ class Labelled:
     Attributes:
         path: the photo, or for a single annotation that annotation.
         classes: the class of each box.
-        xyxy: (N, 4) float64, pixels of the upright image.
+        xyxy: (N, 4) float64, pixels of the picture that the labels were drawn on.
+        label: the file that the boxes are from.
+        size_wh: of the picture as the label file states it, pixels; None where it doesn't.
+        in_shares: the file gives shares of the picture; then `xyxy` are pixels of the upright one.
     """
 
     path: Path
     classes: tuple[str, ...]
     xyxy: TruthBoxes
+    label: Path
+    size_wh: tuple[int, int] | None = None
+    in_shares: bool = False
 
     def of(self, classes: Collection[str]) -> TruthBoxes:
         """Return the boxes of these classes, (M, 4) float64."""
         return self.xyxy[[name in classes for name in self.classes]].reshape(-1, 4)
+
+
+def orientation_of(path: Path) -> int:
+    """Return a photo's EXIF orientation, 1 to 8; 1 where it has none, or Pillow doesn't open it."""
+    try:
+        with PillowImage.open(path) as stored:
+            return int(stored.getexif().get(ORIENTATION, 1))
+    except (UnidentifiedImageError, OSError, ValueError, TypeError):
+        return 1
+
+
+def upright_boxes(photo: Labelled, boxes: TruthBoxes, *, drawn_on: DrawnOn | None) -> TruthBoxes:
+    """Return boxes of a photo in pixels of the upright image.
+
+    Args:
+        photo: with its labels.
+        boxes: (N, 4) float64 of them, pixels of the picture that they were drawn on.
+        drawn_on: which picture that is; needed where the photo has an EXIF turn.
+
+    Raises:
+        ValueError: nobody said what the labels were drawn on, or they state another size.
+    """
+    height, width = layout.image_hw_of(photo.path)
+    orientation = orientation_of(photo.path)
+    swapped = orientation >= 5  # Source: EXIF 2.3; 5 to 8 swap the axes
+    raster_wh = (height, width) if swapped else (width, height)
+    if orientation != 1 and drawn_on is None and len(boxes):
+        raise ValueError(
+            f"the photo is turned when shown (EXIF orientation {orientation}); say with --drawn-on "
+            "whether the labels were drawn on the upright picture or on the raster as stored"
+        )
+    on_raster = drawn_on == "raster" and orientation != 1
+    expected = raster_wh if on_raster else (width, height)
+    if photo.size_wh not in (None, expected):
+        raise ValueError(f"the labels are of a picture of {photo.size_wh}, the photo is {expected}")
+    if not on_raster:
+        return boxes
+    if photo.in_shares:
+        boxes = boxes * [raster_wh[0] / width, raster_wh[1] / height] * 2
+    return turned(boxes, orientation=orientation, raster_wh=raster_wh)
+
+
+def turned(xyxy: TruthBoxes, *, orientation: int, raster_wh: tuple[int, int]) -> TruthBoxes:
+    """Return boxes of the stored raster in pixels of the upright image.
+
+    Args:
+        xyxy: (N, 4) float64, pixels of the raster.
+        orientation: EXIF orientation, 1 to 8.
+        raster_wh: width and height of the raster, pixels.
+    """
+    width, height = raster_wh
+    x, y = xyxy[:, [0, 2]], xyxy[:, [1, 3]]
+    if orientation in (2, 3, 7, 8):  # mirrored or turned so that x runs the other way
+        x = (width - x)[:, ::-1]
+    if orientation in (3, 4, 6, 7):
+        y = (height - y)[:, ::-1]
+    if orientation >= 5:
+        x, y = y, x
+    return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+
+
+def orphans(form: str, root: Path) -> list[Path]:
+    """Return the label files of a folder that no photo is there for.
+
+    Of COCO and CSV there are none, because a photo that they name and that is absent is an error.
+    """
+    photos = layout.photos_in(root)
+    if form == "voc":
+        stems = {path.stem for path in photos}
+        return sorted(path for path in root.rglob("*.xml") if path.stem not in stems)
+    if form == "yolo":
+        known = {_yolo_label(path).resolve() for path in photos}
+        texts = (path for path in root.rglob("*.txt") if path.name not in BESIDE)
+        return sorted(
+            path for path in texts if path.resolve() not in known and _is_label(path, root)
+        )
+    return []
+
+
+def _is_label(path: Path, root: Path) -> bool:
+    if "labels" in path.relative_to(root).parts:
+        return True
+    try:
+        return len(
+            labels_to_xyxy(path.read_text(), image_hw=(1, 1), plate_classes=())
+        ) == 0 and bool(path.read_text().strip())
+    except (ValueError, OSError):
+        return False
 
 
 def read_yolo(root: Path) -> Iterator[Labelled]:
@@ -67,8 +175,14 @@ def read_yolo(root: Path) -> Iterator[Labelled]:
             ]
         except ValueError as error:
             raise layout.DatasetError(f"{label}: {error}") from error
+        if unknown := [number for number in numbers if names and number not in names]:
+            raise layout.DatasetError(
+                f"{label}: expected the classes {sorted(names)} of data.yaml, got {unknown}"
+            )
         yield Labelled(
             path=path,
+            label=label,
+            in_shares=True,
             classes=tuple(
                 names.get(number, str(number))
                 for number, found in zip(numbers, boxes, strict=True)
@@ -101,8 +215,7 @@ def read_voc(root: Path) -> Iterator[Labelled]:
     annotations = _by_stem(root.rglob("*.xml"))
     for path in layout.photos_in(root):
         if path.stem in annotations:
-            found = voc_objects(_nearest(path, annotations[path.stem]))
-            yield Labelled(path, found.classes, found.xyxy)
+            yield replace(voc_objects(_nearest(path, annotations[path.stem])), path=path)
 
 
 def voc_objects(annotation: Path) -> Labelled:
@@ -113,13 +226,27 @@ def voc_objects(annotation: Path) -> Labelled:
     """
     classes, rows = [], []
     try:
-        for item in defusedxml.ElementTree.fromstring(annotation.read_bytes()).iter("object"):
+        tree = defusedxml.ElementTree.fromstring(annotation.read_bytes())
+        stated = [int(tree.findtext(f"size/{side}") or 0) for side in ("width", "height")]
+        for item in tree.iter("object"):
             classes.append(item.findtext("name", default="").strip())
             edges = ("xmin", "ymin", "xmax", "ymax")
             rows.append([float(item.findtext(f"bndbox/{edge}", default="")) for edge in edges])
     except (ParseError, DefusedXmlException, TypeError, ValueError) as error:
         raise layout.DatasetError(f"{annotation}: expected Pascal VOC, got {error}") from error
-    return Labelled(annotation, tuple(classes), np.array(rows, dtype=np.float64).reshape(-1, 4))
+    return Labelled(
+        path=annotation,
+        classes=tuple(classes),
+        xyxy=np.array(rows, dtype=np.float64).reshape(-1, 4),
+        label=annotation,
+        size_wh=_stated(stated),
+    )
+
+
+def _stated(size_wh: Sequence[int]) -> tuple[int, int] | None:
+    """Return a stated size; None for 0, which tools write where they don't know it."""
+    width, height = size_wh
+    return (width, height) if width and height else None
 
 
 def read_coco(root: Path) -> Iterator[Labelled]:
@@ -145,6 +272,8 @@ def _coco_photos(root: Path, path: Path, given: dict[str, Any]) -> Iterator[Labe
         xywh = xywh.reshape(-1, 4)
         yield Labelled(
             path=_photo(image["file_name"], near=path, by_name=by_name),
+            label=path,
+            size_wh=_stated([int(image.get(side) or 0) for side in ("width", "height")]),
             classes=tuple(names[annotation["category_id"]] for annotation in of_photo),
             xyxy=np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
         )
@@ -155,11 +284,17 @@ def read_csv(root: Path) -> Iterator[Labelled]:
     by_name = _by_name(root)
     for path in sorted(root.rglob("*.csv")):
         boxes: dict[str, list[tuple[str, list[float]]]] = {}
+        sizes: dict[str, tuple[int, int] | None] = {}
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             name_column, edges = _csv_columns(path, reader.fieldnames or ())
             for row in reader:
                 found = boxes.setdefault(row[name_column], [])
+                try:
+                    stated = [int(row.get(side) or 0) for side in ("width", "height")]
+                except ValueError as error:
+                    raise layout.DatasetError(f"{path}, line {reader.line_num}: {error}") from error
+                sizes[row[name_column]] = _stated(stated)
                 if any((row[edge] or "").strip() for edge in edges):
                     try:
                         box = [float(row[edge]) for edge in edges]
@@ -171,6 +306,8 @@ def read_csv(root: Path) -> Iterator[Labelled]:
         for name, found in boxes.items():
             yield Labelled(
                 path=_photo(name, near=path, by_name=by_name),
+                label=path,
+                size_wh=sizes[name],
                 classes=tuple(class_ for class_, _ in found),
                 xyxy=np.array([box for _, box in found], dtype=np.float64).reshape(-1, 4),
             )
