@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 STEPS = {
+    "All of it in one line, up to the figures beside the shipped model's": ("run",),
     "From data to the shipped model, in this order": (
         *("train", "average", "export", "calibrate", "evaluate", "promote"),
     ),

@@ -25,6 +25,7 @@ from PIL import ImageDraw
 
 from plateblur import drawn
 from plateblur.types import Image
+from training.checkout import run_step
 
 PAD_GREY = 114  # Source: ultralytics' fill of mosaic and letterbox; the detector pads with it too.
 
@@ -471,4 +472,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

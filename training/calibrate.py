@@ -41,6 +41,7 @@ from plateblur.sets.metrics import (
 from plateblur.sets.predictions import run_detector
 from plateblur.sets.split import LabelledPhoto, corrected_photo, labels_hash, read_split
 from plateblur.types import BlurOptions
+from training.checkout import run_step
 
 PRIOR_SHIFT = 3.0  # standard deviation of the shift before any box is seen, log-odds
 FITTED_FROM = 0.05  # smallest confidence fitted: below it nothing is ever kept
@@ -248,4 +249,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,94 @@ INTENDED_USE = (
 )
 
 LIMITS = (
-    "No detector finds every plate: look at what leaves, above all where a plate is smaller than "
+    "No detector finds every plate: look at the output, above all where a plate is smaller than "
     "1:15, cut by the picture's edge, half covered, or strongly tilted.",
     "Lettering on vehicles and street signs is sometimes taken for a plate and blurred.",
-    "The figures hold for photos like those of the test split; regions that are not in it, such "
-    "as Latin America, East Asia and most of Africa, were not measured.",
-    "It finds plates; it does not read them, and nothing else that tells a person (faces, house "
-    "numbers, stickers) is found.",
+    "It finds plates; it does not read them, and nothing else that identifies a person (faces, "
+    "house numbers, stickers) is found.",
 )
+"""What is so for every model; `limits_on` adds what its own test set says."""
+
+FEW_PLATES = 30  # a range with fewer has an interval of more than 10 points even where all is found
+
+
+def earlier_runs(
+    record: Mapping[str, Any], card: Mapping[str, Any] | None
+) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]] | None]]:
+    """Yield the runs before a run, latest first, each with its data sets or None if unknown.
+
+    A restored model ends the list, because its card names the sets of all runs before its own.
+
+    Args:
+        record: of the run.
+        card: of the shipped model, which may be what the run was restored from.
+    """
+    before = record.get("weights_run")
+    while before:
+        if "card" in before:
+            yield before, before["card"]["data_sets"]
+            return
+        if card is not None and before == card["training"]:
+            yield before, card["data_sets"]
+            return
+        yield before, before.get("data_sets")
+        before = before.get("weights_run")
+
+
+def all_data_sets(
+    own: Iterable[dict[str, Any]], record: Mapping[str, Any], card: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Return the sets of a run and of all runs before it, because weights carry both.
+
+    Args:
+        own: of the run.
+        record: of the run.
+        card: of the shipped model.
+    """
+    sets = {one["set"]: one for one in own}
+    for _, earlier in earlier_runs(record, card):
+        for one in earlier or [UNKNOWN_SETS]:
+            sets.setdefault(one["set"], {"trained_on_by": "an earlier run", **one})
+    return list(sets.values())
+
+
+UNKNOWN_SETS = {
+    "set": "unknown",
+    "source": "an earlier run that didn't write down its sets",
+    "licence": "unknown",
+    "region": "unknown",
+    "photos": {"train": 0, "val": 0, "test": 0},
+}
+
+
+def limits_on(figures: Mapping[str, Any], data_sets: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what a model can't do, or what nobody knows of it, by its own test set.
+
+    Args:
+        figures: those that are quoted, on test.
+        data_sets: with their regions and photos by split.
+    """
+    overall = figures["overall"]
+    regions = sorted({one["region"] for one in data_sets if one["photos"]["test"]})
+    lines = [
+        f"The figures are about photos like the {overall['photos']} of the test split: "
+        f"{'; '.join(regions) or 'regions unknown'}. Other regions were not measured."
+    ]
+    for name, group in figures["ranges"].items():
+        if group["plates"] < FEW_PLATES:
+            lines.append(
+                f"{name}: the test split has {group['plates']} plates, too few to say how many are "
+                "missed."
+            )
+        elif group["covered99"]["value"] < 1:
+            lines.append(
+                f"{name}: {1 - group['covered99']['value']:.1%} of the plates of the test split "
+                "are not fully hidden."
+            )
+    lines.append(
+        f"{overall['false_boxes_per_photo']:.3f} boxes a photo are on something that is no plate."
+    )
+    return lines
 
 
 def figures_to_quote(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,7 +182,7 @@ def model_card(
             if group["plates"]
         ],
         "intended_use": INTENDED_USE,
-        "limits": list(LIMITS),
+        "limits": [*LIMITS, *limits_on(figures, data_sets)],
         "file": "plates.onnx",
         "sha256": metrics["model"]["sha256"],
         "bytes": metrics["model"]["bytes"],

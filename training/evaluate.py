@@ -28,7 +28,7 @@ from plateblur.detector import shipped_model
 from plateblur.sets.corrections import read_corrections
 from plateblur.sets.predictions import write_predictions
 from plateblur.sets.split import corrected_photo, kept_apart_of, labels_hash, names_hash, read_split
-from training.checkout import git_commit, require_private
+from training.checkout import git_commit, require_private, run_step
 from training.evaluation.angles import draw_one_plate, recall_by_angle
 from training.evaluation.config import Config
 from training.evaluation.detections import describe, detector_of, predictions_of, score
@@ -146,4 +146,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -46,6 +46,7 @@ from ultralytics import YOLO
 from plateblur.letterbox import letterbox
 from plateblur.photo import decode
 from plateblur.sets.split import split_photos
+from training.checkout import run_step
 
 OPSET = 18  # the newest that ultralytics states for its torch range; ONNX Runtime 1.31 runs it
 # Two 32-bit runtimes sum in different orders; a plate moved by a hundredth of a pixel is the same.
@@ -341,4 +342,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

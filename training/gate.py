@@ -21,6 +21,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from training.card import earlier_runs
+
 # Source: the rule of three; of n plates without a loss, 3/n may still be lost (95 %): 3 and 6 %.
 FEWEST_WITHIN_ON_TEST = 100
 FEWEST_KEPT_APART = 50
@@ -97,19 +99,11 @@ def seen_before(
         card: of the shipped model, which knows the sets of a record that doesn't name its own.
     """
     seen: set[str] = set()
-    before = record.get("weights_run")
-    while before:
-        data_sets = before.get("data_sets")
-        known = card is not None and before == card["training"]
-        if data_sets is None and known and card is not None:
-            data_sets = card["data_sets"]
+    for before, data_sets in earlier_runs(record, card):
         if data_sets is None:
             return sorted(sets)
-        apart = before["config"].get("kept_apart", ())
+        apart = before["config"].get("kept_apart") or ()
         seen |= {one["set"] for one in data_sets} - set(apart)
-        if known:  # a card names the sets of all the runs before its own
-            break
-        before = before.get("weights_run")
     return sorted(seen & set(sets))
 
 

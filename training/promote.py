@@ -31,7 +31,8 @@ import onnx
 from plateblur.detector import OnnxDetector
 from plateblur.sets.split import data_sets_of, is_data_of, is_kept_apart, sets_of, split_photos
 from training.calibrate import FEWEST_OF_A_KIND
-from training.card import figures_to_quote, model_card, pages_with_figures
+from training.card import all_data_sets, figures_to_quote, model_card, pages_with_figures
+from training.checkout import run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
 from training.evaluation.figures import headline
@@ -91,7 +92,8 @@ def promote(config: Config, *, date: str) -> list[Path]:
         train_data = trained_on(config, run)
         require_same_origin(export, record, run=run, train_data=train_data)
         require_calibrated(export)
-        data_sets = count_data_sets(config.manifest or manifest_of(train_data, config.data))
+        own = count_data_sets(config.manifest or manifest_of(train_data, config.data))
+        data_sets = all_data_sets(own, record, before)
         if shipped.exists():
             require_kept_apart(record, before, train_data=train_data, data=config.data)
 
@@ -394,4 +396,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

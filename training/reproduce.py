@@ -34,7 +34,7 @@ from plateblur.sets.split import is_data_of
 from training.average import average
 from training.calibrate import Config as CalibrationConfig
 from training.calibrate import calibrate
-from training.checkout import ROOT
+from training.checkout import ROOT, run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
 from training.evaluation.figures import headline
@@ -42,7 +42,7 @@ from training.export import Config as ExportConfig
 from training.export import export
 from training.restore import Config as RestoreConfig
 from training.restore import restore
-from training.train import Config, prepare_data, read_config, train
+from training.train import Config, is_done, prepare_data, read_config, train
 
 RECIPE = Path(__file__).with_name("shipped.yaml")
 OVERLAY = "datasets/corrections/plates.jsonl"
@@ -115,12 +115,6 @@ def replay(stage: dict[str, Any], recipe: dict[str, Any], *, data: Path, options
         own = "epoch0.pt" if options.smoke and told["own"].startswith("epoch") else told["own"]
         start = Path(place(told["with"], recipe, options))
         average(run, start=start, share=told["share"], own=own)
-
-
-def is_done(run: Path) -> bool:
-    """Return whether a stage was trained to its end: only then its record tells the hours."""
-    record = run / "run.json"
-    return record.exists() and "hours" in json.loads(record.read_text())
 
 
 def config_of(stage: dict[str, Any], options: Options) -> Config:
@@ -325,4 +319,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -39,7 +39,7 @@ from plateblur.sets.corrections import correct, parse_corrections
 from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
 from plateblur.sets.split import data_hash, data_sets_of, is_kept_apart, sets_of, split_photos
 from training import augment
-from training.checkout import ROOT, git_commit
+from training.checkout import ROOT, git_commit, run_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,11 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
                 label = label_file(photo)
                 image_hw = upright_hw(photo.read_bytes())
                 text = label.read_text() if label.exists() else ""
-                truth = correct(labels_to_xyxy(text, image_hw=image_hw), own)
+                try:
+                    labelled = labels_to_xyxy(text, image_hw=image_hw)
+                except ValueError as error:
+                    raise ValueError(f"{label}: {error}") from error
+                truth = correct(labelled, own)
                 link.symlink_to(photo.resolve())
                 kept = xyxy_to_labels(truth, image_hw=image_hw) if own else text
                 (labels / f"{photo.stem}.txt").write_text(kept)
@@ -303,6 +307,12 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
         yaml.safe_dump({"train": "train.txt", "val": "val.txt", "names": described["names"]})
     )
     return prepared
+
+
+def is_done(run: Path) -> bool:
+    """Return whether a run was trained to its end: only then its record tells the hours."""
+    record = run / "run.json"
+    return record.exists() and "hours" in json.loads(record.read_text())
 
 
 def require_new(run: Path) -> None:
@@ -325,10 +335,10 @@ def require_unfinished(run: Path) -> None:
         FileNotFoundError: no checkpoint.
         FileExistsError: it has ended; ultralytics takes the optimiser's state out of its weights.
     """
-    last, record = run / "weights" / "last.pt", run / "run.json"
+    last = run / "weights" / "last.pt"
     if not last.exists():
         raise FileNotFoundError(f"--resume: expected a checkpoint at {last}, found none")
-    if record.exists() and "hours" in json.loads(record.read_text()):
+    if is_done(run):
         raise FileExistsError(
             f"{run} has ended; go on from its weights in a new run: --run NEW --weights {last}"
         )
@@ -536,4 +546,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

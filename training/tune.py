@@ -25,6 +25,8 @@ from typing import Any
 import optuna
 import yaml
 
+from training.checkout import run_step
+
 AP = "metrics/mAP50-95(B)"  # column of ultralytics' results.csv
 
 
@@ -148,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

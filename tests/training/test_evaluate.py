@@ -486,3 +486,16 @@ def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
     (root / "data.yaml").write_text("test: images\n")
     with pytest.raises(ValueError, match="names tell photos apart"):
         read_split(root / "data.yaml", "test")
+
+
+def test_two_models_of_one_file_name_keep_a_row_each(tmp_path: Path) -> None:
+    data = stand_in(tmp_path / "set", photos=5)
+    model = stored(data, tmp_path / "found.jsonl")
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "found.jsonl"
+    write_predictions({p.path.name: np.zeros((0, 5)) for p in read_split(data, "test")}, other)
+    for compared in (other, model):
+        evaluate(Config(data, tmp_path / "out", model=model, compare=compared))
+        table = (tmp_path / "out" / "report.md").read_text().split("| model |")[1].splitlines()
+        names = [line.split("|")[1].strip() for line in table if line.startswith("| found")]
+        assert len(set(names)) == 2

@@ -386,6 +386,38 @@ def test_of_a_restored_model_the_card_knows_the_sets() -> None:
     assert gate.seen_before(["new"], record, None) == ["new"]
 
 
+@pytest.mark.parametrize("restored", [True, False], ids=["restored", "a run of its own"])
+def test_a_fine_tune_keeps_the_sets_and_licences_of_its_ancestors(
+    config: Config, tmp_path: Path, restored: bool
+) -> None:
+    old = {
+        **{"set": "old", "source": "x", "licence": "research only", "region": "Iran"},
+        "photos": {"train": 9, "val": 0, "test": 0},
+    }
+    sets: dict[str, Any] = {"card": {"data_sets": [old]}} if restored else {"data_sets": [old]}
+    (config.candidate.parent / "run.json").write_text(
+        json.dumps(record_of(config) | {"weights_run": {"config": {}, **sets}})
+    )
+    promoted(config)
+    told = {one["set"]: one["licence"] for one in card_of(config)["data_sets"]}
+    assert told == {"drawn": "CC0", "other": "MIT", "old": "research only"}
+
+
+def test_an_ancestor_whose_sets_nobody_knows_is_said_to_be_one(config: Config) -> None:
+    (config.candidate.parent / "run.json").write_text(
+        json.dumps(record_of(config) | {"weights_run": {"config": {}}})
+    )
+    promoted(config)
+    assert card_of(config)["data_sets"][-1]["licence"] == "unknown"
+
+
+def test_the_limits_are_those_of_its_own_test_set(config: Config) -> None:
+    promoted(config)
+    limits = card_of(config)["limits"]
+    assert any("the 12 of the test split: nowhere. Other regions were" in one for one in limits)
+    assert "below 1:60: the test split has 0 plates, too few to say how many are missed." in limits
+
+
 def test_the_card_tells_of_the_photos_kept_apart(config: Config, tmp_path: Path) -> None:
     promoted(replace(config, candidate=run_with_model(tmp_path / "runs" / "loose", LOOSE)))
     promoted(config)
