@@ -18,7 +18,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
@@ -30,6 +30,7 @@ import torch
 import yaml
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils.callbacks import get_default_callbacks, tensorboard
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
 
@@ -188,6 +189,19 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def with_tensorboard() -> dict[str, list[Callable[[Any], None]]]:
+    """Return ultralytics' callbacks and those that write the figures of each epoch for TensorBoard.
+
+    Others (MLflow, Weights & Biases) follow ultralytics' own settings. The drawing of the network
+    is left out: it traces the network before each training.
+    """
+    every: dict[str, list[Callable[[Any], None]]] = get_default_callbacks()
+    for event, callback in tensorboard.callbacks.items():
+        if event != "on_train_start":
+            every[event].append(callback)
+    return every
+
+
 def give_back_memory(_: DetectionTrainer) -> None:
     """Return to the system what validation left free in pieces that training can't use.
 
@@ -197,13 +211,17 @@ def give_back_memory(_: DetectionTrainer) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def mixed_precision() -> str | bool:
-    """Return ultralytics' `amp` for this machine: bf16 where the CPU computes it, fp16 on CUDA.
+def mixed_precision(device: str | None = None) -> str | bool:
+    """Return ultralytics' `amp` for a device: bf16 where it computes it, else fp16 on GPUs alone.
 
-    Without avx512_bf16 a CPU emulates bf16, and training is nine times slower than in fp32.
+    Without avx512_bf16 a CPU emulates bf16, and training is nine times slower than in fp32. For
+    fp16 ultralytics first asks its hub for weights to try it with; for bf16 it doesn't.
+
+    Args:
+        device: "cpu", or GPUs such as "0,1"; without it, what is there.
     """
-    if torch.cuda.is_available():
-        return True
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else True
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else False
 
 
@@ -478,14 +496,15 @@ def train(
             "degrees": config.degrees,
             "perspective": config.perspective,
             "augmentations": augment.LISTS[config.augmentation](),
-            "amp": mixed_precision(),
+            "amp": mixed_precision(device),
             "cache": config.cache,
             "seed": config.seed,
             "save_period": 1,  # weights/epoch0.pt and so on: the last epoch need not be the best
             "plots": True,
             **({} if hours is None else {"time": hours}),
             **({} if device is None else {"device": device}),
-        }
+        },
+        _callbacks=with_tensorboard(),
     )
     trainer.add_callback("on_train_epoch_start", partial(count_from_the_start, hours=spent))
     trainer.add_callback("on_fit_epoch_end", tell_progress)
@@ -497,7 +516,7 @@ def train(
         "weights": Path(weights).name,
         "commit": git_commit(),
         "data_hash": data_hash(data),
-        "environment": environment(),
+        "environment": {**environment(), "device": device, "amp": mixed_precision(device)},
     }
     if manifest.exists():  # so that the card of a later run can name them too
         names = {photo.name for split in ("train", "val") for photo in split_photos(data, split)}

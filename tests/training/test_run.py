@@ -1,7 +1,8 @@
-"""One line for the whole: restore or start, fit, export, calibrate, evaluate, compare; resumable."""
+"""One line for all steps: start, fit, export, calibrate, evaluate, compare; resumable."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from plateblur import drawn
 from training import run as line
+from training.calibrate import CalibrationRefusedError
+from training.checkout import ROOT
 from training.train import Config
 
 
@@ -32,7 +35,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def export(config: Any) -> None:
         taken.append("export")
         config.out.write_bytes(b"model")
-        entries["weights_sha256"] = line.hashlib.sha256(config.weights.read_bytes()).hexdigest()
+        entries["weights_sha256"] = hashlib.sha256(config.weights.read_bytes()).hexdigest()
 
     def calibrate(config: Any) -> None:
         taken.append("calibrate")
@@ -40,7 +43,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def evaluate(config: Any) -> dict[str, Any]:
         taken.append(f"evaluate {config.split}")
-        sha256 = line.hashlib.sha256(config.model.read_bytes()).hexdigest()
+        sha256 = hashlib.sha256(config.model.read_bytes()).hexdigest()
         metrics = {"model": {"sha256": sha256}, "compared": {"differences": {}}}
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "metrics.json").write_text(json.dumps(metrics))
@@ -89,7 +92,7 @@ def test_a_refused_calibration_is_told_and_the_figures_come_all_the_same(
     steps: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def calibrate(_: Any) -> None:
-        raise line.CalibrationRefusedError("val has too few boxes")
+        raise CalibrationRefusedError("val has too few boxes")
 
     monkeypatch.setattr(line, "calibrate", calibrate)
     out = tmp_path / "mine"
@@ -108,7 +111,7 @@ def test_the_line_on_drawn_scenes(
 ) -> None:
     data = tmp_path / "set"
     drawn.write_set(data, count=12, seed=7, image_hw=(270, 480), split_shares=(0.6, 0.4, 0.0))
-    config = Path(line.ROOT) / "training" / "configs" / "smoke.yaml"
+    config = ROOT / "training" / "configs" / "smoke.yaml"
     words = [str(config), "--data", str(data / "data.yaml"), "--out", str(tmp_path / "mine")]
     words += ["--set", f"model={network}", "--device", "cpu"]
     line.main(words)
