@@ -1,9 +1,9 @@
-"""A folder of your own, labelled in YOLO, Pascal VOC, COCO or CSV form.
+"""A folder of your own, labelled in one of five forms.
 
     python datasets/folder.py PHOTOS --form voc --name mine --licence "CC BY 4.0" --out OUT
 
-`plateblur/sets/forms.py` describes the four forms. A photo that no label speaks of is left out:
-nobody has looked whether it shows plates.
+`plateblur/sets/forms.py` describes the forms: YOLO, Pascal VOC, COCO, CSV, Label Studio. A photo that
+no label speaks of is left out: nobody has looked whether it shows plates.
 """
 
 from __future__ import annotations

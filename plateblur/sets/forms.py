@@ -1,4 +1,4 @@
-"""Label forms of others: YOLO, Pascal VOC, COCO, CSV, and UFPR-ALPR's and RodoSol-ALPR's text.
+"""Label forms of others: YOLO, Pascal VOC, COCO, CSV, Label Studio, and two sets' own text.
 
 Layouts, each from its own documentation:
 
@@ -12,8 +12,10 @@ Layouts, each from its own documentation:
 - csv: one or more `.csv`, a row a box, with a header: `image` or `filename`; `x1,y1,x2,y2` or
   `xmin,ymin,xmax,ymax`; optionally `class`, `width` and `height`. A row without numbers says that a
   photo shows none.
+- label-studio (labelstud.io, "JSON" export): one or more `.json`, a list of tasks;
+  `rectanglelabels` in percent of the picture. A task that nobody submitted is left out.
 
-Where voc, coco or csv state the size of the picture, it must be that of the photo.
+Where voc, coco, csv or label-studio state the size of the picture, it must be that of the photo.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 from xml.etree.ElementTree import ParseError
 
 import defusedxml.ElementTree
@@ -313,6 +316,55 @@ def read_csv(root: Path) -> Iterator[Labelled]:
             )
 
 
+def read_label_studio(root: Path) -> Iterator[Labelled]:
+    """Yield what the JSON exports of Label Studio in a folder say; tasks that nobody did, nothing.
+
+    Of several people's annotations of a photo the last counts.
+    """
+    by_name = _by_name(root)
+    for path in sorted(root.rglob("*.json")):
+        try:
+            tasks = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(tasks, list):
+                raise TypeError("no list of tasks")
+            for task in tasks:
+                done = [one for one in task["annotations"] if not one.get("was_cancelled")]
+                if done:
+                    where = unquote(task["data"]["image"]).rpartition("?d=")[2]
+                    photo = _photo(where.lstrip("/"), near=path, by_name=by_name)
+                    yield _of_label_studio(photo, path, done[-1]["result"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise layout.DatasetError(
+                f"{path}: expected Label Studio's JSON export, got {error!r}"
+            ) from error
+
+
+def _of_label_studio(photo: Path, label: Path, results: list[dict[str, Any]]) -> Labelled:
+    height, width = layout.image_hw_of(photo)
+    classes, rows, size_wh = [], [], None
+    for result in (one for one in results if one["type"] == "rectanglelabels"):
+        if result.get("image_rotation"):
+            raise ValueError(f"{photo.name}: expected boxes on the picture as it is, not rotated")
+        size_wh = (int(result["original_width"]), int(result["original_height"]))
+        value = result["value"]
+        sides = (value["width"] / 100 * width, value["height"] / 100 * height)
+        # Source: Label Studio's documentation; turned clockwise around the top left corner.
+        angle = np.radians(value.get("rotation", 0))
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        corners = np.array([[0, 0], [sides[0], 0], sides, [0, sides[1]]]) @ turn
+        corners += [value["x"] / 100 * width, value["y"] / 100 * height]
+        rows.append(np.concatenate([corners.min(axis=0), corners.max(axis=0)]))
+        classes.append(str(value["rectanglelabels"][0]))
+    return Labelled(
+        path=photo,
+        classes=tuple(classes),
+        xyxy=np.array(rows, dtype=np.float64).reshape(-1, 4),
+        label=label,
+        size_wh=size_wh,
+        in_shares=True,
+    )
+
+
 def _csv_columns(path: Path, header: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     names = [name for name in ("image", "filename") if name in header]
     forms = [("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax")]
@@ -363,6 +415,7 @@ READERS: dict[str, Callable[[Path], Iterator[Labelled]]] = {
     "voc": read_voc,
     "coco": read_coco,
     "csv": read_csv,
+    "label-studio": read_label_studio,
 }
 
 

@@ -260,7 +260,7 @@ def convert(form: str, root: Path, out: Path, *options: str) -> Path:
     return out
 
 
-@pytest.mark.parametrize("form", forms.READERS)
+@pytest.mark.parametrize("form", STAND_INS)
 def test_labels_of_a_turned_photo_ask_what_they_were_drawn_on(form: str, tmp_path: Path) -> None:
     labelled_photo(tmp_path / "in", form, orientation=TURNED)
     with pytest.raises(layout.DatasetError, match=r"EXIF orientation 6\); say with --drawn-on"):
