@@ -2,8 +2,8 @@
 
     python datasets/folder.py PHOTOS --form voc --name mine --licence "CC BY 4.0" --out OUT
 
-`plateblur/sets/forms.py` describes the forms: YOLO, Pascal VOC, COCO, CSV, Label Studio. A photo that
-no label speaks of is left out: nobody has looked whether it shows plates.
+`plateblur/sets/forms.py` describes the forms: YOLO's, Pascal VOC's, COCO's, CSV and Label Studio's.
+A photo that no label speaks of is left out: nobody has looked whether it shows plates.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def upright_boxes(photo: Labelled, boxes: TruthBoxes, *, drawn_on: DrawnOn | Non
     if not on_raster:
         return boxes
     if photo.in_shares:
-        boxes = boxes * [raster_wh[0] / width, raster_wh[1] / height] * 2
+        boxes = boxes * np.tile([raster_wh[0] / width, raster_wh[1] / height], 2)
     return turned(boxes, orientation=orientation, raster_wh=raster_wh)
 
 

@@ -71,8 +71,8 @@ def test_label_studio_s_tasks_come_back_once_somebody_did_them(
 
 def test_a_turned_rectangle_of_label_studio_becomes_the_box_around_it(tmp_path: Path) -> None:
     draw(tmp_path / "a.jpg", 1)  # 320 x 240
-    value = {"x": 50, "y": 50, "width": 10, "height": 10, "rotation": 90}
-    value |= {"rectanglelabels": ["plate"]}
+    edges = {"x": 50, "y": 50, "width": 10, "height": 10, "rotation": 90}
+    value = {**edges, "rectanglelabels": ["plate"]}
     result = {"type": "rectanglelabels", "original_width": 320, "original_height": 240}
     task = {
         "data": {"image": "a.jpg"},
