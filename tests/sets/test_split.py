@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,16 @@ def test_nothing_to_hash_is_an_error(tmp_path: Path, missing: str) -> None:
 
 def test_a_hash_of_before_still_names_its_labels(tmp_path: Path) -> None:
     data = a_set(tmp_path)
-    recorded = "3fe9ab2a"
+    labels = "".join(f"{split}/{split}.txt\n{LABEL}" for split in ("train", "val"))
+    recorded = hashlib.sha256(labels.encode()).hexdigest()
+    assert is_data_of(data, recorded)
+    (tmp_path / "labels" / "val" / "val.txt").write_text(LABEL * 2)
     assert not is_data_of(data, recorded)
-    assert not is_data_of(a_set(tmp_path / "empty", train="x", photos="x"), recorded)
+
+
+def test_no_labels_at_all_are_those_of_no_run(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\n")
+    assert not is_data_of(tmp_path / "data.yaml", hashlib.sha256(b"").hexdigest())
 
 
 def test_the_same_quarter_of_a_set_is_kept_apart_everywhere() -> None:

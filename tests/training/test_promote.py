@@ -241,7 +241,7 @@ def test_the_shipped_model_itself_is_measured_anew_and_keeps_its_record(
     ]
     card = card_of(config)
     changed = {part for part in card if card[part] != before[part]}
-    assert changed == {"missed_on_test", "figures", "looks"}
+    assert changed == {"missed_on_test", "figures", "limits", "looks"}
     assert (before["looks"], card["looks"]) == ({"test": 1}, {"test": 2})
     assert card["figures"]["overall"]["plates"] == 2 * PHOTOS
 
