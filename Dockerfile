@@ -1,7 +1,7 @@
 # The service alone: no torch, no compiler, no root. See docs/howto/service.md and compose.yaml.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
-COPY pyproject.toml requirements.lock README.md LICENSE ./
+COPY pyproject.toml requirements.lock README.md LICENSE THIRD_PARTY.md ./
 COPY plateblur plateblur
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check -c requirements.lock ".[serve]"
@@ -10,7 +10,6 @@ FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --no-create-home plateblur \
     && install -d -o plateblur -g plateblur -m 700 /data
 COPY --from=build /venv /venv
-COPY serve.py /srv/serve.py
 ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PLATEBLUR_MODE=production \
@@ -20,4 +19,4 @@ VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/readyz')"]
-ENTRYPOINT ["python", "/srv/serve.py", "--host", "0.0.0.0"]
+ENTRYPOINT ["plateblur", "serve", "--host", "0.0.0.0"]

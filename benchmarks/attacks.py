@@ -21,14 +21,13 @@ from PIL import ImageCms
 from plateblur.drawn.scene import draw_scene
 
 DOCUMENTED, MODERN = "/plateblurer.aspx", "/v1/blur"
-PASSWORD = "only in this benchmark"  # noqa: S105 - of accounts in a temporary folder
 LIMIT = 5 * 1024 * 1024
 PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
 class Service:
-    """A running `serve.py`.
+    """The running service.
 
     Attributes:
         port: on loopback.

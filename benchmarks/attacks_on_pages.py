@@ -22,7 +22,8 @@ from pathlib import Path
 import httpx
 from PIL import Image as PillowImage
 
-from benchmarks.attacks import DOCUMENTED, PASSWORD, Attack, Service, told
+from benchmarks.attacks import DOCUMENTED, Attack, Service, told
+from benchmarks.service import PASSWORD, address_of
 from plateblur.drawn.scene import draw_scene
 
 SETTINGS = ["veil", 0.25, 0.45, False, "strip", "default"]  # of the demo's page
@@ -160,7 +161,7 @@ def links(folder: Path, address: str) -> list[str]:
 
 def revoked_key(service: Service) -> str:
     """Call with a revoked key 100 times, then with the account's other key."""
-    address = f"hostile{random.randrange(8)}@example.com"  # noqa: S311 - no secret
+    address = address_of(random.randrange(8))  # noqa: S311 - no secret
     with httpx.Client(base_url=service.url, timeout=60) as client:
         send(client, "/console/login", username=address, password=PASSWORD)
         lost, other = (

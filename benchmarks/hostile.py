@@ -2,7 +2,7 @@
 
     python -m benchmarks.hostile [--only 3 5] [--soak] [--minutes 5]
 
-`serve.py` runs as people start it (one process, SQLite) in a temporary folder. Each attack of the
+The service runs as people start it (one process, SQLite) in a temporary folder. Each attack of the
 table at the end is sent as often and as parallel as its row says, while another client posts a
 small drawn photo in a loop. `--soak` sends 200 requests drawn from all rows, from several clients,
 spread over five minutes. The figures go into `benchmarks/results/hostile.json`; with `--only`, the
@@ -19,13 +19,9 @@ import http.client
 import io
 import json
 import os
-import platform
 import random
-import signal
 import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -34,7 +30,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -44,7 +39,6 @@ from PIL import Image as PillowImage
 from benchmarks.attacks import (
     DOCUMENTED,
     ON_THE_API,
-    PASSWORD,
     Attack,
     Service,
     many_keys,
@@ -53,10 +47,8 @@ from benchmarks.attacks import (
     told,
 )
 from benchmarks.attacks_on_pages import ON_PAGES, taken, visitor
-from plateblur.accounts import api_keys, invoices, signup
-from plateblur.accounts.credentials import Hasher
-from plateblur.accounts.store import open_store
-from plateblur.accounts.types import PlanKind
+from benchmarks.machine import machine
+from benchmarks.service import is_ready, make_accounts, serving
 from plateblur.drawn.scene import draw_scene
 
 ROOT = Path(__file__).parents[1]
@@ -77,48 +69,14 @@ ATTACKS = (*ON_THE_API, *ON_PAGES)
 
 
 @contextmanager
-def serving() -> Iterator[Service]:
-    """Run `serve.py` with fresh accounts for the block; raises where it crashed."""
+def attacked() -> Iterator[Service]:
+    """Run the service with fresh accounts for the block; raises where it crashed."""
     with tempfile.TemporaryDirectory() as folder, name_server() as nameserver:
-        headers = make_accounts(Path(folder))
-        port = free_port()
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "serve.py"), "--port", str(port), "--data-dir", folder],
-            env=os.environ  # noqa: TID251
-            | {"PLATEBLUR_PHOTO_URL_NAMESERVERS": nameserver, "PLATEBLUR_DEMO": "true"},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            while not is_ready(port):
-                if process.poll() is not None:
-                    raise RuntimeError(f"serve.py ended with {process.returncode}")
-                time.sleep(0.2)
-            yield Service(port, process.pid, headers[:ATTACKERS], headers[ATTACKERS:], Path(folder))
-            if process.poll() is not None:
-                raise RuntimeError(f"serve.py crashed: {process.returncode}")
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-
-
-def make_accounts(data_dir: Path) -> list[str]:
-    """Return `Authorization` headers of accounts with a package."""
-    store, hasher, now = open_store(data_dir), Hasher(), datetime.now(UTC)
-    headers = []
-    for number in range(ACCOUNTS):
-        email = f"hostile{number}@example.com"
-        account_id = signup.create_account(store, hasher, email=email, password=PASSWORD, now=now)
-        invoices.grant_package(store, account_id, PlanKind.YEARLY, now=now)
-        # A key, because passwords are slowed for an address from which some are guessed.
-        secret = (
-            PASSWORD
-            if number < ATTACKERS
-            else api_keys.add_key(store, account_id, label="", now=now).key
-        )
-        headers.append("Basic " + base64.b64encode(f"{email}:{secret}".encode()).decode())
-    store.close()
-    return headers
+        # Keys, because passwords are slowed for an address from which some are guessed.
+        headers = make_accounts(Path(folder), ACCOUNTS, keys_from=ATTACKERS)
+        settings = {"PLATEBLUR_PHOTO_URL_NAMESERVERS": nameserver, "PLATEBLUR_DEMO": "true"}
+        with serving(Path(folder), settings=settings) as (port, pid):
+            yield Service(port, pid, headers[:ATTACKERS], headers[ATTACKERS:], Path(folder))
 
 
 @contextmanager
@@ -145,23 +103,6 @@ def name_server() -> Iterator[str]:
         finally:
             server.sendto(b"end", (host, port))
             thread.join()
-
-
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def is_ready(port: int) -> bool:
-    """Return whether the service says that it is."""
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.client.OK
-    except OSError:
-        return False
 
 
 def rss_mib(pid: int) -> float:
@@ -315,11 +256,11 @@ def main() -> None:
     asked = parser.parse_args()
     figures: dict[str, Any] = json.loads(asked.out.read_text()) if asked.out.exists() else {}
     rows = {row["what"]: row for row in figures.get("attacks", [])}
-    with serving() as service:
+    with attacked() as service:
         warm_up(service)
         with somebody_else(service) as seen:
             time.sleep(QUIET_S)
-        figures["machine"] = f"{os.cpu_count()} cores, {processor()}"
+        figures["machine"] = machine()
         figures["load_average"] = round(
             os.getloadavg()[0], 1
         )  # Above the cores: others worked too.
@@ -343,16 +284,6 @@ def write(out: Path, figures: dict[str, Any]) -> None:
     """Write the figures; after each row, so that a run that is cut off was not for nothing."""
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(figures, indent=2) + "\n")
-
-
-def processor() -> str:
-    """Return the processor's name as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def show(title: str, figures: dict[str, Any]) -> None:

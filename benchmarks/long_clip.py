@@ -1,6 +1,6 @@
 """A long clip, killed twice and resumed: memory over time, what a kill costs, whether all is there.
 
-Usage: python benchmarks/long_clip.py [--minutes 60 --rate 25 --height 1080 --out FOLDER]
+Usage: python -m benchmarks.long_clip [--minutes 60 --rate 25 --height 1080 --out FOLDER]
 
 Draws a plate that drives through a street for a minute, repeats that minute, runs `plateblur video`
 on it, kills it once while it looks and once while it writes, resumes it, and prints a line of JSON.

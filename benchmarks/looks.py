@@ -23,8 +23,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
-import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from benchmarks.machine import machine
 from plateblur.detector import Engine, OnnxDetector, shipped_model
 from plateblur.errors import ModelError
 from plateblur.photo import decode
@@ -375,7 +374,7 @@ def main() -> None:
     for piece in given.only:
         measured = PIECES[piece](shuffled if piece in SHUFFLED else photos, detector)
         results[piece] = {
-            "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
+            "machine": machine(),
             "engine": detector.runs_on,
             "split": given.split,
             "figures": measured,

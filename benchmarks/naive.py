@@ -1,6 +1,6 @@
 """Time `plateblur` against what a user would write alone, on the same 1080p JPEGs.
 
-    python benchmarks/naive.py --photos FOLDER
+    python -m benchmarks.naive --photos FOLDER
 
 The rivals: a dozen lines around ultralytics' `predict` with our own ONNX file, the same lines
 around the detector of the PyPI package fastanpr (yolov8n at 640 px), and the floor: decoding, one
@@ -20,7 +20,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -34,6 +33,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.machine import machine
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions
@@ -246,16 +246,6 @@ def prepare(given: Path | None, count: int, out: Path) -> None:
         top, left = (large.shape[0] - HEIGHT) // 2, (large.shape[1] - WIDTH) // 2
         photo = large[top : top + HEIGHT, left : left + WIDTH]
         cv2.imwrite(str(out / f"{number:04}.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-
-
-def machine() -> str:
-    """Return what ran this: cores, processor, and whether it has the instructions that matter."""
-    told = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    lines = [line.split(":", 1) for line in told.splitlines() if ":" in line]
-    known = {key.strip(): value.strip() for key, value in lines}
-    flags = [flag for flag in ("avx512_bf16", "avx512_vnni") if flag in known.get("flags", "")]
-    name = known.get("model name", platform.processor() or platform.machine())
-    return ", ".join([f"{os.cpu_count()} cores", name, *flags])
 
 
 def warm_table(times: dict[str, NDArray[np.float64]]) -> dict[str, Any]:

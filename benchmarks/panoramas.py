@@ -1,6 +1,6 @@
 """Plates hidden in equirectangular panoramas, by views and by looking at the panorama as it is.
 
-    python benchmarks/panoramas.py --data DATA.yaml --split val
+    python -m benchmarks.panoramas --data DATA.yaml --split val
 
 Panoramas are made by projecting labelled photos onto a sphere: in rings at several heights, some
 of them steep, some across the seam, one over the nadir. So each plate's outline is known exactly.
@@ -14,8 +14,6 @@ import argparse
 import io
 import json
 import math
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -28,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from benchmarks.machine import machine
 from plateblur.detector import OnnxDetector
 from plateblur.metadata import RDF
 from plateblur.outlines import Region, box_regions
@@ -36,11 +35,10 @@ from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.sets.split import LabelledPhoto, read_split
 from plateblur.sphere import Panorama
-from plateblur.types import BlurOptions, Detections, Image
+from plateblur.types import COUNT_FLOOR, BlurOptions, Detections, Image
 
 RESULTS = Path(__file__).parent / "results" / "panoramas.json"
 MARGIN, MIN_CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
-FLOOR = 0.05  # confidence that looks keep, as the pipeline asks for
 PEAK_WIDTH_PX = 14_142  # 100 megapixels
 # Usual sizes of 360 degree cameras, and how many panoramas of each.
 COUNTS = {4096: 4, 7680: 4, 11_000: 2}
@@ -213,17 +211,17 @@ Way = Callable[[Image, Panorama, OnnxDetector], Detections]
 
 def flat(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """One look at the panorama as it is."""
-    return detector.detect(image, min_confidence=FLOOR, effort="fast")
+    return detector.detect(image, min_confidence=COUNT_FLOOR, effort="fast")
 
 
 def tiles(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """Looks that fit the panorama's size, as at any photo."""
-    return detector.detect(image, min_confidence=FLOOR)
+    return detector.detect(image, min_confidence=COUNT_FLOOR)
 
 
 def views(image: Image, panorama: Panorama, detector: OnnxDetector) -> Detections:
     """Look in views."""
-    return find_on_panorama(image, panorama, detector, min_confidence=FLOOR)
+    return find_on_panorama(image, panorama, detector, min_confidence=COUNT_FLOOR)
 
 
 WAYS: dict[str, Way] = {"one flat look": flat, "flat tiles": tiles, "views": views}
@@ -293,7 +291,11 @@ def summary(rows: Sequence[dict[str, float]]) -> dict[str, dict[str, float | int
 def peak() -> dict[str, float]:
     """Return what one large panorama takes, measured in a process of its own."""
     done = subprocess.run(
-        [sys.executable, __file__, "--peak"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "benchmarks.panoramas", "--peak"],
+        cwd=RESULTS.parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return {str(name): value for name, value in json.loads(done.stdout).items()}
 
@@ -302,7 +304,7 @@ def measure_peak() -> dict[str, float]:
     """Return time and memory of the whole way, bytes to bytes, of a drawn panorama of 100 MP."""
     detector = OnnxDetector.shipped()
     data = drawn_panorama(PEAK_WIDTH_PX)
-    detector.detect(np.zeros((1080, 1920, 3), np.uint8), min_confidence=FLOOR)
+    detector.detect(np.zeros((1080, 1920, 3), np.uint8), min_confidence=COUNT_FLOOR)
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts from here
     started = time.process_time()
@@ -340,11 +342,6 @@ def drawn_panorama(width: int) -> bytes:
     out = io.BytesIO()
     PillowImage.fromarray(image).save(out, "JPEG", quality=90, xmp=xmp.encode())
     return out.getvalue()
-
-
-def machine() -> str:
-    """Return what the figures were measured on."""
-    return f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, onnxruntime"
 
 
 def measure(width: int, given: argparse.Namespace, detector: OnnxDetector) -> dict[str, object]:
@@ -394,7 +391,7 @@ def main() -> None:
         return
     detector = OnnxDetector.shipped()
     table = {
-        "machine": machine(),
+        "machine": f"{machine()}, onnxruntime",
         "split": given.split,
         "100 MP": peak(),
         "by width": {str(width): measure(width, given, detector) for width in given.widths},

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.machine import machine
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.photo import decode
 from plateblur.second_look import LOWERED_FROM
@@ -59,7 +58,7 @@ def main() -> None:
             "slowest of a hundred": round(float(np.quantile(both / first, 0.99)), 2),
         }
     table = {
-        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
+        "machine": machine(),
         "split": given.split,
         "photos": len(photos),
         "times_the_first_look": ratios,

@@ -1,8 +1,8 @@
 """Load on the documented endpoint against bare `blur_photo`, on the same cores, in one run.
 
-    python benchmarks/service_load.py [--seconds 120]
+    python -m benchmarks.service_load [--seconds 120]
 
-`serve.py` runs as people start it (one process, SQLite), and 16 clients in this process post the
+The service runs as people start it (one process, SQLite), and 16 clients in this process post the
 same drawn 1080p JPEG; their sending and reading is paid from the same cores. Before and after it,
 a process of its own calls `blur_photo` in as many threads as the service has for photos. Absolute
 times are this machine's; what travels is the ratio. The figures go into
@@ -16,29 +16,21 @@ import base64
 import http.client
 import json
 import os
-import platform
 import re
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
+from benchmarks.machine import machine
+from benchmarks.service import make_accounts, serving
 from plateblur import drawn
-from plateblur.accounts import invoices, signup
-from plateblur.accounts.credentials import Hasher
-from plateblur.accounts.store import open_store
-from plateblur.accounts.types import PlanKind
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions
@@ -48,7 +40,6 @@ from plateblur.web.settings import Settings
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "service_load.json"
 PATH = "/plateblurer.aspx"
-PASSWORD = "only in this benchmark"  # noqa: S105 - of accounts in a temporary folder
 ACCOUNTS = 100  # A package allows 50 requests a minute; so many allow 83 a second.
 CLIENTS = 16
 MEMORY_AFTER = (200, 2000)  # requests
@@ -107,58 +98,17 @@ def bare(seconds: float, model: Path) -> dict[str, float]:
 def bare_in_its_own_process(seconds: float, model: Path) -> dict[str, float]:
     """Return what `bare` measures, without the service's or the clients' memory around it."""
     done = subprocess.run(
-        [sys.executable, __file__, "--bare", str(seconds), "--model", str(model)],
+        [
+            *(sys.executable, "-m", "benchmarks.service_load"),
+            *("--bare", str(seconds), "--model", str(model)),
+        ],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     figures: dict[str, float] = json.loads(done.stdout)
     return figures
-
-
-def make_accounts(data_dir: Path) -> list[str]:
-    """Return `Authorization` headers of accounts with a package."""
-    store, hasher, now = open_store(data_dir), Hasher(), datetime.now(UTC)
-    headers = []
-    for number in range(ACCOUNTS):
-        email = f"load{number}@example.com"
-        account_id = signup.create_account(store, hasher, email=email, password=PASSWORD, now=now)
-        invoices.grant_package(store, account_id, PlanKind.YEARLY, now=now)
-        headers.append("Basic " + base64.b64encode(f"{email}:{PASSWORD}".encode()).decode())
-    store.close()
-    return headers
-
-
-@contextmanager
-def serving(data_dir: Path, model: Path) -> Iterator[tuple[int, int]]:
-    """Run `serve.py` for the block; yields its port and its process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = [sys.executable, str(ROOT / "serve.py"), "--port", str(port)]
-    process = subprocess.Popen(
-        [*command, "--data-dir", str(data_dir), "--model", str(model)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while not _is_ready(port):
-            if process.poll() is not None:
-                raise RuntimeError(f"serve.py ended with {process.returncode}")
-            time.sleep(0.2)
-        yield port, process.pid
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-
-
-def _is_ready(port: int) -> bool:
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
 
 
 def post(connection: http.client.HTTPConnection, body: bytes, authorization: str) -> str:
@@ -246,8 +196,8 @@ def measure(*, seconds: float, requests: int, model: Path) -> dict[str, object]:
     body = json.dumps({"base64_Photo_String": base64.b64encode(photo()).decode()}).encode()
     alone = [bare_in_its_own_process(seconds / BARE_SHARE, model)]
     with tempfile.TemporaryDirectory() as folder:
-        headers = make_accounts(Path(folder))
-        with serving(Path(folder), model) as (port, pid):
+        headers = make_accounts(Path(folder), ACCOUNTS)
+        with serving(Path(folder), model=model) as (port, pid):
             # Each account's first request pays for argon2; the service remembers it for minutes.
             not_the_photo(port, body, headers, requests=ACCOUNTS)
             share = not_the_photo(port, body, headers, requests=ALONE)
@@ -261,7 +211,7 @@ def measure(*, seconds: float, requests: int, model: Path) -> dict[str, object]:
     few, many = (seen.rss_kib.get(after, 0) for after in MEMORY_AFTER)
     cuts = statistics.quantiles(seen.times_s, n=100)
     return {
-        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
+        "machine": machine(),
         "photo": f"drawn JPEG, 1920x1080, {len(body)} bytes of JSON",
         "clients": CLIENTS,
         "seconds": round(seen.took_s, 1),

@@ -12,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import training  # noqa: F401 - before ultralytics, which then reports nothing
+from benchmarks.machine import machine
 
 RESULTS = Path(__file__).parent / "results" / "training_step.json"
 IMAGES = 16  # in a batch
@@ -91,7 +93,8 @@ def measure() -> dict[str, list[float]]:
     for _ in range(ROUNDS):
         for number, way in enumerate(ways()):
             done = subprocess.run(
-                [sys.executable, __file__, "--way", str(number)],
+                [sys.executable, "-m", "benchmarks.training_step", "--way", str(number)],
+                cwd=RESULTS.parents[2],
                 capture_output=True,
                 text=True,
                 check=True,
@@ -111,8 +114,7 @@ def main() -> None:
     medians = {name: statistics.median(times) for name, times in measure().items()}
     base = next(iter(medians.values()))
     figures = {
-        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}",
-        "cpu": _cpu_model(),
+        "machine": machine(),
         "network": f"yolo26n, {IMAGES} images of {INPUT_SIZE} px",
         "seconds_an_image": {name: round(value, 4) for name, value in medians.items()},
         "times_as_fast": {name: round(base / value, 2) for name, value in medians.items()},
@@ -120,15 +122,6 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(figures, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
-
-
-def _cpu_model() -> str:
-    """Return the processor's name and the instructions that matter here."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return f"{name}, {', '.join(f for f in ('avx2', 'avx512_bf16', 'amx_bf16') if f in flags)}"
 
 
 if __name__ == "__main__":

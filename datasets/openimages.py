@@ -12,13 +12,12 @@ the download is FiftyOne's; its database is not needed, so that none has to run.
 from __future__ import annotations
 
 import csv
-import importlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from plateblur.sets import layout, recipe
+from plateblur.sets import in_fiftyone, layout, recipe
 
 ZOO_NAME = "open-images-v7"
 CLASS = "Vehicle registration plate"
@@ -44,8 +43,7 @@ def fetch_zoo(to: Path, *, max_photos: int | None) -> Path:
         DatasetError: FiftyOne is not installed.
     """
     try:
-        fiftyone = importlib.import_module("fiftyone")
-        zoo = importlib.import_module("fiftyone.zoo")
+        fiftyone, zoo = in_fiftyone.imported("fiftyone", "fiftyone.zoo")
     except ModuleNotFoundError as error:
         raise layout.DatasetError(
             "expected FiftyOne: pip install fiftyone, or give SOURCE"

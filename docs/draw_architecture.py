@@ -19,8 +19,8 @@ BOX_WH = (176, 52)
 # Of each box: column, row, the file or folder, what it does.
 BOXES: dict[str, tuple[float, float, str, str]] = {
     "cli": (0, 0, "plateblur/cli.py", "photos and folders"),
-    "demo": (1, 0, "plateblur/demo", "page of app.py"),
-    "serve": (2.5, 0, "serve.py", "joins the service"),
+    "demo": (1, 0, "plateblur/demo", "the demo's page"),
+    "serve": (2.5, 0, "plateblur/serving.py", "joins the service"),
     "bounded": (1, 1, "plateblur/bounded.py", "work that can be ended"),
     "web": (2, 1, "plateblur/web", "routes, JSON, codes"),
     "console": (3, 1, "plateblur/console", "pages for people"),

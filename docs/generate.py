@@ -19,7 +19,7 @@ from plateblur import errors
 from plateblur.cli import app
 from plateblur.types import BlurOptions
 from plateblur.web.failures import SENTENCES, STATUSES
-from plateblur.web.settings import PREFIX, Settings
+from plateblur.web.settings import PREFIX, Settings, written
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "plateblur" / "models" / "plates.json"
@@ -28,24 +28,19 @@ MARK = re.compile(r"^<!-- generated: ([a-z0-9-]+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Return the page with each mark replaced by what it names.
-
-    Raises:
-        KeyError: a mark that nothing here fills.
-    """
-    return MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
+    """Return the page with each mark replaced by what it names; `measured.py` fills the others."""
+    return MARK.sub(
+        lambda mark: GENERATED[mark[1]]() if mark[1] in GENERATED else mark[0], markdown
+    )
 
 
 def settings() -> str:
     """Return the table of all settings."""
     rows = []
-    for item in fields(Settings):
-        default = item.default
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-        name = f"`{PREFIX}{item.name.upper()}`"
-        secret = " (secret)" if item.metadata.get("secret") else ""
-        told = f"{item.metadata['help']}{secret}".replace("|", "\\|")
-        rows.append([name, f"`{shown}`" if shown else "", told])
+    for name, field in Settings.model_fields.items():
+        shown = written(field.default)
+        told = f"{field.description}{'' if field.repr else ' (secret)'}".replace("|", "\\|")
+        rows.append([f"`{PREFIX}{name.upper()}`", f"`{shown}`" if shown else "", told])
     return _table(["variable", "default", "what it does"], rows)
 
 
@@ -79,7 +74,11 @@ def card() -> str:
         return "No model is shipped in this checkout."
     told = json.loads(CARD.read_text())
     rows = [
-        [one["set"], one["licence"], *(str(one["photos"][s]) for s in ("train", "val", "test"))]
+        [
+            one["set"],
+            f"{one['source']}, {one['licence']}",
+            *(str(one["photos"][s]) for s in ("train", "val", "test")),
+        ]
         for one in told["data_sets"]
     ]
     return "\n".join(
@@ -97,7 +96,10 @@ def card() -> str:
             "",
             "## Data sets",
             "",
-            _table(["set", "licence as stated", "train", "val", "test"], rows),
+            f"**{told['training_photos']}** All photos were reduced in size and stored without "
+            "metadata. Many labels were converted or corrected.",
+            "",
+            _table(["set", "source, licence as stated", "train", "val", "test"], rows),
         ]
     )
 
@@ -198,7 +200,7 @@ def label_corrections() -> str:
     for name, entry in _entries(split="test").items():
         if "labels_as_they_are" in entry:
             columns = {
-                "labels as they are": _figures(entry["labels_as_they_are"]),
+                "original labels": _figures(entry["labels_as_they_are"]),
                 "corrected": _figures(entry["figures"]),
             }
             parts.append(_side_by_side(name, FIGURES.values(), columns))
@@ -223,7 +225,7 @@ def _fit(group: dict[str, float] | None) -> tuple[str, str]:
 
 
 def redrawn() -> str:
-    """Return how far people who drew plates of test again agree with each other and with labels."""
+    """Return how far plates that were drawn again agree with each other and with the labels."""
     told = json.loads((ROOT / "docs" / "redrawn.json").read_text())
     rows = [
         [group, *("" if share is None else str(share) for share in shares.values())]
@@ -393,8 +395,26 @@ def _differences(ending: str, first: str, second: str) -> str:
 def rivals() -> str:
     """Return other detectors beside ours, on the same photos and counted by the same code."""
     told = json.loads((RESULTS / "rivals.json").read_text())
-    columns = {name: _figures(one["figures"]) for name, one in told["detectors"].items()}
-    return _side_by_side(f"{told['photos']} photos of {told['split']}", FIGURES.values(), columns)
+    parts = []
+    for labels, key in (("corrected", "figures"), ("original", "labels as they are")):
+        columns = {name: one[key] for name, one in told["detectors"].items()}
+        corner = f"{told['photos']} photos of {told['split']}, {labels} labels"
+        shown = {name: _figures(one) for name, one in columns.items()}
+        parts += [_side_by_side(corner, FIGURES.values(), shown), _ahead(labels, columns)]
+    return "\n\n".join(parts)
+
+
+def _ahead(labels: str, columns: dict[str, dict[str, float]]) -> str:
+    """Return in which rows our detector, the last column, is ahead of every other."""
+    ours, others = columns["PlateBlur"], [one for n, one in columns.items() if n != "PlateBlur"]
+    behind = [
+        title
+        for key, title in FIGURES.items()
+        for best in [min if key == "false_boxes_per_photo" else max]
+        if best(ours[key], *(one[key] for one in others)) != ours[key]
+    ]
+    where = "in every row" if not behind else f"in every row but {', '.join(behind)}"
+    return f"With {labels} labels PlateBlur is ahead {where}."
 
 
 def _side_by_side(corner: str, rows: Iterable[str], columns: dict[str, list[str]]) -> str:

@@ -34,6 +34,7 @@ from plateblur.cli_options import (
     Workers,
     effort_of,
 )
+from plateblur.cli_serving import demo, extra, serve
 from plateblur.detector import Device, Engine, OnnxDetector
 from plateblur.errors import EncodeError, ModelError, PlateblurError, VideoError
 from plateblur.formats import BY_SUFFIX, TAKEN
@@ -46,7 +47,7 @@ from plateblur.runs.report import described
 from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores, pixels_of
 from plateblur.types import BlurOptions, MetadataPolicy
 
-if TYPE_CHECKING:  # the extra `video` may be missing
+if TYPE_CHECKING:  # PyAV takes a while to load, and only `video` needs it
     from plateblur.video import BlurredClip
 
 EXIT_CODES = """
@@ -66,10 +67,10 @@ PHOTO_FAULTS = (PlateblurError, OSError, MemoryError)
 
 
 class Commands(TyperGroup):
-    """The commands, `accounts` among them where the extra `serve` is installed.
+    """The commands; `accounts` is listed where the extra `serve` is installed.
 
-    It is imported when it is called for, because the store takes longer to load than a photo to
-    blur.
+    It is imported only when it is used, because loading the store takes longer than blurring a
+    photo.
     """
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -79,9 +80,10 @@ class Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return the command of that name, or None."""
-        if cmd_name != "accounts" or cmd_name not in self.list_commands(ctx):
+        if cmd_name != "accounts":
             return super().get_command(ctx, cmd_name)
-        from plateblur.accounts.commands import app as accounts
+        with extra("serve"):
+            from plateblur.accounts.commands import app as accounts
 
         command = typer.main.get_command(accounts)
         command.name = cmd_name
@@ -225,6 +227,7 @@ def blur(
     finish(tally, work, f" -> {out}" if out is not None else ", in place", hidden=quiet or as_json)
 
 
+@app.command(epilog=EXIT_CODES)
 def video(
     clip: Annotated[Path, typer.Argument(help="The clip.", exists=True, dir_okay=False)],
     out: Annotated[Path, typer.Option("-o", "--out", help="The blurred clip: .mp4, .mov or .mkv.")],
@@ -357,10 +360,6 @@ def plate_lines(clip: Path, done: BlurredClip) -> Iterator[str]:
         )
 
 
-if find_spec("av"):  # the extra `video`
-    app.command(epilog=EXIT_CODES)(video)
-
-
 @app.command(epilog=DETECT_EXAMPLE + EXIT_CODES)
 def detect(
     photos: Photos,
@@ -413,6 +412,10 @@ def detect(
         if done is not None and done.error is None:
             typer.echo(json.dumps(done.record))
     finish(tally, work, "", verb="found", hidden=quiet)
+
+
+app.command()(demo)
+app.command()(serve)
 
 
 def find_photos(given: list[Path], *, recursive: bool, out: Path | None = None) -> Plan:

@@ -55,7 +55,14 @@ from plateblur.second_look import (
     is_decided,
     second_opinion,
 )
-from plateblur.types import SMALLEST_PLATE_PX, Boxes, Detections, Effort, Image
+from plateblur.types import (
+    SMALLEST_PLATE_PX,
+    Boxes,
+    Detections,
+    Effort,
+    Image,
+    require_confidence,
+)
 
 Engine = Literal["auto", "onnxruntime", "openvino"]
 """What runs the model; "auto" tries those that are installed, and takes the fastest."""
@@ -205,8 +212,7 @@ class OnnxDetector:
         """
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-        if not 0 < min_confidence <= 1:
-            raise ValueError(f"min_confidence must be above 0 and at most 1, got {min_confidence}")
+        require_confidence(min_confidence)
         plan = plan_looks(
             (image.shape[0], image.shape[1]),
             input_size=self.metadata.input_size,

@@ -79,11 +79,6 @@ def bucket_indices(ratios: NDArray[np.float64]) -> NDArray[np.int64]:
     return indices
 
 
-def bucket_name(ratio: float) -> str:
-    """Return the name of the bucket that a plate of this ratio is in."""
-    return BUCKET_NAMES[int(bucket_indices(np.array([ratio]))[0])]
-
-
 def advice(ratio: float) -> str:
     """Return the ratio and what the guidance says of it, for people.
 

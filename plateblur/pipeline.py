@@ -26,6 +26,7 @@ from plateblur.panorama import find_on_panorama, outline_regions
 from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
 from plateblur.sphere import Panorama, panorama_of
 from plateblur.types import (
+    COUNT_FLOOR,
     BlurOptions,
     BlurredPhoto,
     Boxes,
@@ -36,8 +37,6 @@ from plateblur.types import (
     Projection,
     Searched,
 )
-
-COUNT_FLOOR = 0.05  # Source: contract, section 3: all that is kept at this floor is counted.
 
 DEFAULTS = BlurOptions()
 
@@ -65,7 +64,6 @@ def blur_photo(
         EncodeError: the result could not be written.
         ValueError: `options` are out of range.
     """
-    _require_sound(options)
     photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels)
     predictions = find_plates(
         photo,
@@ -165,7 +163,6 @@ def hide_plates(
         EncodeError: the result could not be written.
         ValueError: `options` are out of range.
     """
-    _require_sound(options)
     detections = predictions.at_least(options.min_confidence)
     panorama = panorama_in(photo, options.projection)
     if detections.corners is None:
@@ -208,14 +205,6 @@ def _regions(
     if panorama is None:
         return boxes + flat_regions(corners[~is_box], image_hw=image_hw, margin=margin)
     return boxes + outline_regions(corners[~is_box], panorama, margin=margin)
-
-
-def _require_sound(options: BlurOptions) -> None:
-    # Above 1, or with NaN, nothing would be confident enough and the photo would leave as it came.
-    if not 0 < options.min_confidence <= 1:
-        raise ValueError(
-            f"min_confidence must be above 0 and at most 1, got {options.min_confidence}"
-        )
 
 
 def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes, ...]:

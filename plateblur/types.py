@@ -26,6 +26,12 @@ MetadataPolicy = Literal["strip", "safe", "keep"]
 Effort = Literal["fast", "default", "thorough"]
 """How hard plates are looked for: one look; looks that fit the photo; finer and turned ones too."""
 
+COUNT_FLOOR = 0.05
+"""Smallest confidence of a detection that counts, and below which none is kept.
+
+Source: contract, section 3.
+"""
+
 SMALLEST_PLATE_PX = 12.0  # height; as finely is a 1080p photo looked at in one look of 896 px
 
 
@@ -131,7 +137,7 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BlurOptions:
-    """How one photo is to be blurred; the defaults of the whole project stand here.
+    """How one photo is to be blurred, with the defaults of the whole project.
 
     Attributes:
         method: how a plate is hidden.
@@ -144,6 +150,9 @@ class BlurOptions:
             takes more looks the smaller it is.
         effort: how hard plates are looked for.
         projection: how the photo shows the world.
+
+    Raises:
+        ValueError: `min_confidence` is out of range.
     """
 
     method: Method = "veil"
@@ -155,6 +164,20 @@ class BlurOptions:
     smallest_plate_px: float = SMALLEST_PLATE_PX
     effort: Effort = "default"
     projection: Projection = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse a confidence that no plate has: with one above 1, or NaN, none would be hidden."""
+        require_confidence(self.min_confidence)
+
+
+def require_confidence(min_confidence: float) -> None:
+    """Raise unless `min_confidence` is one that a detection can have.
+
+    Raises:
+        ValueError: it is not above 0 and at most 1.
+    """
+    if not 0 < min_confidence <= 1:
+        raise ValueError(f"min_confidence must be above 0 and at most 1, got {min_confidence}")
 
 
 @dataclass(frozen=True, slots=True)

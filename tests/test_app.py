@@ -12,7 +12,7 @@ import pillow_heif
 import pytest
 from PIL import Image as PillowImage
 
-from app import build_demo
+from plateblur.demo.blocks import build_demo
 from plateblur.demo.page import PROGRESS, Page, unused_name
 from plateblur.demo.photos import Limits
 from plateblur.demo.tabs import camera_answer

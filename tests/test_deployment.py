@@ -82,8 +82,7 @@ def test_the_image_holds_what_it_copies_and_starts_as_nobody_special() -> None:
     users = [rest for name, rest in lines if name == "USER"]
     assert users == ["10001:10001"]
     entry = json.loads(next(rest for name, rest in lines if name == "ENTRYPOINT"))
-    assert entry[:2] == ["python", "/srv/serve.py"]
-    assert ("COPY", "serve.py /srv/serve.py") in lines
+    assert entry[:2] == ["plateblur", "serve"]
 
 
 def test_the_image_sets_what_the_settings_know() -> None:

@@ -109,8 +109,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     "page", [page for page in PAGES if f"<!-- {FIGURES} -->" in page.read_text()], ids=named
 )
 def test_figures_are_those_of_the_file_that_the_promotion_wrote(page: Path) -> None:
-    pytest.importorskip("onnx")
-    from training.promote import TABLE_CLOSES, TABLE_OPENS, figures_table
+    from training.card import TABLE_CLOSES, TABLE_OPENS, figures_table
 
     between = page.read_text().split(TABLE_OPENS + "\n")[1].split(TABLE_CLOSES)[0].strip()
     written = DOCS / "figures.json"

@@ -8,11 +8,16 @@ from hypothesis import strategies as st
 from plateblur.guidance import (
     BUCKET_NAMES,
     advice,
-    bucket_name,
+    bucket_indices,
     plate_ratios,
     ratio_text,
     within_guidance,
 )
+
+
+def bucket_name(ratio: float) -> str:
+    (index,) = bucket_indices(np.array([ratio]))
+    return BUCKET_NAMES[index]
 
 
 @pytest.mark.parametrize(

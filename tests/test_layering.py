@@ -22,13 +22,9 @@ DETECTION = {
     *("second_look", "sphere", "tracks", "video"),
 }
 RUNS = {"runs"}
-JOINS = {
-    "__init__",
-    "cli",
-    "cli_options",
-    "console",
-    "demo",
-}  # where parts meet, beside serve.py and app.py
+# Where parts meet. `app.py` and `serve.py` only start commands of `cli_serving`: what is installed
+# has neither of them, so what they need is in `demo.serving` and `serving`.
+JOINS = {"__init__", "cli", "cli_options", "cli_serving", "console", "demo", "serving"}
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
 STORES = {"sqlalchemy", "alembic", "argon2"}
@@ -109,8 +105,19 @@ def test_only_the_detector_has_an_inference_engine(path: Path) -> None:
 
 @each(lambda path: part_of(path) != "demo")
 def test_only_the_demo_draws_its_page(path: Path) -> None:
-    assert "demo" not in {part.split(".")[0] for part in ours(path)}
+    starts_it = part_of(path) in {"cli_serving", "serving"}
+    assert starts_it or "demo" not in {part.split(".")[0] for part in ours(path)}
     assert "gradio" not in others(path)
+
+
+def test_only_the_commands_know_the_service() -> None:
+    assert {named(path) for path in FILES if "serving" in ours(path)} == {"cli_serving.py"}
+
+
+@pytest.mark.parametrize("starter", ["app.py", "serve.py"])
+def test_the_starters_only_start_a_command(starter: str) -> None:
+    assert ours(ROOT / starter) == {"cli_serving"}
+    assert others(ROOT / starter) == {"typer"}
 
 
 @each(of("boxes", "guidance", "tracks"))
@@ -253,7 +260,10 @@ def test_importing_the_library_drags_in_no_part_that_is_optional(module: str) ->
 @pytest.mark.slow
 def test_the_demo_loads_neither_a_store_nor_payments() -> None:
     """So a quick start installs none of them: the extra `demo` leaves them out."""
-    program = "import app, sys; print(*{name.split('.')[0] for name in sys.modules}, sep='\\n')"
+    program = (
+        "import plateblur.demo.serving, sys; "
+        "print(*{name.split('.')[0] for name in sys.modules}, sep='\\n')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )

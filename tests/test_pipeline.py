@@ -139,7 +139,9 @@ def test_what_is_counted_does_not_depend_on_what_is_hidden(
 @pytest.mark.parametrize("value", [0.0, -1.0, 1.5, np.nan], ids=str)
 def test_a_threshold_that_would_let_everything_through_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="min_confidence must be"):
-        blur_photo(encoded(STREET), DETECTOR, BlurOptions(min_confidence=value))
+        BlurOptions(min_confidence=value)
+    with pytest.raises(ValueError, match="min_confidence must be"):
+        replace(BlurOptions(), min_confidence=value)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from plateblur.accounts import signup
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import open_store
+from plateblur.accounts.types import Role
 from plateblur.detector import shipped_model
 from plateblur.web import Settings
 from tests.ports import free_port
@@ -64,7 +65,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         email=EMAIL,
         username="",
         password=PASSWORD,
-        role="customer",
+        role=Role.CUSTOMER,
         active=True,
         now=utc_now(),
     )
@@ -196,9 +197,9 @@ def test_figures_are_of_all_workers(served: Served) -> None:
     assert [asked() - before for _ in range(4)] == [10.0] * 4
 
 
-def test_help_lists_every_setting() -> None:
+def test_every_setting_is_listed() -> None:
     done = subprocess.run(
-        [*SERVE, "--help"], env=ENVIRONMENT, capture_output=True, text=True, check=True
+        [*SERVE, "--settings"], env=ENVIRONMENT, capture_output=True, text=True, check=True
     )
     for name in Settings().to_environment():
         assert name in done.stdout
@@ -213,7 +214,7 @@ def test_production_without_a_secret_is_refused_in_one_line(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("serve.py: PLATEBLUR_SECRET_KEY must be")
+    assert done.stderr.startswith("The service can't start: PLATEBLUR_SECRET_KEY must be")
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -244,5 +245,5 @@ def test_what_no_worker_could_start_without_ends_it_at_once_in_one_line(
         timeout=START_S,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"serve.py: {told}")
+    assert done.stderr.startswith(f"The service can't start: {told}")
     assert done.stderr.count("\n") == 1

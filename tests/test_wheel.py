@@ -61,6 +61,12 @@ def test_a_wheel_holds_every_file_of_the_package(held: zipfile.ZipFile) -> None:
     assert tracked("plateblur") - set(held.namelist()) == set()
 
 
+def test_a_wheel_brings_licence_and_notices(held: zipfile.ZipFile) -> None:
+    for name in ("LICENSE", "THIRD_PARTY.md"):
+        (path,) = (one for one in held.namelist() if one.endswith(f".dist-info/licenses/{name}"))
+        assert held.read(path) == (ROOT / name).read_bytes()
+
+
 def test_a_wheel_takes_no_name_but_its_own(held: zipfile.ZipFile) -> None:
     tops = {name.split("/")[0] for name in held.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"plateblur"}
@@ -106,6 +112,51 @@ def test_an_installed_wheel_blurs_and_detects(wheel: Path, tmp_path: Path) -> No
     run("blur", "photo.jpg", "-o", "blurred.jpg")
     assert (tmp_path / "blurred.jpg").read_bytes() != photo
     assert all(command in run("--help") for command in ("blur", "detect", "video"))
+
+
+@pytest.fixture(scope="module")
+def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `plateblur` command of an environment that holds the wheel and what it asks for alone."""
+    folder = tmp_path_factory.mktemp("clean")
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    lock = str(ROOT / "requirements.lock")
+    subprocess.run(
+        [str(folder / "bin" / "pip"), "install", "--quiet", "-c", lock, str(wheel)],
+        check=True,
+        capture_output=True,
+    )
+    return folder / "bin" / "plateblur"
+
+
+def run_clean(command: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.defpath, "COLUMNS": "200"}  # and no PYTHONPATH
+    return subprocess.run(
+        [str(command), *words], cwd=cwd, env=environment, capture_output=True, text=True
+    )
+
+
+def test_a_clean_environment_blurs(clean: Path, tmp_path: Path) -> None:
+    photo = drawn.encode(drawn.draw_scene(1, image_hw=(270, 480), plates=1).image)
+    (tmp_path / "photo.jpg").write_bytes(photo)
+    listed = run_clean(clean, "--help", cwd=tmp_path)
+    done = run_clean(clean, "blur", "photo.jpg", "-o", "blurred.jpg", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "blurred.jpg").read_bytes() != photo
+    for command in ("blur", "detect", "video", "demo", "serve"):
+        assert command in listed.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("demo", "demo"), ("serve", "serve"), ("accounts", "serve")]
+)
+def test_a_command_without_its_extra_says_what_to_install(
+    clean: Path, tmp_path: Path, command: str, extra: str
+) -> None:
+    done = run_clean(clean, command, cwd=tmp_path)
+    assert done.returncode == 2
+    needs, install = done.stderr.splitlines()
+    assert needs.startswith("This command needs the package ")
+    assert install == f"Run: pip install 'plateblur[{extra}]'"
 
 
 def test_a_source_archive_is_the_whole_checkout(source: Path, tmp_path: Path) -> None:

@@ -40,11 +40,10 @@ from plateblur.sets.metrics import (
 )
 from plateblur.sets.predictions import run_detector
 from plateblur.sets.split import LabelledPhoto, corrected_photo, labels_hash, read_split
-from plateblur.types import BlurOptions
+from plateblur.types import COUNT_FLOOR, BlurOptions
 from training.checkout import run_step
 
 PRIOR_SHIFT = 3.0  # standard deviation of the shift before any box is seen, log-odds
-FITTED_FROM = 0.05  # smallest confidence fitted: below it nothing is ever kept
 FOLDS = 5  # of the cross-validation; a photo's boxes are all in one of them
 # Two numbers are fitted. Source: P. Peduzzi et al., "A simulation study of the number of events per
 # variable in logistic regression analysis", 1996: 10 of the rarer outcome for each.
@@ -67,7 +66,7 @@ class Config:
     model: Path  # ONNX file of training/export.py; its metadata is written again
     data: Path  # data.yaml with a val split; test is for reporting only
     labels_overlay: Path | None = None  # corrections of labels, JSON lines
-    fitted_from: float = FITTED_FROM  # smallest confidence of a box that counts
+    fitted_from: float = COUNT_FLOOR  # smallest confidence of a box that counts
     fewest: int = FEWEST_OF_A_KIND  # boxes on plates, and as many beside them, that it takes
     threads: int | None = None  # of the detector; all cores without it
 

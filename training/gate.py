@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.card import earlier_runs
+from training.ancestors import earlier_runs
 
 # Source: the rule of three; of n plates without a loss, 3/n may still be lost (95 %): 3 and 6 %.
 FEWEST_WITHIN_ON_TEST = 100

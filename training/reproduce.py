@@ -42,7 +42,8 @@ from training.export import Config as ExportConfig
 from training.export import export
 from training.restore import Config as RestoreConfig
 from training.restore import restore
-from training.train import Config, is_done, prepare_data, read_config, train
+from training.runs import is_done
+from training.train import Config, prepare_data, read_config, train
 
 RECIPE = Path(__file__).with_name("shipped.yaml")
 OVERLAY = "datasets/corrections/plates.jsonl"

@@ -35,7 +35,8 @@ from training.export import Config as ExportConfig
 from training.export import export
 from training.restore import Config as RestoreConfig
 from training.restore import restore
-from training.train import Config, is_done, read_config, train
+from training.runs import is_done
+from training.train import Config, read_config, train
 
 
 @dataclass(frozen=True, slots=True)

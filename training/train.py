@@ -10,26 +10,26 @@ learning rate at its end by then.
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import json
 import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from matplotlib import font_manager
+from ultralytics.data import utils as data_utils
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import plotting
 from ultralytics.utils.callbacks import get_default_callbacks, tensorboard
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
@@ -41,6 +41,15 @@ from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
 from plateblur.sets.split import data_hash, data_sets_of, is_kept_apart, sets_of, split_photos
 from training import augment
 from training.checkout import ROOT, git_commit, run_step
+from training.runs import (
+    count_from_the_start,
+    environment,
+    hours_trained,
+    require_new,
+    require_unfinished,
+    stop_early,
+    tell_progress,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,18 @@ def without_one_to_one_head(network: Any) -> Any:
     if getattr(head, "one2one_cv2", None) is not None:
         del head.one2one_cv2, head.one2one_cv3
     return network
+
+
+def own_font(_: str = "") -> str:
+    """Return the file of a font that comes with matplotlib, for the labels in ultralytics' plots.
+
+    Without it ultralytics downloads Arial from GitHub.
+    """
+    return font_manager.findfont("DejaVu Sans")
+
+
+# Not in `train`, because with several GPUs each process has an ultralytics of its own.
+data_utils.check_font = plotting.check_font = own_font
 
 
 def _use_every_core(_: DetectionTrainer) -> None:
@@ -325,90 +346,6 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
         yaml.safe_dump({"train": "train.txt", "val": "val.txt", "names": described["names"]})
     )
     return prepared
-
-
-def is_done(run: Path) -> bool:
-    """Return whether a run was trained to its end: only then its record tells the hours."""
-    record = run / "run.json"
-    return record.exists() and "hours" in json.loads(record.read_text())
-
-
-def require_new(run: Path) -> None:
-    """Refuse a folder that holds weights, because training would write over them.
-
-    Raises:
-        FileExistsError: it does.
-    """
-    if any((run / "weights").glob("*.pt")):
-        raise FileExistsError(
-            f"{run} holds the weights of a run, which is never overwritten; give another folder "
-            "with --run, or go on with it by --resume"
-        )
-
-
-def require_unfinished(run: Path) -> None:
-    """Refuse to resume a run that has no checkpoint, or that has ended.
-
-    Raises:
-        FileNotFoundError: no checkpoint.
-        FileExistsError: it has ended; ultralytics takes the optimiser's state out of its weights.
-    """
-    last = run / "weights" / "last.pt"
-    if not last.exists():
-        raise FileNotFoundError(f"--resume: expected a checkpoint at {last}, found none")
-    if is_done(run):
-        raise FileExistsError(
-            f"{run} has ended; go on from its weights in a new run: --run NEW --weights {last}"
-        )
-
-
-def environment() -> dict[str, Any]:
-    """Return the versions and the machine that a run's figures depend on."""
-    packages = ("torch", "ultralytics-opencv-headless", "albumentations", "numpy")
-    return {
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "cpu_count": os.cpu_count(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-    }
-
-
-def hours_trained(results: Path) -> float:
-    """Return the hours of all stretches of a run, as the last epoch of its `results.csv` tells."""
-    with results.open(newline="") as file:
-        return round([float(row["time"]) for row in csv.DictReader(file)][-1] / 3600, 4)
-
-
-def count_from_the_start(trainer: Any, *, hours: float) -> None:
-    """Let a resumed run count its time and its epochs from its first stretch on.
-
-    ultralytics counts both from the resumption. It then takes the epochs that a budget of hours
-    still allows for all there are, and ends too early.
-
-    Args:
-        trainer: at the start of an epoch.
-        hours: of the stretches before.
-    """
-    if trainer.start_epoch:
-        trainer.train_time_start -= hours * 3600
-        trainer.start_epoch = 0
-
-
-def tell_progress(trainer: Any) -> None:
-    """Write after an epoch how many are done and when the last one will be."""
-    done, of = trainer.epoch + 1, trainer.epochs
-    if done > of:  # the best weights are validated once more
-        return
-    spent_s = time.time() - trainer.train_time_start
-    epoch_s = spent_s / (done - trainer.start_epoch)
-    ends = time.strftime("%a %H:%M", time.localtime(time.time() + epoch_s * (of - done)))
-    sys.stderr.write(f"epoch {done} of {of}, {epoch_s / 60:.1f} min each; done about {ends}\n")
-
-
-def stop_early(trainer: Any, *, after: int) -> None:
-    """End training after an epoch, counted from 1."""
-    trainer.stop = trainer.stop or trainer.epoch + 1 >= after
 
 
 def read_config(path: Path, overrides: list[str]) -> Config:

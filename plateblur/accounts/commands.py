@@ -17,7 +17,7 @@ from plateblur.accounts.mail import outbox_of
 from plateblur.accounts.profiles import Profile
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import Store, open_store
-from plateblur.accounts.types import AccessError, Identity, PlanKind
+from plateblur.accounts.types import AccessError, Identity, PlanKind, Role
 from plateblur.errors import PlateblurError
 
 app = typer.Typer(
@@ -73,7 +73,7 @@ def create(
             email=email,
             username=username,
             password=password,
-            role="operator" if operator else "customer",
+            role=Role.OPERATOR if operator else Role.CUSTOMER,
             active=activate,
             now=utc_now(),
         )

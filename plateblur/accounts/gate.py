@@ -22,19 +22,20 @@ from plateblur.accounts.credentials import (
 from plateblur.accounts.fields import login_key
 from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.models import Account, ApiKey, Invoice, PendingSignUp, Trial, Utc
-from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.quota import Clock, Reserved, utc_now
 from plateblur.accounts.store import Store, StoreUnavailableError
 from plateblur.accounts.types import (
     AccountClosedError,
-    ActivePlan,
+    AccountStatus,
     BusyError,
     Identity,
     InvoiceMissingError,
+    InvoiceStatus,
     InvoiceStoreError,
     InvoiceUnreadableError,
     PlanError,
     PlanKind,
+    PlanPeriod,
     TrialMissingError,
     TrialStoreError,
     TrialUnreadableError,
@@ -85,9 +86,11 @@ _BY_KEY = (
 _MARKERS = select(Account.has_trial, Account.has_invoice).where(Account.id == _OF_ACCOUNT)
 _TRIAL = select(Trial.id, Trial.starts_at, Trial.ends_at).where(Trial.account_id == _OF_ACCOUNT)
 _PACKAGES = select(Invoice.id, Invoice.kind, Invoice.starts_at, Invoice.ends_at).where(
-    Invoice.account_id == _OF_ACCOUNT, Invoice.status == "paid"
+    Invoice.account_id == _OF_ACCOUNT, Invoice.status == InvoiceStatus.PAID
 )
-_PACKAGE_IDS = select(Invoice.id).where(Invoice.account_id == _OF_ACCOUNT, Invoice.status == "paid")
+_PACKAGE_IDS = select(Invoice.id).where(
+    Invoice.account_id == _OF_ACCOUNT, Invoice.status == InvoiceStatus.PAID
+)
 
 
 _OLD_HASH = "$argon2"  # of keys made before they were looked up by their SHA-256
@@ -168,7 +171,7 @@ class StoreGate:
         with _told_as(TrialStoreError):
             return self._of_key(key, prefix, None, address)
 
-    def active_plan(self, identity: Identity) -> ActivePlan:
+    def active_plan(self, identity: Identity) -> PlanPeriod:
         """Return the plan that this account's requests count on.
 
         A damaged trial hides no running package: its error is told only where no package runs.
@@ -200,7 +203,7 @@ class StoreGate:
         return plans.choose_plan(trial, packages, now=now)
 
     @contextlib.contextmanager
-    def admit(self, identity: Identity, plan: ActivePlan) -> Iterator[_StoreReservation]:
+    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[_StoreReservation]:
         """Count one request on entering; give it back unless it was settled on leaving.
 
         Raises:
@@ -224,7 +227,7 @@ class StoreGate:
                 if reservation.is_settled:
                     undo.pop_all()
 
-    def usage(self, identity: Identity, plan: ActivePlan) -> Usage:
+    def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
         """Return what is used and left, as of now.
 
         Raises:
@@ -249,7 +252,7 @@ class StoreGate:
             found = _find_account(connection, login)
         if found is None or not self._verified.knows(found.subject, password, now=now):
             found = self._verify(found, login, password, address, now)
-        if found.status != "active":
+        if found.status != AccountStatus.ACTIVE:
             raise AccountClosedError(f"The account is {found.status}.")
         return Identity(
             found.account_id, found.email, credentials_version=found.credentials_version
@@ -268,7 +271,7 @@ class StoreGate:
             self._renew_key(row.key_id, row.key_hash, key, address, now)
         elif not hmac.compare_digest(row.key_hash, fast_hash(key)):
             raise _unknown()
-        if row.status != "active":
+        if row.status != AccountStatus.ACTIVE:
             raise AccountClosedError(f"The account is {row.status}.")
         self._touch(row.key_id, row.last_used_at, now)
         return Identity(row.id, row.email, row.key_id, row.credentials_version)
@@ -398,7 +401,7 @@ def _find_sign_up(connection: Connection, login: str, now: datetime) -> str | No
     return connection.execute(by_login, {"of_login": login, "now": now}).scalar()
 
 
-def _fault_of(plan: ActivePlan) -> Callable[[str], PlanError]:
+def _fault_of(plan: PlanPeriod) -> Callable[[str], PlanError]:
     return TrialStoreError if plan.kind is PlanKind.TRIAL else InvoiceStoreError
 
 

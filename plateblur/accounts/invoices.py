@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from plateblur.accounts import plans, vat
 from plateblur.accounts.models import Account, Invoice, InvoiceSeries
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import NotFoundError, OrderError, PlanKind
+from plateblur.accounts.types import InvoiceStatus, NotFoundError, OrderError, PlanKind
 
 CURRENCY = "USD"  # Source: the product page's prices.
 MAX_OPEN_INVOICES = 5  # Source: ours; a number once given is never taken back, so no one gets many.
@@ -53,7 +53,7 @@ class IssuedInvoice:
         invoice_id: the store's row.
         number: e.g. PB-2026-000001.
         kind: the package.
-        status: "issued" or "paid".
+        status: whether it is paid.
         currency: of all cents.
         net_cents: the price.
         vat_rate_bps: hundredths of a per cent.
@@ -72,7 +72,7 @@ class IssuedInvoice:
     invoice_id: int
     number: str
     kind: PlanKind
-    status: str
+    status: InvoiceStatus
     currency: str
     net_cents: int
     vat_rate_bps: int
@@ -273,7 +273,7 @@ def _issue(
             account_id=account_id,
             number=_next_number(store, connection, series),
             kind=kind.value,
-            status="issued",
+            status=InvoiceStatus.ISSUED,
             currency=CURRENCY,
             net_cents=net_cents,
             vat_rate_bps=tax.rate_bps,
@@ -318,14 +318,20 @@ def _open_package(
     if account_id is not None:
         covered_until = connection.execute(
             select(func.max(Invoice.ends_at)).where(
-                Invoice.account_id == account_id, Invoice.status == "paid"
+                Invoice.account_id == account_id, Invoice.status == InvoiceStatus.PAID
             )
         ).scalar()
     starts_at, ends_at = plans.package_period(kind, paid_at=now, covered_until=covered_until)
     connection.execute(
         update(Invoice)
         .where(Invoice.id == invoice_id)
-        .values(status="paid", paid_at=now, paid_by=paid_by, starts_at=starts_at, ends_at=ends_at)
+        .values(
+            status=InvoiceStatus.PAID,
+            paid_at=now,
+            paid_by=paid_by,
+            starts_at=starts_at,
+            ends_at=ends_at,
+        )
     )
     connection.execute(update(Account).where(Account.id == account_id).values(has_invoice=True))
 

@@ -6,6 +6,7 @@ No CHECK guards what `plans` reads, because a damaged row must be told as such (
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -15,6 +16,7 @@ from sqlalchemy import (
     Date,
     DateTime,
     Dialect,
+    Enum,
     ForeignKey,
     Index,
     Integer,
@@ -23,6 +25,8 @@ from sqlalchemy import (
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from plateblur.accounts.types import AccountStatus, InvoiceStatus, Role, TicketStatus
 
 
 class Utc(TypeDecorator[datetime]):
@@ -58,6 +62,16 @@ class Utc(TypeDecorator[datetime]):
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
+def _choice(of: type[StrEnum]) -> Enum:
+    """Return the type of a column that holds the text of a member of `of`."""
+    return Enum(
+        of,
+        native_enum=False,
+        length=16,
+        values_callable=lambda members: [member.value for member in members],
+    )
+
+
 class Base(DeclarativeBase):
     """All tables."""
 
@@ -77,8 +91,8 @@ class Account(Base):
     username: Mapped[str | None]
     username_key: Mapped[str | None] = mapped_column(Text, unique=True)
     password_hash: Mapped[str]
-    role: Mapped[str] = mapped_column(String(16))
-    status: Mapped[str] = mapped_column(String(16))
+    role: Mapped[Role] = mapped_column(_choice(Role))
+    status: Mapped[AccountStatus] = mapped_column(_choice(AccountStatus))
     credentials_version: Mapped[int] = mapped_column(Integer)
     has_trial: Mapped[bool] = mapped_column(Boolean)
     has_invoice: Mapped[bool] = mapped_column(Boolean)
@@ -208,7 +222,7 @@ class Invoice(Base):
     )
     number: Mapped[str] = mapped_column(String(32), unique=True)
     kind: Mapped[str] = mapped_column(String(16))
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[InvoiceStatus] = mapped_column(_choice(InvoiceStatus))
     currency: Mapped[str] = mapped_column(String(3))
     net_cents: Mapped[int] = mapped_column(Integer)
     vat_rate_bps: Mapped[int] = mapped_column(Integer)
@@ -311,7 +325,7 @@ class Ticket(Base):
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     account_id: Mapped[int] = _account_id()
     subject: Mapped[str]
-    status: Mapped[str] = mapped_column(String(16))
+    status: Mapped[TicketStatus] = mapped_column(_choice(TicketStatus))
     opened_at: Mapped[datetime]
 
 

@@ -12,7 +12,7 @@ from plateblur.accounts.links import check_link, make_link, use_link
 from plateblur.accounts.mail import Letter
 from plateblur.accounts.models import Account, LoginSession, MailedLink
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import AccountClosedError, Identity
+from plateblur.accounts.types import AccountClosedError, AccountStatus, Identity
 
 
 def change_password(
@@ -62,7 +62,7 @@ def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> 
     with store.write() as connection:
         account = connection.execute(
             select(Account.id, Account.email, Account.credentials_version).where(
-                Account.email_key == key, Account.status == "active"
+                Account.email_key == key, Account.status == AccountStatus.ACTIVE
             )
         ).first()
         if account is None:

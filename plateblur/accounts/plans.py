@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import calendar
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 
 from plateblur.accounts.types import (
-    ActivePlan,
     NoInvoiceError,
     PackageExpiredError,
     PlanKind,
+    PlanPeriod,
     TrialExpiredError,
 )
 
@@ -27,36 +26,6 @@ PREDICTIONS_PER_MONTH = 10_000
 PRICE_CENTS = {PlanKind.MONTHLY: 80_00, PlanKind.YEARLY: 816_00}
 
 MONTHS = {PlanKind.MONTHLY: 1, PlanKind.YEARLY: 12}
-
-
-@dataclass(frozen=True, slots=True)
-class PlanPeriod:
-    """A trial or a paid package, over or not.
-
-    Attributes:
-        kind: which package.
-        starts_at: UTC.
-        ends_at: UTC, exclusive.
-        plan_id: the store's row of it (trial or invoice).
-    """
-
-    kind: PlanKind
-    starts_at: datetime
-    ends_at: datetime
-    plan_id: int
-
-    def __post_init__(self) -> None:
-        """Refuse a period that ends before it starts.
-
-        Raises:
-            ValueError: `ends_at` is not after `starts_at`.
-        """
-        if self.ends_at <= self.starts_at:
-            raise ValueError(f"a plan must end after {self.starts_at}, got {self.ends_at}")
-
-    def holds(self, now: datetime) -> bool:
-        """Return whether `now` lies in the period."""
-        return self.starts_at <= now < self.ends_at
 
 
 def add_months(moment: datetime, months: int) -> datetime:
@@ -144,7 +113,7 @@ def window_resets_at(kind: PlanKind, *, oldest: datetime | None, now: datetime) 
 
 def choose_plan(
     trial: PlanPeriod | None, packages: Sequence[PlanPeriod], *, now: datetime
-) -> ActivePlan:
+) -> PlanPeriod:
     """Return the plan that requests count on: a running package, else the running trial.
 
     The package goes first, because who pays during the trial wants what was paid for.
@@ -163,8 +132,7 @@ def choose_plan(
     if not running and trial is not None and trial.holds(now):
         running = [trial]
     if running:
-        plan = max(running, key=lambda period: period.ends_at)
-        return ActivePlan(plan.kind, plan.starts_at, plan.ends_at, plan.plan_id)
+        return max(running, key=lambda period: period.ends_at)
     if packages:
         end = max(package.ends_at for package in packages)
         raise PackageExpiredError(f"The last paid package ended at {end:%Y-%m-%d %H:%M} UTC.")

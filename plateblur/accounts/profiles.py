@@ -17,10 +17,12 @@ from plateblur.accounts.models import Account, LoginSession, MailedLink, Pending
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
     AccountClosedError,
+    AccountStatus,
     FieldError,
     Identity,
     LinkError,
     NotFoundError,
+    Role,
 )
 
 
@@ -32,8 +34,8 @@ class Profile:
         account_id: the store's id.
         email: as signed up.
         username: "" for none.
-        role: "customer" or "operator".
-        status: "pending", "active" or "locked".
+        role: what it may do in the console.
+        status: whether it may be used.
         full_name: for invoices; "" until given, as the four below.
         company: "" for a private person.
         postal_address: lines.
@@ -47,8 +49,8 @@ class Profile:
     account_id: int
     email: str
     username: str
-    role: str
-    status: str
+    role: Role
+    status: AccountStatus
     full_name: str
     company: str
     postal_address: str
@@ -128,7 +130,7 @@ def change_profile(
     """
     country = fields.parse_country(country)
     vat_id = fields.plain_text("vat_id", vat_id, max_chars=20).replace(" ", "").upper()
-    if vat_id and country in vat.EU_VAT and not vat.is_vat_id(vat_id, country=country):
+    if vat_id and vat.is_in_eu(country) and not vat.is_vat_id(vat_id, country=country):
         raise FieldError("vat_id", f"Expected a VAT number of {country}, with its prefix.")
     username = fields.parse_username(username) if username else ""
     values = {
@@ -235,7 +237,7 @@ def lock_account(store: Store, account_id: int) -> None:
         NotFoundError: no such account.
         StoreUnavailableError: nothing changed.
     """
-    _set_status(store, account_id, "locked")
+    _set_status(store, account_id, AccountStatus.LOCKED)
 
 
 def unlock_account(store: Store, account_id: int) -> None:
@@ -245,7 +247,7 @@ def unlock_account(store: Store, account_id: int) -> None:
         NotFoundError: no such account.
         StoreUnavailableError: nothing changed.
     """
-    _set_status(store, account_id, "active")
+    _set_status(store, account_id, AccountStatus.ACTIVE)
 
 
 def delete_account(store: Store, account_id: int, *, outbox: Path) -> None:
@@ -285,7 +287,7 @@ def delete_account(store: Store, account_id: int, *, outbox: Path) -> None:
     store.forget_deleted_rows()
 
 
-def _set_status(store: Store, account_id: int, status: str) -> None:
+def _set_status(store: Store, account_id: int, status: AccountStatus) -> None:
     with store.write() as connection:
         changed = connection.execute(
             update(Account)

@@ -37,10 +37,10 @@ from plateblur.accounts.models import Account, PackageMonth, RequestRow, UsageDa
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
     AccountClosedError,
-    ActivePlan,
     DailyQuotaError,
     PaidQuotaError,
     PlanKind,
+    PlanPeriod,
     Usage,
 )
 
@@ -113,7 +113,7 @@ class Reserved:
 
     request_id: int
     account_id: int
-    plan: ActivePlan
+    plan: PlanPeriod
     reserved_at: datetime
 
 
@@ -132,7 +132,7 @@ def utc_now() -> datetime:
 
 
 def reserve(
-    store: Store, account_id: int, plan: ActivePlan, *, lease: timedelta, clock: Clock = utc_now
+    store: Store, account_id: int, plan: PlanPeriod, *, lease: timedelta, clock: Clock = utc_now
 ) -> Reserved:
     """Count one request.
 
@@ -215,7 +215,7 @@ def give_back(store: Store, reserved: Reserved) -> None:
         _add_to_day(connection, account_id, reserved.reserved_at.date(), -1, -row.predictions)
 
 
-def usage(store: Store, account_id: int, plan: ActivePlan, *, now: datetime) -> Usage:
+def usage(store: Store, account_id: int, plan: PlanPeriod, *, now: datetime) -> Usage:
     """Return what the plan has used and has left.
 
     Raises:
@@ -280,7 +280,7 @@ def _window(account_id: int, kind: PlanKind, now: datetime) -> dict[str, Any]:
     }
 
 
-def _check_window(connection: Connection, account_id: int, plan: ActivePlan, now: datetime) -> None:
+def _check_window(connection: Connection, account_id: int, plan: PlanPeriod, now: datetime) -> None:
     limit = plans.window_limit(plan.kind)
     window = _window(account_id, plan.kind, now)
     blocking = connection.execute(_BLOCKING, window | {"limit_less_one": limit - 1}).scalar()
@@ -297,7 +297,7 @@ def _check_window(connection: Connection, account_id: int, plan: ActivePlan, now
     )
 
 
-def _month(account_id: int, plan: ActivePlan, moment: datetime) -> dict[str, Any]:
+def _month(account_id: int, plan: PlanPeriod, moment: datetime) -> dict[str, Any]:
     """Return the parameters of `_THE_MONTH`."""
     return {
         "of_account": account_id,
@@ -307,12 +307,12 @@ def _month(account_id: int, plan: ActivePlan, moment: datetime) -> dict[str, Any
 
 
 def _predictions(
-    connection: Connection, account_id: int, plan: ActivePlan, moment: datetime
+    connection: Connection, account_id: int, plan: PlanPeriod, moment: datetime
 ) -> int:
     return connection.execute(_MONTH, _month(account_id, plan, moment)).scalar() or 0
 
 
-def _month_is_used_up(plan: ActivePlan, now: datetime) -> PaidQuotaError:
+def _month_is_used_up(plan: PlanPeriod, now: datetime) -> PaidQuotaError:
     resets_at = plans.month_of(plan.starts_at, now)[1]
     return PaidQuotaError(
         f"The package allows {plans.PREDICTIONS_PER_MONTH} predictions a month.",
@@ -320,7 +320,7 @@ def _month_is_used_up(plan: ActivePlan, now: datetime) -> PaidQuotaError:
     )
 
 
-def _check_month(connection: Connection, account_id: int, plan: ActivePlan, now: datetime) -> None:
+def _check_month(connection: Connection, account_id: int, plan: PlanPeriod, now: datetime) -> None:
     if plan.kind is PlanKind.TRIAL:
         return
     if _predictions(connection, account_id, plan, now) >= plans.PREDICTIONS_PER_MONTH:
@@ -330,7 +330,7 @@ def _check_month(connection: Connection, account_id: int, plan: ActivePlan, now:
 def _add_to_month(
     connection: Connection,
     account_id: int,
-    plan: ActivePlan,
+    plan: PlanPeriod,
     reserved_at: datetime,
     predictions: int,
     now: datetime,
@@ -390,7 +390,7 @@ def _count_anew(connection: Connection, reserved: Reserved, now: datetime) -> No
 def _insert(
     connection: Connection,
     account_id: int,
-    plan: ActivePlan,
+    plan: PlanPeriod,
     *,
     now: datetime,
     lease_until: datetime,

@@ -14,7 +14,7 @@ from sqlalchemy import and_, delete, insert, or_, select, update
 from plateblur.accounts.credentials import fast_hash, random_secret
 from plateblur.accounts.models import Account, LoginSession
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import Gate, Identity, UnknownCredentialsError
+from plateblur.accounts.types import AccountStatus, Gate, Identity, Role, UnknownCredentialsError
 
 # Source: OWASP Session Management Cheat Sheet asks for both; the lengths are ours.
 IDLE_FOR = timedelta(hours=12)
@@ -30,13 +30,13 @@ class LoggedIn:
     Attributes:
         account_id: the store's id.
         email: as signed up.
-        role: "customer" or "operator".
+        role: what it may do.
         credentials_version: the account's.
     """
 
     account_id: int
     email: str
-    role: str
+    role: Role
     credentials_version: int
 
 
@@ -119,7 +119,7 @@ def who_is(store: Store, cookie: str, *, now: datetime, touch: bool = True) -> L
                 LoginSession.id_hash == id_hash,
                 LoginSession.seen_at > now - IDLE_FOR,
                 LoginSession.created_at > now - AT_MOST,
-                Account.status == "active",
+                Account.status == AccountStatus.ACTIVE,
             )
         ).first()
     if row is None:
@@ -140,16 +140,6 @@ def log_out(store: Store, cookie: str) -> None:
     """
     with store.write() as connection:
         connection.execute(delete(LoginSession).where(LoginSession.id_hash == fast_hash(cookie)))
-
-
-def log_out_everywhere(store: Store, account_id: int) -> None:
-    """End all sessions of an account.
-
-    Raises:
-        StoreUnavailableError: nothing changed.
-    """
-    with store.write() as connection:
-        connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
 
 
 def prune(store: Store, *, now: datetime) -> None:

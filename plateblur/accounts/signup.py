@@ -21,15 +21,17 @@ from plateblur.accounts.models import (
     Trial,
     TrialPerson,
 )
-from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
     AccountClosedError,
+    AccountStatus,
     BusyError,
     FieldError,
     Identity,
     LinkError,
     PlanKind,
+    PlanPeriod,
+    Role,
     SignUpLimitError,
     TrialRefusedError,
 )
@@ -160,7 +162,7 @@ def create_account(
     password: str,
     now: datetime,
     username: str = "",
-    role: str = "customer",
+    role: Role = Role.CUSTOMER,
     active: bool = True,
 ) -> int:
     """Return the id of an account that the operator makes; no letter, no limits.
@@ -197,7 +199,7 @@ def first_operator(store: Store, hasher: Hasher, *, now: datetime) -> tuple[str,
         StoreUnavailableError: nothing was kept.
     """
     with store.read() as connection:
-        if connection.execute(select(Account.id).where(Account.role == "operator")).first():
+        if connection.execute(select(Account.id).where(Account.role == Role.OPERATOR)).first():
             return None
     password = random_secret()
     try:
@@ -207,7 +209,7 @@ def first_operator(store: Store, hasher: Hasher, *, now: datetime) -> tuple[str,
             email="operator@localhost.localdomain",
             username="operator",
             password=password,
-            role="operator",
+            role=Role.OPERATOR,
             now=now,
         )
     except FieldError:
@@ -279,7 +281,7 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
             .where(Account.id == account_id)
             .with_for_update(key_share=True)
         ).first()
-        if account is None or account.status != "active":
+        if account is None or account.status != AccountStatus.ACTIVE:
             raise AccountClosedError("The account is not active.")
         if account.has_trial:
             raise TrialRefusedError("This account had its trial.")
@@ -310,7 +312,7 @@ def prune_pending(store: Store, *, now: datetime) -> None:
         connection.execute(delete(PendingSignUp).where(PendingSignUp.expires_at <= now))
         connection.execute(
             delete(Account).where(
-                Account.status == "pending", Account.created_at < now - PENDING_FOR
+                Account.status == AccountStatus.PENDING, Account.created_at < now - PENDING_FOR
             )
         )
         connection.execute(delete(SignUpRow).where(SignUpRow.signed_up_at < now - SIGN_UP_WINDOW))
@@ -404,7 +406,7 @@ def _make_account(
             email=signed_up.email,
             username=username,
             password_hash=signed_up.password_hash,
-            role="customer",
+            role=Role.CUSTOMER,
             now=now,
         )
     except FieldError as error:
@@ -439,7 +441,7 @@ def _insert_account(
     email: str,
     username: str,
     password_hash: str,
-    role: str,
+    role: Role,
     now: datetime,
 ) -> int:
     """Return the id of a new pending account.
@@ -458,7 +460,7 @@ def _insert_account(
                 username_key=fields.login_key(username) or None,
                 password_hash=password_hash,
                 role=role,
-                status="pending",
+                status=AccountStatus.PENDING,
                 credentials_version=0,
                 has_trial=False,
                 has_invoice=False,
@@ -479,6 +481,6 @@ def _insert_account(
 def _activate(connection: Connection, account_id: int, now: datetime) -> None:
     connection.execute(
         update(Account)
-        .where(Account.id == account_id, Account.status == "pending")
-        .values(status="active", activated_at=now)
+        .where(Account.id == account_id, Account.status == AccountStatus.PENDING)
+        .values(status=AccountStatus.ACTIVE, activated_at=now)
     )

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 from plateblur.accounts import fields
 from plateblur.accounts.models import Account, Ticket, TicketMessage
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import FieldError, NotFoundError
+from plateblur.accounts.types import FieldError, NotFoundError, TicketStatus
 
 MAX_TEXT_CHARS = 10_000
 MAX_OPEN_TICKETS = 20  # Source: ours, as the one above; both bound what one account can store.
@@ -29,7 +29,7 @@ class TicketEntry:
         account_id: whose.
         email: whose.
         subject: one line.
-        status: "open" or "closed".
+        status: whether it waits for an answer.
         opened_at: UTC.
     """
 
@@ -37,7 +37,7 @@ class TicketEntry:
     account_id: int
     email: str
     subject: str
-    status: str
+    status: TicketStatus
     opened_at: datetime
 
 
@@ -68,14 +68,14 @@ def open_ticket(store: Store, account_id: int, *, subject: str, text: str, now: 
         count = connection.execute(
             select(func.count())
             .select_from(Ticket)
-            .where(Ticket.account_id == account_id, Ticket.status == "open")
+            .where(Ticket.account_id == account_id, Ticket.status == TicketStatus.OPEN)
         ).scalar_one()
         if count >= MAX_OPEN_TICKETS:
             raise FieldError("subject", f"Expected at most {MAX_OPEN_TICKETS} open tickets.")
         _make_room(connection, account_id)
         ticket_id = connection.execute(
             insert(Ticket)
-            .values(account_id=account_id, subject=subject, status="open", opened_at=now)
+            .values(account_id=account_id, subject=subject, status=TicketStatus.OPEN, opened_at=now)
             .returning(Ticket.id)
         ).scalar_one()
         _add_message(connection, ticket_id, text, by_operator=False, now=now)
@@ -103,7 +103,7 @@ def reply(
         if account_id is not None:
             account = select(Account.id).where(Account.id == account_id)
             connection.execute(account.with_for_update(key_share=True))
-        _set_status(connection, ticket_id, account_id, "open")
+        _set_status(connection, ticket_id, account_id, TicketStatus.OPEN)
         _add_message(connection, ticket_id, text, by_operator=account_id is None, now=now)
 
 
@@ -115,7 +115,7 @@ def close_ticket(store: Store, ticket_id: int, *, account_id: int | None) -> Non
         StoreUnavailableError: nothing changed.
     """
     with store.write() as connection:
-        _set_status(connection, ticket_id, account_id, "closed")
+        _set_status(connection, ticket_id, account_id, TicketStatus.CLOSED)
 
 
 def list_tickets(store: Store, *, account_id: int | None, limit: int = 100) -> list[TicketEntry]:
@@ -174,7 +174,7 @@ def _entries(account_id: int | None) -> Select[*tuple[Any, ...]]:
 
 
 def _set_status(
-    connection: Connection, ticket_id: int, account_id: int | None, status: str
+    connection: Connection, ticket_id: int, account_id: int | None, status: TicketStatus
 ) -> None:
     change = update(Ticket).where(Ticket.id == ticket_id).values(status=status)
     if account_id is not None:
@@ -228,7 +228,7 @@ def _make_room(connection: Connection, account_id: int) -> None:
     kept = (
         select(Ticket.id)
         .where(Ticket.account_id == account_id)
-        .order_by(Ticket.status.desc(), Ticket.id.desc())  # "open" before "closed"
+        .order_by((Ticket.status == TicketStatus.OPEN).desc(), Ticket.id.desc())
         .limit(MAX_TICKETS - 1)
     )
     connection.execute(

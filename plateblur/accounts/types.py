@@ -56,6 +56,35 @@ class PlanKind(StrEnum):
     YEARLY = "yearly"
 
 
+class Role(StrEnum):
+    """What an account may do in the console."""
+
+    CUSTOMER = "customer"
+    OPERATOR = "operator"
+
+
+class AccountStatus(StrEnum):
+    """Whether an account may be used: only an active one may."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    LOCKED = "locked"
+
+
+class InvoiceStatus(StrEnum):
+    """How far an invoice is."""
+
+    ISSUED = "issued"
+    PAID = "paid"
+
+
+class TicketStatus(StrEnum):
+    """Whether a ticket waits for an answer."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """An account that proved who it is.
@@ -75,8 +104,8 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class ActivePlan:
-    """A plan that allows requests now.
+class PlanPeriod:
+    """A trial or a paid package, over or not.
 
     Attributes:
         kind: which package.
@@ -89,6 +118,19 @@ class ActivePlan:
     starts_at: datetime
     ends_at: datetime
     plan_id: int
+
+    def __post_init__(self) -> None:
+        """Refuse a period that ends before it starts.
+
+        Raises:
+            ValueError: `ends_at` is not after `starts_at`.
+        """
+        if self.ends_at <= self.starts_at:
+            raise ValueError(f"a plan must end after {self.starts_at}, got {self.ends_at}")
+
+    def holds(self, now: datetime) -> bool:
+        """Return whether `now` lies in the period."""
+        return self.starts_at <= now < self.ends_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +194,11 @@ class Gate(Protocol):
         """Return whose API key this is (for `Authorization: Bearer`); raises as above."""
         ...
 
-    def active_plan(self, identity: Identity) -> ActivePlan:
+    def active_plan(self, identity: Identity) -> PlanPeriod:
         """Return the plan that this account's requests count on, or raise a `PlanError`."""
         ...
 
-    def admit(self, identity: Identity, plan: ActivePlan) -> AbstractContextManager[Reservation]:
+    def admit(self, identity: Identity, plan: PlanPeriod) -> AbstractContextManager[Reservation]:
         """Count one request on entering; give it back unless it was settled on leaving.
 
         Raises:
@@ -164,7 +206,7 @@ class Gate(Protocol):
         """
         ...
 
-    def usage(self, identity: Identity, plan: ActivePlan) -> Usage:
+    def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
         """Return what is used and left, as of now."""
         ...
 

@@ -5,48 +5,19 @@ pays that country's rate; a taxable business elsewhere in the EU accounts for th
 (reverse charge); a buyer outside the EU pays none. A seller without a VAT number charges none.
 Source: Directive 2006/112/EC, articles 44, 58, 59 and 196.
 
-A VAT number is only checked for its form here: the register (VIES) is not asked, so the operator
-must ask it before marking a reverse-charged invoice as paid.
+A VAT number is checked for its form and its check digits. The register (VIES) is not asked, so the
+operator must ask it before marking a reverse-charged invoice as paid.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 
-# Source: European Commission, Taxes in Europe Database (TEDB), standard rates in per cent, and the
-# forms of VAT numbers, as packed in eu-vat-rates-data 2026.9.29 (daily checked against TEDB).
-RATES_DATE = "2026-09-29"
-EU_VAT: dict[str, tuple[str, str]] = {
-    "AT": ("20", r"ATU\d{8}"),
-    "BE": ("21", r"BE[01]\d{9}"),
-    "BG": ("20", r"BG\d{9,10}"),
-    "CY": ("19", r"CY\d{8}[A-Z]"),
-    "CZ": ("21", r"CZ\d{8,10}"),
-    "DE": ("19", r"DE\d{9}"),
-    "DK": ("25", r"DK\d{8}"),
-    "EE": ("24", r"EE\d{9}"),
-    "ES": ("21", r"ES(?:[A-Z]\d{7}[A-Z0-9]|\d{8}[A-Z])"),
-    "FI": ("25.5", r"FI\d{8}"),
-    "FR": ("20", r"FR[A-HJ-NP-Z0-9]{2}\d{9}"),
-    "GR": ("24", r"EL\d{9}"),
-    "HR": ("25", r"HR\d{11}"),
-    "HU": ("27", r"HU\d{8}"),
-    "IE": ("23", r"IE(?:\d{7}[A-W][AH]?|\d[A-Z+*]\d{5}[A-W])"),
-    "IT": ("22", r"IT\d{11}"),
-    "LT": ("21", r"LT(?:\d{9}|\d{12})"),
-    "LU": ("17", r"LU\d{8}"),
-    "LV": ("21", r"LV\d{11}"),
-    "MT": ("18", r"MT\d{8}"),
-    "NL": ("21", r"NL\d{9}B\d{2}"),
-    "PL": ("23", r"PL\d{10}"),
-    "PT": ("23", r"PT\d{9}"),
-    "RO": ("21", r"RO\d{2,10}"),
-    "SE": ("25", r"SE\d{10}01"),
-    "SI": ("22", r"SI\d{8}"),
-    "SK": ("23", r"SK\d{10}"),
-}
+from eu_vat_rates_data import get_standard_rate, is_eu_member
+from stdnum.eu import vat as vat_numbers
+
+_PREFIXES = {"GR": "EL"}  # Source: VIES; every other country's is its ISO 3166-1 code.
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +35,35 @@ class Vat:
     note: str
 
 
+def is_in_eu(country: str) -> bool:
+    """Return whether `country`, two letters of ISO 3166-1, levies VAT as a member of the EU."""
+    return is_eu_member(country)
+
+
 def is_vat_id(vat_id: str, *, country: str) -> bool:
-    """Return whether `vat_id` has the form of a VAT number of that EU country."""
-    return country in EU_VAT and re.fullmatch(EU_VAT[country][1], vat_id) is not None
+    """Return whether `vat_id` can be a VAT number of that EU country.
+
+    Args:
+        vat_id: with its prefix, without spaces, in upper case.
+        country: two letters, ISO 3166-1.
+    """
+    if not is_in_eu(country) or not vat_id.startswith(_PREFIXES.get(country, country)):
+        return False
+    return vat_numbers.is_valid(vat_id) and vat_numbers.compact(vat_id) == vat_id
+
+
+def standard_rate(country: str) -> Decimal:
+    """Return the standard rate of an EU country, per cent.
+
+    Source: the European Commission's Taxes in Europe Database (TEDB), as eu-vat-rates-data has it.
+
+    Raises:
+        ValueError: the country is not in the EU.
+    """
+    rate = get_standard_rate(country) if is_in_eu(country) else None
+    if rate is None:
+        raise ValueError(f"country must be in the EU, got {country}")
+    return Decimal(str(rate))
 
 
 def vat_on(
@@ -77,7 +74,7 @@ def vat_on(
     buyer_country: str,
     buyer_vat_id: str,
 ) -> Vat:
-    """Return the VAT on a sale; a buyer is taxable where the VAT number has the country's form.
+    """Return the VAT on a sale; a buyer is taxable where the VAT number can be one of the country.
 
     Args:
         net_cents: the price without tax.
@@ -91,12 +88,12 @@ def vat_on(
     """
     if not seller_vat_id:
         return Vat(0, 0, "The seller is not registered for VAT.")
-    if seller_country not in EU_VAT:
+    if not is_in_eu(seller_country):
         raise ValueError(f"seller_country must be in the EU, got {seller_country}")
-    if buyer_country not in EU_VAT:
+    if not is_in_eu(buyer_country):
         return Vat(0, 0, "Outside the scope of EU VAT (article 59, Directive 2006/112/EC).")
     if buyer_country != seller_country and is_vat_id(buyer_vat_id, country=buyer_country):
         return Vat(0, 0, "Reverse charge (article 196, Directive 2006/112/EC).")
-    rate = Decimal(EU_VAT[buyer_country][0])
+    rate = standard_rate(buyer_country)
     amount = (net_cents * rate / 100).quantize(Decimal(1), rounding=ROUND_HALF_UP)
     return Vat(int(rate * 100), int(amount), "")

@@ -39,6 +39,7 @@ from plateblur.accounts.types import (
     LinkError,
     NotFoundError,
     RequestRefusedError,
+    Role,
     SignUpLimitError,
     TrialStoreError,
 )
@@ -296,7 +297,7 @@ def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str])
             request.state.account_id = who.account_id
         if page.whom is not For.ANYONE and who is None:
             return visit.moved(LOG_IN)
-        if page.whom is For.OPERATOR and who is not None and who.role != "operator":
+        if page.whom is For.OPERATOR and who is not None and who.role is not Role.OPERATOR:
             return visit.sorry(HTTPStatus.FORBIDDEN, "This page is for the operator.")
         if page.method == "POST" and not _is_own_form(visit):
             return visit.sorry(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import orjson
 from anyio import to_thread
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from plateblur.accounts import profiles, quota, sessions, signup
 from plateblur.accounts.plans import PREDICTIONS_PER_MONTH
@@ -136,27 +136,23 @@ def start_trial(visit: Visit) -> Response:
 
 def stream_figures(visit: Visit) -> Response:
     """Return the figures as server-sent events, one whenever they change."""
-    return StreamingResponse(_events(visit), media_type="text/event-stream")
+    return EventSourceResponse(_events(visit), ping=KEEP_ALIVE_S)
 
 
-async def _events(visit: Visit) -> AsyncIterator[bytes]:
+async def _events(visit: Visit) -> AsyncIterator[ServerSentEvent]:
     with _place(visit.account_id) as free:
         if not free:
-            yield f"retry: {COME_BACK_LATER_MS}\n\n".encode()
+            yield ServerSentEvent(retry=COME_BACK_LATER_MS)
             return
-        yield f"retry: {COME_BACK_MS}\n\n".encode()
-        shown, told_at = None, time.monotonic()
-        ends_at = told_at + STREAM_FOR_S
-        while time.monotonic() < ends_at and not _server_stops():
+        yield ServerSentEvent(retry=COME_BACK_MS)
+        shown, ends_at = None, time.monotonic() + STREAM_FOR_S
+        while time.monotonic() < ends_at:
             figures = await to_thread.run_sync(_figures_of_session, visit)
             if figures is None:
                 return
             if figures != shown:
-                shown, told_at = figures, time.monotonic()
-                yield b"event: figures\ndata: " + orjson.dumps(asdict(figures)) + b"\n\n"
-            elif time.monotonic() - told_at > KEEP_ALIVE_S:
-                told_at = time.monotonic()
-                yield b": still here\n\n"
+                shown = figures
+                yield ServerSentEvent(event="figures", data=orjson.dumps(figures).decode())
             await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -194,12 +190,3 @@ def _place(account_id: int) -> Iterator[bool]:
             _streams[account_id] -= free
             if not _streams[account_id]:
                 del _streams[account_id]
-
-
-def _server_stops() -> bool:
-    """Return whether uvicorn was told to stop: it waits for open answers and tells them nothing.
-
-    Its handler of SIGTERM is a method of the server, which knows.
-    """
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))

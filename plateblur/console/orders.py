@@ -164,6 +164,6 @@ def _vat_id(visit: Visit) -> str:
     if not visit.ticked("taxable"):
         return ""
     vat_id = visit.typed("vat_id")
-    if not vat_id.strip() and visit.typed("country") in vat.EU_VAT:
+    if not vat_id.strip() and vat.is_in_eu(visit.typed("country")):
         raise FieldError("vat_id", "Expected the VAT number of your business.")
     return vat_id

@@ -1,1 +1,1 @@
-"""What `app.py` is built of: a visitor's photos in memory, the viewer, the guidance's sketches."""
+"""The demo: a page on which a visitor's photos are blurred, kept in memory alone."""

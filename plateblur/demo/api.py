@@ -14,11 +14,12 @@ from plateblur.demo.visits import DroppedPhoto
 from plateblur.errors import PlateblurError
 from plateblur.types import BlurOptions, Detector
 from plateblur.web.body import MAX_BODY_BYTES
-from plateblur.web.failures import SENTENCES
+from plateblur.web.failures import DOCUMENTED_PATH, SENTENCES
 from plateblur.web.schemas import RETURNED_ABOVE, documented_answer
+from plateblur.web.settings import LOCAL_URL
 
 SHOWN_CHARS = 24  # of a long base64 string, at each end
-ENDPOINT = "http://localhost:8000/plateblurer.aspx"
+ENDPOINT = LOCAL_URL + DOCUMENTED_PATH
 
 LANGUAGES: tuple[tuple[str, str, Literal["shell", "python", "cpp"]], ...] = (
     ("curl", "shell", "shell"),

@@ -43,6 +43,7 @@ PROGRESS = gr.Progress()
 LIMITS = Limits()
 NO_URL = "NO"  # Source: the documented page; no URL is given.
 NOTHING_SENT = '"Drop a photo on the Blur tab, and see here what is sent."'
+UNKNOWN_SETTINGS = "These settings are none of the page's."
 FORGOTTEN = "There is no blurred photo here, or it is no longer held. Please drop it again."
 
 T = TypeVar("T")
@@ -472,17 +473,19 @@ def options_of(
         or type(draw_boxes) is not bool
         or len(numbers) != 2
         or not 0 <= margin <= 1
-        or not 0 < min_confidence <= 1
     ):
-        raise gr.Error("These settings are none of the page's.", print_exception=False)
-    return BlurOptions(
-        method=method,
-        margin=margin,
-        min_confidence=min_confidence,
-        draw_boxes=draw_boxes,
-        metadata=metadata,
-        effort=effort,
-    )
+        raise gr.Error(UNKNOWN_SETTINGS, print_exception=False)
+    try:
+        return BlurOptions(
+            method=method,
+            margin=margin,
+            min_confidence=min_confidence,
+            draw_boxes=draw_boxes,
+            metadata=metadata,
+            effort=effort,
+        )
+    except ValueError as error:
+        raise gr.Error(UNKNOWN_SETTINGS, print_exception=False) from error
 
 
 def _told(event: gr.EventData, name: str) -> Any:

@@ -24,8 +24,16 @@ from plateblur.errors import (
 from plateblur.formats import FORMATS
 from plateblur.guidance import advice, plate_ratios, within_guidance
 from plateblur.photo import Photo, decode
-from plateblur.pipeline import COUNT_FLOOR, find_plates, hide_plates
-from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector, Effort, Image
+from plateblur.pipeline import find_plates, hide_plates
+from plateblur.types import (
+    COUNT_FLOOR,
+    BlurOptions,
+    BlurredPhoto,
+    Detections,
+    Detector,
+    Effort,
+    Image,
+)
 
 PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
 CROP_PX = 320

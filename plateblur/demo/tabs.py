@@ -11,7 +11,8 @@ from plateblur.demo import api, camera, sketches
 from plateblur.demo.clips import LIMITS as CLIP_LIMITS
 from plateblur.demo.page import NOTHING_SENT, Page
 from plateblur.guidance import GUIDANCE_RATIO, advice
-from plateblur.pipeline import COUNT_FLOOR, DEFAULTS
+from plateblur.pipeline import DEFAULTS
+from plateblur.types import COUNT_FLOOR
 
 ASSETS = Path(__file__).parent / "assets"
 AT_ONCE = 2  # photos in work: one decodes while the detector has the other's

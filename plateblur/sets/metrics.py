@@ -17,12 +17,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.boxes import iou_matrix
+from plateblur.boxes import expand, iou_matrix
 from plateblur.guidance import BUCKET_NAMES, bucket_indices, plate_ratios
 from plateblur.types import Boxes
 
@@ -167,7 +167,7 @@ def coverage(truth: Floats, xyxy: Floats, *, margin: float) -> Floats:
         (N,) float64, 0 to 1.
     """
     plates = _whole_pixels(truth)
-    hidden = _whole_pixels(_widened(xyxy, margin))
+    hidden = _blurred_pixels(xyxy, margin)
     shares = np.zeros(len(plates))
     for row, (x1, y1, x2, y2) in enumerate(plates.tolist()):
         pixels = np.zeros((max(y2 - y1, 1), max(x2 - x1, 1)), dtype=bool)
@@ -188,17 +188,20 @@ def over_blur(truth: Floats, xyxy: Floats, *, margin: float, image_hw: tuple[int
     if len(xyxy) == 0:
         return 0.0
     blurred = np.zeros(image_hw, dtype=bool)
-    _paint(blurred, _whole_pixels(_widened(xyxy, margin)), value=True)
+    _paint(blurred, _blurred_pixels(xyxy, margin), value=True)
     _paint(blurred, _whole_pixels(truth), value=False)
     return float(blurred.mean())
 
 
-def _widened(xyxy: Floats, margin: float) -> Floats:
-    grow = (xyxy[:, 2:] - xyxy[:, :2]) * margin
-    return np.hstack([xyxy[:, :2] - grow, xyxy[:, 2:] + grow])
+def _blurred_pixels(xyxy: Floats, margin: float) -> Ints:
+    """Return the whole pixels of widened boxes, with the very numbers that the blur has.
+
+    It works in float32, which ends some boxes a pixel from where float64 would.
+    """
+    return _whole_pixels(expand(xyxy.astype(np.float32), margin))
 
 
-def _whole_pixels(xyxy: Floats) -> Ints:
+def _whole_pixels(xyxy: NDArray[np.floating[Any]]) -> Ints:
     return np.hstack([np.floor(xyxy[:, :2]), np.ceil(xyxy[:, 2:])]).astype(np.int64)
 
 

@@ -307,10 +307,6 @@ class _Way:
 
 
 def _require_in_range(options: BlurOptions) -> None:
-    if not 0 < options.min_confidence <= 1:
-        raise ValueError(
-            f"min_confidence must be above 0 and at most 1, got {options.min_confidence}"
-        )
     blur_boxes(
         np.zeros((1, 1, 3), np.uint8),
         none_found().xyxy,

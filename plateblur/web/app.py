@@ -128,7 +128,6 @@ def create_app(
     app.include_router(v1_router(service))
     app.include_router(health_router(service))
     add_pages(app)
-    _describe_security(app)
     return app
 
 
@@ -183,25 +182,3 @@ def _handlers(service: Service) -> dict[int | type[Exception], Callable[..., Any
         ClientGoneError: on_gone,
         HTTPException: on_http,
     }
-
-
-def _describe_security(app: FastAPI) -> None:
-    """Put the two ways to say who asks into the OpenAPI page; the routes check them by hand.
-
-    By hand, because FastAPI would answer a missing header itself, and the contract's 1001 is ours.
-    """
-    original = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        schema = original()
-        schema.setdefault("components", {})["securitySchemes"] = {
-            "basic": {
-                "type": "http",
-                "scheme": "basic",
-                "description": "E-mail or user name, and the password or an API key.",
-            },
-            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key."},
-        }
-        return schema
-
-    app.openapi = openapi  # type: ignore[method-assign]

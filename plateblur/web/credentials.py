@@ -9,15 +9,27 @@ from dataclasses import dataclass
 
 from anyio import to_thread
 from fastapi import Request
+from fastapi.security.http import HTTPBase, HTTPBearer
 
 from plateblur.accounts.types import (
-    ActivePlan,
     BusyError,
     Gate,
     Identity,
+    PlanPeriod,
     UnknownCredentialsError,
 )
 from plateblur.web.failures import Failure, busy
+
+# For the OpenAPI document alone, so neither refuses anything: `let_in` reads the header, because
+# FastAPI would answer a missing one itself, and the contract's 1001 is ours. Not `HTTPBasic`, which
+# refuses a header that isn't base64 even with `auto_error` off.
+BASIC = HTTPBase(
+    scheme="basic",
+    scheme_name="basic",
+    description="E-mail or user name, and the password or an API key.",
+    auto_error=False,
+)
+BEARER = HTTPBearer(scheme_name="bearer", description="An API key.", auto_error=False)
 
 MAX_CREDENTIAL_CHARS = 1024  # Longer ones only cost hashing time; the longest e-mail has 254.
 
@@ -27,7 +39,7 @@ class Access:
     """Who asks, and the plan that the request counts on."""
 
     identity: Identity
-    plan: ActivePlan
+    plan: PlanPeriod
 
 
 @dataclass(frozen=True, slots=True)

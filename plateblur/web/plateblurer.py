@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Security
 from fastapi.responses import Response
 
 from plateblur.types import BlurOptions
 from plateblur.web.body import decode_base64, parse_json_object, read_body, refuse_no_photo
-from plateblur.web.credentials import let_in
+from plateblur.web.credentials import BASIC, let_in
 from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, Failure
 from plateblur.web.schemas import (
     RETURNED_ABOVE,
@@ -65,8 +65,8 @@ def documented_router(service: Service) -> APIRouter:
         DOCUMENTED_PATH,
         summary="Blur the plates of a photo (documented endpoint)",
         tags=["documented"],
+        dependencies=[Security(BASIC)],
         openapi_extra={
-            "security": [{"basic": []}],
             "requestBody": {
                 "required": True,
                 "content": {"application/json": {"schema": DocumentedRequest.model_json_schema()}},

@@ -11,9 +11,17 @@ import orjson
 import pybase64
 from pydantic import BaseModel, ConfigDict, Field
 
-from plateblur.accounts.types import ActivePlan, PlanKind, Usage
+from plateblur.accounts.types import PlanKind, PlanPeriod, Usage
 from plateblur.formats import FORMATS
-from plateblur.types import BlurOptions, BlurredPhoto, Effort, MetadataPolicy, Method, Projection
+from plateblur.types import (
+    COUNT_FLOOR,
+    BlurOptions,
+    BlurredPhoto,
+    Effort,
+    MetadataPolicy,
+    Method,
+    Projection,
+)
 
 TAG_ID = "6b333d95-e461-4155-890c-9921158f7d17"  # Source: contract; constant, there is one class.
 TAG_NAME = "License Plate"  # Source: contract.
@@ -21,7 +29,6 @@ RETURNED_ABOVE = 0.20  # Source: contract; predictions at or below it are counte
 PROBABILITY_DIGITS = 7  # Source: the product page's example; as many as a float32 has.
 FRACTION_DIGITS = 9  # Source: the product page's example.
 PREDICTION_BYTES = 512  # A generous round number; the documented one has 215 without its photo.
-COUNT_FLOOR = 0.05  # Source: contract section 3; the detector keeps nothing below it.
 DEFAULTS = BlurOptions()
 
 EXAMPLE_PHOTO = (  # A grey PNG of 16 x 16 pixels: the shortest that a generated client can send.
@@ -293,7 +300,7 @@ def blur_answer(photo: BlurredPhoto, *, created: datetime) -> BlurAnswer:
     )
 
 
-def usage_answer(plan: ActivePlan, usage: Usage) -> UsageAnswer:
+def usage_answer(plan: PlanPeriod, usage: Usage) -> UsageAnswer:
     """Return the plan's figures."""
     return UsageAnswer(
         plan=plan.kind,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, get_origin
 from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from plateblur.web.fetcher import name_server
 
@@ -24,21 +29,33 @@ class SettingsError(ValueError):
     """A setting is missing, or its value can't be used; the message names the variable."""
 
 
-def _told(default: Any, text: str, **more: Any) -> Any:
-    """Return a dataclass field that knows its own line of `--help`."""
-    return field(default=default, metadata={"help": text, **more})
+def _told(default: Any, text: str, *, secret: bool = False, **limits: Any) -> Any:
+    """Return a field with its line of `--settings`; the value of a secret is never shown."""
+    return Field(default, description=text, repr=not secret, **limits)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What a deployment may choose; `settings_help` lists it."""
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """What a deployment may choose; `settings_help` lists it.
+
+    Only `from_environment` reads the environment: a value made here is what its arguments say.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        enable_decoding=False,  # lists are written with commas, not as JSON
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
 
     mode: Literal["development", "production"] = _told(
         "development", "production refuses missing or sample secrets and sends HSTS"
     )
-    data_dir: Path = _told(  # noqa: RUF009 - a dataclass field, and a Path does not change
-        DATA_DIR, "folder of the SQLite store, outbox and shared metrics"
-    )
+    data_dir: Path = _told(DATA_DIR, "folder of the SQLite store, outbox and shared metrics")
     model: str = _told("", "ONNX model of the detector; empty means the shipped one")
     database_url: str = _told(
         "", "SQLAlchemy URL; empty means SQLite in the data folder", secret=True
@@ -57,30 +74,38 @@ class Settings:
         False, "the documented endpoint answers errors with 4xx/5xx instead of 200"
     )
     photo_url: bool = _told(True, "photos may be given by URL; switch off where there is no net")
-    photo_url_ports: tuple[int, ...] = _told((80, 443), "ports that a photo_url may name")
-    photo_url_timeout_s: float = _told(10.0, "for the whole fetch with its redirects")
+    photo_url_ports: tuple[Port, ...] = _told((80, 443), "ports that a photo_url may name")
+    photo_url_timeout_s: float = _told(10.0, "for the whole fetch with its redirects", gt=0)
     photo_url_limit: int = _told(
-        48, "photos fetched by URL at once in one worker; an account has a quarter at most"
+        48, "photos fetched by URL at once in one worker; an account has a quarter at most", gt=0
     )
     photo_url_nameservers: tuple[str, ...] = _told(
         (), "name servers that photo_url asks, as ADDRESS or ADDRESS:PORT; empty: the system's"
     )
-    body_timeout_s: float = _told(30.0, "for a request's body to arrive")
+    body_timeout_s: float = _told(30.0, "for a request's body to arrive", gt=0)
     hear_out_s: float = _told(
-        30.0, "for the rest of a refused body; .NET's WebClient reads no answer before its end"
+        30.0,
+        "for the rest of a refused body; .NET's WebClient reads no answer before its end",
+        gt=0,
     )
-    max_pixels: int = _told(60_000_000, "of one photo; phones take up to 50 million")
-    blur_threads: int = _told(2, "photos blurred at once in one worker")
+    max_pixels: int = _told(60_000_000, "of one photo; phones take up to 50 million", gt=0)
+    blur_threads: int = _told(2, "photos blurred at once in one worker", gt=0)
     photo_work_s: int = _told(
-        40, "processor seconds for one photo; a HEIC of 12 megapixels takes 17, a JPEG below 1"
+        40,
+        "processor seconds for one photo; a HEIC of 12 megapixels takes 17, a JPEG below 1",
+        gt=0,
     )
-    photo_memory_mb: int = _told(2048, "for one photo, beyond what its worker needs for the model")
-    queue_limit: int = _told(64, "photos that may wait for a thread; more are answered busy")
+    photo_memory_mb: int = _told(
+        2048, "for one photo, beyond what its worker needs for the model", gt=0
+    )
+    queue_limit: int = _told(64, "photos that may wait for a thread; more are answered busy", ge=0)
     body_limit: int = _told(
-        96, "request bodies in memory at once in one worker; an account has three quarters at most"
+        96,
+        "request bodies in memory at once in one worker; an account has three quarters at most",
+        gt=0,
     )
-    busy_retry_s: int = _told(2, "Retry-After of a busy answer")
-    shutdown_timeout_s: int = _told(30, "how long requests in flight may take on shutdown")
+    busy_retry_s: int = _told(2, "Retry-After of a busy answer", gt=0)
+    shutdown_timeout_s: int = _told(30, "how long requests in flight may take on shutdown", gt=0)
     cors_origins: tuple[str, ...] = _told(("*",), "origins whose scripts may call the API")
     trusted_proxies: str = _told("127.0.0.1", "proxies whose X-Forwarded-For is believed")
     metrics_token: str = _told(
@@ -88,11 +113,11 @@ class Settings:
         "Bearer token that /metrics asks for; empty: open, and closed in production",
         secret=True,
     )
-    metrics_dir: str = _told("", "shared metrics of several workers; serve.py fills it in")
+    metrics_dir: str = _told("", "shared metrics of several workers; `plateblur serve` fills it in")
     smtp_host: str = _told(
         "", "mail server; empty: letters go to outbox/ in the data folder, links to the terminal"
     )
-    smtp_port: int = _told(587, "of the mail server: 587 for starttls, 465 for tls")
+    smtp_port: Port = _told(587, "of the mail server: 587 for starttls, 465 for tls")
     smtp_security: Literal["starttls", "tls", "none"] = _told(
         "starttls", "none only for a server on this host, and without a password"
     )
@@ -114,34 +139,67 @@ class Settings:
     )
     log_level: Literal["debug", "info", "warning", "error"] = _told("info", "of the JSON log")
 
-    def __post_init__(self) -> None:
-        """Refuse values that can't work, and missing or sample secrets in production."""
-        for name in (
-            "photo_url_timeout_s",
-            "body_timeout_s",
-            "hear_out_s",
-            "photo_url_limit",
-            "max_pixels",
-            "blur_threads",
-            "photo_work_s",
-            "photo_memory_mb",
-            "body_limit",
-            "busy_retry_s",
-            "shutdown_timeout_s",
-        ):
-            if getattr(self, name) <= 0:
-                raise SettingsError(f"{PREFIX}{name.upper()} must be above 0")
-        for text in self.photo_url_nameservers:
+    def __init__(self, **values: Any) -> None:
+        """Make settings of `values`, and of the defaults where a name is not given.
+
+        Raises:
+            SettingsError: a value can't work, or production lacks a secret.
+        """
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_told_of(error)) from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments alone, because a value must not depend on where it is made."""
+        return (init_settings,)
+
+    @classmethod
+    def from_environment(cls, **overrides: object) -> Settings:
+        """Return the settings of the process's environment, which `overrides` go before.
+
+        Args:
+            overrides: what the command line says; None means not said.
+
+        Raises:
+            SettingsError: a variable can't be read, or production lacks a secret.
+        """
+        said = {name: value for name, value in overrides.items() if value is not None}
+        return cls(**EnvSettingsSource(cls)() | said)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read(cls, value: Any, info: ValidationInfo) -> Any:
+        """Strip a text, and split it at its commas where a field holds several values."""
+        if not isinstance(value, str):
+            return value
+        field = cls.model_fields[info.field_name or ""]
+        if get_origin(field.annotation) is tuple:
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value.strip()
+
+    @field_validator("photo_url_nameservers")
+    @classmethod
+    def _require_addresses(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for text in servers:
             try:
                 name_server(text)
             except ValueError as error:
-                raise SettingsError(
-                    f"{PREFIX}PHOTO_URL_NAMESERVERS must hold ADDRESS or ADDRESS:PORT, got {text}"
-                ) from error
-        if self.queue_limit < 0:
-            raise SettingsError(f"{PREFIX}QUEUE_LIMIT must be at least 0")
+                raise ValueError(f"must hold ADDRESS or ADDRESS:PORT, got {text}") from error
+        return servers
+
+    @model_validator(mode="after")
+    def _refuse_unsafe_production(self) -> Self:
         if self.mode != "production":
-            return
+            return self
         _refuse_weak("secret_key", self.secret_key)
         for name in ("metrics_token", "payment_webhook_secret"):
             if getattr(self, name):
@@ -149,48 +207,27 @@ class Settings:
         for name in ("database_url", "redis_url"):
             _refuse_sample_password(name, getattr(self, name))
         if not self.public_url.startswith("https://"):
-            raise SettingsError(f"{PREFIX}PUBLIC_URL must start with https:// in production")
-
-    def __repr__(self) -> str:
-        """Show the names that hold a secret, never what they hold."""
-        shown = ", ".join(
-            f"{item.name}={'***' if item.metadata.get('secret') else getattr(self, item.name)!r}"
-            for item in fields(self)
-        )
-        return f"Settings({shown})"
-
-    @classmethod
-    def from_environment(
-        cls, environment: Mapping[str, str] | None = None, **overrides: object
-    ) -> Settings:
-        """Return the settings of `environment`, where `overrides` go before it.
-
-        Args:
-            environment: variables by name; the process's own where None.
-            overrides: what the command line says; None means not said.
-
-        Raises:
-            SettingsError: a variable can't be read, or production lacks a secret.
-        """
-        given = os.environ if environment is None else environment
-        hints = get_type_hints(cls)
-        values: dict[str, Any] = {
-            item.name: _read(f"{PREFIX}{item.name.upper()}", given, hints[item.name])
-            for item in fields(cls)
-            if f"{PREFIX}{item.name.upper()}" in given
-        }
-        values.update({name: value for name, value in overrides.items() if value is not None})
-        return cls(**values)
+            raise ValueError(f"{PREFIX}PUBLIC_URL must start with https:// in production")
+        return self
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables from which `from_environment` builds the same settings."""
-        return {
-            f"{PREFIX}{item.name.upper()}": (
-                ",".join(str(part) for part in value) if isinstance(value, tuple) else str(value)
-            )
-            for item in fields(self)
-            for value in [getattr(self, item.name)]
-        }
+        return {f"{PREFIX}{name.upper()}": written(value) for name, value in self}
+
+
+def _told_of(error: ValidationError) -> str:
+    """Return one line for each value that is wrong; it names the variable, not what it holds."""
+    lines = []
+    for one in error.errors(include_url=False, include_input=False):
+        cause = str(one.get("ctx", {}).get("error", one["msg"]))
+        name = f"{PREFIX}{one['loc'][0]}: ".upper() if one["loc"] else ""
+        lines.append(f"{name}{cause[:1].lower()}{cause[1:]}" if name else cause)
+    return "\n".join(lines)
+
+
+def written(value: object) -> str:
+    """Return a setting's value as a variable holds it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def hand_to_workers(settings: Settings) -> None:
@@ -208,20 +245,18 @@ def hand_to_workers(settings: Settings) -> None:
 
 
 def settings_help() -> str:
-    """Return one line for each variable: name, default, what it does."""
+    """Return two lines for each variable: name and default, and what it does."""
     lines = []
-    for item in fields(Settings):
-        default = item.default
-        if isinstance(default, tuple):
-            default = ",".join(str(part) for part in default)
-        shown = "" if default == "" else f" [{default}]"
-        lines.append(f"  {PREFIX}{item.name.upper()}{shown}\n      {item.metadata['help']}")
+    for name, field in Settings.model_fields.items():
+        default = written(field.default)
+        shown = f" [{default}]" if default else ""
+        lines.append(f"  {PREFIX}{name.upper()}{shown}\n      {field.description}")
     return "environment:\n" + "\n".join(lines)
 
 
 def _refuse_weak(name: str, secret: str) -> None:
     if len(secret) < MIN_SECRET_CHARS or secret.lower().startswith(SAMPLE_SECRETS):
-        raise SettingsError(
+        raise ValueError(
             f"{PREFIX}{name.upper()} must be a random string of at least {MIN_SECRET_CHARS} "
             "characters in production, and no sample"
         )
@@ -231,30 +266,6 @@ def _refuse_sample_password(name: str, url: str) -> None:
     try:
         password = urlsplit(url).password or ""
     except ValueError as error:
-        raise SettingsError(f"{PREFIX}{name.upper()} must be a URL") from error
+        raise ValueError(f"{PREFIX}{name.upper()} must be a URL") from error
     if password.lower().startswith(SAMPLE_SECRETS):
-        raise SettingsError(f"{PREFIX}{name.upper()} must not hold a sample password")
-
-
-def _read(variable: str, environment: Mapping[str, str], hint: type | UnionType) -> object:
-    text = environment[variable].strip()
-    if get_origin(hint) is tuple:
-        kind = get_args(hint)[0]
-        return tuple(_number(variable, part.strip(), kind) for part in text.split(",") if part)
-    if get_origin(hint) is Literal:
-        if text not in get_args(hint):
-            raise SettingsError(f"{variable} must be one of {', '.join(get_args(hint))}")
-        return text
-    if hint is bool:
-        switches = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-        if text.lower() not in switches:
-            raise SettingsError(f"{variable} must be true or false")
-        return switches[text.lower()]
-    return _number(variable, text, hint)
-
-
-def _number(variable: str, text: str, kind: Any) -> object:
-    try:
-        return kind(text)
-    except ValueError as error:
-        raise SettingsError(f"{variable} must be of type {kind.__name__}") from error
+        raise ValueError(f"{PREFIX}{name.upper()} must not hold a sample password")

@@ -7,12 +7,14 @@ from http import HTTPStatus
 from typing import Any
 
 from anyio import to_thread
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Security
 from fastapi.responses import Response
 from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from plateblur.accounts.types import Usage
 from plateblur.types import BlurOptions, BlurredPhoto
@@ -23,7 +25,7 @@ from plateblur.web.body import (
     read_body,
     refuse_no_photo,
 )
-from plateblur.web.credentials import Access, let_in
+from plateblur.web.credentials import BASIC, BEARER, Access, let_in
 from plateblur.web.failures import NOTHING, Failure
 from plateblur.web.schemas import (
     MEDIA_TYPES,
@@ -45,6 +47,13 @@ from plateblur.web.service import (
 )
 
 MAX_ACCEPTED = 32  # Types of an `Accept`; browsers send eight.
+# Beside the types themselves, what clients call them by mistake or out of habit.
+OFFERED = (
+    *MEDIA_TYPES.values(),
+    "image/jpg",
+    "application/json",
+    "application/json; charset=utf-8",
+)
 MAX_FIELDS = 16  # Twice as many as there are.
 MAX_FIELD_BYTES = 8 * 1024  # The longest is a URL.
 
@@ -57,7 +66,7 @@ _PHOTO_FIELD = {
 
 def v1_router(service: Service) -> APIRouter:
     """Return the routes under `/v1`."""
-    router = APIRouter(prefix="/v1", tags=["v1"])
+    router = APIRouter(prefix="/v1", tags=["v1"], dependencies=[Security(BASIC), Security(BEARER)])
 
     async def asked_photo(request: Request, access: Access) -> tuple[BlurRequest, bytes]:
         body = await read_body(request, timeout_s=service.settings.body_timeout_s)
@@ -149,7 +158,6 @@ def v1_router(service: Service) -> APIRouter:
         "/usage",
         summary="What the plan has used and has left",
         response_model=None,
-        openapi_extra={"security": [{"basic": []}, {"bearer": []}]},
         responses={
             200: {"model": UsageAnswer, "headers": _RATE_LIMIT_HEADERS},
             **_problems(401, 402, 403, 429, 500, 503),
@@ -270,32 +278,15 @@ def _prefers_json(accept: str) -> bool:
     Raises:
         Failure: 1014, neither is welcome.
     """
-    json_quality = image_quality = 0.0
-    for part in accept.split(",")[:MAX_ACCEPTED] if accept.strip() else ["*/*"]:
-        name, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            key, _, value = parameter.partition("=")
-            if key == "q":
-                try:
-                    quality = float(value)
-                except ValueError:
-                    quality = 0.0
-        if name in {"application/json", "application/*"}:
-            json_quality = max(json_quality, quality)
-        if name.startswith("image/"):
-            image_quality = max(image_quality, quality)
-        if name == "*/*":
-            # Less than a type that is named, whatever its weight: "json, */*" means JSON.
-            json_quality = max(json_quality, quality / 1000)
-            image_quality = max(image_quality, quality / 1000)
-    if not json_quality and not image_quality:
+    ranges = ",".join(accept.split(",", MAX_ACCEPTED)[:MAX_ACCEPTED])
+    chosen = parse_accept_header(ranges or "*/*", MIMEAccept).best_match(OFFERED)
+    if chosen is None:
         raise Failure(
             "1014",
             "The answer is an image or application/json.",
             status=HTTPStatus.NOT_ACCEPTABLE,
         )
-    return json_quality > image_quality
+    return chosen.startswith("application/json")
 
 
 _RATE_LIMIT_HEADERS: dict[str, Any] = {
@@ -345,7 +336,6 @@ def _request_extra() -> dict[str, Any]:
     by_form = BlurRequest.model_json_schema()
     by_form["properties"]["photo"] = _PHOTO_FIELD
     return {
-        "security": [{"basic": []}, {"bearer": []}],
         "requestBody": {
             "required": True,
             "content": {

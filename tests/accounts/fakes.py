@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 PASSWORD = "a long enough password"
 EMAIL = "ana.pop@plates.io"
 SECRET = b"tests only " * 4
-SELLER = invoices.Seller("Plate SRL", "Str. Lungă 1\nBrașov", "RO", "RO1234567", "IBAN RO00")
+SELLER = invoices.Seller("Plate SRL", "Str. Lungă 1\nBrașov", "RO", "RO1234565", "IBAN RO00")
 
 
 class TurnableClock:

@@ -31,6 +31,7 @@ from plateblur.accounts.types import (
     LinkError,
     NotFoundError,
     PlanKind,
+    Role,
     UnknownCredentialsError,
 )
 from tests.accounts.fakes import (
@@ -112,7 +113,7 @@ def test_a_session_opens_with_the_password_only(store: Store, gate: StoreGate) -
     identity = make_account(store)
     cookie = sessions.log_in(store, gate, username=EMAIL, password=PASSWORD, address=HERE, now=NOW)
     known = sessions.who_is(store, cookie, now=NOW)
-    assert known == sessions.LoggedIn(identity.account_id, EMAIL, "customer", 0)
+    assert known == sessions.LoggedIn(identity.account_id, EMAIL, Role.CUSTOMER, 0)
     assert sessions.who_is(store, "x", now=NOW) is None
     new = api_keys.add_key(store, identity.account_id, label="", now=NOW)
     with pytest.raises(UnknownCredentialsError):
@@ -121,17 +122,13 @@ def test_a_session_opens_with_the_password_only(store: Store, gate: StoreGate) -
         assert cookie not in str(connection.execute(text("SELECT * FROM sessions")).all())
 
 
-@pytest.mark.parametrize(
-    "end", ["log out", "everywhere", "idle", "too long", "locked", "password", "deleted"]
-)
+@pytest.mark.parametrize("end", ["log out", "idle", "too long", "locked", "password", "deleted"])
 def test_a_session_ends(store: Store, gate: StoreGate, end: str) -> None:
     account_id = make_account(store).account_id
     cookie = sessions.log_in(store, gate, username=EMAIL, password=PASSWORD, address=HERE, now=NOW)
     now = NOW
     if end == "log out":
         sessions.log_out(store, cookie)
-    elif end == "everywhere":
-        sessions.log_out_everywhere(store, account_id)
     elif end == "idle":
         now = NOW + sessions.IDLE_FOR
     elif end == "too long":

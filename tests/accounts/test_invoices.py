@@ -18,7 +18,7 @@ from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.invoices import IssuedInvoice, Seller
 from plateblur.accounts.models import Invoice
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import Identity, NotFoundError, OrderError, PlanKind
+from plateblur.accounts.types import Identity, InvoiceStatus, NotFoundError, OrderError, PlanKind
 from tests.accounts.fakes import NOW, SELLER, TurnableClock, make_account
 
 WEBHOOK_SECRET = "whsec_tests_only"
@@ -52,7 +52,7 @@ def order(
     [
         (PlanKind.MONTHLY, "RO", "", 9680),
         (PlanKind.YEARLY, "RO", "", 98736),
-        (PlanKind.MONTHLY, "DE", "DE123456789", 8000),
+        (PlanKind.MONTHLY, "DE", "DE123456788", 8000),
         (PlanKind.YEARLY, "US", "", 81600),
     ],
     ids=["at home", "yearly", "reverse charge", "abroad"],
@@ -166,14 +166,14 @@ def test_a_granted_package_is_no_sale(store: Store, gate: StoreGate) -> None:
 
 def test_the_seller_needs_a_sound_vat_number() -> None:
     with pytest.raises(ValueError, match="VAT number of DE"):
-        Seller("X", "Y", "DE", "RO1234567")
+        Seller("X", "Y", "DE", "RO1234565")
 
 
 @pytest.fixture
 def paper() -> IssuedInvoice:
     nasty = "<script>alert(1)</script>{{7*7}}\nȘtefan Țărănuș 日本"
     return IssuedInvoice(
-        1, "PB-2026-000001", PlanKind.YEARLY, "issued", "USD", 81600, 2550, 20808, "",
+        1, "PB-2026-000001", PlanKind.YEARLY, InvoiceStatus.ISSUED, "USD", 81600, 2550, 20808, "",
         {"name": "Plate SRL", "country": "RO", "vat_id": "RO1", "how_to_pay": "IBAN 1"},
         {"name": nasty, "postal_address": "Str. Lungă 7", "country": "FI", "vat_id": ""},
         NOW, None, None, None, None,
@@ -194,7 +194,7 @@ def test_the_pdf_holds_letters_beyond_latin_1(paper: IssuedInvoice) -> None:
     pdf = invoice_papers.invoice_pdf(paper)
     assert pdf.startswith(b"%PDF-")
     assert len(pdf) > 5_000
-    paid = replace(paper, status="paid", paid_at=NOW, starts_at=NOW, ends_at=NOW)
+    paid = replace(paper, status=InvoiceStatus.PAID, paid_at=NOW, starts_at=NOW, ends_at=NOW)
     assert "Paid 2026-03-10." in invoice_papers.invoice_html(paid, stylesheet="")
 
 

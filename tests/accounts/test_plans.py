@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plateblur.accounts import plans
-from plateblur.accounts.plans import PlanPeriod
 from plateblur.accounts.types import (
     NoInvoiceError,
     PackageExpiredError,
     PlanError,
     PlanKind,
+    PlanPeriod,
     TrialExpiredError,
 )
 

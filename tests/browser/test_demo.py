@@ -27,10 +27,11 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from app import add_demo, mount_demo
+from plateblur.demo.blocks import mount_demo
 from plateblur.demo.page import Page as DemoPage
 from plateblur.demo.photos import Limits
 from plateblur.demo.review import Review
+from plateblur.demo.serving import add_demo
 from plateblur.demo.visits import Visits
 from plateblur.detector import shipped_model
 from plateblur.photo import decode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from plateblur.accounts import signup
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import Store
+from plateblur.accounts.types import Role
 from plateblur.console import add_console
 from plateblur.web import Settings, create_app
 from tests.accounts.fakes import EMAIL, NOW, PASSWORD, CountingHasher, TurnableClock
@@ -76,7 +77,7 @@ class Stand:
             self.hasher,
             email=email,
             password=PASSWORD,
-            role=role,
+            role=Role(role),
             username=username,
             now=NOW,
         )
@@ -100,7 +101,7 @@ class Stand:
 def make_stand(store: Store, folder: Path, **settings: object) -> Stand:
     clock, hasher = TurnableClock(), CountingHasher()
     gate = StoreGate(store, hasher=hasher, clock=clock)
-    chosen = replace(Settings(data_dir=folder, public_url=URL), **settings)  # type: ignore[arg-type]
+    chosen = Settings(**({"data_dir": folder, "public_url": URL} | settings))
     app = create_app(FakeBlur(), gate, chosen, now=clock)
     stand = Stand(app, store, gate, clock, folder, hasher)
     add_console(app, store, gate, chosen, hasher=hasher, clock=clock, announce=stand.told.append)

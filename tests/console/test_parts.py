@@ -1,16 +1,13 @@
-"""What the settings make of mail and seller; the end of the streams."""
+"""What the settings make of mail and seller."""
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from plateblur.accounts.mail import Letter
 from plateblur.console import check_console_settings
-from plateblur.console.home import _server_stops
 from plateblur.console.orders import countries
 from plateblur.console.parts import mailer_of, seller_of
 from plateblur.web import Settings
@@ -59,15 +56,3 @@ def test_countries_have_iso_codes_and_names() -> None:
     assert (named["RO"], named["DE"]) == ("Romania", "Germany")
     assert all(len(code) == 2 for code in named)
     assert len(named) > 240
-
-
-def test_a_stream_sees_that_uvicorn_was_told_to_stop() -> None:
-    async def app(*_: object) -> None: ...
-
-    before = signal.getsignal(signal.SIGTERM)
-    server = uvicorn.Server(uvicorn.Config(app))
-    with server.capture_signals():
-        assert not _server_stops()
-        server.should_exit = True  # what its handler of SIGTERM does
-        assert _server_stops()
-    assert signal.getsignal(signal.SIGTERM) == before

@@ -23,7 +23,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from app import UPLOAD_BYTES, build_demo, events_of, mount_demo
+from plateblur.demo.blocks import UPLOAD_BYTES, build_demo, events_of, mount_demo
 from plateblur.demo.door import COOKIE
 from plateblur.demo.page import Page
 from plateblur.demo.photos import Limits

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from plateblur.boxes import expand, pixel_bounds
 from plateblur.sets.metrics import (
     IOU_THRESHOLDS,
     PhotoBoxes,
@@ -319,6 +320,27 @@ def drawn_boxes(draw: st.DrawFn, most: int = 6) -> Floats:
         )
     )
     return boxes([[x, y, x + w, y + h] for x, y, w, h in rows])
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [3113.54931640625, 929.1698608398438, 3182.7099609375, 981.3030395507812],
+        [3033.62841796875, 2808.9091796875, 3224.142578125, 2933.085205078125],
+    ],
+    ids=["one", "another"],
+)
+def test_what_counts_as_hidden_is_what_the_blur_hides(box: list[float]) -> None:
+    """Widened in float64, these end a pixel from where the blur, in float32, ends them."""
+    found = np.array([box], np.float32)
+    hidden = pixel_bounds(expand(found, 0.25), image_hw=(4000, 4000)).astype(np.float64)
+    around = hidden + np.array([-1, -1, 1, 1])
+    width, height = hidden[0, 2:] - hidden[0, :2]
+
+    assert coverage(hidden, found.astype(np.float64), margin=0.25).tolist() == [1.0]
+    assert coverage(around, found.astype(np.float64), margin=0.25).tolist() == [
+        width * height / ((width + 2) * (height + 2))
+    ]
 
 
 @settings(max_examples=60, deadline=None)

@@ -24,13 +24,11 @@ from plateblur.sets.labels import labels_to_xyxy
 from plateblur.sets.split import data_hash, split_photos
 from tests.datasets.drawn import draw
 from training import augment, train
+from training.runs import count_from_the_start, hours_trained, tell_progress
 from training.train import (
     Config,
-    count_from_the_start,
-    hours_trained,
     loss_in_float32,
     prepare_data,
-    tell_progress,
     ultralytics_loss,
 )
 

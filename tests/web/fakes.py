@@ -21,10 +21,10 @@ from PIL import UnidentifiedImageError
 
 from plateblur.accounts.types import (
     AccessError,
-    ActivePlan,
     DailyQuotaError,
     Identity,
     PlanKind,
+    PlanPeriod,
     UnknownCredentialsError,
     Usage,
 )
@@ -147,15 +147,15 @@ class FakeGate:
             raise UnknownCredentialsError
         return Identity(7, USER, api_key_id=3)
 
-    def active_plan(self, identity: Identity) -> ActivePlan:
+    def active_plan(self, identity: Identity) -> PlanPeriod:
         if self.plan_fails_with is not None:
             raise self.plan_fails_with
-        return ActivePlan(
+        return PlanPeriod(
             PlanKind.TRIAL, NOW - timedelta(days=1), NOW + timedelta(days=6), plan_id=1
         )
 
     @contextmanager
-    def admit(self, identity: Identity, plan: ActivePlan) -> Iterator[FakeReservation]:
+    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[FakeReservation]:
         if self.admit_fails_with is not None:
             raise self.admit_fails_with
         with self.lock:
@@ -170,7 +170,7 @@ class FakeGate:
                 with self.lock:
                     self.requests -= 1
 
-    def usage(self, identity: Identity, plan: ActivePlan) -> Usage:
+    def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
         if self.usage_fails_with is not None:
             raise self.usage_fails_with
         return Usage(self.requests, self.limit, NOW + timedelta(seconds=90), 0, None, None)

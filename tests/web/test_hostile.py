@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import httpx
 import pytest
 
-from plateblur.accounts.types import ActivePlan, Identity, PlanKind
+from plateblur.accounts.types import Identity, PlanKind, PlanPeriod
 from plateblur.errors import DetectionError, PhotoDecodeError
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web import Settings, create_app
@@ -620,8 +621,9 @@ def test_a_client_that_keeps_its_connection_may_ask_again(hasty: tuple[str, Fake
             time.sleep(0.3)
 
 
-def test_serve_py_ends_slow_connections_itself() -> None:
-    assert re.search(r"http=BoundedConnection,\s+ws=\"none\"", (ROOT / "serve.py").read_text())
+def test_the_service_ends_slow_connections_itself() -> None:
+    serving = (ROOT / "plateblur" / "serving.py").read_text()
+    assert re.search(r"http=BoundedConnection,\s+ws=\"none\"", serving)
 
 
 # --- Whose turn it is --------------------------------------------------------------------------
@@ -634,8 +636,8 @@ class TwoAccounts(FakeGate):
     def authenticate(self, username: str, secret: str, *, address: str) -> Identity:
         return Identity(len(username), username)
 
-    def active_plan(self, identity: Identity) -> ActivePlan:
-        return ActivePlan(PlanKind.TRIAL, NOW, NOW, plan_id=1)
+    def active_plan(self, identity: Identity) -> PlanPeriod:
+        return PlanPeriod(PlanKind.TRIAL, NOW, NOW + timedelta(days=7), plan_id=1)
 
 
 @dataclass
@@ -645,7 +647,7 @@ class NotingGate(TwoAccounts):
     admitted: list[str] = field(default_factory=list)
 
     @contextmanager
-    def admit(self, identity: Identity, plan: ActivePlan) -> Iterator[FakeReservation]:
+    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[FakeReservation]:
         self.admitted.append(identity.email)
         with super().admit(identity, plan) as reservation:
             yield reservation

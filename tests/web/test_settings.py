@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from plateblur.errors import DetectionError
 from plateblur.web import Settings, SettingsError
@@ -18,12 +21,46 @@ from tests.web.fakes import KEY, PASSWORD, USER, FakeBlur, basic, make_stand, ph
 STRONG = "8f1c2d7e" * 8
 
 
-def test_nothing_has_to_be_set() -> None:
-    assert Settings.from_environment({}) == Settings()
+@pytest.fixture(autouse=True)
+def _bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.upper().startswith("PLATEBLUR_")]:  # noqa: TID251
+        monkeypatch.delenv(name)
 
 
-def test_each_kind_of_value_is_read() -> None:
-    settings = Settings.from_environment(
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Reads settings from an environment with these variables."""
+
+    def read_from(environment: dict[str, str], **overrides: object) -> Settings:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return Settings.from_environment(**overrides)
+
+    return read_from
+
+
+Read = Callable[..., Settings]
+
+
+def test_nothing_has_to_be_set(read: Read) -> None:
+    assert read({}) == Settings()
+
+
+def test_a_value_made_from_arguments_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATEBLUR_QUEUE_LIMIT", "7")
+    assert Settings().queue_limit != 7
+    assert Settings.from_environment().queue_limit == 7
+
+
+def test_settings_do_not_change_and_know_their_names() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(Settings(), "demo", True)  # noqa: B010 - mypy knows that it can't be set
+    with pytest.raises(SettingsError, match="PLATEBLUR_BLUR_THREDS"):
+        Settings(blur_threds=2)
+
+
+def test_each_kind_of_value_is_read(read: Read) -> None:
+    settings = read(
         {
             "PLATEBLUR_DATA_DIR": "/srv/blur",
             "PLATEBLUR_REAL_STATUS_CODES": "yes",
@@ -42,9 +79,9 @@ def test_each_kind_of_value_is_read() -> None:
     assert settings.cors_origins == ()
 
 
-def test_the_command_line_goes_before_the_environment() -> None:
+def test_the_command_line_goes_before_the_environment(read: Read) -> None:
     environment = {"PLATEBLUR_DATA_DIR": "/srv/a", "PLATEBLUR_LOG_LEVEL": "error"}
-    settings = Settings.from_environment(environment, data_dir=Path("/srv/b"), log_level=None)
+    settings = read(environment, data_dir=Path("/srv/b"), log_level=None)
     assert (settings.data_dir, settings.log_level) == (Path("/srv/b"), "error")
 
 
@@ -57,13 +94,18 @@ def test_the_command_line_goes_before_the_environment() -> None:
         ("BLUR_THREADS", "0"),
         ("QUEUE_LIMIT", "-1"),
         ("BODY_TIMEOUT_S", "0"),
+        ("BODY_TIMEOUT_S", "nan"),
+        ("PHOTO_URL_PORTS", "80,70000"),
+        ("SMTP_PORT", "0"),
+        ("MAX_PIXELS", ""),
+        ("PHOTO_URL_NAMESERVERS", "ns.example"),
         ("PHOTO_URL_PORTS", "80,http"),
         ("LOG_LEVEL", "loud"),
     ],
 )
-def test_a_value_that_cannot_be_used_names_its_variable(name: str, value: str) -> None:
+def test_a_value_that_cannot_be_used_names_its_variable(read: Read, name: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"PLATEBLUR_{name}"):
-        Settings.from_environment({f"PLATEBLUR_{name}": value})
+        read({f"PLATEBLUR_{name}": value})
 
 
 @pytest.mark.parametrize(
@@ -79,7 +121,7 @@ def test_a_value_that_cannot_be_used_names_its_variable(name: str, value: str) -
     ids=["sound", "missing", "short", "sample", "other sample", "no TLS"],
 )
 def test_production_refuses_missing_and_sample_secrets(
-    secret: str, public_url: str, sound: bool
+    read: Read, secret: str, public_url: str, sound: bool
 ) -> None:
     environment = {
         "PLATEBLUR_MODE": "production",
@@ -87,10 +129,10 @@ def test_production_refuses_missing_and_sample_secrets(
         "PLATEBLUR_PUBLIC_URL": public_url,
     }
     if sound:
-        assert Settings.from_environment(environment).mode == "production"
+        assert read(environment).mode == "production"
         return
     with pytest.raises(SettingsError) as caught:
-        Settings.from_environment(environment)
+        read(environment)
     assert not secret or secret not in str(caught.value)
 
 
@@ -106,7 +148,9 @@ def test_production_refuses_missing_and_sample_secrets(
     ],
     ids=["strong", "no password", "sample", "no URL", "strong Redis", "sample Redis"],
 )
-def test_production_refuses_sample_passwords_in_urls(name: str, url: str, sound: bool) -> None:
+def test_production_refuses_sample_passwords_in_urls(
+    read: Read, name: str, url: str, sound: bool
+) -> None:
     environment = {
         "PLATEBLUR_MODE": "production",
         "PLATEBLUR_SECRET_KEY": STRONG,
@@ -114,15 +158,29 @@ def test_production_refuses_sample_passwords_in_urls(name: str, url: str, sound:
         f"PLATEBLUR_{name}": url,
     }
     if sound:
-        assert url not in repr(Settings.from_environment(environment))
+        assert url not in repr(read(environment))
         return
     with pytest.raises(SettingsError, match=f"PLATEBLUR_{name}") as caught:
-        Settings.from_environment(environment)
+        read(environment)
     assert url not in str(caught.value)
 
 
-def test_secrets_are_not_shown() -> None:
-    assert STRONG not in repr(Settings(secret_key=STRONG, metrics_token=STRONG))
+SECRETS = ["database_url", "redis_url", "secret_key", "metrics_token", "smtp_password",
+           "payment_webhook_secret"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_are_not_shown(name: str) -> None:
+    settings = Settings(**{name: STRONG})
+    assert getattr(settings, name) == STRONG
+    assert STRONG not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_an_error_does_not_repeat_a_secret(name: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings(**{name: [STRONG]})
+    assert STRONG not in f"{caught.value} {caught.value.__cause__}"
 
 
 def test_the_help_lists_every_setting() -> None:

@@ -1,0 +1,179 @@
+"""Fill the marks that show what was measured or counted: thresholds, costs, licences, notices.
+
+MkDocs calls it after `generate.py`, so a mark that neither fills stops the build.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from plateblur.accounts.plans import PREDICTIONS_PER_MONTH, PRICE_CENTS
+from plateblur.accounts.types import PlanKind
+from plateblur.looks import plan_looks
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+MARK = re.compile(r"^<!-- generated: ([a-z0-9-]+) -->$", re.MULTILINE)
+
+PHOTOS = 1000  # that costs are given for
+EXAMPLE_RATE = 0.05  # a core-hour, in whatever currency; an example to multiply, no offer
+
+SIZES = {
+    "1920 x 1080": (1080, 1920),
+    "4000 x 3000 (12 megapixels)": (3000, 4000),
+    "8160 x 6120 (50 megapixels)": (6120, 8160),
+}
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return the page with each mark replaced by what it names.
+
+    Raises:
+        KeyError: a mark that neither hook fills.
+    """
+    return MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
+
+
+def thresholds() -> str:
+    """Return what each minimum confidence misses and blurs without need."""
+    told = _results("thresholds.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/thresholds.py`."
+    first = told["corrected"][0], told["original"][0]
+    header = [
+        "minimum confidence",
+        *(
+            title
+            for labels, row in zip(("corrected", "original"), first, strict=True)
+            for title in (
+                f"{labels} labels: missed within 1:15, of {row['within 1:15']['plates']}",
+                f"missed of all {row['all']['plates']}",
+                "false boxes in 100 photos",
+            )
+        ),
+    ]
+    rows = [
+        [
+            f"{corrected['min_confidence']:.2f}",
+            *(
+                cell
+                for row in (corrected, original)
+                for cell in (
+                    str(row["within 1:15"]["missed"]),
+                    str(row["all"]["missed"]),
+                    f"{100 * row['false_boxes_per_photo']:.1f}",
+                )
+            ),
+        ]
+        for corrected, original in zip(told["corrected"], told["original"], strict=True)
+    ]
+    return f"{told['photos']} photos of {told['split']}:\n\n" + _table(header, rows)
+
+
+def cost() -> str:
+    """Return the processor time of 1,000 photos, and what that costs at an example rate."""
+    told = _results("service_load.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/service_load.py`."
+    rows = []
+    for name, milliseconds in told["cpu_ms_a_photo"].items():
+        seconds = PHOTOS * milliseconds / 1000
+        rows.append(
+            [
+                {"service": "service, whole request"}.get(name, f"library, `{name}`"),
+                f"{milliseconds:g} ms",
+                f"{seconds:.0f} s",
+                f"{seconds / 3600 * EXAMPLE_RATE:.4f}",
+            ]
+        )
+    header = ["", "a photo", f"{PHOTOS:,} photos", f"at {EXAMPLE_RATE:g} a core-hour"]
+    rate = told["photos_a_second"]["service"]
+    return (
+        f"{told['photo'].split(',')[0]} of {told['photo'].split(', ')[1]}, {told['machine']}; "
+        f"processor time of all cores together:\n\n{_table(header, rows)}\n\n"
+        f"The service did {rate:g} photos a second there, so {PHOTOS:,} photos took "
+        f"{PHOTOS / rate:.0f} s, and held {told['rss_mib']['2000']:.0f} MiB."
+    )
+
+
+def looks_by_size() -> str:
+    """Return how often the model looks at photos of common sizes."""
+    card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
+    model = {key: card["export"][key] for key in ("input_size", "stride")}
+    ways: dict[str, dict[str, Any]] = {
+        "`--fast`": {"effort": "fast"},
+        "`--smallest-plate-px 24`": {"smallest_plate_px": 24.0},
+        "default": {},
+        "`--thorough`": {"effort": "thorough"},
+    }
+    rows = [
+        [name, *(str(len(plan_looks(size, **model, **way).looks)) for way in ways.values())]
+        for name, size in SIZES.items()
+    ]
+    return _table(["photo", *ways], rows)
+
+
+def plan_cost() -> str:
+    """Return how many photos a month of a plan covers, and what 1,000 of them cost."""
+    told = _results("thresholds.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/thresholds.py`."
+    counted = told["counted"]
+    photos = PREDICTIONS_PER_MONTH / counted["predictions_a_photo"]
+    rows = [
+        [kind.value, f"{cents / 100:.2f} USD", f"{cents / 100 / (photos / 1000):.2f} USD"]
+        for kind, cents in (
+            (PlanKind.MONTHLY, PRICE_CENTS[PlanKind.MONTHLY]),
+            (PlanKind.YEARLY, PRICE_CENTS[PlanKind.YEARLY] / 12),
+        )
+    ]
+    return (
+        f"The photos of {told['split']} show {counted['plates_a_photo']:.2f} plates each on "
+        f"average, and the detector keeps {counted['predictions_a_photo']:.2f} boxes of at least "
+        f"{counted['floor']:g}, so {PREDICTIONS_PER_MONTH:,} predictions are about "
+        f"{round(photos, -2):,.0f} such photos.\n\n"
+        + _table(["plan", "a month", "1,000 such photos, if all are used"], rows)
+    )
+
+
+def licences() -> str:
+    """Return which share of the shipped model's training photos has no clear licence."""
+    card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
+    return f"**{card['training_photos']}**"
+
+
+def attributions() -> str:
+    """Return the credit of each data set behind the shipped model."""
+    card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
+    return "\n".join(f"- {one['attribution']}" for one in card["data_sets"])
+
+
+def third_party() -> str:
+    """Return the table of `THIRD_PARTY.md`."""
+    text = (ROOT / "THIRD_PARTY.md").read_text()
+    return text[text.index("| package") :].strip()
+
+
+def _results(name: str) -> dict[str, Any] | None:
+    path = RESULTS / name
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "attributions": attributions,
+    "cost": cost,
+    "licences": licences,
+    "looks-by-size": looks_by_size,
+    "plan-cost": plan_cost,
+    "third-party": third_party,
+    "thresholds": thresholds,
+}

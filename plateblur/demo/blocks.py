@@ -1,0 +1,209 @@
+"""The demo's page: drop a photo, see its plates hidden, correct by hand, download.
+
+The page sends no request to any other machine. Photos are held in memory while it is open;
+`plateblur/demo/visits.py` says what is on disk and for how long.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, cast
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.routing import Mount
+
+from plateblur.demo.door import Door
+from plateblur.demo.page import NO_URL, Page
+from plateblur.demo.photos import example_views
+from plateblur.demo.review import CONSENT
+from plateblur.demo.tabs import (
+    AT_ONCE,
+    HEAVY,
+    METHODS,
+    api_tab,
+    asset,
+    asset_html,
+    drop_zone,
+    guidance_tab,
+    video_tab,
+)
+from plateblur.formats import BY_SUFFIX
+from plateblur.pipeline import DEFAULTS
+from plateblur.types import COUNT_FLOOR
+
+THEME = gr.themes.Default(
+    primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
+)
+PHOTO_TYPES = ["image", *BY_SUFFIX]
+UPLOAD_BYTES = 200 * 1024**2  # of one request: twenty photos as telephones take them, or a clip
+WAITING = 32  # in the queue; more are told to come back
+DEMO_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "font-src 'self' data:; worker-src 'self' blob:; connect-src 'self' data: blob: {connect}; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+METHOD_NOTE = (
+    "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: what they hide can be "
+    "worked out by an attacker."
+)
+KEPT = "Photos are stored only where you agree to it under the photo; clips never are."
+NOT_KEPT = "Photos and clips are deleted soon after you close this page."
+EFFORTS = [("One look", "fast"), ("Default", "default"), ("Thorough", "thorough")]
+POLICIES = [
+    ("Strip: colour profile only", "strip"),
+    ("Safe: also time, camera and panorama tags", "safe"),
+    ("Keep: all but previews; may tell where it was taken", "keep"),
+]
+
+
+def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: https:") -> FastAPI:
+    """Return `app` with the demo's page.
+
+    Args:
+        app: an application without the page.
+        page: answers what a person does on it.
+        path: where it is to be.
+        connect: sources that the page may connect to beside its own, as a Content-Security-Policy
+            names them; the API tab sends requests to any server that a person types in.
+    """
+    demo = build_demo(page)
+    demo.has_launched = True  # Otherwise Gradio checks no path that it is asked for.
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        demo,
+        path=path,
+        footer_links=["settings"],
+        run_history=False,  # It would keep photos in the browser's storage.
+        show_error=False,  # An unforeseen error's text could tell of this machine.
+        ssr_mode=False,
+        theme=THEME,
+        css=asset("page.css"),
+        js=asset("page.js"),
+    )
+    gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
+    gradio_app.add_middleware(
+        Door,
+        folder=page.visits.folder,
+        uploads=page.visits.uploads,
+        events=events_of(demo),
+        waiting=partial(waiting_of, demo),
+        headers=HEADERS | {"Content-Security-Policy": DEMO_POLICY.format(connect=connect)},
+        upload_bytes=UPLOAD_BYTES,
+        upload_files=page.limits.photos,
+    )
+    return mounted
+
+
+def events_of(demo: gr.Blocks) -> dict[int, tuple[bool, ...]]:
+    """Return what may be asked of the page: of each event whether its inputs take files."""
+    return {
+        number: tuple(isinstance(block, gr.File) for block in event.inputs)
+        for number, event in demo.fns.items()
+        if event.fn is not None and not any(kind == "unload" for _, kind in event.targets)
+    }
+
+
+def build_demo(page: Page) -> gr.Blocks:
+    """Return the demo's page, not yet served."""
+    kept_s = int(page.visits.keep_s)
+    demo = gr.Blocks(title="PlateBlur", analytics_enabled=False, delete_cache=(60, kept_s))
+    with demo:
+        kept = KEPT if page.review else NOT_KEPT
+        title = asset("title.html").replace("KEPT", kept)
+        gr.HTML(title, elem_id="title", apply_default_css=False)
+        with gr.Tab("Blur"):
+            _blur_tab(page)
+        with gr.Tab("Video"):
+            video_tab(page)
+        with gr.Tab("API") as tab:
+            api_tab(page, tab)
+        with gr.Tab("Guidance"):
+            guidance_tab(page)
+        demo.unload(page.leave)
+    demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
+    return demo
+
+
+def waiting_of(demo: gr.Blocks, address: str) -> int:
+    """Return how many events of a network address wait in Gradio's queue or are in work."""
+    queue = demo._queue
+    waiting = [
+        event for each in queue.event_queue_per_concurrency_id.values() for event in each.queue
+    ]
+    in_work = [event for job in queue.active_jobs for event in job or ()]
+    clients = (event.request.client for event in (*waiting, *in_work))
+    return sum(client is not None and client.host == address for client in clients)
+
+
+def _blur_tab(page: Page) -> None:
+    with gr.Row(elem_id="work"):  # On a phone one below the other, in this order.
+        with gr.Column(elem_id="input"):
+            photos = drop_zone(
+                label=f"Photos: drop, paste or choose up to {page.limits.photos}",
+                file_count="multiple",
+                file_types=PHOTO_TYPES,
+                elem_id="photos",
+                height=150,
+            )
+            url = gr.Textbox(
+                NO_URL,
+                label="Or a photo's URL",
+                info='"NO" means none.',
+                max_lines=1,
+                submit_btn="Fetch",
+                elem_id="url",
+            )
+            asset_html("camera-shot", None)
+            views = example_views(page.examples)
+            scenes = asset_html("scenes", views, visible=bool(views))
+            picker = gr.Radio(label="Photos", choices=[], visible=False, elem_id="picker")
+        with gr.Column(elem_id="output"):
+            viewer = asset_html("viewer", None)
+            with gr.Row(equal_height=True):
+                download = gr.DownloadButton(visible=False, variant="primary", elem_id="download")
+                zipper = gr.Button(visible=False, elem_id="make-zip")
+                zipped = gr.DownloadButton("Download the zip", visible=False, elem_id="zip")
+            with gr.Accordion("Help to find more plates", open=False, visible=bool(page.review)):
+                agreed = gr.Checkbox(label=CONSENT, elem_id="agreed")
+                keep = gr.Button("Save this photo for training", size="sm", elem_id="keep")
+        with gr.Column(elem_id="settings"):
+            method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method", info=METHOD_NOTE)
+            with gr.Accordion("More settings", open=False):
+                margin = gr.Slider(0, 1, value=DEFAULTS.margin, step=0.05, label="Margin")
+                margin.info = "Share of a plate's size that is hidden beyond it on each side."
+                min_confidence = gr.Slider(
+                    COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
+                )
+                min_confidence.info = "The smallest that is hidden. Lower hides more, also wrongly."
+                draw_boxes = gr.Checkbox(DEFAULTS.draw_boxes, label="Draw boxes on the photo")
+                metadata = gr.Radio(POLICIES, value=DEFAULTS.metadata, label="Metadata")
+                effort = gr.Radio(EFFORTS, value=DEFAULTS.effort, label="Search")
+                effort.info = (
+                    "Thorough also looks closer, and at the photo turned by quarter turns. "
+                    "It takes many times as long."
+                )
+
+    settings: list[Any] = [method, margin, min_confidence, draw_boxes, metadata, effort]
+    shown: list[Any] = [viewer, picker, download, zipper, zipped]
+    on_viewer: dict[str, Any] = HEAVY | {"show_progress_on": viewer}
+    photos.upload(page.take, [photos, *settings], [photos, url, *shown], **on_viewer)
+    url.submit(page.take_url, [url, *settings], shown, **on_viewer)
+    scenes.scene_picked(page.take_example, settings, shown, **on_viewer)
+    picker.input(page.pick, [picker, *settings], shown, **on_viewer)
+    for control in settings:
+        control.change(page.blur_again, settings, shown, trigger_mode="always_last", **on_viewer)
+    viewer.plate_added(page.add_plate, settings, shown, show_progress="hidden", **HEAVY)
+    viewer.plate_removed(page.remove_plate, settings, shown, show_progress="hidden", **HEAVY)
+    viewer.plates_reset(page.uncorrect, settings, shown, show_progress="hidden", **HEAVY)
+    zipper.click(page.zip_all, settings, zipped, **HEAVY)
+    if page.review:  # Otherwise there is nothing that could be called.
+        keep.click(page.keep, [agreed, *settings], agreed, show_progress="hidden", **HEAVY)

@@ -1,0 +1,144 @@
+"""The demo as a server: on its own, or at /demo of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from plateblur.bounded import BoundedWorkers, WorkLimits
+from plateblur.demo.blocks import mount_demo
+from plateblur.demo.folder import DemoFolder
+from plateblur.demo.page import Page
+from plateblur.demo.photos import Limits
+from plateblur.demo.review import Review
+from plateblur.demo.tabs import AT_ONCE
+from plateblur.demo.visits import Visits
+from plateblur.detector import OnnxDetector
+from plateblur.errors import ModelError
+from plateblur.types import Detector
+from plateblur.web.failures import DOCUMENTED_PATH
+from plateblur.web.fetcher import PhotoFetcher
+
+PHOTO_LIMITS = WorkLimits(processor_s=40, clock_s=120, memory_bytes=2 * 1024**3)
+CLIP_LIMITS = WorkLimits(
+    processor_s=40 * 60, clock_s=60 * 60, memory_bytes=2 * 1024**3, file_bytes=512 * 1024**2
+)
+FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
+STOP_S = 3  # for photos in work when the demo is stopped
+
+
+def run_demo(
+    *, host: str, port: int, examples: Path | None, review_dir: Path | None, model: Path
+) -> int:
+    """Serve the demo until it is stopped, and return the exit code.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on; 0 takes any.
+        examples: folder of drawn scenes that the page offers.
+        review_dir: folder for photos that people agree to keep for training; None keeps none.
+        model: the detector's ONNX file.
+    """
+    for ending in (signal.SIGINT, signal.SIGTERM):  # an exit, so that the folder is removed
+        signal.signal(ending, lambda *_: sys.exit(0))
+    # All that this process writes is under one folder, which only its owner can read.
+    with DemoFolder() as folder:
+        tempfile.tempdir = folder
+        try:
+            OnnxDetector(model)  # to report an error here; the workers load the model once more
+            page = page_of(
+                partial(OnnxDetector, model, threads=1),
+                Path(folder),
+                count=AT_ONCE,
+                examples=tuple(sorted(examples.glob("*.jpg"))) if examples else (),
+                card=card_of(model),
+                review=Review(review_dir) if review_dir else None,
+            )
+            listening = socket.create_server((host, port))
+        except (ModelError, OSError) as error:
+            sys.stderr.write(f"The demo can't start: {error}\n")
+            return 2
+        with listening:
+            asyncio.run(serve(page, listening))
+    return 0
+
+
+def add_demo(
+    app: FastAPI, make_detector: Callable[[], Detector], *, model: Path, public_url: str
+) -> None:
+    """Put the demo at /demo of the service, which has one worker; photos are not counted there.
+
+    It has workers of its own, so that its visitors' photos never wait before those of accounts.
+    What the demo writes is in one folder, removed when the process ends. The page needs scripts
+    and styles within it, so under /demo, and only there, the service's policy is another.
+    """
+    folder = DemoFolder()
+    tempfile.tempdir = folder.name
+    app.state.demo_folder = folder  # as long as the app is, because it is removed with it
+    page = page_of(
+        make_detector,
+        Path(folder.name),
+        count=1,
+        card=card_of(model),
+        endpoint=public_url + DOCUMENTED_PATH,
+    )
+    app.add_api_route("/demo", lambda: RedirectResponse("/demo/"), include_in_schema=False)
+    mount_demo(app, page, path="/demo", connect=public_url)
+    page.visits.sweep_forever()
+
+
+def page_of(
+    make_detector: Callable[[], Detector], folder: Path, *, count: int, **more: Any
+) -> Page:
+    """Return a page whose photos and clips are blurred in processes of their own.
+
+    Args:
+        make_detector: picklable; called in each of those processes.
+        folder: where it may write.
+        count: photos at once.
+        more: what else a `Page` has.
+    """
+    return Page(
+        BoundedWorkers(make_detector, count=count, limits=PHOTO_LIMITS),
+        BoundedWorkers(make_detector, count=1, limits=CLIP_LIMITS, fresh=True),
+        Visits(folder / "gradio"),
+        PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+        **more,
+    )
+
+
+def card_of(model: Path) -> dict[str, Any] | None:
+    """Return the card that lies beside a model, if there is one."""
+    card = model.with_suffix(".json")
+    return json.loads(card.read_text(encoding="utf-8")) if card.exists() else None
+
+
+async def serve(page: Page, listening: socket.socket) -> None:
+    """Serve the page, and print its address; return when it is stopped.
+
+    Asynchronous from the start, because Gradio leaves an event loop open for each of its locks
+    that it makes outside of one.
+    """
+    app = mount_demo(FastAPI(openapi_url=None), page, path="/")
+    page.visits.sweep_forever()
+    host, port = listening.getsockname()[:2]
+    sys.stdout.write(f"PlateBlur demo: http://{host}:{port}\n")
+    sys.stdout.flush()
+    # An open page keeps a connection, so waiting for all of them to end would be for ever.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_S)
+    try:
+        await uvicorn.Server(config).serve(sockets=[listening])
+    finally:
+        page.close()

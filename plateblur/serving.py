@@ -1,0 +1,170 @@
+"""The service: open the model and the store, and serve the web application."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.minute import MinuteWindow
+from plateblur.accounts.signup import first_operator
+from plateblur.accounts.store import Store, open_store
+from plateblur.accounts.upkeep import prune
+from plateblur.bounded import BoundedWorkers, WorkLimits
+from plateblur.console import add_console, check_console_settings
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.errors import PlateblurError
+from plateblur.web import Settings, SettingsError, create_app
+from plateblur.web.connections import BoundedConnection
+from plateblur.web.health import has_room
+from plateblur.web.logs import configure_logging
+from plateblur.web.settings import LOCAL_URL, hand_to_workers
+
+WORKER_STARTS_S = 60  # with less, uvicorn starts workers anew for ever where they load slowly
+CLOCK_TIMES = 3  # as long by the clock as of the processors, which other work may have meanwhile
+
+
+def run_service(
+    *, host: str, port: int, workers: int, data_dir: Path | None, model: str | None
+) -> int:
+    """Serve until the process is stopped, and return the exit code.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on.
+        workers: processes that share the store.
+        data_dir: overrides PLATEBLUR_DATA_DIR.
+        model: overrides PLATEBLUR_MODEL.
+    """
+    try:
+        settings = read_settings(host, port, workers, data_dir=data_dir, model=model)
+        made = try_parts(settings)
+    except (PlateblurError, ValueError, OSError) as error:
+        sys.stderr.write(f"The service can't start: {error}\n")
+        return 2 if isinstance(error, SettingsError) else 1
+    if made:
+        show("operator's account, shown once: user {} password {}".format(*made))
+    hand_to_workers(settings)
+    uvicorn.run(
+        "plateblur.serving:build",
+        factory=True,
+        host=host,
+        port=port,
+        http=BoundedConnection,
+        ws="none",
+        workers=workers,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=settings.trusted_proxies,
+        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        timeout_worker_healthcheck=WORKER_STARTS_S,
+    )
+    return 0
+
+
+def read_settings(
+    host: str, port: int, workers: int, *, data_dir: Path | None, model: str | None
+) -> Settings:
+    """Return the settings of the environment, completed by the command line.
+
+    Raises:
+        SettingsError: they can't work, or don't work together.
+    """
+    settings = Settings.from_environment(data_dir=data_dir, model=model)
+    if settings.demo and not find_spec("gradio"):
+        raise SettingsError("PLATEBLUR_DEMO needs an extra: pip install 'plateblur[demo,serve]'")
+    if settings.demo and workers > 1:
+        raise SettingsError("the demo holds its visits in one process; use one worker")
+    if settings.public_url == LOCAL_URL:
+        settings = settings.model_copy(update={"public_url": f"http://{host}:{port}"})
+    if workers > 1:
+        shared = str(settings.data_dir / "metrics")
+        settings = settings.model_copy(update={"metrics_dir": shared})
+    return settings
+
+
+def try_parts(settings: Settings) -> tuple[str, str] | None:
+    """Open what no worker can start without, because uvicorn restarts dead workers for ever.
+
+    Returns:
+        User name and password of the operator's account if it was created now, else None.
+
+    Raises:
+        PlateblurError, ValueError, OSError: a part can't be opened.
+    """
+    check_console_settings(settings)
+    detector_of(settings)()
+    open_minute(settings)
+    store = open_settings_store(settings)
+    try:
+        return first_operator(store, Hasher(), now=datetime.now(UTC))
+    finally:
+        store.close()
+
+
+def build() -> FastAPI:
+    """Return the application of one worker, from the environment that `main` wrote."""
+    settings = Settings.from_environment()
+    configure_logging(settings.log_level)
+    workers = BoundedWorkers(
+        detector_of(settings),
+        count=settings.blur_threads,
+        limits=WorkLimits(
+            processor_s=settings.photo_work_s,
+            clock_s=CLOCK_TIMES * settings.photo_work_s,
+            memory_bytes=settings.photo_memory_mb * 1024**2,
+        ),
+    )
+    workers.start()
+    store = open_settings_store(settings)
+    gate = StoreGate(store, minute=open_minute(settings))
+    app = create_app(
+        partial(workers.blur, max_pixels=settings.max_pixels),
+        gate,
+        settings,
+        ready_checks={"model": workers.works, "disk": partial(has_room, settings.data_dir)},
+        upkeep=lambda: prune(store, now=datetime.now(UTC)),
+    )
+    add_console(app, store, gate, settings, announce=show)
+    if settings.demo:
+        from plateblur.demo.serving import add_demo  # here, because Gradio takes seconds to load
+
+        model = Path(settings.model or shipped_model())
+        add_demo(app, detector_of(settings), model=model, public_url=settings.public_url)
+    return app
+
+
+def show(line: str) -> None:
+    """Show a line on the terminal of who started the service; what opens an account is no log."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def detector_of(settings: Settings) -> Callable[[], OnnxDetector]:
+    """Return what opens the detector that `settings` name; photos in work share the cores."""
+    threads = max(1, (os.cpu_count() or 1) // settings.blur_threads)
+    return partial(OnnxDetector, Path(settings.model or shipped_model()), threads=threads)
+
+
+def open_minute(settings: Settings) -> MinuteWindow | None:
+    """Return the Redis that counts the minute beside the store, where `settings` name one."""
+    return MinuteWindow(settings.redis_url) if settings.redis_url else None
+
+
+def open_settings_store(settings: Settings) -> Store:
+    """Return the store that `settings` name, migrated."""
+    return open_store(
+        settings.data_dir,
+        database_url=settings.database_url or None,
+        secret=settings.secret_key.encode() or None,
+    )
