@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
 DRAWN := datasets/out
 
-.PHONY: help install demo serve lock docs quick test format lint types fast unit clean
+.PHONY: help install demo serve lock docs pictures quick test format lint types fast unit clean
 
 help: ## List what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -47,8 +47,13 @@ lock: .venv-test/.installed ## Write requirements.lock again after a change of p
 	    --python-version 3.11 --no-emit-index-url --no-annotate \
 	    --custom-compile-command 'make lock' --output-file $(LOCK)
 
-docs: .venv-test/.installed ## Build the documentation into site/
+docs: .venv-test/.installed ## Run the notebooks that changed and build the documentation into site/
+	.venv-test/bin/python -m docs.notebook_pages
 	.venv-test/bin/mkdocs build --strict
+
+pictures: .venv-test/.installed ## Make the pictures in docs/assets again; needs chromium
+	.venv-test/bin/python -m docs.draw_architecture
+	.venv-test/bin/python -m docs.draw_pictures
 
 # Ruff looks at every file, because that takes it a fifth of a second.
 quick: format lint types fast ## Check format, lint and types, and run the tests that aren't slow

@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Iterator
+from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import typer
 import typer.main
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
 from plateblur.cli_options import (
+    AlwaysHide,
+    CocoFile,
+    CsvFile,
     DeviceOption,
     EngineOption,
     Fast,
+    IgnoreZone,
+    InstanceMasksFolder,
+    ListFile,
+    ManifestOption,
     Margin,
+    MasksFolder,
     MethodOption,
     MinConfidence,
+    ModelOption,
+    ParquetFile,
     Photos,
     ProjectionOption,
     Quiet,
     Recursive,
+    Resume,
+    RetryFailed,
     SmallestPlate,
     Thorough,
     Workers,
+    YoloFolder,
+    ZonesName,
     effort_of,
 )
+from plateblur.cli_runs import (
+    SOFTWARE,
+    blur_clips,
+    blur_one_clip,
+    check_side_file,
+    console,
+    ending_on_bad_start,
+    find_photos,
+    finish,
+    names_one_file,
+    place_of,
+    places_of,
+    say,
+    settings_of,
+)
 from plateblur.cli_serving import demo, extra, serve
+from plateblur.cores import cores
 from plateblur.detector import Device, Engine, OnnxDetector
-from plateblur.errors import EncodeError, ModelError, PlateblurError, VideoError
-from plateblur.formats import BY_SUFFIX, TAKEN
 from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
-from plateblur.runs.files import Outputs, explain, put_in_place, write_atomically
-from plateblur.runs.plan import Job, Plan, counted, plan, share_targets
+from plateblur.runs.clips import ClipWork, clip_target
+from plateblur.runs.files import explain
+from plateblur.runs.ledger import PHOTO_FAULTS, Again
+from plateblur.runs.photos import MaskFolders, photo_maker
+from plateblur.runs.plan import Job, Task
 from plateblur.runs.progress import Done, Tally, progress
 from plateblur.runs.report import described
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, cores, pixels_of
+from plateblur.runs.run import How, started
+from plateblur.runs.sides import Sides
+from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, pixels_of
+from plateblur.runs.zones import ZoneFiles, zones_of
 from plateblur.types import BlurOptions, MetadataPolicy
-
-if TYPE_CHECKING:  # PyAV takes a while to load, and only `video` needs it
-    from plateblur.video import BlurredClip
 
 EXIT_CODES = """
 Exit codes: 0 every photo was done; 1 at least one was not, and is listed at the end;
@@ -62,8 +90,6 @@ plateblur blur survey/ -o out/ --recursive --report report.jsonl
 DETECT_EXAMPLE = """
 Example: plateblur detect survey/ --recursive > plates.jsonl
 """
-# What goes wrong with one photo and stops no other.
-PHOTO_FAULTS = (PlateblurError, OSError, MemoryError)
 
 
 class Commands(TyperGroup):
@@ -99,7 +125,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # else the lines of a docstring stay lines
     pretty_exceptions_enable=False,
 )
-console = Console(stderr=True)  # standard output is for results alone
 
 
 @app.callback(invoke_without_command=True)
@@ -114,10 +139,14 @@ def main(
 
 @app.command(epilog=BLUR_EXAMPLES + EXIT_CODES)
 def blur(
-    photos: Photos,
+    photos: Photos = None,
     out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="Folder for the blurred photos; a file for one photo."),
+        str | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder or bucket (s3://...) for the blurred photos; a file for one photo.",
+        ),
     ] = None,
     in_place: Annotated[
         bool, typer.Option("--in-place", help="Replace the photos themselves.")
@@ -137,18 +166,32 @@ def blur(
     draw_boxes: Annotated[
         bool, typer.Option("--draw-boxes", help="Draw boxes and confidences too.")
     ] = False,
+    ignore_zone: IgnoreZone = None,
+    always_hide: AlwaysHide = None,
+    zones: ZonesName = None,
     recursive: Recursive = False,
+    list_file: ListFile = None,
+    resume: Resume = True,
+    retry_failed: RetryFailed = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace blurred photos of an earlier run.")
+        bool, typer.Option("--overwrite", help="Replace files that no earlier run wrote.")
     ] = False,
+    manifest: ManifestOption = None,
     report: Annotated[
         Path | None, typer.Option(help="Write one JSON object a photo to this file.")
     ] = None,
+    csv: CsvFile = None,
+    parquet: ParquetFile = None,
+    coco: CocoFile = None,
+    yolo: YoloFolder = None,
+    masks: MasksFolder = None,
+    instance_masks: InstanceMasksFolder = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
     projection: ProjectionOption = DEFAULTS.projection,
+    model: ModelOption = None,
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
     workers: Workers = None,
@@ -160,77 +203,75 @@ def blur(
     """Blur the plates of photos.
 
     The input stays as it is unless --in-place is given. A photo that can't be done leaves no
-    output; the others are done all the same. Ctrl-C finishes the photos in hand and stops.
+    output; the others are done all the same. Ctrl-C finishes the photos in hand and stops; the
+    same command again goes on from there.
     """
     if (out is None) == (not in_place):
         raise typer.BadParameter("give either -o OUT or --in-place")
-    started = time.monotonic()
-    work = find_photos(photos, recursive=recursive, out=out)
-    outputs = Outputs([job.photo for job in work.jobs], overwrite=overwrite, in_place=in_place)
-    if report is not None:
-        check_report(report, outputs)
+    begun = time.monotonic()
+    mask_folders = MaskFolders(masks, instance_masks)
+    sides = Sides(report=report, table=csv, parquet=parquet, coco=coco, yolo=yolo)
     options = BlurOptions(
         method=method,
         margin=margin,
         min_confidence=min_confidence,
         metadata=metadata_policy,
         draw_boxes=draw_boxes,
+        mask=bool(mask_folders),
         smallest_plate_px=smallest_plate_px,
         effort=effort_of(fast=fast, thorough=thorough),
         projection=projection,
     )
-    one_file = out is not None and is_one_file(photos, out)
-
-    def target_of(job: Job) -> Path:
-        if out is None:  # through a link: the photo itself is to be replaced and not the link
-            return job.photo.resolve()
-        return out if one_file else out / job.inside
-
-    shared = share_targets(work, target_of)
-    detector, workers = open_detector_for(engine, device, workers, photos=len(work.jobs))
-    room = PixelsInHand(PIXELS_A_WORKER * workers)
-
-    def blur_one(job: Job) -> Done:
-        record: dict[str, Any] = {"photo": str(job.photo)}
-        target = target_of(job)
-        try:
-            if job in shared:
-                raise FileExistsError(f"another photo of this run is written to {target}")
-            outputs.check(target)
-            data = job.photo.read_bytes()
-            with room.of(pixels_of(data)):
-                blurred = blur_photo(data, detector, options, max_pixels=max_pixels)
-            if one_file:
-                check_suffix(target, blurred.format)
-            outputs.write(target, blurred.data)
-        except PHOTO_FAULTS as error:
-            reason = explain(error)
-            return Done(record | {"error": reason}, error=reason)
-        found = described(blurred.detections, blurred.image_hw, blurred.projection)
-        return Done(record | {"output": str(target), **found}, plates=len(blurred.detections))
-
-    tally = Tally(failures=list(work.failed))
-    lines = [{"photo": str(path), "error": reason} for path, reason in work.failed]
-    for job, done in progress(
-        work.jobs, blur_one, "Blurring", workers, tally, console=console, hidden=quiet
-    ):
-        not_begun = {"photo": str(job.photo), "error": "not begun: the run was stopped"}
-        lines.append(not_begun if done is None else done.record)
-    lines += [{"skipped": str(path), "reason": one} for path, (one, _) in work.skipped]
-    if report is not None:
-        try:
-            write_atomically(report, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
-        except OSError as error:
-            tally.failures.append((report, explain(error)))
+    with ending_on_bad_start():
+        target = None if out is None else place_of(out)
+        given, listed = places_of(photos or [], list_file)
+        work = find_photos(given, listed, recursive=recursive, out=target)
+        how = How(
+            out=target,
+            is_one_file=target is not None and names_one_file(given, work, target),
+            manifest=manifest,
+            overwrite=overwrite,
+            again=Again(redo=not resume, retry_failed=retry_failed),
+            settings=settings_of(options, model) | {"max_pixels": max_pixels},
+            software=SOFTWARE,
+            zones=ZoneFiles(zones_of(ignore_zone or (), always_hide or ()), name=zones),
+            sides_of=mask_folders.of,
+        )
+        with started(given, work, how) as run:
+            for path in sides.files():
+                check_side_file(path, run)
+            say(run.left.notes, hidden=quiet)
+            detector, workers = open_detector_for(
+                engine, device, workers, photos=len(run.left.todo), model=model
+            )
+            make = photo_maker(
+                lambda data, task: blur_photo(
+                    data, detector, options, max_pixels=max_pixels, zones=task.zones
+                ),
+                PixelsInHand(PIXELS_A_WORKER * workers),
+                mask_folders,
+                run,
+            )
+            tally, outcomes = run.carry_out(
+                Job.take, make, "Blurring", workers, console=console, hidden=quiet
+            )
+            tally.failures += sides.write(run, outcomes)
     if as_json:
-        typer.echo(json.dumps(tally.summary(work, out, seconds=time.monotonic() - started)))
-    finish(tally, work, f" -> {out}" if out is not None else ", in place", hidden=quiet or as_json)
+        typer.echo(json.dumps(tally.summary(work, out, seconds=time.monotonic() - begun)))
+    finish(tally, work, f" -> {target}" if target else ", in place", hidden=quiet or as_json)
 
 
 @app.command(epilog=EXIT_CODES)
 def video(
-    clip: Annotated[Path, typer.Argument(help="The clip.", exists=True, dir_okay=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The blurred clip: .mp4, .mov or .mkv.")],
+    clips: Annotated[
+        list[Path], typer.Argument(metavar="CLIP_OR_FOLDER", help="Clips or folders.", exists=True)
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--out", help="The blurred clip: .mp4, .mov or .mkv; a folder for several."
+        ),
+    ],
     method: MethodOption = DEFAULTS.method,
     margin: Margin = DEFAULTS.margin,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
@@ -260,116 +301,76 @@ def video(
     ] = "normal",
     report: Annotated[
         Path | None,
-        typer.Option(help="Write one JSON object a plate to this file: when it was where."),
+        typer.Option(help="Write one JSON object a plate to this file; for one clip."),
     ] = None,
+    recursive: Recursive = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with work that was interrupted.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--resume/--redo",
+            help="Go on with work that was interrupted; of a folder, skip clips that are done. "
+            "The default for folders.",
+        ),
+    ] = None,
+    retry_failed: RetryFailed = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a blurred clip of an earlier run.")
+        bool, typer.Option("--overwrite", help="Replace files that no earlier run wrote.")
     ] = False,
+    manifest: ManifestOption = None,
+    model: ModelOption = None,
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
+    quiet: Quiet = False,
 ) -> None:
-    """Blur the plates of a clip, also in frames in which they were missed.
+    """Blur the plates of clips, also in frames in which they were missed.
 
     The output is upright and keeps the clip's times and sound. If one frame can't be done, there
     is no output. Work that was interrupted is kept beside the output until --resume finishes it or
     another run replaces it.
     """
-    from plateblur.video import ClipOptions, blur_clip
+    from plateblur.video import ClipOptions
 
-    containers: dict[str, Literal["mp4", "mov", "mkv"]]
-    containers = {".mp4": "mp4", ".mov": "mov", ".mkv": "mkv"}
-    if (container := containers.get(out.suffix.lower())) is None:
-        raise typer.BadParameter(f"{out.name} must end in .mp4, .mov or .mkv")
-    try:
-        outputs = Outputs([clip], overwrite=overwrite)
-        outputs.check(out)
-    except OSError as error:
-        raise typer.BadParameter(explain(error)) from error
-    if report is not None:
-        check_report(report, outputs)
-        if report.absolute() == out.absolute():
-            raise typer.BadParameter(f"the report can't be written over {report}")
     options = BlurOptions(
         method=method, margin=margin, min_confidence=min_confidence, metadata=metadata_policy
     )
-    how = ClipOptions(container=container, sound=sound, damaged=damaged, quality=quality)
-    detector = open_detector(engine, device)
-    work, part = (out.parent / f".{out.name}.{kind}" for kind in ("work", "part"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
-    )
-    try:
-        with clip.open("rb") as given, part.open("w+b") as file, bar:
-            task = bar.add_task("Blurring", total=1.0)
-            done = blur_clip(
-                given,
-                file,
-                detector,
-                options,
-                how,
-                progress=lambda share: bar.update(task, completed=share),
-                work=work,
-                resume=resume,
-            )
-        put_in_place(part, out)
+    as_written = ClipOptions(sound=sound, damaged=damaged, quality=quality)
+    with ending_on_bad_start():
+        if len(clips) == 1 and clips[0].is_file() and out.suffix and not out.is_dir():
+            detector = open_detector(engine, device, model=model)
+            work = ClipWork(detector, options, as_written)
+            blur_one_clip(clips[0], out, work, report, resume=bool(resume), overwrite=overwrite)
+            return
         if report is not None:
-            lines = "".join(f"{line}\n" for line in plate_lines(clip, done))
-            write_atomically(report, lines.encode())
-    except (PlateblurError, OSError, MemoryError) as error:
-        console.print(f"not done: {clip}: {explain(error)}", style="red", markup=False)
-        if isinstance(error, VideoError):  # it would be refused again
-            shutil.rmtree(work, ignore_errors=True)
-        raise typer.Exit(1) from error
-    finally:
-        part.unlink(missing_ok=True)
-    shutil.rmtree(work, ignore_errors=True)
-    for note in done.notes:
-        console.print(note, markup=False, highlight=False)
-    plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
-    console.print(f"{plates} hidden in {done.frames} frames", highlight=False)
-
-
-def plate_lines(clip: Path, done: BlurredClip) -> Iterator[str]:
-    """Yield one JSON object for each plate that was followed through a clip.
-
-    Boxes are in pixels of the clip as shown.
-    """
-    height, width = done.image_hw
-    for number, plate in enumerate(done.followed, start=1):
-        sightings = zip(plate.times_s, plate.track.xyxy, plate.track.confidence, strict=True)
-        yield json.dumps(
-            {
-                "clip": str(clip),
-                "plate": number,
-                "video_track": plate.picture,
-                "width": width,
-                "height": height,
-                "sightings": [
-                    {
-                        "time_s": round(time_s, 3),
-                        "xyxy": [round(float(side), 1) for side in box],
-                        "confidence": round(confidence, 4),
-                    }
-                    for time_s, box, confidence in sightings
-                ],
-            }
+            raise typer.BadParameter("--report is for one clip; a folder has a manifest")
+        blur_clips(
+            clips,
+            How(
+                out=out,
+                manifest=manifest,
+                overwrite=overwrite,
+                again=Again(redo=resume is False, retry_failed=retry_failed),
+                settings=settings_of(options, model) | asdict(as_written),
+                software=SOFTWARE,
+                target_inside=clip_target,
+            ),
+            lambda: ClipWork(open_detector(engine, device, model=model), options, as_written),
+            recursive=recursive,
+            quiet=quiet,
         )
 
 
 @app.command(epilog=DETECT_EXAMPLE + EXIT_CODES)
 def detect(
-    photos: Photos,
+    photos: Photos = None,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     recursive: Recursive = False,
+    list_file: ListFile = None,
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
     projection: ProjectionOption = DEFAULTS.projection,
+    model: ModelOption = None,
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
     workers: Workers = None,
@@ -381,14 +382,18 @@ def detect(
     the seam has one on each side.
     """
     effort = effort_of(fast=fast, thorough=thorough)
-    work = find_photos(photos, recursive=recursive)
-    detector, workers = open_detector_for(engine, device, workers, photos=len(work.jobs))
+    with ending_on_bad_start():
+        given, listed = places_of(photos or [], list_file)
+        work = find_photos(given, listed, recursive=recursive)
+    detector, workers = open_detector_for(
+        engine, device, workers, photos=len(work.jobs), model=model
+    )
     room = PixelsInHand(PIXELS_A_WORKER * workers)
 
     def detect_one(job: Job) -> Done:
         record: dict[str, Any] = {"photo": str(job.photo)}
         try:
-            data = job.photo.read_bytes()
+            _, data = job.take()
             with room.of(pixels_of(data)):
                 photo = decode(data, max_pixels=max_pixels)
                 detections = find_plates(
@@ -407,7 +412,13 @@ def detect(
 
     tally = Tally(failures=list(work.failed))
     for _, done in progress(
-        work.jobs, detect_one, "Looking", workers, tally, console=console, hidden=quiet
+        [Task(job, job.photo, "") for job in work.jobs],
+        lambda task: detect_one(task.job),
+        "Looking",
+        workers,
+        tally,
+        console=console,
+        hidden=quiet,
     ):
         if done is not None and done.error is None:
             typer.echo(json.dumps(done.record))
@@ -418,70 +429,24 @@ app.command()(demo)
 app.command()(serve)
 
 
-def find_photos(given: list[Path], *, recursive: bool, out: Path | None = None) -> Plan:
-    """Return what there is to do, or end the command where there is nothing."""
-    found = plan(given, recursive=recursive, out=out)
-    if not found.jobs:
-        told = [f"{path}: {reason}" for path, reason in found.failed]
-        told += [counted(found.skipped)] if found.skipped else []
-        raise typer.BadParameter("; ".join([f"no {TAKEN} photos there", *told]))
-    return found
-
-
-def is_one_file(given: list[Path], out: Path) -> bool:
-    """Return whether `out` names the blurred photo itself, and not a folder for it."""
-    one_photo = len(given) == 1 and given[0].is_file()
-    return one_photo and out.suffix.lower() in BY_SUFFIX and not out.is_dir()
-
-
-def check_report(report: Path, outputs: Outputs) -> None:
-    """Raise unless the report may be written to `report`: it must not replace a photo.
-
-    Raises:
-        typer.BadParameter: it would.
-    """
-    if outputs.holds(report) or report.is_dir() or report.suffix.lower() in BY_SUFFIX:
-        raise typer.BadParameter(f"the report can't be written over {report}")
-
-
-def check_suffix(target: Path, format_: str) -> None:
-    """Raise unless a photo of `format_` may be called `target`.
-
-    Raises:
-        EncodeError: another format goes by that name.
-    """
-    if BY_SUFFIX[target.suffix.lower()].name != format_:
-        raise EncodeError(f"the photo is a {format_} and stays one; {target.name} says otherwise")
-
-
 def open_detector_for(
-    engine: Engine, device: Device, workers: int | None, *, photos: int
+    engine: Engine, device: Device, workers: int | None, *, photos: int, model: Path | None
 ) -> tuple[OnnxDetector, int]:
-    """Return the shipped detector, and by how many workers the photos are to be done.
+    """Return the detector, and by how many workers the photos are to be done.
 
     The cores are shared out: with a photo for each core, looking at one of them takes one thread.
     """
-    workers = min(workers or cores(), photos)
+    workers = max(1, min(workers or cores(), photos))
     threads = max(1, cores() // workers)
     cv2.setNumThreads(threads)
-    return open_detector(engine, device, threads=threads), workers
+    return open_detector(engine, device, threads=threads, model=model), workers
 
 
-def open_detector(engine: Engine, device: Device, *, threads: int | None = None) -> OnnxDetector:
-    """Return the shipped detector, or end the command with the reason."""
-    try:
-        return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
-    except ModelError as error:
-        console.print(f"plateblur: {error}", style="red", markup=False)
-        raise typer.Exit(2) from error
-
-
-def finish(tally: Tally, work: Plan, where: str, *, verb: str = "hidden", hidden: bool) -> None:
-    """Say what was done and what was not, and exit with 1 if a photo was left out."""
-    for photo, reason in tally.failures:
-        console.print(f"not done: {photo}: {reason}", style="red", markup=False, soft_wrap=True)
-    if not hidden:
-        for line in tally.told(work, where, verb=verb):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-    if tally.failures or tally.not_begun:
-        raise typer.Exit(1)
+def open_detector(
+    engine: Engine, device: Device, *, threads: int | None = None, model: Path | None = None
+) -> OnnxDetector:
+    """Return the detector, or end the command with the reason."""
+    with ending_on_bad_start():
+        if model is None:
+            return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
+        return OnnxDetector(model, engine=engine, device=device, threads=threads)

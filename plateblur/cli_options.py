@@ -21,8 +21,77 @@ def finite(value: float) -> float:
 
 
 Photos = Annotated[
-    list[Path],
-    typer.Argument(metavar="PHOTO_OR_FOLDER", help="Photos, or folders of photos.", exists=True),
+    list[str] | None,
+    typer.Argument(
+        metavar="PHOTO_OR_FOLDER",
+        help="Photos, folders of photos, ZIP files, or URLs: s3://, gs://, az://, https://.",
+    ),
+]
+ListFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--list",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="Text file with a photo, folder or URL a line, in addition to those given.",
+    ),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        metavar="FILE",
+        help="ONNX model that finds the plates, with its card (.json) beside it; by default the "
+        "one that is shipped.",
+    ),
+]
+ManifestOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest",
+        metavar="FILE",
+        dir_okay=False,
+        help="Manifest of the run; by default plateblur-manifest.jsonl in the output folder.",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume/--redo",
+        help="Skip what an earlier run did, unless the input or an option has changed; --redo does "
+        "everything again.",
+    ),
+]
+RetryFailed = Annotated[
+    bool,
+    typer.Option("--retry-failed", help="Also try inputs again that failed because of themselves."),
+]
+IgnoreZone = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-zone",
+        metavar="ZONE",
+        help="Plates that lie wholly in this zone stay visible: LEFT,TOP,RIGHT,BOTTOM in shares of "
+        "the photo (0,0.85,1,1), or a mask picture that is white there. Can be repeated.",
+    ),
+]
+AlwaysHide = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--always-hide",
+        metavar="ZONE",
+        help="Hide this zone in every photo, such as a logo. Can be repeated.",
+    ),
+]
+ZonesName = Annotated[
+    str | None,
+    typer.Option(
+        "--zones",
+        metavar="NAME",
+        help="Name of a text file with the zones of its folder and of those in it: a line each, "
+        "ignore or hide, then the zone.",
+    ),
 ]
 MinConfidence = Annotated[
     float,
@@ -92,6 +161,25 @@ DeviceOption = Annotated[
 ]
 
 
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", help="Write a table for people: a row a photo.")
+]
+ParquetFile = Annotated[
+    Path | None, typer.Option("--parquet", help="Write that table, with all boxes, as Parquet.")
+]
+CocoFile = Annotated[
+    Path | None, typer.Option("--coco", help="Write the boxes as COCO annotations.")
+]
+YoloFolder = Annotated[
+    Path | None, typer.Option("--yolo", help="Folder for the boxes as YOLO labels.")
+]
+MasksFolder = Annotated[
+    Path | None, typer.Option("--masks", help="Folder for masks: 255 where a photo is hidden.")
+]
+InstanceMasksFolder = Annotated[
+    Path | None,
+    typer.Option("--instance-masks", help="Folder for masks with a number a plate, 16 bits."),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

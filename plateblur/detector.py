@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ast
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from plateblur.boxes import iou_matrix, non_max_suppression
+from plateblur.cores import cores
 from plateblur.errors import DetectionError, ModelError
 from plateblur.letterbox import cut_out, letterbox
 from plateblur.looks import (
@@ -496,7 +496,7 @@ def _openvino(model: Path, *, threads: int | None) -> _Run:
         raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if threads:  # of one call; the other cores are for calls beside it, which else would queue
-        streams = max(1, (os.cpu_count() or 1) // threads)
+        streams = max(1, cores() // threads)
         config = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
     try:
         compiled = openvino.Core().compile_model(model, "CPU", config)

@@ -8,6 +8,7 @@
     |-- ModelError              the model file can't be used: damaged, or without its metadata
     |-- DetectionError          the detector failed; never an empty list of plates
     |-- EncodeError             the blurred image or clip could not be written
+    |-- RunError                a run over many photos can't start: its manifest or place is unfit
     |-- TooCostlyError          the photo or clip needs more time or memory than it is given
     `-- WorkEndedError          nobody waits for the result any more, or the service is stopping
 
@@ -56,3 +57,7 @@ class TooCostlyError(PlateblurError):
 
 class WorkEndedError(PlateblurError):
     """The work was ended because nobody waits for it any more; there is no result."""
+
+
+class RunError(PlateblurError):
+    """A run over many photos can't start: its manifest or its place can't be used."""

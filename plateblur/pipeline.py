@@ -14,6 +14,7 @@ from plateblur.boxes import non_max_suppression, pixel_bounds
 from plateblur.colours import to_srgb
 from plateblur.draw import draw_detections
 from plateblur.looks import NMS_IOU_THRESHOLD
+from plateblur.masks import InstanceMask, instance_mask
 from plateblur.metadata import Metadata
 from plateblur.outlines import (
     Region,
@@ -37,6 +38,7 @@ from plateblur.types import (
     Projection,
     Searched,
 )
+from plateblur.zones import NO_ZONES, Zones
 
 DEFAULTS = BlurOptions()
 
@@ -48,6 +50,7 @@ def blur_photo(
     *,
     max_bytes: int = MAX_BYTES,
     max_pixels: int = MAX_PIXELS,
+    zones: Zones = NO_ZONES,
 ) -> BlurredPhoto:
     """Return the photo in `data` with its plates unreadable, in the format that it came in.
 
@@ -57,6 +60,7 @@ def blur_photo(
         options: how the photo is to be blurred.
         max_bytes: the longest `data` that is taken.
         max_pixels: the most pixels that are decoded.
+        zones: where plates stay visible, and what is hidden always.
 
     Raises:
         PhotoError: `data` can't be taken.
@@ -73,7 +77,7 @@ def blur_photo(
         effort=options.effort,
         projection=options.projection,
     )
-    return hide_plates(photo, predictions, options, in_place=True)
+    return hide_plates(photo, predictions, options, in_place=True, zones=zones)
 
 
 def find_plates(
@@ -148,7 +152,12 @@ def _searched(found: Sequence[Detections]) -> Searched | None:
 
 
 def hide_plates(
-    photo: Photo, predictions: Detections, options: BlurOptions, *, in_place: bool = False
+    photo: Photo,
+    predictions: Detections,
+    options: BlurOptions,
+    *,
+    in_place: bool = False,
+    zones: Zones = NO_ZONES,
 ) -> BlurredPhoto:
     """Return `photo` with those of `predictions` hidden that are confident enough.
 
@@ -158,12 +167,15 @@ def hide_plates(
         options: how it is to be blurred.
         in_place: the photo's pixels may be lost, so that a panorama, which can be large, needs no
             copy.
+        zones: where plates stay visible, and what is hidden always.
 
     Raises:
         EncodeError: the result could not be written.
         ValueError: `options` are out of range.
     """
     detections = predictions.at_least(options.min_confidence)
+    ignored = zones.is_ignored(detections, photo.image_hw)
+    detections = detections.take(~ignored)
     panorama = panorama_in(photo, options.projection)
     if detections.corners is None:
         blurred = blur_boxes(
@@ -179,6 +191,11 @@ def hide_plates(
         blurred = blur_regions(photo.pixels, regions, method=options.method, in_place=in_place)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, regions))
+    always = zones.regions(photo.image_hw)
+    if always:
+        blurred = blur_regions(blurred, always, method=options.method, in_place=True)
+        if photo.alpha is not None:
+            photo = replace(photo, alpha=opaque_regions(photo.alpha, always))
     shown = draw_detections(blurred, detections) if options.draw_boxes else blurred
     return BlurredPhoto(
         data=encode(photo, shown, metadata=options.metadata),
@@ -188,7 +205,33 @@ def hide_plates(
         predictions_counted=int((predictions.confidence >= COUNT_FLOOR).sum()),
         crops=_crops(photo, blurred, detections) if options.crops else (),
         projection="flat" if panorama is None else "equirectangular",
+        ignored=int(ignored.sum()),
+        mask=_mask(detections, always, panorama, photo, options) if options.mask else None,
     )
+
+
+def _mask(
+    detections: Detections,
+    always: list[Region],
+    panorama: Panorama | None,
+    photo: Photo,
+    options: BlurOptions,
+) -> InstanceMask:
+    """Return which pixels of `photo` are hidden for which of `detections`."""
+    corners = detections.corners
+    if corners is None:
+        corners = np.full((len(detections), 4, 2), np.nan, np.float32)
+    regions = [
+        _regions(
+            detections.xyxy[row : row + 1],
+            corners[row : row + 1],
+            panorama,
+            photo.image_hw,
+            margin=options.margin,
+        )
+        for row in range(len(detections))
+    ]
+    return instance_mask(regions, always, image_hw=photo.image_hw)
 
 
 def _regions(

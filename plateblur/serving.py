@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from plateblur.accounts.store import Store, open_store
 from plateblur.accounts.upkeep import prune
 from plateblur.bounded import BoundedWorkers, WorkLimits
 from plateblur.console import add_console, check_console_settings
+from plateblur.cores import cores
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import PlateblurError
 from plateblur.web import Settings, SettingsError, create_app
@@ -152,7 +152,7 @@ def show(line: str) -> None:
 
 def detector_of(settings: Settings) -> Callable[[], OnnxDetector]:
     """Return what opens the detector that `settings` name; photos in work share the cores."""
-    threads = max(1, (os.cpu_count() or 1) // settings.blur_threads)
+    threads = max(1, cores() // settings.blur_threads)
     return partial(OnnxDetector, Path(settings.model or shipped_model()), threads=threads)
 
 

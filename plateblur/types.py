@@ -146,6 +146,7 @@ class BlurOptions:
         metadata: what of the photo's metadata is written again.
         draw_boxes: draw the detections and their confidence on the blurred photo.
         crops: also encode a cut-out of each detection from the blurred image.
+        mask: also return which pixels were hidden.
         smallest_plate_px: height of the smallest plate that is to be found, pixels; a large photo
             takes more looks the smaller it is.
         effort: how hard plates are looked for.
@@ -161,6 +162,7 @@ class BlurOptions:
     metadata: MetadataPolicy = "strip"
     draw_boxes: bool = False
     crops: bool = False
+    mask: bool = False
     smallest_plate_px: float = SMALLEST_PLATE_PX
     effort: Effort = "default"
     projection: Projection = "auto"
@@ -193,6 +195,9 @@ class BlurredPhoto:
             plan counts, so never less than `len(detections)` at a `min_confidence` above it.
         crops: for each detection its cut-out of the blurred image, encoded; empty unless asked.
         projection: "equirectangular" where it was treated as a panorama, else "flat".
+        ignored: how many plates stay visible because they lie in zones to ignore.
+        mask: (H, W) uint16, 0 where nothing was hidden, k in the k-th detection, 65535 in zones
+            that are hidden always; None unless asked for.
     """
 
     data: bytes
@@ -202,3 +207,5 @@ class BlurredPhoto:
     predictions_counted: int
     crops: tuple[bytes, ...] = field(default=())
     projection: Projection = "flat"
+    ignored: int = 0
+    mask: NDArray[np.uint16] | None = None

@@ -104,7 +104,7 @@ def test_a_veil_falls_off_within_its_feather() -> None:
     image[50:150, 50:250] = 224  # the plate's colour, which shows in the veil
     blurred = blur_boxes(image, boxes([50, 51, 250, 149]), method="veil", margin=0.0).astype(int)
     feather = round(FEATHER * 98)
-    above = np.abs(blurred[: 51, 150, 0] - image[:51, 150, 0].astype(int))
+    above = np.abs(blurred[:51, 150, 0] - image[:51, 150, 0].astype(int))
     assert above[50] > 0  # the row of plate that the box left out is softened,
     assert not above[: 50 - feather].any()  # and beyond the feather nothing is
 

@@ -166,6 +166,15 @@ def test_the_site_has_every_setting_code_and_command(site: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_site_has_the_logo_and_every_notebook(site: Path) -> None:
+    logo = ROOT / "plateblur" / "web" / "static" / "logo.svg"
+    assert (site / "assets" / "logo.svg").read_bytes() == logo.read_bytes()
+    assert '<link rel="icon" href="assets/logo.svg">' in (site / "index.html").read_text()
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        assert (site / "notebooks" / path.stem / "index.html").is_file()
+
+
+@pytest.mark.slow
 def test_no_page_of_the_site_has_a_mark_left(site: Path) -> None:
     assert [page for page in pages_of(site) if "<!-- generated" in page] == []
 

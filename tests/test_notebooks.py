@@ -2,59 +2,29 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import base64
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from plateblur import drawn
 from plateblur.detector import shipped_model
 
-nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
 
-FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+pages = pytest.importorskip("docs.notebook_pages")
+
+NOTEBOOKS: list[Path] = pages.NOTEBOOKS
+FOLDER = NOTEBOOKS[0].parent
 NEEDS = {"02": "fiftyone", "03": "ultralytics", "07": "ultralytics"}
-CELL_S = 1800  # what no cell takes, not even on a machine that trains beside it
 
 notebooks = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def run(path: Path, parameters: Mapping[str, object] | None = None) -> str:
-    """Execute a notebook and return what its cells print.
-
-    Args:
-        path: of the notebook; its folder is where it runs.
-        parameters: set after the cell with the tag `parameters`, as Papermill does.
-    """
-    notebook = nbformat.read(path, as_version=4)
-    if parameters:
-        tagged = [
-            i
-            for i, cell in enumerate(notebook.cells)
-            if "parameters" in cell.metadata.get("tags", [])
-        ]
-        source = "\n".join(f"{name} = {value!r}" for name, value in parameters.items())
-        notebook.cells.insert(tagged[0] + 1, nbformat.v4.new_code_cell(source))
-    client = nbclient.NotebookClient(
-        notebook,
-        timeout=CELL_S,
-        startup_timeout=CELL_S,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
-    )
-    # The database goes while the process that fills it may still be closing.
-    with TemporaryDirectory(ignore_cleanup_errors=True) as home:
-        alone = {
-            "YOLO_OFFLINE": "True",
-            "FIFTYONE_DO_NOT_TRACK": "true",
-            "FIFTYONE_DATABASE_DIR": f"{home}/database",
-            "FIFTYONE_CONFIG_PATH": f"{home}/none.json",
-        }
-        client.execute(env={**os.environ, **alone})  # noqa: TID251 - for a child process
+def told(notebook: Any) -> str:
+    """Return what the cells of a notebook that ran print."""
     return "".join(
         output.text
         for cell in notebook.cells
@@ -74,11 +44,11 @@ def test_a_notebook_is_kept_without_outputs(path: Path) -> None:
 @notebooks
 def test_a_notebook_asks_a_question_and_answers_it(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
-    told = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    title = told[0].splitlines()[0]
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    title = texts[0].splitlines()[0]
     assert title.startswith("# ")
     assert title.endswith("?")
-    assert any(text.startswith("## Answer") for text in told)
+    assert any(text.startswith("## Answer") for text in texts)
 
 
 @pytest.mark.slow
@@ -92,7 +62,9 @@ def test_a_notebook_runs_from_top_to_bottom(path: Path) -> None:
         pytest.importorskip(needed)
     if not shipped_model().is_file():
         pytest.skip("no model is shipped yet")
-    assert run(path)
+    notebook = pages.execute(path)
+    assert told(notebook)
+    pages.keep(path, notebook)  # so that the site shows it without a second run
 
 
 @pytest.mark.slow
@@ -104,9 +76,54 @@ def test_a_parameter_puts_labelled_photos_in_place_of_drawn_ones(tmp_path: Path)
     assert counts["test"] == 4
     labels = [file.read_text().splitlines() for file in (tmp_path / "labels").rglob("*.txt")]
     plates = sum(map(len, labels))
-    told = run(
+    notebook = pages.execute(
         FOLDER / "04_is_1_to_15_enough.ipynb",
         {"DATA": str(tmp_path / "data.yaml"), "SCENES_AN_ANGLE": 1},
     )
-    rows = [line.split() for line in told.splitlines() if line.startswith((">=1:", "1:", "<1:"))]
+    rows = [
+        line.split()
+        for line in told(notebook).splitlines()
+        if line.startswith((">=1:", "1:", "<1:"))
+    ]
     assert sum(int(row[1]) for row in rows) == plates
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a notebook of which a run is kept that printed a line and drew a picture."""
+    monkeypatch.setattr(pages, "RAN", tmp_path / "ran")
+    path = tmp_path / "01_a_question.ipynb"
+    make = nbformat.v4
+    notebook = make.new_notebook(
+        cells=[make.new_markdown_cell("# A question?\n\nText."), make.new_code_cell("ask()")]
+    )
+    nbformat.write(notebook, path)
+    picture = base64.b64encode(b"a picture").decode()
+    notebook.cells[1].outputs = [
+        make.new_output("stream", name="stdout", text="two plates hidden\n"),
+        make.new_output("display_data", {"image/png": picture}),
+    ]
+    pages.keep(path, notebook)
+    return path
+
+
+def test_the_site_shows_a_notebook_as_it_ran(ran: Path) -> None:
+    text, pictures = pages.page(ran)
+    assert text.startswith("# A question?\n")
+    assert "two plates hidden" in text
+    assert pages.NOT_RUN not in text
+    ((name, data),) = pictures.items()
+    assert f"]({name})" in text
+    assert data == b"a picture"
+
+
+def test_a_run_of_another_notebook_or_other_code_is_not_shown(
+    ran: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pages.kept(ran) is not None
+    monkeypatch.setattr(pages, "RUNS_ON", ("Makefile",))  # as if another code were here
+    assert pages.kept(ran) is None
+    text, pictures = pages.page(ran)
+    assert pages.NOT_RUN in text
+    assert "two plates hidden" not in text
+    assert pictures == {}

@@ -26,6 +26,7 @@ PUBLIC = [
     "PhotoError",
     "PhotoTooLargeError",
     "PlateblurError",
+    "RunError",
     "Searched",
     "TooCostlyError",
     "VideoError",

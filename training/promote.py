@@ -431,6 +431,7 @@ def main() -> None:
     print("promoted; to be committed together:")
     for path in written:
         print(f"  {path}")
+    print("and the pictures that show it: run make pictures")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from plateblur.demo.tabs import (
 from plateblur.formats import BY_SUFFIX
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import COUNT_FLOOR
+from plateblur.web.pages import LOGO
 
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -89,6 +90,7 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
         css=asset("page.css"),
         js=asset("page.js"),
     )
+    demo.favicon_path = LOGO  # Gradio's argument for it counts only where the path is "/".
     gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
     gradio_app.add_middleware(
         Door,

@@ -13,6 +13,7 @@ that carries the plate. The files, from the small to the whole:
     ends, bodywork              a vehicle's end and the rest of it, painted
     houses, surroundings        what is behind and beside the vehicles
     placing, scene              where everything goes; the finished image
+    traffic                     vehicles that drive along a road, frame by frame
     dataset, examples           a data set of scenes; six chosen ones
 """
 
@@ -20,15 +21,18 @@ from plateblur.drawn.dataset import write_set
 from plateblur.drawn.examples import EXAMPLES, LYING, write_examples
 from plateblur.drawn.plates import REGIONS, Plate, draw_plate
 from plateblur.drawn.scene import Scene, draw_scene, encode
+from plateblur.drawn.traffic import Driver, draw_traffic
 
 __all__ = [
     "EXAMPLES",
     "LYING",
     "REGIONS",
+    "Driver",
     "Plate",
     "Scene",
     "draw_plate",
     "draw_scene",
+    "draw_traffic",
     "encode",
     "write_examples",
     "write_set",

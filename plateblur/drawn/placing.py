@@ -8,7 +8,7 @@ import numpy as np
 
 from plateblur.drawn.camera import Camera, Floats
 from plateblur.drawn.chance import Rng, choice
-from plateblur.drawn.plates import draw_plate
+from plateblur.drawn.plates import Plate, draw_plate
 from plateblur.drawn.vehicles import BODIES, LETTERING, PAINTS, Vehicle, mesh_of
 
 
@@ -63,17 +63,20 @@ def _vehicle(rng: Rng, region: str) -> Vehicle:
     front = bool(rng.random() < 0.45)
     name = choice(rng, ("saloon", "hatchback", "suv", "saloon", "hatchback", "van"))
     plate = draw_plate(rng, region=region, front=front)
-    high = plate.size_wh_m[1]
-    if front:
-        y = {"saloon": 0.43, "hatchback": 0.43, "suv": 0.50, "van": 0.50}[name]
-    elif name == "van":
-        y = 0.72
-    else:
-        y = BODIES[name].profile[0][1] - 0.20 - high / 2 - 0.03
-        y = max(y, 0.55 + high / 2)
+    y = plate_height_m(name, plate, front=front)
     return Vehicle(
         name, front, choice(rng, PAINTS), plate, y, (0.0, 8.0), 0.0, choice(rng, LETTERING)
     )
+
+
+def plate_height_m(body: str, plate: Plate, *, front: bool) -> float:
+    """Return how high above the ground the middle of a vehicle's plate is, metres."""
+    if front:
+        return {"saloon": 0.43, "hatchback": 0.43, "suv": 0.50, "van": 0.50}[body]
+    if body == "van":
+        return 0.72
+    high = plate.size_wh_m[1]
+    return max(BODIES[body].profile[0][1] - 0.20 - high / 2 - 0.03, 0.55 + high / 2)
 
 
 def unplated(rng: Rng) -> list[Vehicle]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import threading
@@ -10,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from plateblur.runs.manifest import Seen
+
+LOCK_NAME = ".plateblur.lock"
 PART_PREFIX, PART_SUFFIX = ".plateblur-", ".part"
 
 Put = Callable[[Path, Path], object]
@@ -39,8 +43,20 @@ class Outputs:
         """Return whether `path` is one of the photos that were given, by whatever name."""
         return path.exists() and identity(path) in self._inputs
 
-    def check(self, target: Path) -> None:
+    def seen(self, target: Path) -> Seen | None:
+        """Return what tells the file at `target` from another without reading it, or None."""
+        return seen_at(target)
+
+    def digest(self, target: Path) -> bytes:
+        """Return the SHA-256 of the file at `target`."""
+        return digest_of(target)
+
+    def check(self, target: Path, *, ours: Seen | None = None) -> None:
         """Raise unless a blurred photo may be written to `target`.
+
+        Args:
+            target: where it goes.
+            ours: what an earlier run wrote there, which may be replaced.
 
         Raises:
             FileExistsError: an input of this run, an output of it, or an earlier file.
@@ -52,24 +68,50 @@ class Outputs:
             raise FileExistsError(f"another photo of this run was written to {target}")
         if self.holds(target):
             raise FileExistsError(f"{target} was given itself; --in-place alone replaces those")
-        if not self._overwrite:
+        if not self._overwrite and (ours is None or seen_at(target) != ours):
             raise FileExistsError(f"{target} is there already; --overwrite replaces it")
 
-    def write(self, target: Path, data: bytes) -> None:
+    def write(
+        self,
+        target: Path,
+        data: bytes | Path,
+        *,
+        ours: Seen | None = None,
+        first: Callable[[Seen], object] = lambda _: None,
+    ) -> Seen | None:
         """Write `data` to `target`, whole or not at all, making its folder.
+
+        Args:
+            target: where it goes.
+            data: what is written; a path is a whole file in the same folder, which is moved.
+            ours: what an earlier run wrote there, which may be replaced.
+            first: called when `data` is on the disk and before it has its name.
+
+        Returns:
+            None: what `first` is told of the file stays true.
 
         Raises:
             FileExistsError: there is what must not be written over.
             OSError: it can't be written.
         """
-        with being_written(target, put=self._put) as file:
-            file.write(data)
 
-    def _put(self, part: Path, target: Path) -> None:
-        with self._lock:  # what is there now may have come since the first check
-            self.check(target)
-            part.replace(target)
-            self._written.add(identity(target))
+        def put(part: Path, target: Path) -> None:
+            status = part.stat()
+            first((status.st_size, str(status.st_mtime_ns)))
+            with self._lock:  # what is there now may have come since the first check
+                self.check(target, ours=ours)
+                part.replace(target)
+                self._written.add(identity(target))
+
+        if isinstance(data, Path):
+            try:
+                put_in_place(data, target, put=put)
+            finally:
+                data.unlink(missing_ok=True)
+            return None
+        with being_written(target, put=put) as file:
+            file.write(data)
+        return None
 
 
 @contextmanager
@@ -105,10 +147,36 @@ def is_part(path: Path) -> bool:
     return path.name.startswith(PART_PREFIX) and path.name.endswith(PART_SUFFIX)
 
 
+def remove_parts(folders: Iterable[Path]) -> None:
+    """Remove what killed runs left in folders that nothing else is writing to.
+
+    Raises:
+        OSError: one can't be removed.
+    """
+    for folder in folders:
+        for part in folder.glob(f"{PART_PREFIX}*{PART_SUFFIX}"):
+            part.unlink(missing_ok=True)
+
+
 def identity(path: Path) -> tuple[int, int]:
     """Return what is the same for all names of one file, whatever links lead to it."""
     status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def seen_at(path: Path) -> Seen | None:
+    """Return size and time of the last change of a file, or None where there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_size, str(status.st_mtime_ns)
+
+
+def digest_of(path: Path) -> bytes:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def explain(error: Exception) -> str:

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from plateblur.errors import PhotoTooLargeError, RunError
 from plateblur.formats import BY_SUFFIX, OTHER_SUFFIXES, other_picture, sniff
-from plateblur.runs.files import explain, is_part
+from plateblur.photo import MAX_BYTES
+from plateblur.runs.files import LOCK_NAME, explain, is_part, seen_at
+from plateblur.runs.manifest import MANIFEST_NAME, Seen, Version
+from plateblur.runs.places import Remote, is_zip, opened_zip, remote_files
+from plateblur.runs.places import is_folder as is_remote_folder
+from plateblur.zones import NO_ZONES, Zones
 
 LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)  # of a link
+CLIP_SUFFIXES = frozenset(
+    {
+        *(".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".3gp"),
+        *(".ts", ".mts", ".m2ts", ".wmv"),
+    }
+)
+FRESH_NS = 2_000_000_000  # a FAT disk counts time in steps of 2 s
 HEAD_BYTES = 256  # of a file, to tell whether it is a picture
 APPLE_DOUBLE = (
     b"\0\x05\x16\x07"  # Source: RFC 1740, appendix A; macOS keeps attributes in `._` files
@@ -26,11 +42,26 @@ BROKEN_LINK = ("broken link", "broken links")
 SPECIAL = ("special file", "special files")
 APPLE = ("._ file of macOS", "._ files of macOS")
 UNFINISHED = ("unfinished file of an earlier run", "unfinished files of an earlier run")
+OF_RUN = ("file of an earlier run", "files of earlier runs")
 OUTPUT = ("output folder of an earlier run", "output folders of earlier runs")
 NO_SUFFIX = ("file without a suffix", "files without a suffix")
 GIVEN_TWICE = ("photo given twice", "photos given twice")
 
 Reason = tuple[str, str]
+
+File = Path | Remote
+"""A photo, or where one goes: on a disk, or in a place that fsspec reaches."""
+
+
+def on_disk(file: File) -> Path:
+    """Return `file` if it is on a disk.
+
+    Raises:
+        RunError: it isn't.
+    """
+    if isinstance(file, Remote):
+        raise RunError(f"expected a file on a disk, got {file}")
+    return file
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +73,56 @@ class Job:
         inside: its path relative to that folder; its name alone where it was given itself.
     """
 
-    photo: Path
+    photo: File
     inside: Path
+
+    @property
+    def address(self) -> str:
+        """Where the photo is, for the manifest: an absolute path, or a URL without credentials."""
+        photo = self.photo
+        return os.path.normpath(photo.absolute()) if isinstance(photo, Path) else photo.address
+
+    def seen(self) -> Seen | None:
+        """Return what tells the photo from another without reading it; None where it is gone."""
+        return seen_at(self.photo) if isinstance(self.photo, Path) else self.photo.seen()
+
+    def take(self, *, max_bytes: int = MAX_BYTES) -> tuple[Version, bytes]:
+        """Return the photo, and what it is known again by.
+
+        Raises:
+            PhotoTooLargeError: it has more bytes.
+            OSError: it can't be read.
+        """
+        seen = self.seen()
+        now = time.time_ns()
+        if seen is not None and seen[0] > max_bytes:
+            raise PhotoTooLargeError(f"expected at most {max_bytes} bytes, got {seen[0]}")
+        data = self.photo.read_bytes()
+        stamp = "" if seen is None or seen[0] != len(data) else seen[1]
+        if isinstance(self.photo, Path) and stamp and now - int(stamp) < FRESH_NS:
+            stamp = ""  # changed once more in the same moment, it would look the same
+        return Version(len(data), stamp, hashlib.sha256(data).digest()), data
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job and its output.
+
+    Attributes:
+        job: what is to be done.
+        target: where the output goes.
+        output: what the manifest calls it: its path below the folder of outputs.
+        is_taken: another photo of the run goes there.
+        zones: where plates stay visible, and what is hidden always.
+        zones_name: what tells these zones from others.
+    """
+
+    job: Job
+    target: File
+    output: str
+    is_taken: bool = False
+    zones: Zones = field(default=NO_ZONES, compare=False)
+    zones_name: str = ""
 
 
 @dataclass(slots=True)
@@ -57,56 +136,75 @@ class Plan:
     """
 
     jobs: list[Job] = field(default_factory=list)
-    skipped: list[tuple[Path, Reason]] = field(default_factory=list)
-    failed: list[tuple[Path, str]] = field(default_factory=list)
+    skipped: list[tuple[File, Reason]] = field(default_factory=list)
+    failed: list[tuple[File, str]] = field(default_factory=list)
 
 
-def plan(given: Iterable[Path], *, recursive: bool, out: Path | None = None) -> Plan:
+def plan(
+    given: Iterable[File],
+    listed: Iterable[File] = (),
+    *,
+    recursive: bool,
+    out: Path | None = None,
+    is_wanted: Callable[[Path], bool] = lambda path: is_photo(path),
+) -> Plan:
     """Return what to do with the photos given and with all that lies in the folders given.
 
     A file given by name is always tried. In a folder a file is a photo if its suffix or its first
     bytes say so, also those of a picture that is not taken: it fails by name and not in silence.
+    In a bucket the suffix alone says so, because reading the first bytes would cost a request.
 
     Args:
-        given: files and folders that exist.
+        given: files, folders and ZIP files that exist; a ZIP file counts as a folder.
+        listed: more of them, and files whose path is kept below the output folder, because a list
+            may name many that are called alike. What isn't there fails by name.
         recursive: look into folders within folders too.
         out: what lies in it, below a folder given, was written by an earlier run.
+        is_wanted: whether a file of a folder is one to do.
     """
     found = Plan()
-    for path in given:
-        if path.is_dir():
-            _plan_folder(path, found, recursive=recursive, out=out)
+    kept = [(path, Path(path.name)) for path in given] + [(path, _kept(path)) for path in listed]
+    for path, inside in kept:
+        if isinstance(path, Remote):
+            _plan_remote(path, inside, found, recursive=recursive)
+        elif is_zip(path):
+            _plan_remote(opened_zip(path), inside, found, recursive=True, is_folder=True)
+        elif path.is_dir():
+            _plan_folder(path, found, recursive=recursive, out=out, is_wanted=is_wanted)
         else:
-            found.jobs.append(Job(path, Path(path.name)))
+            found.jobs.append(Job(path, inside))
     return found
 
 
-def share_targets(work: Plan, target_of: Callable[[Job], Path]) -> set[Job]:
-    """Return the jobs whose output an earlier one of the run takes.
+def tasks_of(
+    work: Plan, target_of: Callable[[Job], File], output_of: Callable[[File], str]
+) -> list[Task]:
+    """Return the plan's jobs with their outputs.
 
     A photo that was given twice is no second job: it goes from the plan's jobs to those skipped.
+    Where two photos would have one output, the second is marked.
     """
-    takers: dict[Path, Job] = {}
-    jobs: list[Job] = []
-    shared: set[Job] = set()
+    takers: dict[str, Job] = {}
+    tasks: list[Task] = []
     for job in work.jobs:
-        taker = takers.setdefault(target_of(job).absolute(), job)
-        if taker is not job and is_same_file(job.photo, taker.photo):
+        target = target_of(job)
+        place = str(target.absolute()) if isinstance(target, Path) else target.address
+        taker = takers.setdefault(place, job)
+        if taker is not job and _is_same_file(job.photo, taker.photo):
             work.skipped.append((job.photo, GIVEN_TWICE))
             continue
-        jobs.append(job)
-        if taker is not job:
-            shared.add(job)
-    work.jobs = jobs
-    return shared
+        tasks.append(Task(job, target, output_of(target), is_taken=taker is not job))
+    return tasks
 
 
-def is_same_file(one: Path, other: Path) -> bool:
+def _is_same_file(one: File, other: File) -> bool:
     """Return whether two paths lead to one file that is there."""
+    if isinstance(one, Remote) or isinstance(other, Remote):
+        return one == other
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def counted(skipped: Iterable[tuple[Path, Reason]]) -> str:
+def counted(skipped: Iterable[tuple[File, Reason]]) -> str:
     """Return how often each reason holds: "12 skipped: 10 .txt, 2 folders behind links"."""
     counts = Counter(reason for _, reason in skipped)
     if not counts:
@@ -115,7 +213,40 @@ def counted(skipped: Iterable[tuple[Path, Reason]]) -> str:
     return f"{counts.total()} skipped: {told}"
 
 
-def _plan_folder(folder: Path, found: Plan, *, recursive: bool, out: Path | None) -> None:
+def _kept(path: File) -> Path:
+    """Return where a listed file goes below the output folder: its own path, if that is safe."""
+    own = path if isinstance(path, Path) else Path(urlsplit(path.address).path.lstrip("/"))
+    return own if not own.is_absolute() and ".." not in own.parts and own.name else Path(path.name)
+
+
+def _plan_remote(
+    place: Remote, inside: Path, found: Plan, *, recursive: bool, is_folder: bool | None = None
+) -> None:
+    try:
+        if not (is_remote_folder(place) if is_folder is None else is_folder):
+            found.jobs.append(Job(place, inside))
+            return
+        for file, below in remote_files(place, recursive=recursive):
+            if below is None:
+                found.skipped.append((file, FOLDER))
+            elif ".." in below.parts or below.is_absolute() or "\\" in str(below):
+                found.failed.append((file, "its path would lead out of the output folder"))
+            elif file.suffix.lower() in BY_SUFFIX or file.suffix.lower() in OTHER_SUFFIXES:
+                found.jobs.append(Job(file, Path(below)))
+            else:
+                found.skipped.append((file, _by_suffix(file.suffix)))
+    except OSError as error:
+        found.failed.append((place, explain(error)))
+
+
+def _plan_folder(
+    folder: Path,
+    found: Plan,
+    *,
+    recursive: bool,
+    out: Path | None,
+    is_wanted: Callable[[Path], bool],
+) -> None:
     waiting = [_entries(folder, found)]  # a stack, because folders may be nested deeply
     while waiting:
         entry = next(waiting[-1], None)
@@ -123,7 +254,9 @@ def _plan_folder(folder: Path, found: Plan, *, recursive: bool, out: Path | None
             waiting.pop()
             continue
         try:
-            reason = _reason_to_skip(entry, given=folder, recursive=recursive, out=out)
+            reason = _reason_to_skip(
+                entry, given=folder, recursive=recursive, out=out, is_wanted=is_wanted
+            )
         except OSError as error:
             found.failed.append((entry, explain(error)))
             continue
@@ -145,7 +278,14 @@ def _entries(folder: Path, found: Plan) -> Iterator[Path]:
     return (folder / name for name in names)
 
 
-def _reason_to_skip(path: Path, *, given: Path, recursive: bool, out: Path | None) -> Reason | None:
+def _reason_to_skip(
+    path: Path,
+    *,
+    given: Path,
+    recursive: bool,
+    out: Path | None,
+    is_wanted: Callable[[Path], bool],
+) -> Reason | None:
     """Return why an entry of a folder is no photo to do, or None for a photo and a folder to enter.
 
     Raises:
@@ -170,12 +310,26 @@ def _reason_to_skip(path: Path, *, given: Path, recursive: bool, out: Path | Non
         return UNFINISHED
     if path.name.startswith("._") and _head(path).startswith(APPLE_DOUBLE):
         return APPLE
+    if path.name in (MANIFEST_NAME, LOCK_NAME):
+        return OF_RUN
+    return None if is_wanted(path) else _by_suffix(path.suffix)
+
+
+def _by_suffix(suffix: str) -> Reason:
+    return (suffix.lower(), suffix.lower()) if suffix else NO_SUFFIX
+
+
+def is_photo(path: Path) -> bool:
+    """Return whether a file is named as a picture, or begins as one."""
     if _is_named_as_picture(path):
-        return None
+        return True
     head = _head(path)
-    if sniff(head) is not None or other_picture(head) is not None:
-        return None
-    return (path.suffix.lower(), path.suffix.lower()) if path.suffix else NO_SUFFIX
+    return sniff(head) is not None or other_picture(head) is not None
+
+
+def is_clip(path: Path) -> bool:
+    """Return whether a file is named as a clip."""
+    return path.suffix.lower() in CLIP_SUFFIXES
 
 
 def _is_named_as_picture(path: Path) -> bool:

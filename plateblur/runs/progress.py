@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,13 +16,13 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
-    Task,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Task as Bar
 from rich.text import Text
 
-from plateblur.runs.plan import Job, Plan, counted
+from plateblur.runs.plan import File, Job, Plan, Task, counted
 from plateblur.runs.workers import done_in_order
 
 
@@ -32,25 +31,33 @@ class Done:
     """What came of one photo.
 
     Attributes:
-        record: what the report says of it.
+        record: what the report says of it, where no line of the manifest does.
+        line: where its line of the manifest begins, bytes.
         plates: how many were found; 0 where it failed.
+        ignored: how many of them lay in a zone that is ignored.
         error: why it was not done, or None.
+        is_known: an earlier run had done it, as its content showed.
     """
 
-    record: dict[str, Any]
+    record: dict[str, Any] | None = None
+    line: int | None = None
     plates: int = 0
+    ignored: int = 0
     error: str | None = None
+    is_known: bool = False
 
 
 @dataclass(slots=True)
 class Tally:
-    """What came of a run."""
+    """What came of a run; `before` counts what an earlier run had done."""
 
     plates: int = 0
+    ignored: int = 0
     with_plates: int = 0
     without_plates: int = 0
+    before: int = 0
     not_begun: int = 0
-    failures: list[tuple[Path, str]] = field(default_factory=list)
+    failures: list[tuple[File, str]] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -63,63 +70,88 @@ class Tally:
             self.not_begun += 1
         elif done.error is not None:
             self.failures.append((job.photo, done.error))
+        elif done.is_known:
+            self.before += 1
         else:
             self.plates += done.plates
+            self.ignored += done.ignored
             self.with_plates += done.plates > 0
             self.without_plates += done.plates == 0
 
-    def told(self, work: Plan, where: str, *, verb: str) -> list[str]:
+    def told(self, work: Plan, where: str, *, verb: str, what: str = "photo") -> list[str]:
         """Return what was done and what was not, a line each.
 
         Args:
             work: what there was to do.
             where: where the photos went, as the end of a sentence.
             verb: what was done to plates.
+            what: was worked on.
         """
-        done = f"{number(self.plates, 'plate')} {verb} in {number(self.with_plates, 'photo')}"
+        done = f"{number(self.plates, 'plate')} {verb} in {number(self.with_plates, what)}"
         if self.without_plates:
-            done += f", {number(self.without_plates, 'photo')} without plates"
+            done += f", {number(self.without_plates, what)} without plates"
+        ignored = f"{number(self.ignored, 'plate')} in ignored zones stayed visible"
         return [
             done + (where if self.done else ""),
-            *([f"{number(len(self.failures), 'photo')} not done"] if self.failures else []),
-            *([f"stopped: {number(self.not_begun, 'photo')} not begun"] if self.not_begun else []),
+            *([f"{number(self.before, what)} done before"] if self.before else []),
+            *([ignored] if self.ignored else []),
+            *([f"{number(len(self.failures), what)} not done"] if self.failures else []),
+            *([f"stopped: {number(self.not_begun, what)} not begun"] if self.not_begun else []),
             *([counted(work.skipped)] if work.skipped else []),
         ]
 
-    def summary(self, work: Plan, out: Path | None, *, seconds: float) -> dict[str, Any]:
+    def counts(self) -> dict[str, int]:
+        """Return what a run did, as the manifest tells it."""
+        return {
+            "done": self.done,
+            "plates": self.plates,
+            "ignored": self.ignored,
+            "done_before": self.before,
+            "not_done": len(self.failures),
+            "not_begun": self.not_begun,
+        }
+
+    def summary(self, work: Plan, out: str | None, *, seconds: float) -> dict[str, Any]:
         """Return what a run did, as JSON."""
         return {
             "photos": self.done,
             "plates": self.plates,
             "with_plates": self.with_plates,
             "without_plates": self.without_plates,
+            "ignored": self.ignored,
+            "done_before": self.before,
             "not_done": [{"photo": str(path), "error": reason} for path, reason in self.failures],
             "not_begun": self.not_begun,
             "skipped": dict(Counter(one for _, (one, _) in work.skipped)),
-            "output": None if out is None else str(out),
+            "output": out,
             "seconds": round(seconds, 1),
         }
 
 
 class Speed(ProgressColumn):
-    """Photos a second."""
+    """How many a second."""
 
-    def render(self, task: Task) -> Text:
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Bar) -> Text:
         """Return the speed, once there is one."""
-        return Text(f"{task.speed:.1f} photos/s" if task.speed else "")
+        return Text(f"{task.speed:.1f} {self._unit}/s" if task.speed else "")
 
 
 def progress(
-    jobs: list[Job],
-    do: Callable[[Job], Done],
+    tasks: list[Task],
+    do: Callable[[Task], Done],
     what: str,
     workers: int,
     tally: Tally,
     *,
     console: Console,
     hidden: bool,
-) -> Iterator[tuple[Job, Done | None]]:
-    """Do the jobs, several at a time, and yield what came of each, in their order.
+    unit: str = "photos",
+) -> Iterator[tuple[Task, Done | None]]:
+    """Do the tasks, several at a time, and yield what came of each, in their order.
 
     A progress bar on standard error says how far it is, where there are several.
     """
@@ -127,27 +159,27 @@ def progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        Speed(),
+        Speed(unit),
         TextColumn("{task.fields[plates]} plates"),
         TextColumn("{task.fields[failed]}", style="red"),
         TimeRemainingColumn(),
         console=console,
-        disable=hidden or len(jobs) < 2,
+        disable=hidden or len(tasks) < 2,
     )
     stopping = threading.Event()
     with bar, finishing_on_ctrl_c(stopping):
-        task = bar.add_task(what, total=len(jobs), plates=0, failed="")
-        for job, done in done_in_order(jobs, do, workers=workers, stopping=stopping):
-            tally.add(job, done)
+        shown = bar.add_task(what, total=len(tasks), plates=0, failed="")
+        for task, done in done_in_order(tasks, do, workers=workers, stopping=stopping):
+            tally.add(task.job, done)
             failed = f"{len(tally.failures)} not done" if tally.failures else ""
             bar.update(
-                task,
+                shown,
                 advance=done is not None,
                 plates=tally.plates,
                 failed=failed,
                 description="Stopping" if stopping.is_set() else what,
             )
-            yield job, done
+            yield task, done
 
 
 @contextmanager

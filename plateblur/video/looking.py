@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.boxes import iou_matrix, non_max_suppression
+from plateblur.cores import cores
 from plateblur.letterbox import PAD_GREY, cut_out
 from plateblur.tracks import MAX_SIZE_CHANGE, STILL, Step
 from plateblur.types import Detections, Detector, Image
@@ -31,9 +31,7 @@ SAME_IOU = 0.5  # boxes that overlap by more are of one plate
 CORNERS, FEWEST_CORNERS = 200, 8  # followed from frame to frame
 AGREED = 0.3  # of the corners that were followed: with fewer it is no movement of the camera
 MOST_ZOOM = 1.5  # from one frame to the next; more is a mistake
-WORKERS = max(
-    2, (os.cpu_count() or 2) // 4
-)  # a detector and an encoder use several cores by themselves
+WORKERS = max(2, cores() // 4)  # a detector and an encoder use several cores by themselves
 
 
 def in_order(work: Callable[[ItemT], DoneT], items: Iterable[ItemT]) -> Generator[DoneT]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import Response
+from fastapi.responses import FileResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
@@ -18,6 +18,8 @@ from plateblur.web.schemas import TAG_ID
 from plateblur.web.service import Service
 
 HERE = Path(__file__).parent
+LOGO = HERE / "static" / "logo.svg"
+"""Of every page: the service's, the console's and the demo's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,11 @@ def add_pages(app: FastAPI) -> None:
         for cd, sentence in SENTENCES.items()
     ]
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> Response:
+        """Answer browsers that look at JSON or the demo, where no page links the logo."""
+        return FileResponse(LOGO, headers={"Cache-Control": "no-cache"})
 
     @app.get("/", include_in_schema=False)
     async def front(request: Request) -> Response:

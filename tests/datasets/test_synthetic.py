@@ -107,6 +107,22 @@ def test_a_scene_may_have_no_plates() -> None:
     assert xyxy_to_labels(scene.xyxy, image_hw=SMALL) == ""
 
 
+def test_a_car_that_approaches_gets_larger_and_one_behind_the_camera_is_not_drawn() -> None:
+    def yellow(z_m: float) -> list[int]:
+        """Return how many pixels a yellow plate has in two frames, a second apart."""
+        driver = drawn.Driver(4, "uk", "hatchback", False, (28, 58, 120), 0.0, z_m, -4.0)
+        frames = drawn.draw_traffic(5, [driver], image_hw=(216, 384), frames=2, rate=1)
+        red, green, blue = 0, 1, 2
+        return [
+            int(((f[..., red] > 150) & (f[..., green] > 110) & (f[..., blue] < 70)).sum())
+            for f in map(np.asarray, frames)
+        ]
+
+    first, second = yellow(12.0)
+    assert 20 < first < second
+    assert yellow(3.0)[1] == 0
+
+
 @pytest.mark.parametrize("region", drawn.REGIONS)
 def test_every_region_has_a_readable_plate(region: str) -> None:
     plate = drawn.draw_plate(np.random.default_rng(1), region=region, front=False)

@@ -28,11 +28,13 @@ from plateblur.demo.door import COOKIE
 from plateblur.demo.page import Page
 from plateblur.demo.photos import Limits
 from plateblur.demo.review import Review
+from plateblur.demo.tabs import asset
 from plateblur.demo.uploads import Room
 from plateblur.demo.visits import Visits
 from plateblur.types import Detections, Image
 from plateblur.web import Settings, create_app
 from plateblur.web.fetcher import PhotoFetcher
+from plateblur.web.pages import LOGO
 from tests.demo.fakes import DrawnDetector, drawn_photo
 from tests.fakes import SameProcess
 from tests.web.fakes import FakeBlur, FakeGate, running
@@ -204,6 +206,13 @@ def secret(tmp_path: Path) -> Path:
     path.write_bytes(drawn_photo())
     path.chmod(0o600)
     return path
+
+
+def test_the_page_has_the_logo(visitor: Visitor) -> None:
+    assert 'src="favicon.ico"' in asset("title.html")
+    icon = visitor.client.get(f"{visitor.demo.url}/favicon.ico")
+    assert icon.headers["content-type"] == "image/svg+xml"
+    assert icon.content == LOGO.read_bytes()
 
 
 def test_the_numbers_of_events_are_those_that_are_tried_here(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plateblur.runs.workers import AHEAD, PixelsInHand, cores, done_in_order
+from plateblur.runs.workers import AHEAD, PixelsInHand, done_in_order
 
 
 def squares(numbers: list[int], *, workers: int = 3) -> list[tuple[int, int | None]]:
@@ -123,7 +123,3 @@ def test_room_is_given_back_by_a_photo_that_fails() -> None:
         raise KeyError
     with room.of(10):
         pass
-
-
-def test_there_is_a_core() -> None:
-    assert cores() >= 1

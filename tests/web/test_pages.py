@@ -65,9 +65,19 @@ async def test_the_docs_show_every_route_of_the_description() -> None:
         assert path in text
 
 
-@pytest.mark.parametrize("path", ["/static/plateblur.css", "/static/try.js", "/static/plate.svg"])
+@pytest.mark.parametrize("path", ["/static/plateblur.css", "/static/try.js", "/static/logo.svg"])
 async def test_static_files_are_served(path: str) -> None:
     assert (await make_stand().client.get(path)).status_code == 200
+
+
+async def test_every_browser_finds_the_logo() -> None:
+    client = make_stand().client
+    asked = await client.get("/favicon.ico")  # of the demo and of JSON, without a link
+    assert asked.headers["content-type"] == "image/svg+xml"
+    assert asked.content == (await client.get("/static/logo.svg")).content
+    for page in ("/", "/docs"):
+        text = (await client.get(page)).text
+        assert '<link rel="icon" href="/static/logo.svg" type="image/svg+xml">' in text
 
 
 @pytest.mark.parametrize("path", ["/static/../settings.py", "/static/%2e%2e/app.py", "/nowhere"])

@@ -1,0 +1,217 @@
+"""What the commands over many photos and clips share: what is given, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from plateblur.detector import shipped_model
+from plateblur.errors import ModelError, RunError
+from plateblur.formats import BY_SUFFIX, TAKEN
+from plateblur.runs.clips import CONTAINERS, ClipWork, clear_work, part_of, plate_lines, take_clip
+from plateblur.runs.files import Outputs, explain, write_atomically
+from plateblur.runs.ledger import PHOTO_FAULTS
+from plateblur.runs.model import model_at
+from plateblur.runs.places import is_remote, opened
+from plateblur.runs.plan import File, Plan, counted, is_clip, on_disk, plan
+from plateblur.runs.progress import Tally
+from plateblur.runs.run import How, Run, started
+from plateblur.types import BlurOptions
+
+SOFTWARE = f"plateblur {metadata.version('plateblur')}"
+BESIDE = ("crops", "mask")  # options that change no photo
+
+console = Console(stderr=True)  # standard output is for results alone
+
+
+def places_of(given: list[str], list_file: Path | None) -> tuple[list[File], list[File]]:
+    """Return what was given, and what a list names: photos, folders and URLs.
+
+    Raises:
+        RunError: a URL is of a kind that can't be reached.
+    """
+    places = [place_of(text) for text in given]
+    for place in places:
+        if isinstance(place, Path) and not place.exists():
+            raise typer.BadParameter(f"{place} does not exist")
+    if list_file is None:
+        return places, []
+    try:
+        lines = [line.strip() for line in list_file.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{list_file} can't be read: {explain(error)}") from error
+    return places, [place_of(line) for line in lines if line and not line.startswith("#")]
+
+
+def place_of(text: str) -> File:
+    """Return what a path or a URL leads to.
+
+    Raises:
+        RunError: a URL of a kind that can't be reached.
+    """
+    return opened(text) if is_remote(text) else Path(text)
+
+
+def as_path(place: File | None) -> Path | None:
+    """Return a place if it is on a disk."""
+    return place if isinstance(place, Path) else None
+
+
+def find_photos(
+    given: list[File], listed: Sequence[File] = (), *, recursive: bool, out: File | None = None
+) -> Plan:
+    """Return what there is to do, or end the command where there is nothing."""
+    found = plan(given, listed, recursive=recursive, out=as_path(out))
+    require_jobs(found, f"{TAKEN} photos")
+    return found
+
+
+def require_jobs(found: Plan, what: str) -> None:
+    """End the command where a plan has nothing to do."""
+    if not found.jobs:
+        told = [f"{path}: {reason}" for path, reason in found.failed]
+        told += [counted(found.skipped)] if found.skipped else []
+        raise typer.BadParameter("; ".join([f"no {what} there", *told]))
+
+
+def names_one_file(given: list[File], work: Plan, out: File) -> bool:
+    """Return whether `out` names the blurred photo itself, and not a folder for it."""
+    is_one_photo = len(given) == 1 and [job.photo for job in work.jobs] == given
+    return is_one_photo and out.suffix.lower() in BY_SUFFIX and not is_folder_there(out)
+
+
+def is_folder_there(place: File) -> bool:
+    """Return whether there is a folder of that name on a disk; a bucket has no empty ones."""
+    return isinstance(place, Path) and place.is_dir()
+
+
+def is_unfit(path: Path, outputs: Outputs) -> bool:
+    """Return whether something other than a photo must not be written to `path`."""
+    return outputs.holds(path) or path.is_dir() or path.suffix.lower() in BY_SUFFIX
+
+
+def check_side_file(path: Path, run: Run) -> None:
+    """Raise unless a run may write `path` beside its photos.
+
+    Raises:
+        typer.BadParameter: it would replace a photo, or the manifest.
+    """
+    if is_unfit(path, run.inputs) or path.absolute() == run.manifest.path.absolute():
+        raise typer.BadParameter(f"{path.name} can't be written over {path}")
+
+
+def settings_of(options: BlurOptions, model: Path | None) -> dict[str, Any]:
+    """Return whatever makes another output of the same photo, as the manifest names it.
+
+    Raises:
+        ModelError: the model can't be read.
+    """
+    found = model_at(model or shipped_model())
+    say(found.notes, hidden=False)
+    shown = {name: value for name, value in asdict(options).items() if name not in BESIDE}
+    return {"model": found.named(), **shown}
+
+
+def blur_one_clip(
+    clip: Path, out: Path, work: ClipWork, report: Path | None, *, resume: bool, overwrite: bool
+) -> None:
+    """Blur one clip into the file `out`, or end the command with the reason."""
+    if out.suffix.lower() not in CONTAINERS:
+        raise typer.BadParameter(f"{out.name} must end in .mp4, .mov or .mkv")
+    outputs = Outputs([clip], overwrite=overwrite)
+    try:
+        outputs.check(out)
+    except OSError as error:
+        raise typer.BadParameter(explain(error)) from error
+    if report is not None and (is_unfit(report, outputs) or report.absolute() == out.absolute()):
+        raise typer.BadParameter(f"the report can't be written over {report}")
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
+    )
+    try:
+        with bar:
+            shown = bar.add_task("Blurring", total=1.0)
+            told = replace(work, progress=lambda share: bar.update(shown, completed=share))
+            part, done = told.blur(clip, out, resume=resume)
+        outputs.write(out, part)
+        if report is not None:
+            lines = "".join(f"{line}\n" for line in plate_lines(clip, done))
+            write_atomically(report, lines.encode())
+    except PHOTO_FAULTS as error:
+        console.print(f"not done: {clip}: {explain(error)}", style="red", markup=False)
+        raise typer.Exit(1) from error
+    finally:
+        part_of(out).unlink(missing_ok=True)
+    clear_work(out)
+    say(done.notes, hidden=False)
+    plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
+    console.print(f"{plates} hidden in {done.frames} frames", highlight=False)
+
+
+def blur_clips(
+    given: list[Path],
+    how: How,
+    open_work: Callable[[], ClipWork],
+    *,
+    recursive: bool,
+    quiet: bool,
+) -> None:
+    """Blur clips and folders of clips into a folder, one after the other: each uses all cores."""
+    places = list[File](given)
+    work = plan(places, recursive=recursive, out=as_path(how.out), is_wanted=is_clip)
+    require_jobs(work, "clips")
+    with started(places, work, how) as run:
+        say(run.left.notes, hidden=quiet)
+        clips = open_work()
+        tally, _ = run.carry_out(
+            take_clip,
+            clips.make,
+            "Blurring",
+            1,
+            console=console,
+            hidden=quiet,
+            unit="clips",
+            after=lambda task: clear_work(on_disk(task.target)),
+        )
+    finish(tally, work, f" -> {how.out}", hidden=quiet, what="clip")
+
+
+@contextmanager
+def ending_on_bad_start() -> Iterator[None]:
+    """End the command with the reason where it can't start."""
+    try:
+        yield
+    except (ModelError, RunError) as error:
+        console.print(f"plateblur: {error}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from error
+
+
+def say(lines: Iterable[str], *, hidden: bool) -> None:
+    """Print lines for people."""
+    for line in () if hidden else lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def finish(
+    tally: Tally,
+    work: Plan,
+    where: str,
+    *,
+    verb: str = "hidden",
+    hidden: bool,
+    what: str = "photo",
+) -> None:
+    """Say what was done and what was not, and exit with 1 if a photo was left out."""
+    for photo, reason in tally.failures:
+        console.print(f"not done: {photo}: {reason}", style="red", markup=False, soft_wrap=True)
+    say(tally.told(work, where, verb=verb, what=what), hidden=hidden)
+    if tally.failures or tally.not_begun:
+        raise typer.Exit(1)

@@ -1,0 +1,99 @@
+"""One photo of a run: read, blurred, with its masks beside it if they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from plateblur.errors import EncodeError
+from plateblur.formats import BY_SUFFIX
+from plateblur.masks import as_binary_png, as_instance_png
+from plateblur.runs.files import Outputs, write_atomically
+from plateblur.runs.plan import Task
+from plateblur.runs.report import described
+from plateblur.runs.run import Run
+from plateblur.runs.workers import PixelsInHand, pixels_of
+from plateblur.types import BlurredPhoto
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFolders:
+    """Where masks go: under the path of the photo, with `.png` behind its name.
+
+    Attributes:
+        binary: 255 where anything is hidden; None for none.
+        instances: the number of the plate that a pixel is hidden for; None for none.
+    """
+
+    binary: Path | None = None
+    instances: Path | None = None
+
+    def __bool__(self) -> bool:
+        return self.binary is not None or self.instances is not None
+
+    def of(self, task: Task) -> list[Path]:
+        """Return the masks that belong to a photo."""
+        name = task.job.inside.with_name(f"{task.job.inside.name}.png")
+        return [folder / name for folder in (self.binary, self.instances) if folder is not None]
+
+    def write(self, task: Task, blurred: BlurredPhoto, inputs: Outputs) -> None:
+        """Write the masks of a photo.
+
+        Raises:
+            FileExistsError: a photo that was given is there.
+            OSError: one can't be written.
+        """
+        if blurred.mask is None:
+            return
+        forms = [
+            form
+            for folder, form in ((self.binary, as_binary_png), (self.instances, as_instance_png))
+            if folder is not None
+        ]
+        for path, form in zip(self.of(task), forms, strict=True):
+            if inputs.holds(path):
+                raise FileExistsError(f"a mask can't be written over {path}")
+            write_atomically(path, form(blurred.mask))
+
+
+def photo_maker(
+    blur: Callable[[bytes, Task], BlurredPhoto],
+    room: PixelsInHand,
+    masks: MaskFolders,
+    run: Run,
+) -> Callable[[Task, bytes], tuple[dict[str, Any], bytes]]:
+    """Return what blurs one photo, and tells what the manifest says of it.
+
+    Args:
+        blur: blurs a photo with the zones of its task.
+        room: for the pixels of all photos in hand.
+        masks: where they go.
+        run: knows the photos that were given, and whether the output was named, so that its suffix
+            must fit.
+    """
+
+    def make(task: Task, data: bytes) -> tuple[dict[str, Any], bytes]:
+        with room.of(pixels_of(data)):
+            blurred = blur(data, task)
+            if run.is_one_file:
+                _check_suffix(task, blurred.format)
+            masks.write(task, blurred, run.inputs)
+        found = described(blurred.detections, blurred.image_hw, blurred.projection)
+        ignored = {"ignored": blurred.ignored} if task.zones else {}
+        return {"plates": len(blurred.detections), **ignored, **found}, blurred.data
+
+    return make
+
+
+def _check_suffix(task: Task, format_: str) -> None:
+    """Raise unless a photo of `format_` may be called as its output is.
+
+    Raises:
+        EncodeError: another format goes by that name.
+    """
+    if BY_SUFFIX[task.target.suffix.lower()].name != format_:
+        raise EncodeError(
+            f"the photo is a {format_} and stays one; {task.target.name} says otherwise"
+        )

@@ -1,0 +1,67 @@
+"""The model of a run: named by its card, where the card is its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from plateblur.detector import shipped_model
+from plateblur.errors import ModelError
+from plateblur.runs.model import model_at
+
+DATA = b"weights"
+SHA256 = hashlib.sha256(DATA).hexdigest()
+
+
+def written(folder: Path, card: str | None) -> Path:
+    model = folder / "mine.onnx"
+    model.write_bytes(DATA)
+    if card is not None:
+        (folder / "mine.json").write_text(card)
+    return model
+
+
+def test_a_model_is_named_by_its_card(tmp_path: Path) -> None:
+    card = json.dumps({"name": "my-plates-1", "sha256": SHA256})
+    found = model_at(written(tmp_path, card))
+    assert (found.file, found.sha256, found.card) == ("mine.onnx", SHA256, "my-plates-1")
+    assert found.named() == f"my-plates-1 ({SHA256[:12]})"
+    assert found.notes == ()
+
+
+def test_a_model_without_a_card_is_named_by_its_file(tmp_path: Path) -> None:
+    found = model_at(written(tmp_path, None))
+    assert found.named() == f"mine.onnx ({SHA256[:12]})"
+    assert found.notes == ("mine.onnx has no card beside it",)
+
+
+def test_the_card_of_another_model_is_not_believed(tmp_path: Path) -> None:
+    card = json.dumps({"name": "better-plates", "sha256": "0" * 64})
+    found = model_at(written(tmp_path, card))
+    assert found.card is None
+    assert "better-plates" not in found.named()
+    assert found.notes == ("mine.json is the card of another model, so it is not named",)
+
+
+@pytest.mark.parametrize("card", ["", "[]", "{}", '{"name": "x"}', "null", "\xff"])
+def test_what_is_no_card_is_refused(tmp_path: Path, card: str) -> None:
+    model = written(tmp_path, None)
+    (tmp_path / "mine.json").write_bytes(card.encode("latin-1"))
+    with pytest.raises(ModelError, match=r"mine\.(json|onnx)"):
+        model_at(model)
+
+
+def test_a_model_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nothere\.onnx can't be read"):
+        model_at(tmp_path / "nothere.onnx")
+
+
+def test_the_shipped_model_has_its_own_card() -> None:
+    if not shipped_model().is_file():
+        pytest.skip("no model is shipped yet")
+    found = model_at(shipped_model())
+    assert found.card is not None
+    assert found.notes == ()
