@@ -21,9 +21,10 @@ from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.loss import v8DetectionLoss
 
 from plateblur.sets.labels import labels_to_xyxy
-from plateblur.sets.split import data_hash, split_photos
+from plateblur.sets.split import data_hash, read_split, split_photos
 from tests.datasets.drawn import draw
 from training import augment, train
+from training.export import calibration_photos
 from training.runs import count_from_the_start, hours_trained, tell_progress
 from training.train import (
     Config,
@@ -150,6 +151,20 @@ def test_a_prepared_set_can_be_prepared_again(data: Path, tmp_path: Path) -> Non
     names = [photo.name for photo in split_photos(twice, "train")]
     assert names.count("train-3.png") == 4
     assert data_hash(once) == data_hash(twice)
+
+
+def test_an_oversampled_set_works_in_every_later_step(data: Path, tmp_path: Path) -> None:
+    """`merge.py --oversample` names a list of photos where other sets name a folder."""
+    photos = split_photos(data, "train")
+    listed = data.with_name("train.txt")
+    listed.write_text("".join(f"./{p.relative_to(data.parent)}\n" for p in [*photos, photos[0]]))
+    oversampled = data.with_name("oversampled.yaml")
+    oversampled.write_text(data.read_text().replace("images/train", "train.txt"))
+    assert data_hash(oversampled) == data_hash(data)
+    assert calibration_photos(oversampled, most=9) == photos
+    assert len(read_split(oversampled, "train")) == len(photos)
+    prepared = prepare_data(Config(cache="disk"), data=oversampled, out=tmp_path / "copy")
+    assert len(split_photos(prepared, "train")) == len(photos) + 1
 
 
 def test_a_stale_correction_stops_the_run_before_it_trains(data: Path, tmp_path: Path) -> None:
