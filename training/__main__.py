@@ -12,7 +12,7 @@ STEPS = {
         *("train", "average", "export", "calibrate", "evaluate", "promote"),
     ),
     "All of these again, as the shipped model was made": ("reproduce",),
-    "Beside them": ("restore", "tune", "augment", "record", "card"),
+    "Beside them": ("restore", "tune", "augment", "record", "card", "hub"),
 }
 
 
