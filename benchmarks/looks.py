@@ -35,7 +35,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from benchmarks.machine import machine
-from plateblur.detector import Engine, OnnxDetector, shipped_model
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.engines import Engine
 from plateblur.errors import ModelError
 from plateblur.photo import decode
 from plateblur.pipeline import find_plates

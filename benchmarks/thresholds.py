@@ -23,12 +23,11 @@ import numpy as np
 from plateblur.boxes import iou_matrix
 from plateblur.detector import shipped_model
 from plateblur.guidance import GUIDANCE_RATIO, plate_ratios
-from plateblur.pipeline import COUNT_FLOOR
 from plateblur.sets.corrections import read_corrections
 from plateblur.sets.metrics import COVERED_SHARE, FALSE_BOX_IOU, coverage
 from plateblur.sets.predictions import Predictions, read_predictions
 from plateblur.sets.split import LabelledPhoto, corrected_photo, labels_hash, read_split
-from plateblur.types import BlurOptions
+from plateblur.types import COUNT_FLOOR, BlurOptions
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "thresholds.json"

@@ -1,4 +1,4 @@
-"""Have labels drawn again by several people who see neither label nor detection.
+"""Have labels drawn again by several drawers who see neither label nor detection.
 
     python datasets/redraw.py SET --split test --only oi-google1800 --added --controls 40 \
         --overlay datasets/corrections/plates.jsonl --sheets runs/redraw
@@ -54,7 +54,7 @@ FEWEST = 3  # people whose median may replace a label; of two, nobody knows who 
 AGREE_IOU = 0.5  # overlap of each two people from which they have drawn the same plate
 SAME_IOU = 0.95  # overlap of label and median from which the label stays: a pixel's difference
 SAME_PX = 0.05  # difference of two boxes that are one, written with other decimals
-REASON = "drawn again by {people} people who saw no label; the median of each edge"
+REASON = "drawn again by {people} drawers who saw no label; the median of each edge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +275,7 @@ def agreement(
     return {
         name: {
             "plates": len(numbers),
-            "people with each other": _mean(
+            "drawers with each other": _mean(
                 levels(a[n], b[n]) for n in numbers for a, b in combinations(drawn, 2)
             ),
             "one with the label": _mean(levels(a[n], label(n)) for n in numbers for a in drawn),

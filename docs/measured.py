@@ -93,10 +93,10 @@ def cost() -> str:
     header = ["", "a photo", f"{PHOTOS:,} photos", f"at {EXAMPLE_RATE:g} a core-hour"]
     rate = told["photos_a_second"]["service"]
     return (
-        f"{told['photo'].split(',')[0]} of {told['photo'].split(', ')[1]}, {told['machine']}; "
-        f"processor time of all cores together:\n\n{_table(header, rows)}\n\n"
+        f"A {told['photo'].split(',')[0]} of {told['photo'].split(', ')[1]}, measured on "
+        f"{told['machine']}. Processor time of all cores together:\n\n{_table(header, rows)}\n\n"
         f"The service did {rate:g} photos a second there, so {PHOTOS:,} photos took "
-        f"{PHOTOS / rate:.0f} s, and held {told['rss_mib']['2000']:.0f} MiB."
+        f"{PHOTOS / rate:.0f} s. It used {told['rss_mib']['2000']:.0f} MiB of memory."
     )
 
 

@@ -36,7 +36,9 @@ Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 
-def blur_boxes(image: Image, xyxy: Boxes, *, method: Method, margin: float) -> Image:
+def blur_boxes(
+    image: Image, xyxy: Boxes, *, method: Method, margin: float, in_place: bool = False
+) -> Image:
     """Return a copy of `image` with everything inside the widened boxes unreadable.
 
     Args:
@@ -44,6 +46,7 @@ def blur_boxes(image: Image, xyxy: Boxes, *, method: Method, margin: float) -> I
         xyxy: (N, 4) float32, pixels of `image`.
         method: how; see the head of this file for what each guarantees.
         margin: share of a box's width and height hidden beyond it on each side.
+        in_place: write into `image` itself, where it may be lost: a copy of a large one is slow.
 
     Raises:
         ValueError: an unknown method, a negative margin, or `xyxy` holds no boxes that can be
@@ -52,9 +55,10 @@ def blur_boxes(image: Image, xyxy: Boxes, *, method: Method, margin: float) -> I
     if method not in get_args(Method):
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     bounds = hidden_bounds(xyxy, image_hw=image.shape[:2], margin=margin)
+    blurred = image if in_place else image.copy()
     if method == "veil":
-        return _veil(image, bounds)
-    blurred = image.copy()
+        _veil(blurred, bounds)
+        return blurred
     for x1, y1, x2, y2 in bounds:
         inside = np.s_[y1:y2, x1:x2]
         if method == "solid":
@@ -108,25 +112,24 @@ def _gaussian(inside: Image) -> Image:
     return cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
-def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
-    """Return `image` with each group of overlapping boxes veiled.
+def _veil(image: Image, bounds: NDArray[np.int64]) -> None:
+    """Lay the veil over each group of overlapping boxes, in place.
 
     The pixels inside any box are zeroed first, and the fill is made from that image, so that
     nothing of them can reach it. Only the surroundings of each group are worked on.
     """
-    veiled = image.copy()
     for group in _groups(bounds):
         heights = group[:, 3] - group[:, 1]
         reach = int(max(8, heights.max()))  # how far around the boxes the fill looks
         left, top = (group[:, :2].min(axis=0) - reach).clip(0)
         right, bottom = group[:, 2:].max(axis=0) + reach  # beyond the image is cut by slicing
         crop = np.s_[top:bottom, left:right]
-        target = veiled[crop]
+        target = image[crop]
         local = group - [left, top, left, top]
         inside = _covered(local, hw=target.shape[:2])
         every = (bounds - [left, top, left, top]).clip(0)
         hidden = _covered(every, hw=target.shape[:2])
-        around = image[crop].copy()
+        around = target.copy()
         for x1, y1, x2, y2 in every:
             around[y1:y2, x1:x2] = 0
         veil = _veil_of(
@@ -140,7 +143,6 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> Image:
         _mix(target, veil, local, hidden=hidden, feather_px=feather_px)
         for x1, y1, x2, y2 in local:
             target[y1:y2, x1:x2] = veil[y1:y2, x1:x2]
-    return veiled
 
 
 def _covered(bounds: NDArray[np.int64], *, hw: tuple[int, ...]) -> Mask:

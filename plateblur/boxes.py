@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.types import Boxes
+
+Indices = NDArray[np.int64]
+Shares = NDArray[np.float64]
+
+Overlap = Callable[[int, NDArray[np.bool_]], tuple[Indices, Shares, Shares]]
+"""How one box overlaps others.
+
+Given a box's index and (N,) bool, the boxes that are left, it returns the indices of those of them
+near the box, (M,), the IoU of each with it, and the share of each that lies inside it.
+"""
 
 
 def _require_boxes(xyxy: Boxes) -> None:
@@ -66,14 +78,15 @@ def non_max_suppression(
     if confidence.shape != (len(xyxy),):
         raise ValueError(f"confidence must have shape ({len(xyxy)},), got {confidence.shape}")
     order = np.argsort(-confidence, kind="stable").astype(np.int64)
-    keeper = keepers(xyxy, order, iou_threshold=iou_threshold)
+    overlap = box_overlap(xyxy, least=iou_threshold)
+    keeper = keepers(order, overlap, iou_threshold=iou_threshold)
     kept: NDArray[np.int64] = order[keeper[order] == order]
     return kept
 
 
 def keepers(
-    xyxy: Boxes,
     order: NDArray[np.int64],
+    overlap: Overlap,
     *,
     iou_threshold: float,
     cut: NDArray[np.bool_] | None = None,
@@ -81,11 +94,9 @@ def keepers(
 ) -> NDArray[np.int64]:
     """Return for each box the one that it gives way to in greedy NMS, itself where it stays.
 
-    A box is compared with those beside it alone, so that thousands of them stay affordable.
-
     Args:
-        xyxy: (N, 4) float32, pixels.
         order: (N,) int64, indices of the boxes, the one that goes first at the front.
+        overlap: how boxes overlap, wherever they lie; `box_overlap` for those of a flat image.
         iou_threshold: a box gives way to one before it that it overlaps by more, above 0.
         cut: (N,) bool, boxes that also give way where they lie inside one before them.
         cut_inside: with at least this share of their area.
@@ -93,28 +104,48 @@ def keepers(
     Returns:
         (N,) int64.
     """
+    keeper = np.full(len(order), -1, np.int64)
+    for best in order.tolist():
+        if keeper[best] >= 0:
+            continue
+        rows, iou, inside = overlap(best, keeper < 0)
+        same = iou > iou_threshold
+        if cut is not None:
+            same |= cut[rows] & (inside >= cut_inside)
+        keeper[rows[same]] = best
+        keeper[best] = best
+    return keeper
+
+
+def box_overlap(xyxy: Boxes, *, least: float) -> Overlap:
+    """Return how boxes of an image overlap, for `keepers`.
+
+    A box is compared with those beside it alone, so that thousands of them stay affordable.
+
+    Args:
+        xyxy: (N, 4) float32, pixels.
+        least: the smallest share that matters, of an IoU or of a box inside another, above 0.
+    """
     x1, y1, x2, y2 = xyxy.astype(np.float64).T
     area, centre = areas(xyxy), (x1 + x2) / 2
     by_centre = np.argsort(centre, kind="stable")
     sorted_centre = centre[by_centre]
-    keeper = np.full(len(xyxy), -1, np.int64)
-    for best in order.tolist():
-        if keeper[best] >= 0:
-            continue
-        # Beyond that, two boxes can't overlap so much: their widths are alike as their areas are.
-        reach = (x2[best] - x1[best]) * (1 + 1 / max(iou_threshold, 1e-6)) / 2
-        near = np.searchsorted(sorted_centre, [centre[best] - reach, centre[best] + reach])
+    # Farther apart than so many widths, one of two would be too wide to share so much of its area.
+    reach = (x2 - x1) * (1 + 1 / least) / 2 if least > 1e-6 else np.full(len(area), np.inf)
+
+    def overlap(best: int, is_left: NDArray[np.bool_]) -> tuple[Indices, Shares, Shares]:
+        limits = [centre[best] - reach[best], centre[best] + reach[best]]
+        near = np.searchsorted(sorted_centre, limits)
         rows = by_centre[near[0] : near[1] + 1]
-        rows = rows[keeper[rows] < 0]
+        rows = rows[is_left[rows]]
         across = np.minimum(x2[rows], x2[best]) - np.maximum(x1[rows], x1[best])
         down = np.minimum(y2[rows], y2[best]) - np.maximum(y1[rows], y1[best])
         shared = across.clip(0) * down.clip(0)
-        same = shared > iou_threshold * (area[best] + area[rows] - shared)
-        if cut is not None:
-            same |= cut[rows] & (shared >= cut_inside * area[rows])
-        keeper[rows[same]] = best
-        keeper[best] = best
-    return keeper
+        tiny = np.finfo(np.float64).tiny
+        iou = shared / np.maximum(area[best] + area[rows] - shared, tiny)
+        return rows, iou, shared / np.maximum(area[rows], tiny)
+
+    return overlap
 
 
 def expand(xyxy: Boxes, margin: float) -> Boxes:

@@ -19,8 +19,11 @@ from plateblur.cli_options import (
     AlwaysHide,
     CocoFile,
     CsvFile,
+    DamagedPhotos,
     DeviceOption,
+    DropOtherPictures,
     EngineOption,
+    Exact,
     Fast,
     IgnoreZone,
     InstanceMasksFolder,
@@ -62,7 +65,8 @@ from plateblur.cli_runs import (
 )
 from plateblur.cli_serving import demo, extra, serve
 from plateblur.cores import cores
-from plateblur.detector import Device, Engine, OnnxDetector
+from plateblur.detector import OnnxDetector
+from plateblur.engines import Device, Engine
 from plateblur.photo import MAX_PIXELS, decode
 from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
 from plateblur.runs.clips import ClipWork, clip_target
@@ -176,6 +180,9 @@ def blur(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that no earlier run wrote.")
     ] = False,
+    exact: Exact = False,
+    damaged: DamagedPhotos = DEFAULTS.damaged,
+    drop_other_pictures: DropOtherPictures = False,
     manifest: ManifestOption = None,
     report: Annotated[
         Path | None, typer.Option(help="Write one JSON object a photo to this file.")
@@ -208,6 +215,8 @@ def blur(
     """
     if (out is None) == (not in_place):
         raise typer.BadParameter("give either -o OUT or --in-place")
+    if exact and not find_spec("jpeglib"):
+        raise typer.BadParameter('--exact needs an extra: pip install "plateblur[exact]"')
     begun = time.monotonic()
     mask_folders = MaskFolders(masks, instance_masks)
     sides = Sides(report=report, table=csv, parquet=parquet, coco=coco, yolo=yolo)
@@ -221,6 +230,8 @@ def blur(
         smallest_plate_px=smallest_plate_px,
         effort=effort_of(fast=fast, thorough=thorough),
         projection=projection,
+        exact=exact,
+        damaged=damaged,
     )
     with ending_on_bad_start():
         target = None if out is None else place_of(out)
@@ -251,6 +262,7 @@ def blur(
                 PixelsInHand(PIXELS_A_WORKER * workers),
                 mask_folders,
                 run,
+                keeps_pictures=in_place and not drop_other_pictures,
             )
             tally, outcomes = run.carry_out(
                 Job.take, make, "Blurring", workers, console=console, hidden=quiet
@@ -406,7 +418,8 @@ def detect(
                 )
         except PHOTO_FAULTS as error:
             return Done(record, error=explain(error))
-        seen_as = "flat" if panorama_in(photo, projection) is None else "equirectangular"
+        panorama = panorama_in(photo, projection)
+        seen_as = "flat" if panorama is None else panorama.projection
         found = described(detections, photo.image_hw, seen_as)
         return Done(record | found, plates=len(detections))
 

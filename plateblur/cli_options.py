@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from plateblur.detector import Device, Engine
+from plateblur.engines import Device, Engine
 from plateblur.pipeline import DEFAULTS
-from plateblur.types import Effort, Method, Projection
+from plateblur.types import Damaged, Effort, Method, Projection
 
 
 def finite(value: float) -> float:
@@ -143,8 +143,8 @@ SmallestPlate = Annotated[
 ProjectionOption = Annotated[
     Projection,
     typer.Option(
-        help="auto takes a photo for a panorama where its tags say so; equirectangular takes every "
-        "photo for one; flat none.",
+        help="How photos show the world. auto: a panorama where the tags say so. flat: never one. "
+        "The others: always one of that kind.",
     ),
 ]
 EngineOption = Annotated[
@@ -187,6 +187,30 @@ Workers = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but what went wrong.")]
+
+
+Exact = Annotated[
+    bool,
+    typer.Option(
+        "--exact",
+        help="Keep a JPEG bit for bit outside the plates: no loss, but slower. Needs an extra: "
+        "pip install 'plateblur[exact]'.",
+    ),
+]
+DamagedPhotos = Annotated[
+    Damaged,
+    typer.Option(
+        help="refuse a JPEG that is cut, or hide the rows that can't be decoded: they turn grey."
+    ),
+]
+DropOtherPictures = Annotated[
+    bool,
+    typer.Option(
+        "--drop-other-pictures",
+        help="With --in-place: replace files that hold more pictures than the one that is blurred, "
+        "such as stereo photos. The others are lost.",
+    ),
+]
 
 
 def effort_of(*, fast: bool, thorough: bool) -> Effort:

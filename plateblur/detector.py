@@ -1,4 +1,4 @@
-"""Find plates: plan the looks > look > merge > a second look. The only inference engine.
+"""Find plates: plan the looks > look > merge > a second look.
 
 The model is an ONNX file as `training/export.py` writes it: input `images` (N, 3, H, W) float32
 RGB in [0, 1], H and W multiples of the stride; output either raw, (N, 4 + classes, anchors) with
@@ -13,23 +13,19 @@ from __future__ import annotations
 
 import ast
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from importlib.util import find_spec
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
+import cv2
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
 from plateblur.boxes import iou_matrix, non_max_suppression
-from plateblur.cores import cores
+from plateblur.engines import Device, Engine, Session, open_engine, open_session
 from plateblur.errors import DetectionError, ModelError
 from plateblur.letterbox import cut_out, letterbox
 from plateblur.looks import (
@@ -37,6 +33,7 @@ from plateblur.looks import (
     ORDINARY_LOOKS,
     Look,
     Seen,
+    added,
     merged,
     plan_looks,
     seen_in_photo,
@@ -64,38 +61,12 @@ from plateblur.types import (
     require_confidence,
 )
 
-Engine = Literal["auto", "onnxruntime", "openvino"]
-"""What runs the model; "auto" tries those that are installed, and takes the fastest."""
-
-Device = Literal["auto", "cpu", "cuda", "tensorrt", "directml", "coreml"]
-"""Where; "auto" takes a GPU through CUDA where ONNX Runtime has one, and the CPU otherwise."""
-
-PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "directml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-}
-
 FARTHEST_PX = 1e9  # beyond any image
 
-TRIED_ON_PX, TRIES = 320, 5  # how engines are compared where the fastest is to be taken
-GPU_BATCH = 8  # looks at once; on a CPU a batch takes as long as its looks one by one
 # How many boxes are looked at again; the rest keep their confidence, and so are hidden.
 MOST_LOOKS, MORE_LOOKS = 32, 8  # with one first look, and for each further one
 
-# onnxruntime's errors share no base but Exception.
-_ORT_ERRORS = (
-    *(ort.Fail, ort.InvalidArgument, ort.NoSuchFile, ort.NoModel, ort.EngineError),
-    *(ort.RuntimeException, ort.InvalidProtobuf, ort.NotImplemented, ort.InvalidGraph, ort.EPFail),
-    *(ort.ModelLoadCanceled, ort.ModelLoaded, ort.ModelRequiresCompilation, ort.NotFound),
-    *(ort.DeviceReset, RuntimeError, ValueError, MemoryError),
-)
-
 FloatT = TypeVar("FloatT", bound=np.floating[Any])
-
-_Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,30 +120,21 @@ class OnnxDetector:
             ModelError: no such file, no ONNX model, metadata that does not fit, or an engine or a
                 device that isn't there.
         """
-        if engine not in get_args(Engine):
-            raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
-        if device not in get_args(Device):
-            raise ValueError(f"device must be one of {get_args(Device)}, got {device!r}")
-        session = _open_session(model, threads=threads)
+        session = open_session(model, threads=threads)
         _check_input_and_output(session)
         self.metadata = _read_metadata(session)
         self._second_look = second_look
-        if engine == "openvino" and device not in ("auto", "cpu"):
-            raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
-        if device not in ("auto", "cpu"):
-            session = _open_session(model, threads=threads, device=device)
-        elif device == "auto" and engine != "openvino":
-            session, device = _gpu_or(session, model, threads=threads)
-        else:
-            device = "cpu"
-        runs: dict[str, _Run] = {}
-        if engine != "openvino":
-            runs["onnxruntime"] = _onnxruntime(session)
-        if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
-            runs["openvino"] = _openvino(model, threads=threads)
-        engine_taken, self._run = _fastest(runs)
-        self._batch = 1 if device == "cpu" else GPU_BATCH
-        self.runs_on = f"{engine_taken} on {device}"
+        side, stride = self.metadata.input_size, self.metadata.stride
+        running = open_engine(
+            model,
+            session,
+            engine=engine,
+            device=device,
+            threads=threads,
+            tried_hw=(math.ceil(side * 9 / 16 / stride) * stride, side),  # as a 1080p photo
+        )
+        self._run, self._batch = running.run, running.batch
+        self.runs_on = f"{running.engine} on {running.device}"
 
     @classmethod
     def shipped(
@@ -220,13 +182,24 @@ class OnnxDetector:
             smallest_plate_px=smallest_plate_px,
             effort=effort,
         )
-        seen = [
-            one
-            for looks in _in_batches(plan.looks, self._batch)
-            for one in self._seen(image, looks, min_confidence=min(min_confidence, LOOK_AGAIN_FROM))
-        ]
+        floor = min(min_confidence, LOOK_AGAIN_FROM)
+        seen = self._seen_in_all(image, plan.looks, min_confidence=floor)
         found = self._look_again(image, merged(seen), looks=len(plan.looks))
+        if plan.further:
+            seen += self._seen_in_all(image, plan.further, min_confidence=floor)
+            every = self._look_again(image, merged(seen), looks=plan.searched.looks)
+            found = added(every.xyxy, every.confidence, to=found)
         return replace(found, searched=plan.searched).at_least(min_confidence)
+
+    def _seen_in_all(
+        self, image: Image, looks: Sequence[Look], *, min_confidence: float
+    ) -> list[Seen]:
+        """Return what each of the looks finds."""
+        return [
+            one
+            for alike in _in_batches(looks, self._batch)
+            for one in self._seen(image, alike, min_confidence=min_confidence)
+        ]
 
     def _seen(
         self, image: Image, looks: Sequence[Look], *, min_confidence: float
@@ -305,7 +278,12 @@ class OnnxDetector:
         Returns:
             For each image (N, 4) `xyxy` in its pixels, and (N,) confidence.
         """
-        batch = np.stack(images).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        height, width = images[0].shape[:2]
+        batch = np.empty((len(images), 3, height, width), np.float32)
+        for image, planes in zip(images, batch, strict=True):
+            # Plane by plane, because engines copy a batch whose channels lie side by side.
+            for plane, into in zip(cv2.split(image), planes, strict=True):
+                np.divide(plane, np.float32(255), out=into, dtype=np.float32)
         output = self._run(batch)
         if output.ndim != 3 or len(output) != len(images):
             raise DetectionError(
@@ -380,32 +358,7 @@ def _in_batches(looks: Sequence[Look], most: int) -> Iterator[list[Look]]:
             yield batch
 
 
-def _open_session(
-    model: Path, *, threads: int | None, device: Device = "cpu"
-) -> onnxruntime.InferenceSession:
-    if not model.is_file():
-        raise ModelError(f"expected an ONNX model named {model.name}, found no such file")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3  # errors only; they are raised as well
-    # Threads that wait by spinning would take the cores from the next photo's decoding.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    provider = PROVIDERS[device]
-    if provider not in onnxruntime.get_available_providers():
-        raise ModelError(
-            f"device {device!r} needs an ONNX Runtime with {provider}, and the installed one has "
-            f"none; docs/howto/gpu-and-openvino.md lists which package brings it"
-        )
-    try:
-        session = onnxruntime.InferenceSession(model, options, providers=[provider])
-    except _ORT_ERRORS as error:
-        raise ModelError(f"expected an ONNX model in {model.name}: {error}") from error
-    if session.get_providers()[0] != provider:  # ONNX Runtime goes on with the CPU where none is
-        raise ModelError(f"device {device!r} was asked for, and {provider} found no such device")
-    return session
-
-
-def _check_input_and_output(session: onnxruntime.InferenceSession) -> None:
+def _check_input_and_output(session: Session) -> None:
     """Raise `ModelError` unless the model takes images of any size and gives numbers."""
     takes, gives = session.get_inputs(), session.get_outputs()
     if len(takes) != 1 or takes[0].type != "tensor(float)" or len(takes[0].shape) != 4:
@@ -417,7 +370,7 @@ def _check_input_and_output(session: onnxruntime.InferenceSession) -> None:
         raise ModelError(f"expected a float32 output, got {gives[0].type}")
 
 
-def _read_metadata(session: onnxruntime.InferenceSession) -> ModelMetadata:
+def _read_metadata(session: Session) -> ModelMetadata:
     entries: dict[str, str] = session.get_modelmeta().custom_metadata_map
     try:
         sides = ast.literal_eval(entries["imgsz"])
@@ -449,66 +402,3 @@ def _read_curve(written: str) -> tuple[float, float]:
     if not (slope > 0 and math.isfinite(slope) and math.isfinite(shift)):
         raise ValueError(f"expected a calibration of a slope above 0 and a shift, got {written}")
     return slope, shift
-
-
-def _onnxruntime(session: onnxruntime.InferenceSession) -> _Run:
-    name = session.get_inputs()[0].name
-
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            output: NDArray[np.float32] = session.run(None, {name: batch})[0]
-        except _ORT_ERRORS as error:
-            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
-        return output
-
-    return run
-
-
-def _gpu_or(
-    session: onnxruntime.InferenceSession, model: Path, *, threads: int | None
-) -> tuple[onnxruntime.InferenceSession, Device]:
-    """Return a session on a GPU through CUDA, or where there is none the one given, on the CPU."""
-    if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
-        with suppress(ModelError):  # the package for GPUs, on a machine without one
-            return _open_session(model, threads=threads, device="cuda"), "cuda"
-    return session, "cpu"
-
-
-def _fastest(runs: dict[str, _Run]) -> tuple[str, _Run]:
-    """Return the fastest engine and its name; which that is depends on the CPU, so it is tried."""
-    if len(runs) > 1:
-        grey = np.full((1, 3, TRIED_ON_PX, TRIED_ON_PX), 0.5, np.float32)
-        seconds = dict.fromkeys(runs, math.inf)
-        for _ in range(TRIES):  # in turn, so that a noisy moment hits all; the first warms up
-            for name, run in runs.items():
-                started = time.perf_counter()
-                run(grey)
-                seconds[name] = min(seconds[name], time.perf_counter() - started)
-        name = min(seconds, key=lambda each: seconds[each])
-        return name, runs[name]
-    return next(iter(runs.items()))
-
-
-def _openvino(model: Path, *, threads: int | None) -> _Run:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
-    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if threads:  # of one call; the other cores are for calls beside it, which else would queue
-        streams = max(1, cores() // threads)
-        config = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
-    try:
-        compiled = openvino.Core().compile_model(model, "CPU", config)
-    except RuntimeError as error:
-        raise ModelError(f"expected a model that OpenVINO can compile in {model.name}") from error
-
-    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        try:
-            # A request of its own for each call: requests are not to be shared by threads.
-            results = compiled.create_infer_request().infer([batch])
-        except RuntimeError as error:
-            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
-        return np.array(results[0])
-
-    return run

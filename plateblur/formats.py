@@ -28,10 +28,16 @@ PNG = Format("PNG", (".png",), "image/png")
 WEBP = Format("WEBP", (".webp",), "image/webp")
 HEIF = Format("HEIF", (".heic", ".heif", ".hif", ".heics", ".heifs"), "image/heic")
 AVIF = Format("AVIF", (".avif", ".avifs"), "image/avif")
+TIFF = Format("TIFF", (".tif", ".tiff"), "image/tiff")
+BMP = Format("BMP", (".bmp", ".dib"), "image/bmp")
+GIF = Format("GIF", (".gif",), "image/gif")
 
-FORMATS = {each.name: each for each in (JPEG, PNG, WEBP, HEIF, AVIF)}
+FORMATS = {each.name: each for each in (JPEG, PNG, WEBP, HEIF, AVIF, TIFF, BMP, GIF)}
+# What the service takes. Source: contract, section 1.
+SERVED = {each.name: each for each in (JPEG, PNG, WEBP, HEIF, AVIF)}
 BY_SUFFIX = {suffix: each for each in FORMATS.values() for suffix in each.suffixes}
-TAKEN = "JPEG, PNG, WebP, HEIC or AVIF"  # for messages
+TAKEN = "JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP or GIF"  # for messages
+SERVED_NAMES = "JPEG, PNG, WebP, HEIC or AVIF"
 
 # Source: ISO/IEC 23008-12, B.4 and annexes B and C: the major brands of HEIF files.
 HEIF_BRANDS = frozenset(
@@ -42,10 +48,6 @@ LONGEST_BRANDS = 256  # bytes of `ftyp` that are read; real ones have some dozen
 
 # Source: the formats' specifications. Pictures that are known and not taken, by how they begin.
 OTHER_PICTURES = {
-    b"GIF87a": "GIF",
-    b"GIF89a": "GIF",
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
     b"II+\0": "BigTIFF",
     b"MM\0+": "BigTIFF",
     b"8BPS": "Photoshop document",
@@ -53,11 +55,20 @@ OTHER_PICTURES = {
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"FUJIFILMCCD-RAW": "camera raw",
+    b"FUJIFILMCCD-RAW": "camera raw",  # RAF
+    b"IIU\0": "camera raw",  # RW2
+    b"IIRO": "camera raw",  # ORF
+    b"IIRS": "camera raw",
+    b"MMOR": "camera raw",
+    b"FOVb": "camera raw",  # X3F
+    b"\0MRM": "camera raw",
+    b"II\x1a\0\0\0HEAPCCDR": "camera raw",  # CRW
 }
+CR2_MARK = slice(8, 10), b"CR"  # in what is a TIFF otherwise
+
 OTHER_SUFFIXES = frozenset(
     {
-        *(".gif", ".bmp", ".dib", ".tif", ".tiff", ".psd", ".jxl", ".jp2", ".j2k", ".jxr", ".ico"),
+        *(".psd", ".jxl", ".jp2", ".j2k", ".jxr", ".ico"),
         *(".ppm", ".pgm", ".pnm", ".tga", ".exr", ".hdr"),
         *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2"),
         *(".pef", ".srw", ".x3f", ".3fr", ".iiq", ".raw", ".gpr"),
@@ -85,11 +96,19 @@ def sniff(data: bytes) -> Format | None:
             return AVIF
         if major in HEIF_BRANDS:
             return HEIF
+    if data[:4] in (b"II*\0", b"MM\0*") and data[CR2_MARK[0]] != CR2_MARK[1]:
+        return TIFF
+    if data[:2] == b"BM" and data[6:10] == b"\0\0\0\0" and len(data) > 26:  # reserved bytes
+        return BMP
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return GIF
     return None
 
 
 def other_picture(data: bytes) -> str | None:
     """Return the name of a picture format that is known and not taken, by its first bytes."""
-    if data[:2] == b"BM" and data[6:10] == b"\0\0\0\0" and len(data) > 26:  # reserved bytes
-        return "BMP"
+    if sniff(data) is not None:
+        return None
+    if data[:4] in (b"II*\0", b"MM\0*") or data[4:12] == b"ftypcrx ":  # CR2 and CR3
+        return "camera raw"
     return next((name for begin, name in OTHER_PICTURES.items() if data.startswith(begin)), None)

@@ -19,6 +19,7 @@ MAX_DECODED_BYTES_PX = 4  # for each pixel of the limit: 8-bit RGBA or CMYK of a
 MAX_SCANS = 100  # of a progressive JPEG; libjpeg's script has 10, scripts of optimisers up to 20
 MAX_WHOLE_SCANS = 20  # of one that has as many pixels as its limit; a scan costs by the pixel
 MAX_JPEG_SEGMENTS = 4_000  # a JPEG of 100 MB with 64 kB segments of XMP or ICC has 1,600
+MOST_SEGMENTS = 10_000  # of a JPEG that are read; real ones have some hundreds
 MAX_PNG_CHUNKS = 200_000  # one of 100 MB, cut into chunks of 512 bytes
 MAX_PNG_EXTRAS = 1_000  # chunks of it that are no pixels
 MAX_BOXES = 10_000  # of HEIF and AVIF; a grid of a 200-megapixel photo has 800 tiles
@@ -110,20 +111,52 @@ def _walk_jpeg(data: bytes, *, max_pixels: int) -> None:
             at = following.start()
 
 
+def jpeg_segments(data: bytes, *, at: int = 2) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of each segment of a JPEG, a scan with its data, up to its end.
+
+    The start is where the marker is. The last is 0xD9 where the JPEG has its end marker.
+
+    Args:
+        data: holds a JPEG.
+        at: where its first segment begins, behind its start marker.
+    """
+    for _ in range(MOST_SEGMENTS):
+        if at + 2 > len(data) or data[at] != 0xFF:
+            return
+        marker = data[at + 1]
+        if marker == 0xFF and (fill := _FILL.match(data, at)):
+            at = fill.end() - 1
+            continue
+        end = at + 2
+        if marker not in _BARE and marker != 0xD9:
+            end += int.from_bytes(data[end : end + 2])
+        if marker == 0xDA:
+            following = _AFTER_SCAN.search(data, end)
+            end = len(data) if following is None else following.start()
+        yield marker, at, min(end, len(data))
+        if marker == 0xD9:
+            return
+        at = end
+
+
 def _walk_png(data: bytes, *, max_pixels: int) -> None:
-    at, chunks, extras = 8, 0, 0
-    while at + 8 <= len(data):
-        length, name = struct.unpack_from(">L4s", data, at)
-        chunks += 1
+    extras = 0
+    for chunks, (name, start, _) in enumerate(png_chunks(data), start=1):
         extras += name != b"IDAT"
         _require_fewer("chunks", chunks, MAX_PNG_CHUNKS)
         _require_fewer("chunks of metadata", extras, MAX_PNG_EXTRAS)
-        if name == b"IHDR" and at + 18 <= len(data):
-            width, height, depth, colours = struct.unpack_from(">LLBB", data, at + 8)
+        if name == b"IHDR" and start + 10 <= len(data):
+            width, height, depth, colours = struct.unpack_from(">LLBB", data, start)
             bytes_px = _PNG_CHANNELS.get(colours, 4) * max(depth, 8) / 8
             _require_sides(width, height, bytes_px=bytes_px, max_pixels=max_pixels)
-        if name == b"IEND":
-            return
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of the content of each chunk of a PNG, up to its end chunk."""
+    at, name = 8, b""
+    while at + 8 <= len(data) and name != b"IEND":
+        length, name = struct.unpack_from(">L4s", data, at)
+        yield name, at + 8, at + 8 + length
         at += 12 + length
 
 
@@ -150,16 +183,16 @@ def _walk_webp(data: bytes, *, max_pixels: int) -> None:
 
 def _walk_boxes(data: bytes, *, max_pixels: int) -> None:
     """Read the size of each image of a HEIF or AVIF, and count what it is described with."""
-    for count, (name, start, _) in enumerate(_boxes(data, 0, len(data)), start=1):
+    for count, (name, start, _) in enumerate(boxes_of(data), start=1):
         _require_fewer("boxes", count, MAX_BOXES)
         if name == b"ispe" and start + 12 <= len(data):
             width, height = struct.unpack_from(">LL", data, start + 4)
             _require_sides(width, height, bytes_px=4, max_pixels=max_pixels)
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and end of each box that can hold what is read, from the outside in."""
-    todo = [(start, end)]
+def boxes_of(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of the content of each box of a HEIF or AVIF that describes it."""
+    todo = [(0, len(data))]
     while todo:
         at, end = todo.pop()
         while at + 8 <= end:
@@ -178,3 +211,33 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
             elif name in (b"meta", b"iinf"):
                 todo.append((body + (4 if name == b"meta" else 6), after))
             at += length
+
+
+def is_animated_png(data: bytes) -> bool:
+    """Return whether a PNG says that it has frames other than one."""
+    controls = [data[start:end] for name, start, end in png_chunks(data) if name == b"acTL"]
+    return len(controls) > 1 or any(one[:4] != b"\0\0\0\1" for one in controls)  # of frames
+
+
+def is_lossless_webp(data: bytes) -> bool:
+    """Return whether the image of a WebP is coded without loss; its chunks tell."""
+    at = 12
+    while at + 8 <= len(data):
+        name, length = struct.unpack_from("<4sL", data, at)
+        if name in (b"VP8 ", b"VP8L"):
+            return bool(name == b"VP8L")
+        at += 8 + length + length % 2
+    return False
+
+
+def is_deep(data: bytes) -> bool:
+    """Return whether a PNG, HEIF or AVIF says that it has more than 8 bits a channel."""
+    if data.startswith(b"\x89PNG"):
+        return data[24:25] == b"\x10"
+    if data[4:8] != b"ftyp":
+        return False
+    # Source: HEIF (ISO/IEC 23008-12), 6.5.6: version and flags, channels, and bits of each.
+    return any(
+        name == b"pixi" and max(data[at + 5 : end], default=0) > 8
+        for name, at, end in boxes_of(data)
+    )

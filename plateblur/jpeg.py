@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import io
+import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ import simplejpeg
 from PIL import Image as PillowImage
 from PIL import JpegImagePlugin
 
+from plateblur.headers import jpeg_segments
 from plateblur.types import Image
 
 # OpenCV's names of Pillow's numbers of the chroma subsampling.
@@ -31,6 +33,10 @@ _JPEG_SEGMENT = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 # Source: JPEG (ITU-T T.81), table B.1. Starts of frames; between them lie DHT, JPG and DAC.
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_COMMENT = 0xFE
+SWAPPED_AXES = frozenset({5, 6, 7, 8})  # orientations in which rows become columns
+GREY = 128  # of what can't be decoded
+NOISE_BYTES = 4096  # put behind a cut; no block of 64 coefficients needs as many
 MOST_SEGMENTS = 10_000  # of a JPEG without its end that are read; real ones have some hundreds
 
 
@@ -42,11 +48,17 @@ class JpegCoding:
         quantisation: tables of 64, by their number, in the orientation of the upright image.
         subsampling: Pillow's number of the chroma subsampling, in the upright image.
         progressive: whether the scans refine each other.
+        data: the photo as it came.
+        orientation: how it is turned upright, 1 to 8 as in EXIF.
+        not_exact: why its blocks can't be kept as they came, or None.
     """
 
     quantisation: dict[int, list[int]]
     subsampling: int
     progressive: bool
+    data: bytes = field(default=b"", repr=False)
+    orientation: int = 1
+    not_exact: str | None = None
 
 
 class JpegFile(JpegImagePlugin.JpegImageFile):
@@ -56,13 +68,15 @@ class JpegFile(JpegImagePlugin.JpegImageFile):
         pass
 
 
-def coding_of(stored: PillowImage.Image, *, is_transposed: bool) -> JpegCoding | None:
+def coding_of(stored: PillowImage.Image, data: bytes, *, orientation: int) -> JpegCoding | None:
     """Return how a JPEG was coded, or None for another photo.
 
     Args:
         stored: the photo, its header read.
-        is_transposed: rows become columns where it is turned upright.
+        data: the photo.
+        orientation: how it is turned upright, as in EXIF.
     """
+    is_transposed = orientation in SWAPPED_AXES
     if not isinstance(stored, JpegImagePlugin.JpegImageFile):
         return None
     tables = {number: list(table) for number, table in stored.quantization.items()}
@@ -79,7 +93,76 @@ def coding_of(stored: PillowImage.Image, *, is_transposed: bool) -> JpegCoding |
         quantisation=tables,
         subsampling=subsampling,
         progressive=bool(stored.info.get("progressive")),
+        data=data,
+        orientation=orientation,
+        not_exact=_not_exact(stored),
     )
+
+
+def _not_exact(stored: JpegImagePlugin.JpegImageFile) -> str | None:
+    """Return why a JPEG's blocks can't be kept as they came, or None."""
+    if stored.mode not in ("L", "RGB"):
+        return f"it is a {stored.mode} JPEG"
+    ids = bytes(id_ for id_, *_ in stored.layer)
+    if stored.mode == "RGB" and (stored.info.get("adobe_transform") == 0 or ids == b"RGB"):
+        return "its colours are coded as RGB"
+    return None
+
+
+def bare_jpeg(data: bytes) -> bytes:
+    """Return a JPEG without its metadata, and without what follows it."""
+    parts = [b"\xff\xd8"]
+    for marker, start, end in jpeg_segments(data):
+        if not (0xE0 <= marker <= 0xEF or marker in (_COMMENT, END_OF_JPEG[1])):
+            parts.append(data[start:end])
+    return b"".join([*parts, END_OF_JPEG])
+
+
+def header_segments(data: bytes) -> bytes:
+    """Return the segments of metadata that a JPEG begins with."""
+    leading = itertools.takewhile(
+        lambda segment: 0xE0 <= segment[0] <= 0xEF or segment[0] == _COMMENT, jpeg_segments(data)
+    )
+    return b"".join(data[start:end] for _, start, end in leading)
+
+
+def is_cut(data: bytes) -> bool:
+    """Return whether a JPEG with a scan ends before its end marker."""
+    segments = list(jpeg_segments(data))
+    if all(marker != _START_OF_SCAN for marker, _, _ in segments):
+        return False
+    last, _, end = segments[-1]
+    return last != END_OF_JPEG[1] and end == len(data)  # else it is damaged before
+
+
+def decode_cut(stored: PillowImage.Image, data: bytes) -> tuple[Image, int] | None:
+    """Return the pixels of a JPEG that is cut, and from which row on they can't be decoded.
+
+    Those rows are grey, from the first row of blocks on that isn't whole: it is where the picture
+    depends on what is put behind the cut. None for what isn't a cut JPEG in grey or colour.
+
+    Args:
+        stored: the photo, its header read.
+        data: the photo.
+    """
+    if not isinstance(stored, JpegImagePlugin.JpegImageFile) or stored.mode not in ("L", "RGB"):
+        return None
+    if not is_cut(data):
+        return None
+    noise = np.random.default_rng(0).integers(0, 255, NOISE_BYTES, np.uint8).tobytes()
+    size = (stored.height, stored.width, 3)
+    pixels, other = np.empty(size, np.uint8), np.empty(size, np.uint8)
+    try:
+        for filling, buffer in ((b"", pixels), (noise, other)):
+            simplejpeg.decode_jpeg(data + filling + END_OF_JPEG, "RGB", buffer=buffer, strict=False)
+    except ValueError:
+        return None
+    differ = (pixels != other).any(axis=(1, 2))
+    first = int(differ.argmax()) if differ.any() else stored.height
+    if first < stored.height:
+        first -= first % (8 * max(down for _, _, down, _ in stored.layer))
+    pixels[first:] = GREY
+    return pixels, first
 
 
 def decode_plain(stored: PillowImage.Image, data: bytes) -> Image | None:
@@ -147,6 +230,19 @@ def _has_all_scans(data: bytes) -> bool:
             return False  # something else is wrong with it
         at += max(length, 2)
     return False
+
+
+def cut_note(first_row: int, height: int) -> str:
+    """Return what was lost of a JPEG that is cut.
+
+    Raises:
+        ValueError: all of it.
+    """
+    if first_row == 0:
+        raise ValueError("nothing can be decoded")
+    if first_row == height:
+        return "it is cut: finer detail is missing"
+    return f"it is cut: the lowest {height - first_row} of {height} rows turned grey"
 
 
 @functools.cache

@@ -92,13 +92,31 @@ def letterbox(image: Image, *, input_size: int, stride: int, turn: int = 0) -> L
         raise ValueError(f"input_size must be a positive multiple of {stride}, got {input_size}")
     scale = input_size / max(height, width)
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
-    # Averaging when shrinking: linear sampling would skip strokes of far plates in large photos.
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = np.rot90(cv2.resize(image, (new_w, new_h), interpolation=interpolation), turn)
+    resized = np.rot90(_resized(image, (new_w, new_h)), turn)
     padded_hw = [math.ceil(side / stride) * stride for side in resized.shape[:2]]
     padded = np.full((*padded_hw, 3), PAD_GREY, np.uint8)
     padded[: resized.shape[0], : resized.shape[1]] = resized
     return Letterbox(padded, (new_w / width, new_h / height), (height, width), turn)
+
+
+def _resized(image: Image, size_wh: tuple[int, int]) -> Image:
+    """Return `image` in another size.
+
+    Averaging when shrinking: linear sampling would skip strokes of far plates in large photos.
+    OpenCV averages pairs of pixels at ten times the speed of any other number, and what is less
+    than twice as large linear sampling doesn't skip. So it is halved as often as that goes.
+    """
+    across, down = image.shape[1] / size_wh[0], image.shape[0] / size_wh[1]
+    while min(across, down) >= 2 and image.shape[0] % 2 == image.shape[1] % 2 == 0:
+        half_wh = (image.shape[1] // 2, image.shape[0] // 2)
+        image = _as_image(cv2.resize(image, half_wh, interpolation=cv2.INTER_AREA))
+        across, down = across / 2, down / 2
+    interpolation = cv2.INTER_AREA if max(across, down) > 2 else cv2.INTER_LINEAR
+    return _as_image(cv2.resize(image, size_wh, interpolation=interpolation))
+
+
+def _as_image(resized: cv2.typing.MatLike) -> Image:
+    return np.asarray(resized, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +174,7 @@ def cut_out(
     new_x2 = max(new_x1 + 1, round((x2 - left) * scale))
     new_y2 = max(new_y1 + 1, round((y2 - top) * scale))
     seen_wh = (new_x2 - new_x1, new_y2 - new_y1)
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     filled = np.full((side_px, side_px, 3), PAD_GREY, np.uint8)
-    filled[new_y1:new_y2, new_x1:new_x2] = cv2.resize(
-        image[y1:y2, x1:x2], seen_wh, interpolation=interpolation
-    )
+    filled[new_y1:new_y2, new_x1:new_x2] = _resized(image[y1:y2, x1:x2], seen_wh)
     turned = np.ascontiguousarray(np.rot90(filled, turn))
     return CutOut(turned, scale, (left, top), (height, width), turn)

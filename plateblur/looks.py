@@ -9,20 +9,21 @@ So looks are planned from the photo's size and the smallest plate that is to be 
 - a small look at the whole photo, for plates that fill it: at the full size they are larger than
   anything that the network was trained on;
 - with the effort "thorough", finer tiles, and the same looks at copies turned by quarter turns.
+  What they find is added to what the other looks find, which stays.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.boxes import keepers
-from plateblur.types import SMALLEST_PLATE_PX, Boxes, Effort, Searched
+from plateblur.boxes import Overlap, box_overlap, iou_matrix, keepers
+from plateblur.types import SMALLEST_PLATE_PX, Boxes, Detections, Effort, Searched
 
 # Source of the numbers: val split, benchmarks/looks.py and docs/explanation/detection.md.
 SEEN_PX = 5.6  # height of a plate of 12 px in the input, when a 1080p photo is scaled to 896
@@ -66,17 +67,19 @@ class Plan:
 
     Attributes:
         looks: in no order that matters.
+        further: those that only "thorough" has, beside the ones of the default.
         smallest_plate_px: height of the smallest plate that they show as large as the network
             needs it, pixels of the photo; smaller ones are found by chance.
     """
 
     looks: tuple[Look, ...]
     smallest_plate_px: float
+    further: tuple[Look, ...] = ()
 
     @property
     def searched(self) -> Searched:
         """How the photo is searched, as reported with the detections."""
-        return Searched(len(self.looks), round(self.smallest_plate_px, 1))
+        return Searched(len(self.looks) + len(self.further), round(self.smallest_plate_px, 1))
 
 
 def plan_looks(
@@ -112,16 +115,18 @@ def plan_looks(
         return Plan((look,), longest * SEEN_PX / input_size)
     shape = {"input_size": input_size, "stride": stride}
     looks = _looks_of_turn(image_hw, 0, smallest_plate_px, **shape)
+    further: list[Look] = []
     if effort == "thorough":
         finer_px = max(1.0, smallest_plate_px / THOROUGH_STEP)
-        looks = _looks_of_turn(image_hw, 0, finer_px, **shape)
+        finer = _looks_of_turn(image_hw, 0, finer_px, **shape)
+        further = [look for look in finer if look not in looks]
         for turn in (1, 2, 3):
-            looks += _looks_of_turn(image_hw, turn, smallest_plate_px, **shape)
+            further += _looks_of_turn(image_hw, turn, smallest_plate_px, **shape)
     reached = min(
         max(look.part[2] - look.part[0], look.part[3] - look.part[1]) * SEEN_PX / look.input_size
-        for look in looks
+        for look in (*looks, *further)
     )
-    return Plan(tuple(looks), reached)
+    return Plan(tuple(looks), reached, tuple(further))
 
 
 def _looks_of_turn(
@@ -235,18 +240,73 @@ def seen_in_photo(
 def merged(seen: Sequence[Seen]) -> Seen:
     """Return the boxes of all looks, one a plate, most confident first.
 
-    Whole boxes go before cut ones, then the more confident; coarse ones only where they are ahead
-    by `COARSE_LESS`, because they may end inside of their plate. A box gives way to one before it
-    that it overlaps by more than `NMS_IOU_THRESHOLD`; a cut one also where at least `CUT_INSIDE` of
-    it lies inside. The box that stays is as confident as the best that gave way to it, because both
-    are sightings of one plate. Of two halves that no look saw whole both stay.
+    By the rule of `one_a_plate`; coarse boxes go first only where they are ahead by `COARSE_LESS`,
+    because they may end inside of their plate.
     """
     names = [one.name for one in fields(Seen)]
     every = Seen(*(np.concatenate([getattr(each, name) for each in seen]) for name in names))
-    xyxy, confidence, cut = every.xyxy, every.confidence, every.cut
-    order = np.lexsort((COARSE_LESS * every.coarse - confidence, cut)).astype(np.int64)
-    keeper = keepers(xyxy, order, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE)
-    np.maximum.at(confidence, keeper, confidence.copy())
-    kept = order[keeper[order] == order]
-    kept = kept[np.argsort(-confidence[kept], kind="stable")]
+    kept, sure = one_a_plate(
+        every.confidence,
+        every.cut,
+        box_overlap(every.xyxy, least=min(NMS_IOU_THRESHOLD, CUT_INSIDE)),
+        handicap=COARSE_LESS * every.coarse,
+    )
+    every = replace(every, confidence=sure)
     return Seen(*(getattr(every, name)[kept] for name in names))
+
+
+def added(xyxy: Boxes, confidence: NDArray[np.float32], to: Detections) -> Detections:
+    """Return detections with those of further looks, so that nothing is shown that was hidden.
+
+    Each detection stays, at least as confident as it was. One that a further box is on reaches over
+    both. The other further boxes are plates of their own.
+
+    Args:
+        xyxy: (N, 4) float32, the further boxes.
+        confidence: (N,) float32.
+        to: the detections, without outlines.
+    """
+    joined_xyxy, joined = to.xyxy.copy(), to.confidence.copy()
+    iou = iou_matrix(xyxy, to.xyxy)
+    best = iou.argmax(axis=1) if len(to) else np.zeros(len(xyxy), np.int64)
+    is_on = iou.max(axis=1, initial=0) > NMS_IOU_THRESHOLD
+    np.minimum.at(joined_xyxy[:, :2], best[is_on], xyxy[is_on, :2])
+    np.maximum.at(joined_xyxy[:, 2:], best[is_on], xyxy[is_on, 2:])
+    np.maximum.at(joined, best[is_on], confidence[is_on])
+    every = Detections(
+        np.concatenate([joined_xyxy, xyxy[~is_on]]), np.concatenate([joined, confidence[~is_on]])
+    )
+    return every.take(np.argsort(-every.confidence, kind="stable"))
+
+
+def one_a_plate(
+    confidence: NDArray[np.float32],
+    cut: NDArray[np.bool_],
+    overlap: Overlap,
+    *,
+    handicap: float | NDArray[np.floating] = 0.0,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return which of all looks' boxes stay, most confident first, and all confidences.
+
+    Whole boxes go before cut ones, then the more confident. A box gives way to one before it that
+    it overlaps by more than `NMS_IOU_THRESHOLD`; a cut one also where at least `CUT_INSIDE` of it
+    lies inside. The box that stays is as confident as the best that gave way to it, because both
+    are sightings of one plate. Of two halves that no look saw whole both stay.
+
+    Args:
+        confidence: (N,) float32.
+        cut: (N,) bool, the box may go on beyond the edge of what its look saw, or is loose.
+        overlap: how the boxes overlap, in a flat photo or on the sphere.
+        handicap: taken off the confidence where the order is made, (N,).
+
+    Returns:
+        (K,) int64 indices, and (N,) float32.
+    """
+    order = np.lexsort((handicap - confidence, cut)).astype(np.int64)
+    keeper = keepers(
+        order, overlap, iou_threshold=NMS_IOU_THRESHOLD, cut=cut, cut_inside=CUT_INSIDE
+    )
+    sure = confidence.copy()
+    np.maximum.at(sure, keeper, confidence)
+    kept = order[keeper[order] == order]
+    return kept[np.argsort(-sure[kept], kind="stable")], sure

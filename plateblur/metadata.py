@@ -11,11 +11,12 @@ import re
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import defusedxml.ElementTree
 from defusedxml.common import DefusedXmlException
 
+from plateblur.display import Display
 from plateblur.types import MetadataPolicy
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -55,10 +56,22 @@ NEVER_XMP = frozenset(
             "{http://ns.google.com/photos/1.0/image/}Data",
             "{http://ns.adobe.com/tiff/1.0/}Orientation",
         ),
-        "{http://ns.google.com/photos/1.0/depthmap/}Data",
         "{http://ns.adobe.com/xmp/note/}HasExtendedXMP",
     }
 )
+# Source: the sets' pages. Sets that tell of what is no longer there: gain and depth maps, sound and
+# clips, and where in the file each of them lies.
+NEVER_XMP_SETS = tuple(
+    f"{{{uri}"
+    for uri in (
+        *("http://ns.adobe.com/hdr-gain-map/", "http://ns.apple.com/HDRGainMap/"),
+        *("http://ns.apple.com/pixeldatainfo/", "http://ns.apple.com/depthData/"),
+        *("http://ns.google.com/photos/1.0/container/", "http://ns.google.com/photos/dd/"),
+        *("http://ns.google.com/photos/1.0/depthmap/", "http://ns.google.com/photos/1.0/audio/"),
+        "http://ns.oplus.com/photos/1.0/camera/",
+    )
+)
+NEVER_XMP_NAMES = re.compile(r"\{[^}]*\}(MotionPhoto|MicroVideo)")  # of several makers' sets
 # Source: Google's Photo Sphere XMP metadata, the table of properties.
 GPANO_NAMES = frozenset(
     f"{{{GPANO}}}{name}"
@@ -133,6 +146,7 @@ class Metadata:
         iptc: IPTC record of a Photoshop resource.
         comment: a JPEG's comment.
         text: a PNG's text chunks.
+        display: how the picture is to be shown, beside the profile.
     """
 
     icc: bytes | None = None
@@ -141,32 +155,42 @@ class Metadata:
     iptc: bytes | None = None
     comment: bytes | None = None
     text: tuple[tuple[str, str], ...] = ()
+    display: Display = field(default_factory=Display)
 
 
-def apply_policy(metadata: Metadata, policy: MetadataPolicy) -> Metadata:
+def apply_policy(metadata: Metadata, policy: MetadataPolicy, *, orientation: int = 1) -> Metadata:
     """Return what may leave under `policy`; a damaged block is left out, never passed on.
 
     Args:
         metadata: of the photo as it came.
-        policy: "strip" leaves what shows the picture right: the ICC profile and a panorama's
+        policy: "strip" keeps what shows the picture right: colours, density and a panorama's
             projection; "safe" also capture time, camera and a panorama's other tags; "keep" all
-            but what holds an image.
+            but what holds an image or points to one.
+        orientation: how the picture is to be turned upright, 1 to 8 as in EXIF.
 
     Raises:
         ValueError: an unknown policy.
     """
     if policy == "strip":
-        return Metadata(icc=metadata.icc, xmp=_xmp_of(_projection(metadata.xmp)))
+        return Metadata(
+            icc=metadata.icc,
+            exif=_copy_exif(None, None, None, gps=False, orientation=orientation),
+            xmp=_xmp_of(_projection(metadata.xmp)),
+            display=metadata.display,
+        )
     if policy == "safe":
         return Metadata(
             icc=metadata.icc,
-            exif=_copy_exif(metadata.exif, SAFE_TAGS, SAFE_EXIF_TAGS, gps=False),
+            exif=_copy_exif(
+                metadata.exif, SAFE_TAGS, SAFE_EXIF_TAGS, gps=False, orientation=orientation
+            ),
             xmp=_xmp_of(_panorama_values(metadata.xmp)),
+            display=metadata.display,
         )
     if policy == "keep":
         return replace(
             metadata,
-            exif=_copy_exif(metadata.exif, None, None, gps=True),
+            exif=_copy_exif(metadata.exif, None, None, gps=True, orientation=orientation),
             xmp=_xmp_without_images(metadata.xmp),
             iptc=_iptc_without_images(metadata.iptc),
             comment=None if _holds_image(metadata.comment or b"") else metadata.comment,
@@ -258,6 +282,7 @@ def _copy_exif(
     exif_tags: frozenset[int] | None,
     *,
     gps: bool,
+    orientation: int,
 ) -> bytes | None:
     """Return a new EXIF block with the named tags, or with all harmless ones where None.
 
@@ -266,12 +291,14 @@ def _copy_exif(
     try:
         order, tiff = _tiff(block or b"")
     except ValueError:
-        return None
+        order, tiff = "<", b"II*\0" + bytes(4)
     found = _directory(tiff, order, _first_offset(tiff, order))
     main = _harmless(found, tags, NEVER_TAGS)
     exif = _harmless(_pointed_to(found, EXIF_POINTER, tiff, order), exif_tags, NEVER_EXIF_TAGS)
     place = _pointed_to(found, GPS_POINTER, tiff, order) if gps else {}
     place = _harmless(place, None, frozenset())
+    if orientation != 1:
+        main[ORIENTATION] = _Field(3, 1, struct.pack(order + "H", orientation))
     if not (main or exif or place):
         return None
     below = {EXIF_POINTER: exif, GPS_POINTER: place}
@@ -311,13 +338,13 @@ def _packed(fields: dict[int, _Field], order: str, offset: int) -> bytes:
     """Return a directory as it stands in the file from `offset` on, its longer values behind it."""
     entries, values = b"", b""
     values_at = offset + 2 + 12 * len(fields) + 4
-    for tag, field in sorted(fields.items()):
-        entries += struct.pack(order + "HHL", tag, field.type, field.count)
-        if len(field.data) <= 4:
-            entries += field.data.ljust(4, b"\0")
+    for tag, one in sorted(fields.items()):
+        entries += struct.pack(order + "HHL", tag, one.type, one.count)
+        if len(one.data) <= 4:
+            entries += one.data.ljust(4, b"\0")
         else:
             entries += struct.pack(order + "L", values_at + len(values))
-            values += field.data + b"\0" * (len(field.data) % 2)
+            values += one.data + b"\0" * (len(one.data) % 2)
     return struct.pack(order + "H", len(fields)) + entries + b"\0" * 4 + values
 
 
@@ -393,15 +420,21 @@ def _xmp_without_images(packet: bytes | None) -> bytes | None:
         return None
     for parent in list(root.iter()):
         for child in list(parent):
-            if child.tag in NEVER_XMP or any(_holds_image(value) for value in _own_values(child)):
+            if _must_go(child.tag) or any(_holds_image(value) for value in _own_values(child)):
                 parent.remove(child)
         for name, value in list(parent.attrib.items()):
-            if name in NEVER_XMP or _holds_image(value):
+            if _must_go(name) or _holds_image(value):
                 del parent.attrib[name]
     try:
         return ET.tostring(root)
     except RecursionError:  # nested deeper than any real packet
         return None
+
+
+def _must_go(name: str) -> bool:
+    """Return whether an XMP property holds an image, or tells of one that is gone."""
+    is_named = name in NEVER_XMP or NEVER_XMP_NAMES.match(name) is not None
+    return is_named or name.startswith(NEVER_XMP_SETS)
 
 
 def _own_values(element: ET.Element) -> Iterator[str]:

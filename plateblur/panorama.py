@@ -1,10 +1,12 @@
-"""Find plates in equirectangular panoramas, and say which of their pixels are to be hidden.
+"""Find plates in pictures of the whole sphere, and say which of their pixels are to be hidden.
 
 An equirectangular image has a longitude a column and a latitude a row. Near its horizon it looks
 like any photo; towards its top and bottom it is stretched sideways, and its left and right edges
 are one seam. So plates are looked for in views: what a camera with a lens of its own would have
 taken, each in its direction, overlapping, all around and up to both poles. There a plate is a
 rectangle, as in any photo; on the panorama its outline may be bent, cross the seam or hold a pole.
+
+Cubemaps and dual fisheye pictures are looked at in the same views; `faces.py` knows their pixels.
 """
 
 from __future__ import annotations
@@ -12,14 +14,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.letterbox import PAD_GREY
-from plateblur.looks import CUT_INSIDE, NMS_IOU_THRESHOLD
-from plateblur.outlines import HALF_DIAGONAL_PX, Region, edges_around, filled, widened
+from plateblur import equirectangular, faces
+from plateblur.boxes import Indices, Overlap, Shares
+from plateblur.faces import Face, Faces
+from plateblur.looks import one_a_plate
+from plateblur.outlines import Region, widened
 from plateblur.sphere import Panorama, Rays, View, across_of, planned_views
 from plateblur.types import (
     SMALLEST_PLATE_PX,
@@ -35,14 +40,20 @@ NARROW_VIEW = math.radians(60)  # views below it can't hold a near plate: wider 
 EDGE_PX = 2.0  # a box this close to a view's edge is cut by it
 FLAT_PX = 1920  # width of the whole panorama in the flat look, before it is wrapped
 FLAT_WRAP = 1 / 6  # of the width that is seen a second time beyond the right edge
-WIDEST_BLOCK = 32_766  # Source: OpenCV's remap takes images of less than 32,767 pixels a side
 TURNED = math.radians(15)  # from which a box around a tilted plate is loose
 LOOSE = 4.0  # how many times as large it may be as a tight one: 3.1 at 30 degrees, 4.7 : 1
 FARTHEST = math.radians(75)  # of a plate's corner from its middle
-BAND_ROWS = 240  # of a view or a region that are worked out at a time
 
-Shares = NDArray[np.float64]
-Maps = NDArray[np.float32]
+Spherical = Panorama | Faces
+"""Where an image lies on the sphere."""
+
+
+class _How(TypedDict):
+    """How a detector is to look."""
+
+    min_confidence: float
+    smallest_plate_px: float
+    effort: Effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,7 @@ class _Found:
 
 def find_on_panorama(
     image: Image,
-    panorama: Panorama,
+    sphere: Spherical,
     detector: Detector,
     *,
     min_confidence: float,
@@ -77,7 +88,7 @@ def find_on_panorama(
 
     Args:
         image: (H, W, 3) uint8 RGB, upright.
-        panorama: where it lies on the sphere.
+        sphere: where it lies on the sphere.
         detector: what finds plates in a view.
         min_confidence: the smallest confidence kept, above 0 and at most 1.
         smallest_plate_px: height of the smallest plate that is to be found, pixels of the
@@ -91,18 +102,23 @@ def find_on_panorama(
     """
     if not 1 <= smallest_plate_px < math.inf:
         raise ValueError(f"smallest_plate_px must be at least 1, got {smallest_plate_px}")
-    found = [_flat_look(image, panorama, detector, min_confidence=min_confidence)]
+    how: _How = {
+        "min_confidence": min_confidence,
+        "smallest_plate_px": smallest_plate_px,
+        "effort": effort,
+    }
+    beyond = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+    if isinstance(sphere, Faces):
+        flat, beyond = _look_at_faces(image, sphere, detector, how)
+    else:
+        flat = _flat_look(image, sphere, detector, min_confidence=min_confidence)
+    found = [flat]
     if effort != "fast":
         view_px = VIEW_HEIGHTS * smallest_plate_px
-        for level, smaller in _levels(image, panorama, view_px=view_px):
-            scale = panorama.full_wh[0] / smaller.full_wh[0]
+        for level, smaller in _levels(image, sphere, view_px=view_px):
+            scale = sphere.focal_px / smaller.focal_px
             for view, picture in _pictures(level, smaller, view_px=view_px):
-                boxes = detector.detect(
-                    picture,
-                    min_confidence=min_confidence,
-                    smallest_plate_px=smallest_plate_px,
-                    effort=effort,
-                )
+                boxes = detector.detect(picture, **how)
                 found.append(
                     _Found(
                         view.rays(_corners(boxes.xyxy)),
@@ -111,31 +127,53 @@ def find_on_panorama(
                         _scaled(boxes.searched, scale),
                     )
                 )
-    return _on_image(_merged(found), panorama)
+    return _with_boxes(_on_image(_merged(found), sphere), beyond)
 
 
 def _levels(
-    image: Image, panorama: Panorama, *, view_px: float
-) -> Iterator[tuple[Image, Panorama]]:
+    image: Image, sphere: Spherical, *, view_px: float
+) -> Iterator[tuple[Image, Spherical]]:
     """Yield the panorama, then ever smaller ones until a view of one can hold a near plate."""
-    yield image, panorama
-    while across_of(panorama, view_px) < NARROW_VIEW:
-        panorama = panorama.halved()
-        image = cv2.resize(image, panorama.image_hw[::-1], interpolation=cv2.INTER_AREA).astype(
+    yield image, sphere
+    while across_of(sphere, view_px) < NARROW_VIEW:
+        sphere = sphere.halved()
+        image = cv2.resize(image, sphere.image_hw[::-1], interpolation=cv2.INTER_AREA).astype(
             np.uint8, copy=False
         )
-        yield image, panorama
+        yield image, sphere
 
 
-def _pictures(image: Image, panorama: Panorama, *, view_px: float) -> Iterator[tuple[View, Image]]:
-    """Yield each planned view with its picture, (side_px, side_px, 3) uint8 RGB."""
-    pitch, bands = math.nan, list[tuple[Maps, Maps]]()
-    for view in planned_views(panorama, view_px=view_px):
-        if view.pitch != pitch:  # in one row of views only the yaw differs
-            pitch, bands = view.pitch, _bands(view, panorama)
-        shift = view.yaw / (2 * math.pi) * panorama.full_wh[0]
-        parts = [_band(image, panorama, across, down, shift=shift) for across, down in bands]
-        yield view, np.concatenate(parts)
+def _pictures(image: Image, sphere: Spherical, *, view_px: float) -> Iterator[tuple[View, Image]]:
+    """Yield planned views with their pictures, (side_px, side_px, 3) uint8 RGB."""
+    views = planned_views(sphere, view_px=view_px)
+    match sphere:
+        case Faces():
+            yield from faces.pictures(image, sphere, views)
+        case Panorama():
+            yield from equirectangular.pictures(image, sphere, views)
+
+
+def _regions_of(outline: Rays, sphere: Spherical) -> list[Region]:
+    """Return the pixels inside (4, 3) rays of length 1: a region on each side of a seam."""
+    match sphere:
+        case Faces():
+            return faces.regions_on(outline, sphere)
+        case Panorama():
+            return equirectangular.regions_on(outline, sphere)
+
+
+def _bounds_of(outline: Rays, sphere: Spherical) -> list[list[float]]:
+    """Return the bounds, `xyxy` in pixels of the image, of (4, 3) rays: one on each side of a seam.
+
+    None where the outline lies beyond a cropped image.
+    """
+    match sphere:
+        case Faces():
+            outline = outline / np.linalg.norm(outline, axis=1, keepdims=True)
+            regions = faces.regions_on(outline, sphere)
+            return [[float(side) for side in region.bounds] for region in regions]
+        case Panorama():
+            return equirectangular.bounds_on(outline, sphere)
 
 
 def _scaled(searched: Searched | None, scale: float) -> Searched | None:
@@ -143,77 +181,6 @@ def _scaled(searched: Searched | None, scale: float) -> Searched | None:
     if searched is None:
         return None
     return replace(searched, smallest_plate_px=searched.smallest_plate_px * scale)
-
-
-def _bands(view: View, panorama: Panorama) -> list[tuple[Maps, Maps]]:
-    """Return where the image's pixels for a view at yaw 0 are, some rows of the view at a time.
-
-    Returns:
-        Columns and rows of the image, each (h, side_px) float32; whole numbers are the middles
-        of pixels. A column may lie beyond the image.
-    """
-    middle = np.arange(view.side_px, dtype=np.float32) + np.float32(0.5 - view.side_px / 2)
-    sine, cosine = np.float32(math.sin(view.pitch)), np.float32(math.cos(view.pitch))
-    full_w, full_h = panorama.full_wh
-    left, top = panorama.left_top
-    bands = []
-    for at in range(0, view.side_px, BAND_ROWS):
-        below = middle[at : at + BAND_ROWS, None]
-        ahead = np.float32(view.focal_px) * cosine + below * sine
-        down = below * cosine - np.float32(view.focal_px) * sine
-        longitude = np.arctan2(middle[None], ahead)
-        latitude = np.arctan2(down, np.hypot(middle[None], ahead))  # below the horizon
-        longitude *= np.float32(full_w / (2 * math.pi))
-        longitude += np.float32(full_w / 2 - left - 0.5)
-        latitude *= np.float32(full_h / math.pi)
-        latitude += np.float32(full_h / 2 - top - 0.5)
-        bands.append((longitude, latitude))
-    return bands
-
-
-def _band(image: Image, panorama: Panorama, across: Maps, down: Maps, *, shift: float) -> Image:
-    """Return the image's colours at these columns, moved by `shift` pixels, and rows.
-
-    Grey beyond the image.
-    """
-    left = math.floor(float(across.min()) + shift) - 1
-    right = math.ceil(float(across.max()) + shift) + 2
-    top = max(0, math.floor(float(down.min())))
-    bottom = min(panorama.image_hw[0], math.ceil(float(down.max())) + 2)
-    if top >= bottom:
-        return np.full((*down.shape, 3), PAD_GREY, np.uint8)
-    block = _columns(image[top:bottom], left, right, full_w=panorama.full_wh[0])
-    across = across + np.float32(shift - left)
-    if block.shape[1] > WIDEST_BLOCK:  # only around a pole, where the columns are dense
-        across = (across + np.float32(0.5)) * np.float32(WIDEST_BLOCK / block.shape[1]) - 0.5
-        narrow_wh = (WIDEST_BLOCK, len(block))
-        block = cv2.resize(block, narrow_wh, interpolation=cv2.INTER_AREA).astype(np.uint8)
-    picture = cv2.remap(
-        block,
-        across,
-        down - np.float32(top),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(PAD_GREY, PAD_GREY, PAD_GREY),
-    )
-    return picture.astype(np.uint8, copy=False)
-
-
-def _columns(rows: Image, left: int, right: int, *, full_w: int) -> Image:
-    """Return the columns from `left` to `right` of an image that goes around every `full_w`.
-
-    Grey where the image has none; not a copy where the columns lie side by side in it.
-    """
-    width = rows.shape[1]
-    turn = left // full_w * full_w
-    if left - turn + right - left <= width:
-        return rows[:, left - turn : right - turn]
-    block = np.full((len(rows), right - left, 3), PAD_GREY, np.uint8)
-    for start in range(turn, right, full_w):  # where a turn of the image begins
-        first, last = max(left, start), min(right, start + width)
-        if first < last:
-            block[:, first - left : last - left] = rows[:, first - start : last - start]
-    return block
 
 
 def _flat_look(
@@ -235,8 +202,45 @@ def _flat_look(
     return _Found(rays[is_plate], boxes.confidence[is_plate], is_cut[is_plate], searched)
 
 
-def _around(xyxy: NDArray[np.floating], panorama: Panorama) -> tuple[Rays, NDArray[np.bool_]]:
-    """Return outlines, (N, 4, 3) rays, that hold the panorama's boxes, and which can be plates.
+def _look_at_faces(
+    image: Image, sphere: Faces, detector: Detector, how: _How
+) -> tuple[_Found, Detections]:
+    """Return what is found in the image as it is: on its faces, and boxes that reach beyond them.
+
+    So plates are found even where the cells are laid in another order than is known here.
+    """
+    boxes = detector.detect(image, **how)
+    parts, beyond = faces.parts_in_faces(boxes.xyxy, sphere)
+    outlines, rows = [np.zeros((0, 4, 3))], list[int]()
+    for part in parts:
+        outline, is_plate = _around(part.xyxy[None], part.face)
+        if is_plate.all():
+            outlines.append(outline)
+            rows.append(part.row)
+        else:
+            beyond.append(part.row)
+    # As loose as a box that is cut: it gives way to a view's.
+    is_cut = np.ones(len(rows), np.bool_)
+    found = _Found(np.concatenate(outlines), boxes.confidence[rows], is_cut, boxes.searched)
+    return found, boxes.take(np.array(sorted(set(beyond)), np.int64))
+
+
+def _with_boxes(found: Detections, boxes: Detections) -> Detections:
+    """Return detections with boxes that have no outline, most confident first."""
+    if not len(boxes) or found.corners is None:
+        return found
+    none = np.full((len(boxes), 4, 2), np.nan, np.float32)
+    every = Detections(
+        np.concatenate([found.xyxy, boxes.xyxy]),
+        np.concatenate([found.confidence, boxes.confidence]),
+        found.searched,
+        np.concatenate([found.corners, none]),
+    )
+    return every.take(np.argsort(-every.confidence, kind="stable"))
+
+
+def _around(xyxy: NDArray[np.floating], sphere: Spherical | Face) -> tuple[Rays, NDArray[np.bool_]]:
+    """Return outlines, (N, 4, 3) rays, that hold boxes of the image, and which can be plates.
 
     A box that reaches more than `FARTHEST` from its middle is none: not even a plate that touches
     the lens fills so much of the sphere.
@@ -246,7 +250,7 @@ def _around(xyxy: NDArray[np.floating], panorama: Panorama) -> tuple[Rays, NDArr
     sides = [
         corners[:, None, i] * (1 - share) + corners[:, None, (i + 1) % 4] * share for i in range(4)
     ]
-    edge = panorama.rays(np.concatenate(sides, axis=1))
+    edge = sphere.rays(np.concatenate(sides, axis=1))
     axes = _upright_axes(edge.sum(axis=1))
     seen = np.einsum("nkj,nij->nki", edge, axes)
     is_plate = (seen[..., 2] > math.cos(FARTHEST)).all(axis=1)
@@ -281,32 +285,26 @@ def _merged(found: list[_Found]) -> _Found:
     rays = np.concatenate([each.rays for each in found])
     confidence = np.concatenate([each.confidence for each in found])
     is_cut = np.concatenate([each.is_cut for each in found])
-    middles, radii = _circles(rays)
-
-    def shares(best: int, rest: NDArray[np.int64]) -> tuple[Shares, Shares]:
-        iou, inside = np.zeros(len(rest)), np.zeros(len(rest))
-        apart = np.arccos((middles[rest] @ middles[best]).clip(-1, 1))
-        near = apart < radii[best] + radii[rest]
-        iou[near], inside[near] = _overlaps(rays[best], rays[rest[near]])
-        return iou, inside
-
-    sure, kept = confidence.copy(), list[int]()
-    left = np.lexsort((-confidence, is_cut))
-    while len(left):
-        best, rest = int(left[0]), left[1:]
-        iou, inside = shares(best, rest)
-        same = (iou > NMS_IOU_THRESHOLD) | (is_cut[rest] & (inside >= CUT_INSIDE))
-        sure[best] = max(sure[best], confidence[rest[same]].max(initial=0))
-        kept.append(best)
-        left = rest[~same]
-    order = np.array(kept, np.int64)
-    order = order[np.argsort(-sure[order], kind="stable")]
+    order, sure = one_a_plate(confidence, is_cut, _sphere_overlap(rays))
     told = [each.searched for each in found if each.searched is not None]
     searched = None
     if len(told) == len(found):
         smallest_px = min(one.smallest_plate_px for one in told)
         searched = Searched(sum(one.looks for one in told), round(smallest_px, 1))
     return _Found(rays[order], sure[order], is_cut[order], searched)
+
+
+def _sphere_overlap(rays: Rays) -> Overlap:
+    """Return how (N, 4, 3) outlines overlap, for `one_a_plate`."""
+    middles, radii = _circles(rays)
+
+    def overlap(best: int, is_left: NDArray[np.bool_]) -> tuple[Indices, Shares, Shares]:
+        left = np.flatnonzero(is_left)
+        apart = np.arccos((middles[left] @ middles[best]).clip(-1, 1))
+        rows = left[apart < radii[best] + radii[left]]
+        return rows, *_overlaps(rays[best], rays[rows])
+
+    return overlap
 
 
 def _circles(rays: Rays) -> tuple[Rays, NDArray[np.float64]]:
@@ -348,13 +346,13 @@ def _overlaps(outline: Rays, others: Rays) -> tuple[Shares, Shares]:
     return np.where(one_plate & turned, 1, iou), np.where(one_plate, 1, inside)
 
 
-def _on_image(found: _Found, panorama: Panorama) -> Detections:
+def _on_image(found: _Found, sphere: Spherical) -> Detections:
     """Return outlines as detections: bounds and corners in pixels of the image."""
     boxes: list[list[float]] = []
     rows: list[int] = []
-    corners = panorama.points(found.rays)
+    corners = sphere.points(found.rays)
     for row, outline in enumerate(found.rays):
-        for box in _bounds(outline, panorama):
+        for box in _bounds_of(outline, sphere):
             boxes.append(box)
             rows.append(row)
     return Detections(
@@ -365,47 +363,14 @@ def _on_image(found: _Found, panorama: Panorama) -> Detections:
     )
 
 
-def _bounds(outline: Rays, panorama: Panorama) -> list[list[float]]:
-    """Return the bounds, `xyxy` in pixels of the image, of (4, 3) rays: one on each side of a seam.
-
-    None where the outline lies beyond a cropped image.
-    """
-    share = np.linspace(0, 1, 65)[:-1, None]
-    following = np.roll(outline, -1, axis=0)
-    edge = np.concatenate([outline[i] * (1 - share) + following[i] * share for i in range(4)])
-    x, y = panorama.points(edge).T
-    height, width = panorama.image_hw
-    full_w, full_h = panorama.full_wh
-    top, bottom = float(y.min()), float(y.max())
-    normals = edges_around(outline, dimensions=3, tolerance=math.inf)
-    holds_pole = False
-    for pole, row in (((0, -1, 0), 0), ((0, 1, 0), full_h)):
-        if (normals @ pole >= 0).all():
-            holds_pole = True
-            top = min(top, row - panorama.left_top[1])
-            bottom = max(bottom, row - panorama.left_top[1])
-    if holds_pole:
-        spans = [(-panorama.left_top[0], full_w - panorama.left_top[0])]
-    else:
-        (middle, _), half = panorama.points(outline.sum(axis=0)), full_w / 2
-        beside = (x - middle + half) % full_w - half
-        first, last = middle + float(beside.min()), middle + float(beside.max())
-        spans = [(first + turn, last + turn) for turn in (-full_w, 0, full_w)]
-    clipped = (
-        [max(0.0, first), max(0.0, top), min(float(width), last), min(float(height), bottom)]
-        for first, last in spans
-    )
-    return [box for box in clipped if box[0] < box[2] and box[1] < box[3]]
-
-
 def outline_regions(
-    corners: NDArray[np.float32], panorama: Panorama, *, margin: float
+    corners: NDArray[np.float32], sphere: Spherical, *, margin: float
 ) -> list[Region]:
     """Return every pixel of the panorama that the widened outlines touch.
 
     Args:
         corners: (N, 4, 2) pixels, as in `Detections`; no NaN.
-        panorama: where the image lies on the sphere.
+        sphere: where the image lies on it.
         margin: share of an outline's size that is hidden beyond it on each side.
 
     Raises:
@@ -413,52 +378,12 @@ def outline_regions(
             margin is out of range.
     """
     regions = []
-    for outline in panorama.rays(corners):
+    for outline in sphere.rays(corners):
         (axes,) = _upright_axes(outline.sum(axis=0, keepdims=True))
         seen = outline @ axes.T
         if not (seen[:, 2] > 0.01).all():
             raise ValueError("corners must lie within half the sphere, got others")
         flat = widened(seen[:, :2] / seen[:, 2:], margin)
         wide = np.column_stack([flat, np.ones(4)]) @ axes
-        regions += _regions_of(wide / np.linalg.norm(wide, axis=1, keepdims=True), panorama)
-    return regions
-
-
-def _regions_of(outline: Rays, panorama: Panorama) -> list[Region]:
-    """Return the pixels inside (4, 3) rays of length 1: a region on each side of a seam."""
-    # A pixel that is touched has its middle no farther off than half its diagonal.
-    slack = math.sin(HALF_DIAGONAL_PX * 2 * math.pi / panorama.full_wh[0])
-    normals = edges_around(outline, dimensions=3, tolerance=slack / 2)
-    height, width = panorama.image_hw
-    full_w, full_h = panorama.full_wh
-    # The circle around the outline tells which rows and columns can hold it.
-    middle = outline.sum(axis=0) / np.linalg.norm(outline.sum(axis=0))
-    radius = math.acos(min(1.0, float((outline @ middle).min()))) + 4 * math.pi / full_w
-    latitude = -math.asin(max(-1.0, min(1.0, float(middle[1]))))
-    (across, down), rows = panorama.points(middle), radius / math.pi * full_h + 2
-    top, bottom = max(0, math.floor(down - rows)), min(height, math.ceil(down + rows))
-    if math.sin(radius) >= math.cos(latitude):  # it holds a pole
-        columns = [(0, width)]
-    else:
-        reach = math.asin(math.sin(radius) / math.cos(latitude)) / (2 * math.pi) * full_w + 2
-        first, last = math.floor(across - reach), math.ceil(across + reach)
-        columns = [(max(0, first + turn), min(width, last + turn)) for turn in (-full_w, 0, full_w)]
-    regions = []
-    for left, right in columns:
-        if left >= right or top >= bottom:
-            continue
-        mask = np.ones((bottom - top, right - left), np.bool_)
-        longitude = (
-            ((np.arange(left, right) + 0.5 + panorama.left_top[0]) / full_w - 0.5) * 2 * math.pi
-        )
-        lat = (0.5 - (np.arange(top, bottom) + 0.5 + panorama.left_top[1]) / full_h) * math.pi
-        sine, cosine = np.sin(longitude), np.cos(longitude)
-        for x, y, z in normals:
-            level = (x * sine + z * cosine)[None].astype(np.float32)
-            for at in range(0, len(mask), BAND_ROWS):
-                part = np.s_[at : at + BAND_ROWS]
-                upright = (-y * np.sin(lat[part]) + slack).astype(np.float32)[:, None]
-                away = np.cos(lat[part]).astype(np.float32)[:, None] * level + upright
-                mask[part] &= away >= 0
-        regions += filled(Region(left, top, mask))
+        regions += _regions_of(wide / np.linalg.norm(wide, axis=1, keepdims=True), sphere)
     return regions

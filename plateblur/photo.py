@@ -18,26 +18,55 @@ import cv2
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import AvifImagePlugin, ImageCms, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageCms,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
+from plateblur.companions import companions_of
+from plateblur.display import Display, display_of, with_display
 from plateblur.errors import EncodeError, PhotoDecodeError, PhotoTooLargeError
-from plateblur.formats import AVIF, HEIF, JPEG, PNG, TAKEN, WEBP, Format, other_picture, sniff
-from plateblur.headers import refuse_costly
+from plateblur.exact import NotExactError, rewrite
+from plateblur.formats import (
+    AVIF,
+    BMP,
+    GIF,
+    HEIF,
+    JPEG,
+    PNG,
+    TAKEN,
+    TIFF,
+    WEBP,
+    Format,
+    other_picture,
+    sniff,
+)
+from plateblur.headers import is_animated_png, is_deep, is_lossless_webp, refuse_costly
 from plateblur.jpeg import (
+    SWAPPED_AXES,
     JpegCoding,
     JpegFile,
     as_key,
     coding_of,
+    cut_note,
+    decode_cut,
     decode_plain,
     encode_plain,
+    header_segments,
     loaded,
     standard_qualities,
 )
 from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
 from plateblur.metadata import orientation as exif_orientation
-from plateblur.types import Image, MetadataPolicy
+from plateblur.rarer import ADVICE, ANIMATED, gif_image, refuse_several, tiff_compression
+from plateblur.types import Damaged, Image, MetadataPolicy
 
 MAX_BYTES = 100 * 1024 * 1024  # of one encoded photo; a 100-megapixel JPEG at quality 95 fits
 MAX_PIXELS = 100_000_000  # of one decoded photo: 300 MB as RGB
@@ -54,7 +83,6 @@ UPRIGHT: dict[int, Callable[[Any], Any]] = {
     7: lambda stored: cv2.transpose(cv2.rotate(stored, cv2.ROTATE_180)),
     8: lambda stored: cv2.rotate(stored, cv2.ROTATE_90_COUNTERCLOCKWISE),
 }
-SWAPPED_AXES = frozenset({5, 6, 7, 8})
 
 # What the decoders raise on damaged or hostile files; Pillow wraps only some of it. UserWarning is
 # raised where warnings are errors: Pillow warns of an AVIF's damaged EXIF block.
@@ -72,12 +100,15 @@ class Photo:
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB, upright.
-        format: "JPEG", "PNG", "WEBP", "HEIF" or "AVIF".
+        format: one of the names in `formats.FORMATS`.
         alpha: (H, W) uint8 opacity, or None where the photo has none.
         is_grey: the photo has one channel, and is written with one again.
         metadata: as stored.
         jpeg: how it was coded, if it is a JPEG.
         is_lossless: a WebP without loss.
+        compression: of a TIFF, as Pillow calls it.
+        notes: what was lost on the way, a sentence each, for people.
+        pictures_dropped: further pictures in the file, which are not written.
     """
 
     pixels: Image
@@ -87,6 +118,9 @@ class Photo:
     metadata: Metadata = field(default_factory=Metadata)
     jpeg: JpegCoding | None = None
     is_lossless: bool = False
+    compression: str | None = None
+    notes: tuple[str, ...] = ()
+    pictures_dropped: int = 0
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -109,20 +143,27 @@ class Photo:
         return (self.pixels, *seen)
 
 
-def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Photo:
+def decode(
+    data: bytes,
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    damaged: Damaged = "refuse",
+) -> Photo:
     """Return the photo in `data`: upright, RGB, 8 bits a channel.
 
     16 bits a channel become 8; CMYK becomes RGB through its ICC profile; colours under full
     transparency are dropped, because a plate may hide there.
 
     Args:
-        data: an encoded photo: JPEG, PNG, WebP, HEIC/HEIF or AVIF.
+        data: an encoded photo of one of the formats in `formats.FORMATS`.
         max_bytes: the longest `data` that is taken.
         max_pixels: the most pixels, width times height, that are decoded.
+        damaged: what becomes of a JPEG that is cut.
 
     Raises:
         PhotoTooLargeError: over one of the limits; nothing was decoded.
-        PhotoDecodeError: no such photo, damaged, or animated.
+        PhotoDecodeError: no such photo, damaged, animated, or of several pages.
     """
     if len(data) > max_bytes:
         raise PhotoTooLargeError(f"expected at most {max_bytes} bytes, got {len(data)}")
@@ -135,18 +176,32 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         )
     if width < 1 or height < 1:
         raise PhotoDecodeError(f"expected a photo with pixels, got {width} x {height}")
-    # Of a HEIF with several images the primary is taken; the others don't leave.
-    if format_ != "HEIF" and getattr(stored, "is_animated", False):
-        raise PhotoDecodeError("expected a still photo, got an animation of several images")
+    notes: list[str] = []
     try:
+        refuse_several(stored, format_, data)
+        companions = companions_of(stored, data)
         pixels, opacity, was_converted = decode_plain(stored, data), None, False
         if pixels is None:
-            stored = loaded(stored, data)
-            pixels, opacity, was_converted = _to_rgb(stored)
-        metadata = _metadata(stored)
+            try:
+                stored = loaded(stored, data)
+            except _DECODER_ERRORS:
+                cut = decode_cut(stored, data) if damaged == "hide" else None
+                if cut is None:
+                    raise
+                pixels, first_row = cut
+                notes.append(cut_note(first_row, height))
+            else:
+                pixels, opacity, was_converted = _to_rgb(stored)
+        metadata = _metadata(stored, data)
+        if stored.mode == "F":
+            raise PhotoDecodeError("expected whole numbers as colours, got floating-point ones")
+        if is_deep(data) or stored.mode.startswith("I"):
+            notes.append("its colours were reduced to 8 bits a channel")
         orientation = _orientation(metadata)
         is_grey = stored.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
-        jpeg = coding_of(stored, is_transposed=orientation in SWAPPED_AXES)
+        jpeg = coding_of(stored, data, orientation=orientation)
+        if jpeg is not None and notes:
+            jpeg = replace(jpeg, not_exact="it is damaged")
         if orientation in UPRIGHT:
             pixels = UPRIGHT[orientation](pixels)
             opacity = None if opacity is None else UPRIGHT[orientation](opacity)
@@ -158,6 +213,8 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         pixels[opacity == 0] = 0
     if was_converted:  # the profile described the colours before
         metadata = replace(metadata, icc=None)
+    if metadata.icc is not None or is_grey:  # the profile describes the colours alone
+        metadata = replace(metadata, display=replace(metadata.display, cicp=None))
     return Photo(
         pixels=pixels,
         format=format_,
@@ -165,7 +222,10 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         is_grey=is_grey,
         metadata=metadata,
         jpeg=jpeg,
-        is_lossless=format_ == "WEBP" and _is_lossless_webp(data),
+        is_lossless=format_ == "WEBP" and is_lossless_webp(data),
+        compression=tiff_compression(stored),
+        notes=(*notes, *companions.notes),
+        pictures_dropped=companions.pictures,
     )
 
 
@@ -178,10 +238,43 @@ def upright_hw(data: bytes) -> tuple[int, int]:
     format_, stored = _open(data)
     width, height = stored.size
     try:
-        orientation = _orientation(_metadata(stored))
+        orientation = _orientation(_metadata(stored, data))
     except _DECODER_ERRORS as error:
         raise PhotoDecodeError(f"expected a {format_} photo, got damaged metadata") from error
     return (width, height) if orientation in SWAPPED_AXES else (height, width)
+
+
+def encode_exactly(
+    photo: Photo, pixels: Image, changed: NDArray[np.bool_], *, metadata: MetadataPolicy
+) -> bytes:
+    """Return a JPEG with its blocks as they came, except those that hold a changed pixel.
+
+    It keeps the orientation in which it is stored, and says so in its EXIF block.
+
+    Args:
+        photo: a JPEG, as decoded.
+        pixels: (H, W, 3) uint8 RGB, upright.
+        changed: (H, W), the pixels of which nothing old may be written.
+        metadata: what of the photo's metadata is written again.
+
+    Raises:
+        NotExactError: it isn't a JPEG, or one whose blocks can't be kept.
+        EncodeError: it could not be written.
+    """
+    if photo.jpeg is None:
+        raise NotExactError(f"it is {photo.format}")
+    jpeg = photo.jpeg
+    kept = apply_policy(photo.metadata, metadata, orientation=jpeg.orientation)
+    if jpeg.orientation in UPRIGHT:
+        turn_back = UPRIGHT[{6: 8, 8: 6}.get(jpeg.orientation, jpeg.orientation)]
+        pixels, changed = turn_back(pixels), turn_back(changed.view(np.uint8)).view(np.bool_)
+    try:
+        one_pixel = PillowImage.new("L" if photo.is_grey else "RGB", (1, 1))
+        written = _saved(one_pixel, JPEG.name, _encoder_options(photo, kept))
+        head = header_segments(with_display(written, kept.display))
+        return rewrite(jpeg, pixels, changed, head=head)
+    except _DECODER_ERRORS as error:
+        raise EncodeError("the blurred photo could not be written as JPEG") from error
 
 
 def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
@@ -203,22 +296,28 @@ def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
         raise ValueError(f"alpha {photo.alpha.shape} does not fit pixels {pixels.shape[:2]}")
     kept = apply_policy(photo.metadata, metadata)
     try:
-        quality = _standard_quality(photo, kept)
-        if quality is not None and photo.jpeg is not None:
-            return encode_plain(pixels, quality, photo.jpeg.subsampling)
-        image = _as_pillow(photo, pixels)
-        options = _encoder_options(photo, kept)
-        if photo.format == "HEIF":
-            return _saved_heif(image, options)
-        try:
-            return _saved(image, photo.format, options)
-        except OSError:
-            if photo.format != "JPEG":
-                raise
-            # Pillow gives libjpeg 2 bytes a pixel for all scans; noise at quality 100 needs more.
-            return _saved(image, "JPEG", options | {"progressive": False})
+        return with_display(_encoded(photo, pixels, kept), kept.display)
     except _DECODER_ERRORS as error:
         raise EncodeError(f"the blurred photo could not be written as {photo.format}") from error
+
+
+def _encoded(photo: Photo, pixels: Image, kept: Metadata) -> bytes:
+    if photo.format == GIF.name:
+        return _saved(gif_image(photo.pixels, pixels, photo.alpha), GIF.name, {})
+    quality = _standard_quality(photo, kept)
+    if quality is not None and photo.jpeg is not None:
+        return encode_plain(pixels, quality, photo.jpeg.subsampling)
+    image = _as_pillow(photo, pixels)
+    options = _encoder_options(photo, kept)
+    if photo.format == "HEIF":
+        return _saved_heif(image, options)
+    try:
+        return _saved(image, photo.format, options)
+    except OSError:
+        if photo.format != "JPEG":
+            raise
+        # Pillow gives libjpeg 2 bytes a pixel for all scans; noise at quality 100 needs more.
+        return _saved(image, "JPEG", options | {"progressive": False})
 
 
 def _standard_quality(photo: Photo, kept: Metadata) -> int | None:
@@ -229,7 +328,7 @@ def _standard_quality(photo: Photo, kept: Metadata) -> int | None:
     """
     if photo.jpeg is None or photo.jpeg.progressive or photo.is_grey or photo.alpha is not None:
         return None
-    if photo.format != JPEG.name or kept != Metadata():
+    if photo.format != JPEG.name or replace(kept, display=Display()) != Metadata():
         return None
     return standard_qualities().get(as_key(photo.jpeg.quantisation))
 
@@ -274,8 +373,8 @@ def _recognise(data: bytes) -> tuple[str, Callable[[io.BytesIO], PillowImage.Ima
     format_ = sniff(data)
     if format_ is None:
         raise PhotoDecodeError(f"expected a {TAKEN} photo, got {_named(data)}")
-    if format_ is PNG and _is_animated_png(data):  # here, because Pillow warns of some of them
-        raise PhotoDecodeError("expected a still photo, got an animation of several images")
+    if format_ is PNG and is_animated_png(data):  # here, because Pillow warns of some of them
+        raise PhotoDecodeError(ANIMATED)
     return format_.name, _OPENERS[format_]
 
 
@@ -285,7 +384,7 @@ def _named(data: bytes) -> str:
         return "no bytes"
     other = other_picture(data)
     if other is not None:
-        return f"a {other}; convert it to JPEG or PNG first"
+        return f"a {other}; {ADVICE.get(other, 'convert it to JPEG or PNG first')}"
     return f"bytes beginning {data[:8].hex(' ')}"
 
 
@@ -295,26 +394,10 @@ _OPENERS: dict[Format, Callable[[io.BytesIO], PillowImage.Image]] = {
     WEBP: WebPImagePlugin.WebPImageFile,
     HEIF: pillow_heif.HeifImageFile,
     AVIF: AvifImagePlugin.AvifImageFile,
+    TIFF: TiffImagePlugin.TiffImageFile,
+    BMP: BmpImagePlugin.BmpImageFile,
+    GIF: GifImagePlugin.GifImageFile,
 }
-
-
-def _is_animated_png(data: bytes) -> bool:
-    """Return whether a PNG says that it has frames other than one."""
-    control = data.find(b"acTL")  # followed by the number of frames
-    if control < 0:
-        return False
-    return data[control + 4 : control + 8] != b"\0\0\0\1" or data.find(b"acTL", control + 4) >= 0
-
-
-def _is_lossless_webp(data: bytes) -> bool:
-    """Return whether the image of a WebP is coded without loss; its chunks tell."""
-    at = 12
-    while at + 8 <= len(data):
-        name, length = struct.unpack_from("<4sL", data, at)
-        if name in (b"VP8 ", b"VP8L"):
-            return bool(name == b"VP8L")
-        at += 8 + length + length % 2
-    return False
 
 
 def _orientation(metadata: Metadata) -> int:
@@ -349,7 +432,7 @@ def _to_rgb(stored: PillowImage.Image) -> tuple[Image, NDArray[np.uint8] | None,
     return np.array(stored.convert("RGB")), None, False
 
 
-def _metadata(stored: PillowImage.Image) -> Metadata:
+def _metadata(stored: PillowImage.Image, data: bytes) -> Metadata:
     info = stored.info
     resources = info.get("photoshop")
     text = getattr(stored, "text", {})
@@ -364,7 +447,16 @@ def _metadata(stored: PillowImage.Image) -> Metadata:
             for key, value in list(text.items())[:MAX_TEXT]
             if key != "XML:com.adobe.xmp" and not key.startswith("Raw profile")
         ),
+        display=replace(display_of(data), dpi=_dpi(stored)),
     )
+
+
+def _dpi(stored: PillowImage.Image) -> tuple[float, float] | None:
+    """Return the density of a TIFF or BMP, dots per inch across and down."""
+    if not isinstance(stored, TiffImagePlugin.TiffImageFile | BmpImagePlugin.BmpImageFile):
+        return None
+    across, down = stored.info.get("dpi") or (0, 0)
+    return (float(across), float(down)) if across > 0 and down > 0 else None
 
 
 def _sound_profile(profile: object) -> bytes | None:
@@ -421,10 +513,16 @@ def _encoder_options(photo: Photo, kept: Metadata) -> dict[str, Any]:
         if kept.xmp:
             texts.add_itxt("XML:com.adobe.xmp", kept.xmp.decode("utf-8", "replace"))
         options = {"icc_profile": kept.icc, "exif": kept.exif, "pnginfo": texts}
+    elif photo.format in (TIFF.name, BMP.name):
+        options = {"icc_profile": kept.icc, "dpi": kept.display.dpi}
+        options["compression"] = photo.compression
     elif photo.is_lossless:
         options |= {"lossless": True, "exact": True}
     else:
         options |= {"quality": LOSSY_QUALITY}
+        if photo.format == HEIF.name and kept.display.cicp is not None:
+            primaries, transfer = kept.display.cicp
+            options |= {"color_primaries": primaries, "transfer_characteristics": transfer}
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -9,10 +9,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.blur import blur_boxes, opaque_boxes
+from plateblur.blur import blur_boxes, hidden_bounds, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
 from plateblur.colours import to_srgb
 from plateblur.draw import draw_detections
+from plateblur.exact import NotExactError, is_available
+from plateblur.faces import LAYOUTS, faces_of
+from plateblur.formats import BMP, GIF, PNG, TIFF
 from plateblur.looks import NMS_IOU_THRESHOLD
 from plateblur.masks import InstanceMask, instance_mask
 from plateblur.metadata import Metadata
@@ -23,9 +26,9 @@ from plateblur.outlines import (
     flat_regions,
     opaque_regions,
 )
-from plateblur.panorama import find_on_panorama, outline_regions
-from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode
-from plateblur.sphere import Panorama, panorama_of
+from plateblur.panorama import Spherical, find_on_panorama, outline_regions
+from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode, encode_exactly
+from plateblur.sphere import panorama_of
 from plateblur.types import (
     COUNT_FLOOR,
     BlurOptions,
@@ -39,6 +42,10 @@ from plateblur.types import (
     Searched,
 )
 from plateblur.zones import NO_ZONES, Zones
+
+# Formats whose pixels come out as they went in, where nothing hides them.
+LOSSLESS = frozenset({PNG.name, TIFF.name, BMP.name, GIF.name})
+WITHOUT_METADATA = frozenset({TIFF.name, BMP.name, GIF.name})
 
 DEFAULTS = BlurOptions()
 
@@ -55,7 +62,7 @@ def blur_photo(
     """Return the photo in `data` with its plates unreadable, in the format that it came in.
 
     Args:
-        data: an encoded photo: JPEG, PNG, WebP, HEIC or AVIF.
+        data: an encoded photo of one of the formats in `formats.FORMATS`.
         detector: what finds the plates.
         options: how the photo is to be blurred.
         max_bytes: the longest `data` that is taken.
@@ -68,7 +75,7 @@ def blur_photo(
         EncodeError: the result could not be written.
         ValueError: `options` are out of range.
     """
-    photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels)
+    photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels, damaged=options.damaged)
     predictions = find_plates(
         photo,
         detector,
@@ -103,12 +110,13 @@ def find_plates(
 
     Raises:
         DetectionError: the detector failed.
+        PhotoDecodeError: the photo isn't of the projection that was named.
         ValueError: an argument is out of range.
     """
     panorama = panorama_in(photo, projection)
     look = detector.detect
     if panorama is not None:
-        look = partial(find_on_panorama, panorama=panorama, detector=detector)
+        look = partial(find_on_panorama, sphere=panorama, detector=detector)
     found = [
         look(
             view,
@@ -134,12 +142,15 @@ def find_plates(
     )
 
 
-def panorama_in(photo: Photo, projection: Projection) -> Panorama | None:
+def panorama_in(photo: Photo, projection: Projection) -> Spherical | None:
     """Return where `photo` lies on the sphere, or None where it is no panorama.
 
     Raises:
+        PhotoDecodeError: its aspect isn't one of a cubemap or of a dual fisheye picture.
         ValueError: an unknown projection.
     """
+    if projection in LAYOUTS:
+        return faces_of(photo.image_hw, projection)
     return panorama_of(photo.metadata.xmp, image_hw=photo.image_hw, projection=projection)
 
 
@@ -165,21 +176,33 @@ def hide_plates(
         photo: as decoded.
         predictions: what was found in it.
         options: how it is to be blurred.
-        in_place: the photo's pixels may be lost, so that a panorama, which can be large, needs no
-            copy.
+        in_place: the photo's pixels may be lost, so that no copy of them is needed.
         zones: where plates stay visible, and what is hidden always.
 
     Raises:
         EncodeError: the result could not be written.
         ValueError: `options` are out of range.
     """
+    if options.exact and not is_available():
+        raise ValueError('exact needs the extra of that name: pip install "plateblur[exact]"')
     detections = predictions.at_least(options.min_confidence)
     ignored = zones.is_ignored(detections, photo.image_hw)
     detections = detections.take(~ignored)
     panorama = panorama_in(photo, options.projection)
+    hidden = np.zeros(photo.image_hw, np.bool_) if options.exact else None
+    # Where the parts that don't change are kept as they came, writing needs the old pixels too.
+    in_place = in_place and not options.exact and photo.format != GIF.name
     if detections.corners is None:
+        if hidden is not None:
+            bounds = hidden_bounds(detections.xyxy, image_hw=photo.image_hw, margin=options.margin)
+            for x1, y1, x2, y2 in bounds:
+                hidden[y1:y2, x1:x2] = True
         blurred = blur_boxes(
-            photo.pixels, detections.xyxy, method=options.method, margin=options.margin
+            photo.pixels,
+            detections.xyxy,
+            method=options.method,
+            margin=options.margin,
+            in_place=in_place,
         )
         if photo.alpha is not None:
             alpha = opaque_boxes(photo.alpha, detections.xyxy, margin=options.margin)
@@ -188,32 +211,65 @@ def hide_plates(
         regions = _regions(
             detections.xyxy, detections.corners, panorama, photo.image_hw, margin=options.margin
         )
+        for x1, y1, x2, y2 in (region.bounds for region in regions):
+            if hidden is not None:
+                hidden[y1:y2, x1:x2] = True
         blurred = blur_regions(photo.pixels, regions, method=options.method, in_place=in_place)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, regions))
     always = zones.regions(photo.image_hw)
+    for x1, y1, x2, y2 in (region.bounds for region in always):
+        if hidden is not None:
+            hidden[y1:y2, x1:x2] = True
     if always:
         blurred = blur_regions(blurred, always, method=options.method, in_place=True)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, always))
     shown = draw_detections(blurred, detections) if options.draw_boxes else blurred
+    data, notes = _written(photo, shown, hidden, options)
     return BlurredPhoto(
-        data=encode(photo, shown, metadata=options.metadata),
+        data=data,
         format=photo.format,
         image_hw=photo.image_hw,
         detections=detections,
         predictions_counted=int((predictions.confidence >= COUNT_FLOOR).sum()),
         crops=_crops(photo, blurred, detections) if options.crops else (),
-        projection="flat" if panorama is None else "equirectangular",
+        projection="flat" if panorama is None else panorama.projection,
         ignored=int(ignored.sum()),
         mask=_mask(detections, always, panorama, photo, options) if options.mask else None,
+        notes=(*photo.notes, *notes),
+        pictures_dropped=photo.pictures_dropped,
     )
+
+
+def _written(
+    photo: Photo, shown: Image, hidden: NDArray[np.bool_] | None, options: BlurOptions
+) -> tuple[bytes, list[str]]:
+    """Return the encoded photo, and what was lost that was to be kept.
+
+    Args:
+        photo: as decoded.
+        shown: its pixels as they are to be.
+        hidden: (H, W), the pixels of which nothing old may be written; None unless the rest is to
+            stay as it came.
+        options: how it is to be blurred.
+    """
+    notes = []
+    if options.metadata != "strip" and photo.format in WITHOUT_METADATA:
+        notes.append(f"metadata isn't kept in a {photo.format}")
+    if hidden is not None and photo.format not in LOSSLESS and not photo.is_lossless:
+        changed = hidden | (shown != photo.pixels).any(axis=2)
+        try:
+            return encode_exactly(photo, shown, changed, metadata=options.metadata), notes
+        except NotExactError as reason:
+            notes.append(f"encoded anew, not kept bit for bit: {reason}")
+    return encode(photo, shown, metadata=options.metadata), notes
 
 
 def _mask(
     detections: Detections,
     always: list[Region],
-    panorama: Panorama | None,
+    panorama: Spherical | None,
     photo: Photo,
     options: BlurOptions,
 ) -> InstanceMask:
@@ -237,7 +293,7 @@ def _mask(
 def _regions(
     xyxy: Boxes,
     corners: NDArray[np.float32],
-    panorama: Panorama | None,
+    panorama: Spherical | None,
     image_hw: tuple[int, int],
     *,
     margin: float,
@@ -258,12 +314,13 @@ def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes,
     height, width = photo.image_hw
     bounds = pixel_bounds(detections.xyxy, image_hw=photo.image_hw)
     turned = to_srgb(photo.metadata.icc)
+    shown_as = Metadata(display=photo.metadata.display)
     crops = []
     for x1, y1, x2, y2 in bounds:
         # At least one pixel: there is a crop for each detection.
         left, top = min(x1, width - 1), min(y1, height - 1)
         inside = np.s_[top : max(y2, top + 1), left : max(x2, left + 1)]
         alpha = None if photo.alpha is None else photo.alpha[inside]
-        part = replace(photo, alpha=alpha, metadata=Metadata())
+        part = replace(photo, alpha=alpha, pixels=blurred[inside], metadata=shown_as)
         crops.append(encode(part, turned(blurred[inside]), metadata="strip"))
     return tuple(crops)

@@ -1,4 +1,4 @@
-"""Where an equirectangular image lies on the sphere, and the views that look at it; no pixels.
+"""Where an image lies on the sphere, an equirectangular one first, and views of it; no pixels.
 
 Directions are rays: x to the right, y down and z ahead, where the panorama's middle looks ahead.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,19 @@ OVERLAP = 0.3  # of a view's width: a plate up to that size is whole in one of t
 LEAST_ACROSS, LEAST_DOWN = math.radians(30), math.radians(10)  # seen less, it is no panorama
 
 Rays = NDArray[np.float64]
+
+
+class Sphere(Protocol):
+    """An image of the sphere or of a part of it, as far as views of it are planned."""
+
+    @property
+    def focal_px(self) -> float:
+        """Focal length of a view that has the image's own scale, pixels."""
+        ...
+
+    def shows(self, view: View) -> bool:
+        """Return whether some of the image may be in the view."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,22 @@ class Panorama:
         across = (longitude / (2 * math.pi) + 0.5) * self.full_wh[0] - self.left_top[0]
         down = (0.5 - latitude / math.pi) * self.full_wh[1] - self.left_top[1]
         return np.stack([across, down], axis=-1)
+
+    @property
+    def projection(self) -> Projection:
+        """How the image shows the sphere."""
+        return "equirectangular"
+
+    def shows(self, view: View) -> bool:
+        """Return whether some of the image may be in the view."""
+        height, width = self.image_hw
+        if (width, height) == self.full_wh:
+            return True
+        at = np.linspace(0, view.side_px, 33)
+        x, y = np.moveaxis(self.points(view.rays(np.stack(np.meshgrid(at, at), axis=-1))), -1, 0)
+        slack = view.side_px / 16
+        beyond_x = (x + slack) % self.full_wh[0] - slack
+        return bool(((beyond_x < width + slack) & (-slack < y) & (y < height + slack)).any())
 
     @property
     def focal_px(self) -> float:
@@ -171,15 +201,15 @@ class View:
         return np.asarray(np.concatenate([points, ahead], axis=-1) @ self.axes, np.float64)
 
 
-def planned_views(panorama: Panorama, *, view_px: float) -> list[View]:
+def planned_views(sphere: Sphere, *, view_px: float) -> list[View]:
     """Return views, overlapping and row by row, that see all of the image at its own scale.
 
     Args:
-        panorama: where the image lies on the sphere.
+        sphere: where the image lies on it.
         view_px: the largest width and height of a view, pixels.
     """
-    focal_px = panorama.focal_px
-    across = across_of(panorama, view_px)
+    focal_px = sphere.focal_px
+    across = across_of(sphere, view_px)
     side_px = max(1, round(2 * focal_px * math.tan(across / 2)))
     step = across * (1 - OVERLAP)
     steepest = math.pi / 2 - across / 2 * (1 - OVERLAP)  # such a view sees beyond the pole
@@ -193,21 +223,9 @@ def planned_views(panorama: Panorama, *, view_px: float) -> list[View]:
             View(2 * math.pi * number / around, pitch, side_px, focal_px)
             for number in range(around)
         ]
-    return [view for view in views if _sees(view, panorama)]
+    return [view for view in views if sphere.shows(view)]
 
 
-def _sees(view: View, panorama: Panorama) -> bool:
-    """Return whether some of the image may be in the view."""
-    height, width = panorama.image_hw
-    if (width, height) == panorama.full_wh:
-        return True
-    at = np.linspace(0, view.side_px, 33)
-    x, y = np.moveaxis(panorama.points(view.rays(np.stack(np.meshgrid(at, at), axis=-1))), -1, 0)
-    slack = view.side_px / 16
-    beyond_x = (x + slack) % panorama.full_wh[0] - slack
-    return bool(((beyond_x < width + slack) & (-slack < y) & (y < height + slack)).any())
-
-
-def across_of(panorama: Panorama, view_px: float) -> float:
+def across_of(sphere: Sphere, view_px: float) -> float:
     """Return the angle of a view of at most `view_px`, radians."""
-    return min(WIDEST_VIEW, 2 * math.atan(view_px / 2 / panorama.focal_px))
+    return min(WIDEST_VIEW, 2 * math.atan(view_px / 2 / sphere.focal_px))

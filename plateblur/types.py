@@ -17,11 +17,14 @@ Boxes = NDArray[np.float32]
 Method = Literal["veil", "solid", "mosaic", "gaussian"]
 """How a plate is hidden. `mosaic` and `gaussian` are cosmetic: they can be attacked."""
 
-Projection = Literal["auto", "flat", "equirectangular"]
+Projection = Literal["auto", "flat", "equirectangular", "cubemap", "dual-fisheye"]
 """How a photo shows the world: `auto` goes by its panorama tags, the others don't ask them."""
 
+Damaged = Literal["refuse", "hide"]
+"""What becomes of a photo that is cut: nothing, or what can't be decoded turns grey."""
+
 MetadataPolicy = Literal["strip", "safe", "keep"]
-"""What of a photo's metadata leaves with it: ICC profile only, harmless tags too, or all."""
+"""What of a photo's metadata is kept: what shows it right, harmless tags too, or all."""
 
 Effort = Literal["fast", "default", "thorough"]
 """How hard plates are looked for: one look; looks that fit the photo; finer and turned ones too."""
@@ -151,6 +154,9 @@ class BlurOptions:
             takes more looks the smaller it is.
         effort: how hard plates are looked for.
         projection: how the photo shows the world.
+        exact: write a JPEG with all its blocks as they came, except those with hidden pixels; it
+            needs the extra of that name.
+        damaged: what becomes of a JPEG that is cut.
 
     Raises:
         ValueError: `min_confidence` is out of range.
@@ -166,6 +172,8 @@ class BlurOptions:
     smallest_plate_px: float = SMALLEST_PLATE_PX
     effort: Effort = "default"
     projection: Projection = "auto"
+    exact: bool = False
+    damaged: Damaged = "refuse"
 
     def __post_init__(self) -> None:
         """Refuse a confidence that no plate has: with one above 1, or NaN, none would be hidden."""
@@ -184,17 +192,20 @@ def require_confidence(min_confidence: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BlurredPhoto:
-    """A photo that may leave, and what was found in it.
+    """A photo with its plates hidden, and what was found in it.
 
     Attributes:
         data: the encoded photo; plates hidden, upright.
-        format: what `data` is: "JPEG", "PNG", "WEBP", "HEIF" or "AVIF".
+        format: what `data` is, one of the names in `formats.FORMATS`.
         image_hw: height and width of the upright image, pixels.
         detections: the plates that were hidden, most confident first.
         predictions_counted: how many the detector kept at its own floor, `COUNT_FLOOR`; what a
             plan counts, so never less than `len(detections)` at a `min_confidence` above it.
         crops: for each detection its cut-out of the blurred image, encoded; empty unless asked.
-        projection: "equirectangular" where it was treated as a panorama, else "flat".
+        projection: how the photo was taken to show the world; "flat" unless it was treated as a
+            panorama.
+        notes: what was lost on the way, a sentence each, for people.
+        pictures_dropped: further pictures in the file, which were not written.
         ignored: how many plates stay visible because they lie in zones to ignore.
         mask: (H, W) uint16, 0 where nothing was hidden, k in the k-th detection, 65535 in zones
             that are hidden always; None unless asked for.
@@ -207,5 +218,7 @@ class BlurredPhoto:
     predictions_counted: int
     crops: tuple[bytes, ...] = field(default=())
     projection: Projection = "flat"
+    notes: tuple[str, ...] = ()
+    pictures_dropped: int = 0
     ignored: int = 0
     mask: NDArray[np.uint16] | None = None

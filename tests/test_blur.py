@@ -164,6 +164,16 @@ def test_the_image_is_left_as_it_was(plates: list[list[float]], method: Method) 
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_in_place_gives_the_same_without_a_copy(method: Method) -> None:
+    image = street(60, 120)
+    near = boxes([10, 10, 40, 20], [44, 22, 80, 34], [30, 15, 50, 25])
+    copied = blur_boxes(image, near, method=method, margin=0.25)
+    assert not np.array_equal(copied, image)
+    assert blur_boxes(image, near, method=method, margin=0.25, in_place=True) is image
+    assert np.array_equal(copied, image)
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_read_only_image_and_a_turned_one_are_taken(method: Method) -> None:
     image = street(*HW)
     image.setflags(write=False)

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plateblur.boxes import expand, iou_matrix, keepers, non_max_suppression, pixel_bounds
+from plateblur.boxes import (
+    box_overlap,
+    expand,
+    iou_matrix,
+    keepers,
+    non_max_suppression,
+    pixel_bounds,
+)
 from plateblur.types import Boxes
 from tests.fakes import boxes
 
@@ -215,8 +222,8 @@ def greedy(
             shared = max(0.0, float(x2 - x1)) * max(0.0, float(y2 - y1))
             size = float(np.prod(xyxy[other, 2:] - xyxy[other, :2]))
             size_best = float(np.prod(xyxy[best, 2:] - xyxy[best, :2]))
-            is_same = shared > iou_threshold * (size + size_best - shared)
-            if is_same or (cut[other] and shared >= cut_inside * size):
+            is_same = shared / (size + size_best - shared) > iou_threshold
+            if is_same or (cut[other] and shared / size >= cut_inside):
                 keeper[other] = best
         keeper[best] = best
     return keeper
@@ -238,8 +245,8 @@ def test_comparing_neighbours_alone_is_the_same_as_comparing_all(
     order = list(range(len(rows)))
     random.shuffle(order)
     found = keepers(
-        xyxy,
         np.array(order, np.int64),
+        box_overlap(xyxy, least=min(iou_threshold, 0.5)),
         iou_threshold=iou_threshold,
         cut=np.array(cut, np.bool_),
         cut_inside=0.5,

@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 from typer.testing import CliRunner, Result
 
 from plateblur import cli
+from plateblur.cli_runs import find_photos
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.draw import COLOUR
 from plateblur.errors import DetectionError, ModelError
@@ -33,6 +34,7 @@ from tests.clips import drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes, encoded, opened, street
 
 STREET = street(90, 140)
+WHITE = PillowImage.new("RGB", (160, 120), "white")
 PLATE = [40.0, 30.0, 90.0, 45.0]
 DATA = encoded(STREET, "PNG")
 BROKEN = DATA[: len(DATA) // 2]
@@ -454,14 +456,18 @@ def test_everything_in_a_folder_is_done_or_said_to_be_skipped(here: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "data", "says"),
     [
-        ("in/scan.tif", encoded(STREET, "TIFF"), "got a TIFF; convert it to JPEG or PNG first"),
-        ("in/anim", encoded(STREET, "GIF"), "got a GIF; convert it"),
-        ("in/raw.CR2", b"II*\0" + bytes(50), "got a TIFF; convert it"),
+        ("in/scan.psd", b"8BPS" + bytes(50), "got a Photoshop document; convert it to JPEG or PNG"),
+        (
+            "in/anim",
+            encoded(STREET, "GIF", save_all=True, append_images=[WHITE]),
+            "animation; save",
+        ),
+        ("in/raw.CR2", b"II*\0\x10\0\0\0CR" + bytes(50), "got a camera raw; develop it"),
         ("in/raw.nef", b"unknown", "got bytes beginning"),
         ("in/empty.jpe", b"", "got no bytes"),
         ("in/text.jpg", b"no photo", "got bytes beginning"),
     ],
-    ids=["tiff", "gif-without-suffix", "raw", "unknown-raw", "empty", "text-named-as-photo"],
+    ids=["psd", "animation-without-suffix", "raw", "unknown-raw", "empty", "text-named-as-photo"],
 )
 @pytest.mark.parametrize("where", [["-o", "out"], ["--in-place"]], ids=["out", "in-place"])
 def test_a_picture_that_is_not_taken_is_never_left_out_in_silence(
@@ -630,6 +636,7 @@ def test_the_cores_are_shared_by_the_photos(here: Path, monkeypatch: pytest.Monk
 SLOW = """
 import os, sys, time
 from plateblur import cli
+from plateblur.cli_runs import find_photos
 from tests.fakes import FixedDetector, boxes
 class Slow(FixedDetector):
     def detect(self, image, **options):
@@ -934,7 +941,7 @@ def test_a_kill_midway_leaves_the_earlier_photo_whole(here: Path) -> None:
     left = [name for name in tree(here) if name != "a.png"]
     assert all(name.startswith(".plateblur-") and name.endswith(".part") for name in left)
     # What a kill leaves is no photo to the next run.
-    assert [job.photo.name for job in cli.find_photos([here], recursive=True).jobs] == ["a.png"]
+    assert [job.photo.name for job in find_photos([here], recursive=True).jobs] == ["a.png"]
 
 
 def test_ctrl_c_midway_leaves_nothing_behind(here: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from plateblur import drawn
-from plateblur.detector import MOST_LOOKS, PROVIDERS, Device, Engine, OnnxDetector, shipped_model
+from plateblur.detector import MOST_LOOKS, OnnxDetector, shipped_model
+from plateblur.engines import PROVIDERS, Device, Engine
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
 from plateblur.types import Effort
@@ -530,6 +531,19 @@ def test_what_a_turned_look_finds_lies_in_the_upright_image(tmp_path: Path, turn
     whole = [batch for batch in seen if batch.shape[2:] == (64, 64)]
     # the turned copy has the corner at the top right of the input
     assert any(batch[0, 0, :8, 56:].min() > 0.9 for batch in whole)
+
+
+def test_thorough_never_hides_less_than_the_default(tmp_path: Path) -> None:
+    """The copy turned by 180 degrees shows a surer box that ends two rows before the plate does."""
+    image = np.full((62, 64, 3), 90, np.uint8)
+    image[6:14, 16:24] = (255, 0, 0)
+    image[14:16, 16:24] = (255, 128, 128)
+    detector = OnnxDetector(red_cells(tmp_path), second_look=False)
+    usual = detector.detect(image, min_confidence=0.5)
+    thorough = detector.detect(image, min_confidence=0.5, effort="thorough")
+    assert usual.xyxy.tolist() == [[16, 8, 24, 16]]
+    assert thorough.xyxy.tolist() == [[16, 6, 24, 16]]
+    assert thorough.confidence[0] > usual.confidence[0]
 
 
 UNSURE: Rows = [[20, 10, 16, 8, 0.7]]

@@ -17,18 +17,9 @@ PACKAGE = ROOT / "plateblur"
 
 BASE = {"types", "errors", "formats"}
 DETECTION = {
-    *("blur", "bounded", "boxes", "colours", "cores", "detector", "draw", "guidance", "headers"),
-    *(
-        "jpeg",
-        "letterbox",
-        "looks",
-        "masks",
-        "metadata",
-        "outlines",
-        "panorama",
-        "photo",
-        "pipeline",
-    ),
+    *("blur", "bounded", "boxes", "colours", "companions", "cores", "detector", "display", "draw"),
+    *("engines", "equirectangular", "exact", "faces", "guidance", "headers", "jpeg", "letterbox"),
+    *("looks", "masks", "metadata", "outlines", "panorama", "photo", "pipeline", "rarer"),
     *("second_look", "sphere", "tracks", "video", "zones"),
 }
 RUNS = {"runs"}
@@ -110,8 +101,8 @@ def test_detection_files_import_only_each_other(path: Path) -> None:
     assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES)
 
 
-@each(lambda path: part_of(path) in DETECTION - {"detector"})
-def test_only_the_detector_has_an_inference_engine(path: Path) -> None:
+@each(lambda path: part_of(path) in DETECTION - {"engines"})
+def test_one_file_has_the_inference_engines(path: Path) -> None:
     assert not others(path) & {"onnxruntime", "openvino"}
 
 

@@ -154,3 +154,27 @@ def test_a_near_plate_in_a_large_image_takes_no_memory_for_what_is_beyond() -> N
     cut = cut_out(image, np.array([0, 0, 40_000, 1000]), width_px=40, side_px=256)
     assert cut.scale == pytest.approx(40 / 40_000)
     assert (cut.image == 200).any()
+
+
+@pytest.mark.parametrize(
+    ("hw", "side"),
+    [
+        ((1080, 1920), 896),
+        ((1079, 1919), 896),
+        ((1440, 2880), 1120),
+        ((700, 1280), 896),
+        ((2, 4000), 896),
+    ],
+    ids=["halved", "odd", "twice", "less-than-twice", "sliver"],
+)
+def test_no_pixel_is_skipped_when_a_photo_is_made_smaller(hw: tuple[int, int], side: int) -> None:
+    """One bright column leaves as much light wherever it is, to a third of it."""
+    shrink = max(hw) / side
+    light = []
+    for column in range(max(hw) // 2, max(hw) // 2 + 12):
+        image = np.zeros((*hw, 3), np.uint8)
+        image[:, column] = 240
+        boxed = letterbox(image, input_size=side, stride=32)
+        rows = max(1, round(hw[0] / shrink))
+        light.append(float(boxed.image[: rows - rows // 2, :, 0].sum(axis=1).mean()) * shrink)
+    assert min(light) > 240 / 3 * min(shrink, 2)

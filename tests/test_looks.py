@@ -19,11 +19,12 @@ from plateblur.looks import (
     Look,
     Plan,
     Seen,
+    added,
     merged,
     plan_looks,
     seen_in_photo,
 )
-from plateblur.types import Boxes, Effort
+from plateblur.types import Boxes, Detections, Effort
 from tests.fakes import boxes
 
 
@@ -39,7 +40,7 @@ def planned(
 def inputs_mpx(plan: Plan) -> float:
     """What the model computes, in megapixels of input: the cost of a plan."""
     cost = 0.0
-    for look in plan.looks:
+    for look in (*plan.looks, *plan.further):
         left, top, right, bottom = look.part
         sides = right - left, bottom - top
         cost += look.input_size**2 * min(sides) / max(sides) / 1e6
@@ -58,21 +59,21 @@ def inputs_mpx(plan: Plan) -> float:
         ((1536, 2048), "default", 2, 0.8, 12.0),
         ((3000, 4000), "default", 11, 8.6, 8.0),
         ((3000, 4000), "fast", 1, 0.61, 25.0),
-        ((3000, 4000), "thorough", 67, 68, 4.0),
+        ((3000, 4000), "thorough", 76, 70, 4.0),
         ((2160, 3840), "default", 8, 5.9, 8.0),
         ((3840, 7680), "default", 22, 24, 8.0),
         ((7071, 14142), "default", 74, 81, 8.0),
         ((50000, 2000), "default", 93, 80, 8.0),
         ((1, 1), "default", 2, 0.9, 12.0),
         ((1, 5000), "default", 6, 0.02, 8.0),
-        ((5000, 1), "thorough", 30, 0.1, 4.0),
+        ((5000, 1), "thorough", 34, 0.1, 4.0),
     ],
 )
 def test_the_plan_fits_the_photo(
     image_hw: tuple[int, int], effort: Effort, looks: int, most_mpx: float, smallest_px: float
 ) -> None:
     plan = planned(image_hw, effort)
-    assert plan.searched.looks == len(plan.looks) == looks
+    assert plan.searched.looks == len(plan.looks) + len(plan.further) == looks
     assert plan.searched.smallest_plate_px <= smallest_px
     assert inputs_mpx(plan) <= most_mpx
     if effort == "fast":
@@ -108,8 +109,9 @@ def test_a_plate_of_any_size_is_whole_in_a_look_that_shows_it_large_enough(
     """Five times as wide as high, of the size asked for up to what the small look sees."""
     effort: Effort = "thorough" if thorough else "default"
     plan = planned((height, width), smallest_plate_px=px, effort=effort)
-    parts = np.array([look.part for look in plan.looks])
-    shown = np.array([look.input_size for look in plan.looks])
+    looks = (*plan.looks, *plan.further)
+    parts = np.array([look.part for look in looks])
+    shown = np.array([look.input_size for look in looks])
     scale = shown / (parts[:, 2:] - parts[:, :2]).max(axis=1)
     assert (parts[:, :2] >= 0).all()
     assert (parts[:, 2:] <= [width, height]).all()
@@ -151,9 +153,11 @@ def test_what_cant_be_planned_is_refused(changes: dict[str, object]) -> None:
 def test_thorough_also_looks_at_each_turned_copy() -> None:
     assert get_args(Effort) == ("fast", "default", "thorough")
     plain = planned((1080, 1920)).looks
-    thorough = planned((1080, 1920), "thorough").looks
+    thorough = planned((1080, 1920), "thorough")
+    assert thorough.looks == plain
+    assert not set(thorough.further) & set(plain)
     for turn in (1, 2, 3):
-        turned = [look for look in thorough if look.turn == turn]
+        turned = [look for look in thorough.further if look.turn == turn]
         assert [(look.part, look.input_size) for look in turned] == [
             (look.part, look.input_size) for look in plain
         ]
@@ -292,3 +296,34 @@ def test_whatever_the_looks_see_the_surest_box_lies_on_something_kept_as_sure(
         x1, y1, x2, y2 = box
         overlap = np.minimum(sure[:, 2:], [x2, y2]) - np.maximum(sure[:, :2], [x1, y1])
         assert (overlap > 0).all(axis=1).any()
+
+
+sightings = st.lists(
+    st.tuples(
+        st.tuples(*[st.integers(0, 60)] * 2, *[st.integers(1, 40)] * 2),
+        st.floats(0.0625, 1, width=32),
+    ),
+    max_size=8,
+)
+
+
+@given(sightings, sightings)
+def test_further_looks_take_nothing_away(
+    usual: list[tuple[tuple[int, int, int, int], float]],
+    further: list[tuple[tuple[int, int, int, int], float]],
+) -> None:
+    first, more = (
+        Detections(
+            boxes(*([float(x), y, x + w, y + h] for (x, y, w, h), _ in rows)),
+            np.array([confidence for _, confidence in rows], np.float32),
+        )
+        for rows in (usual, further)
+    )
+    found = added(more.xyxy, more.confidence, to=first)
+    assert list(found.confidence) == sorted(found.confidence, reverse=True)
+    assert len(found) <= len(first) + len(more)
+    for each in (first, more):
+        for box, confidence in zip(each.xyxy, each.confidence, strict=True):
+            holds = (found.xyxy[:, :2] <= box[:2]).all(axis=1)
+            holds &= (found.xyxy[:, 2:] >= box[2:]).all(axis=1)
+            assert (found.confidence[holds] >= confidence).any()

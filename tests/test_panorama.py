@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
 
+from plateblur import equirectangular
 from plateblur import panorama as module
 from plateblur.demo.photos import Limits, add_plate, open_photo, remove_plate
 from plateblur.errors import DetectionError
@@ -179,13 +180,13 @@ def test_a_view_shows_what_lies_in_its_direction(panorama: Panorama) -> None:
 
 
 def test_rows_wider_than_opencv_can_turn_are_shown_all_around() -> None:
-    width = module.WIDEST_BLOCK + 7_001
+    width = equirectangular.WIDEST_BLOCK + 7_001
     shades = (np.arange(width) * 250 / width).astype(np.uint8)
     image = np.ascontiguousarray(np.broadcast_to(shades[None, :, None], (4, width, 3)))
     across = np.tile(np.linspace(5, width - 5, 64, dtype=np.float32), (8, 1))
     row = np.full((8, 64), 1.5, np.float32)
     panorama = Panorama((4, width), (width, 4))
-    picture = module._band(image, panorama, across, row, shift=0.0)
+    picture = equirectangular._band(image, panorama, across, row, shift=0.0)
     assert np.abs(picture[..., 0] - across * 250 / width).max() < 2
 
 

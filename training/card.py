@@ -49,8 +49,47 @@ CORRECTED = (
 )
 
 
-FROM_THE_GATE = ("kept_apart", "looks")
-"""Parts of a card that `training/promote.py` measures besides the figures."""
+def figures_to_quote(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that card and docs give, misses first, rounded as they are printed."""
+
+    def plates(group: Mapping[str, Any]) -> dict[str, Any]:
+        shares = {
+            key: {part: _rounded(group[key][part]) for part in ("value", "low", "high")}
+            for key in ("covered99", "recall")
+        }
+        counts = {"plates": group["plates"], "missed": group["missed"]["count"]}
+        return {**counts, "miss_rate": _rounded(group["missed"]["value"]), **shares}
+
+    def boxes(group: Mapping[str, Any]) -> dict[str, Any]:
+        rounded = {
+            key: _rounded(group[key])
+            for key in ("false_boxes_per_photo", "ap50", "ap50_95", "over_blur")
+        }
+        return {
+            "photos": group["photos"],
+            **plates(group),
+            "precision": _rounded(group["precision"]["value"]),
+            **rounded,
+        }
+
+    def all_of(groups: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "ranges": {name: plates(group) for name, group in groups["ranges"].items()},
+            "by_ratio": {name: plates(group) for name, group in groups["by_ratio"].items()},
+            "overall": boxes(groups["overall"]),
+            "by_set": {name: boxes(group) for name, group in groups["by_set"].items()},
+        }
+
+    quoted = {
+        "split": metrics["split"],
+        "min_confidence": metrics["min_confidence"],
+        "margin": metrics["margin"],
+        "labels": metrics["labels"],
+        **all_of(metrics),
+    }
+    if "labels_as_they_are" in metrics:
+        quoted["labels_as_they_are"] = all_of(metrics["labels_as_they_are"])
+    return quoted
 
 
 def limits_on(figures: Mapping[str, Any], data_sets: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -84,25 +123,23 @@ def limits_on(figures: Mapping[str, Any], data_sets: Iterable[Mapping[str, Any]]
 
 
 def model_card(
-    model: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     *,
     figures: Mapping[str, Any],
     record: Mapping[str, Any],
     export: Mapping[str, Any],
     data_sets: list[dict[str, Any]],
     date: str,
-    more: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the card of a model: what it misses, what it is for, and what it was made of.
 
     Args:
-        model: its file's `sha256` and `bytes`.
+        metrics: of `evaluate` on the test split.
         figures: those that are quoted.
         record: of the run.
         export: what the ONNX file says of itself.
         data_sets: with licences and counts.
         date: of the promotion.
-        more: those of `FROM_THE_GATE` that are known.
     """
     before = figures.get("labels_as_they_are", {})
     before = {**before.get("ranges", {}), "all plates": before["overall"]} if before else {}
@@ -118,8 +155,8 @@ def model_card(
         "intended_use": INTENDED_USE,
         "limits": [*LIMITS, *limits_on(figures, data_sets)],
         "file": "plates.onnx",
-        "sha256": model["sha256"],
-        "bytes": model["bytes"],
+        "sha256": metrics["model"]["sha256"],
+        "bytes": metrics["model"]["bytes"],
         "date": date,
         "licence": LICENCE,
         "blur": {
@@ -130,7 +167,6 @@ def model_card(
         "data_sets": [{**one, "attribution": attribution(one)} for one in data_sets],
         "training": dict(record),
         "export": dict(export),
-        **more,
     }
 
 
@@ -205,6 +241,10 @@ def missed_sentence(
     return f"{name}: {_missed(group)}"
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def _missed(group: Mapping[str, Any]) -> str:
     share = group["covered99"]
     hidden = (
@@ -248,9 +288,10 @@ def rewrite(*, models: Path, docs: Path, readme: Path) -> list[Path]:
     path = models / "plates.json"
     card = json.loads(path.read_text())
     named = {key: card[key] for key in ("figures", "export", "data_sets", "date")}
-    more = {part: card[part] for part in FROM_THE_GATE if part in card}
+    model = {key: card[key] for key in ("sha256", "bytes")}
+    again = model_card({"model": model}, record=card["training"], **named)
     written = {
-        path: as_json(model_card(card, record=card["training"], more=more, **named)),
+        path: as_json(again | {key: card[key] for key in card if key not in again}),
         **pages_with_figures([readme, *sorted(docs.rglob("*.md"))], card["figures"]),
     }
     for file, content in written.items():

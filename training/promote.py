@@ -32,7 +32,13 @@ from plateblur.detector import OnnxDetector
 from plateblur.sets.split import data_sets_of, is_data_of, is_kept_apart, sets_of, split_photos
 from training.ancestors import all_data_sets
 from training.calibrate import FEWEST_OF_A_KIND
-from training.card import FROM_THE_GATE, as_json, model_card, pages_with_figures, replace_file
+from training.card import (
+    as_json,
+    figures_to_quote,
+    model_card,
+    pages_with_figures,
+    replace_file,
+)
 from training.checkout import run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
@@ -41,6 +47,10 @@ from training.evaluation.report import difference_table
 from training.gate import Looks, reasons_to_refuse, seen_before
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+FROM_THE_GATE = ("kept_apart", "looks")
+"""Parts of a card that are not measured again with the shipped model itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +140,19 @@ def promote(config: Config, *, date: str) -> list[Path]:
         raise RefusedError(refusal(reasons, metrics, apart))
 
     figures = figures_to_quote(metrics)
-    more = (
-        {part: before[part] for part in FROM_THE_GATE if part in before} if again and before else {}
-    )
-    more["looks"] = more.get("looks", {}) | looks
-    if apart is not None:
-        more["kept_apart"] = kept_apart_figures(apart, record["config"]["kept_apart"])
     card = model_card(
-        metrics["model"],
+        metrics,
         figures=figures,
         record=record,
         export=export,
         data_sets=data_sets,
         date=promoted_on,
-        more=more,
     )
+    kept = before if again and before else {}
+    card |= {part: kept[part] for part in FROM_THE_GATE if part in kept}
+    card["looks"] = card.get("looks", {}) | looks
+    if apart is not None:
+        card["kept_apart"] = kept_apart_figures(apart, record["config"]["kept_apart"])
     written = {
         shipped: config.candidate.read_bytes(),
         shipped.with_suffix(".json"): as_json(card),
@@ -352,53 +360,6 @@ def kept_apart_figures(metrics: Mapping[str, Any], sets: Iterable[str]) -> dict[
         "plates": overall["plates"],
         **{key: value for key, value in headline(metrics).items() if value is not None},
     }
-
-
-def figures_to_quote(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the figures that card and docs give, misses first, rounded as they are printed."""
-
-    def plates(group: Mapping[str, Any]) -> dict[str, Any]:
-        shares = {
-            key: {part: _rounded(group[key][part]) for part in ("value", "low", "high")}
-            for key in ("covered99", "recall")
-        }
-        counts = {"plates": group["plates"], "missed": group["missed"]["count"]}
-        return {**counts, "miss_rate": _rounded(group["missed"]["value"]), **shares}
-
-    def boxes(group: Mapping[str, Any]) -> dict[str, Any]:
-        rounded = {
-            key: _rounded(group[key])
-            for key in ("false_boxes_per_photo", "ap50", "ap50_95", "over_blur")
-        }
-        return {
-            "photos": group["photos"],
-            **plates(group),
-            "precision": _rounded(group["precision"]["value"]),
-            **rounded,
-        }
-
-    def all_of(groups: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "ranges": {name: plates(group) for name, group in groups["ranges"].items()},
-            "by_ratio": {name: plates(group) for name, group in groups["by_ratio"].items()},
-            "overall": boxes(groups["overall"]),
-            "by_set": {name: boxes(group) for name, group in groups["by_set"].items()},
-        }
-
-    quoted = {
-        "split": metrics["split"],
-        "min_confidence": metrics["min_confidence"],
-        "margin": metrics["margin"],
-        "labels": metrics["labels"],
-        **all_of(metrics),
-    }
-    if "labels_as_they_are" in metrics:
-        quoted["labels_as_they_are"] = all_of(metrics["labels_as_they_are"])
-    return quoted
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
 
 
 def _sha256(data: bytes) -> str:

@@ -209,7 +209,12 @@ class Ledger:
                 done.append(self.manifest.append(line))
         except PHOTO_FAULTS as error:
             return self._failed(task, entry, line, error, time.monotonic() - started)
-        return Done(line=done[-1], plates=record["plates"], ignored=record.get("ignored", 0))
+        return Done(
+            line=done[-1],
+            plates=record["plates"],
+            ignored=record.get("ignored", 0),
+            notes=tuple(record.get("notes", ())),
+        )
 
     def end(self, outcome: dict[str, Any]) -> None:
         """Write down what came of the run.

@@ -63,6 +63,8 @@ def photo_maker(
     room: PixelsInHand,
     masks: MaskFolders,
     run: Run,
+    *,
+    keeps_pictures: bool,
 ) -> Callable[[Task, bytes], tuple[dict[str, Any], bytes]]:
     """Return what blurs one photo, and tells what the manifest says of it.
 
@@ -72,6 +74,7 @@ def photo_maker(
         masks: where they go.
         run: knows the photos that were given, and whether the output was named, so that its suffix
             must fit.
+        keeps_pictures: a photo fails whose file holds more pictures, which would be lost.
     """
 
     def make(task: Task, data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -79,12 +82,26 @@ def photo_maker(
             blurred = blur(data, task)
             if run.is_one_file:
                 _check_suffix(task, blurred.format)
+            if keeps_pictures:
+                _check_pictures(blurred.pictures_dropped)
             masks.write(task, blurred, run.inputs)
         found = described(blurred.detections, blurred.image_hw, blurred.projection)
         ignored = {"ignored": blurred.ignored} if task.zones else {}
-        return {"plates": len(blurred.detections), **ignored, **found}, blurred.data
+        notes = {"notes": list(blurred.notes)} if blurred.notes else {}
+        return {"plates": len(blurred.detections), **ignored, **notes, **found}, blurred.data
 
     return make
+
+
+def _check_pictures(dropped: int) -> None:
+    """Raise if replacing a photo would lose other pictures in its file.
+
+    Raises:
+        EncodeError: it would.
+    """
+    if dropped:
+        pictures = "another picture" if dropped == 1 else f"{dropped} more pictures"
+        raise EncodeError(f"it holds {pictures}, which --drop-other-pictures drops")
 
 
 def _check_suffix(task: Task, format_: str) -> None:

@@ -36,6 +36,7 @@ class Done:
         plates: how many were found; 0 where it failed.
         ignored: how many of them lay in a zone that is ignored.
         error: why it was not done, or None.
+        notes: what was lost on the way, a sentence each.
         is_known: an earlier run had done it, as its content showed.
     """
 
@@ -44,6 +45,7 @@ class Done:
     plates: int = 0
     ignored: int = 0
     error: str | None = None
+    notes: tuple[str, ...] = ()
     is_known: bool = False
 
 
@@ -58,6 +60,7 @@ class Tally:
     before: int = 0
     not_begun: int = 0
     failures: list[tuple[File, str]] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
@@ -73,6 +76,7 @@ class Tally:
         elif done.is_known:
             self.before += 1
         else:
+            self.notes.update(done.notes)
             self.plates += done.plates
             self.ignored += done.ignored
             self.with_plates += done.plates > 0
@@ -95,6 +99,7 @@ class Tally:
             done + (where if self.done else ""),
             *([f"{number(self.before, what)} done before"] if self.before else []),
             *([ignored] if self.ignored else []),
+            *(f"{number(count, what)}: {note}" for note, count in self.notes.most_common()),
             *([f"{number(len(self.failures), what)} not done"] if self.failures else []),
             *([f"stopped: {number(self.not_begun, what)} not begun"] if self.not_begun else []),
             *([counted(work.skipped)] if work.skipped else []),
@@ -122,6 +127,7 @@ class Tally:
             "done_before": self.before,
             "not_done": [{"photo": str(path), "error": reason} for path, reason in self.failures],
             "not_begun": self.not_begun,
+            "notes": dict(self.notes),
             "skipped": dict(Counter(one for _, (one, _) in work.skipped)),
             "output": out,
             "seconds": round(seconds, 1),

@@ -198,7 +198,7 @@ def _blurred_pixels(xyxy: Floats, margin: float) -> Ints:
 
     It works in float32, which ends some boxes a pixel from where float64 would.
     """
-    return _whole_pixels(expand(xyxy.astype(np.float32), margin))
+    return _whole_pixels(expand(xyxy.astype(np.float32), margin).astype(np.float64))
 
 
 def _whole_pixels(xyxy: NDArray[np.floating[Any]]) -> Ints:

@@ -12,7 +12,7 @@ import pybase64
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from plateblur.formats import TAKEN, sniff
+from plateblur.formats import SERVED, SERVED_NAMES, sniff
 from plateblur.web.failures import TOO_LONG, ClientGoneError, Failure
 
 MAX_BODY_BYTES = 5 * 1024 * 1024  # Source: contract, code 1013.
@@ -132,9 +132,10 @@ def refuse_no_photo(data: bytes) -> None:
     Raises:
         Failure: 1014.
     """
-    if sniff(data) is None:
+    format_ = sniff(data)
+    if format_ is None or format_.name not in SERVED:
         raise Failure(
             "1014",
-            f"The bytes are no {TAKEN} photo.",
+            f"The bytes are no {SERVED_NAMES} photo.",
             status=HTTPStatus.UNPROCESSABLE_ENTITY,
         )

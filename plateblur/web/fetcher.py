@@ -286,6 +286,7 @@ class PhotoFetcher:
         raise FetchError(f"The URL leads on more than {MAX_REDIRECTS} times.")
 
     def _checked(self, text: str, *, base: httpx.URL | None = None) -> httpx.URL:
+        text = text.strip()
         if len(text) > MAX_URL_CHARS:
             raise FetchError(f"The URL is longer than {MAX_URL_CHARS} characters.")
         try:
@@ -322,7 +323,7 @@ class PhotoFetcher:
         ):
             answered = {name.lower(): value for name, value in response.headers}
             if response.status in REDIRECTS:
-                return answered.get(b"location", b"").decode("latin-1")
+                return _location(answered.get(b"location", b""))
             if response.status != httpx.codes.OK:
                 raise FetchError(f"The host of the photo answered {response.status}.")
             if answered.get(b"content-encoding", b"identity").lower() != b"identity":
@@ -339,3 +340,11 @@ class PhotoFetcher:
             if len(body) > self.max_bytes:
                 raise FetchError(too_long)
         return bytes(body)
+
+
+def _location(header: bytes) -> str:
+    """Return where a redirect leads; many servers send UTF-8 as it is, which RFC 9110 forbids."""
+    try:
+        return header.decode("utf-8")
+    except UnicodeDecodeError:
+        return header.decode("latin-1")

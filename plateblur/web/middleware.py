@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from plateblur.web.failures import Failure, answer_failure, forget
+from plateblur.web.failures import DOCUMENTED_PATH, Failure, answer_failure, forget
 from plateblur.web.logs import where_raised
 from plateblur.web.metrics import Metrics
 from plateblur.web.settings import Settings
@@ -53,6 +53,8 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["path"].lower() == DOCUMENTED_PATH:  # any case, as the original service's server
+            scope["path"] = DOCUMENTED_PATH
         state = scope.setdefault("state", {})
         state["reference"] = uuid.uuid4().hex[:16]
         started = time.perf_counter()

@@ -22,6 +22,11 @@ from plateblur.web.schemas import (
 )
 from plateblur.web.service import Service, Written, blur_counted, fetch_photo
 
+# Names are taken in any case, as the original service's server took them.
+FIELDS = {
+    name.lower(): name
+    for name in ("base64_Photo_String", "photo_url", "boundingBoxCrop", "plate_output")
+}
 NOT_GIVEN = frozenset({"", "NO"})  # Source: contract; compared stripped and in upper case.
 
 
@@ -42,7 +47,9 @@ def parse_asked(body: bytes) -> Asked:
     """
     if not body.strip():
         raise Failure("1013", sentence=NOTHING, status=400)
-    fields = parse_json_object(body)
+    fields = {
+        FIELDS.get(name.lower(), name): value for name, value in parse_json_object(body).items()
+    }
     switches = [_switch(fields, name) for name in ("boundingBoxCrop", "plate_output")]
     packed = _photo_field(fields, "base64_Photo_String")
     url = _photo_field(fields, "photo_url")

@@ -12,7 +12,7 @@ import pybase64
 from pydantic import BaseModel, ConfigDict, Field
 
 from plateblur.accounts.types import PlanKind, PlanPeriod, Usage
-from plateblur.formats import FORMATS
+from plateblur.formats import SERVED
 from plateblur.types import (
     COUNT_FLOOR,
     BlurOptions,
@@ -36,7 +36,7 @@ EXAMPLE_PHOTO = (  # A grey PNG of 16 x 16 pixels: the shortest that a generated
     "RK5CYII="
 )
 
-MEDIA_TYPES = {each.name: each.media_type for each in FORMATS.values()}
+MEDIA_TYPES = {each.name: each.media_type for each in SERVED.values()}
 
 
 def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) -> bytes:
@@ -187,7 +187,7 @@ class DetectAnswer(BaseModel):
         "found by chance.",
     )
     projection: Projection = Field(
-        "flat", description="equirectangular where the photo was treated as a panorama."
+        "flat", description="Other than flat where the photo was treated as a panorama."
     )
 
 

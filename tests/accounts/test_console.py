@@ -68,9 +68,9 @@ def secret_of(letter: Letter | None) -> str:
 
 def test_a_profile_is_seen_and_changed(store: Store) -> None:
     account_id = make_account(store).account_id
-    fill_profile(store, account_id, company=" Plate SRL ", vat_id="ro 123456", username="ana")
+    fill_profile(store, account_id, company=" Plate SRL ", vat_id="ro 18547290", username="ana")
     profile = profiles.read_profile(store, account_id)
-    assert (profile.company, profile.vat_id, profile.username) == ("Plate SRL", "RO123456", "ana")
+    assert (profile.company, profile.vat_id, profile.username) == ("Plate SRL", "RO18547290", "ana")
     assert profiles.find_profile(store, "ANA") == profiles.find_profile(store, EMAIL) == profile
 
 

@@ -101,14 +101,14 @@ def test_agreement_is_told_apart_for_controls_and_by_distance() -> None:
     told = redraw.agreement(cut_outs, drawn)
     assert told["drawn, down to 1:30"] == {
         "plates": 1,
-        "people with each other": 1,
+        "drawers with each other": 1,
         "one with the label": 1,
         "median with the label": 1,
         "detector with the label": None,
         "detector with the median": None,
     }
     assert told["controls, down to 1:30"]["plates"] == 1
-    assert told["drawn, below 1:30"]["people with each other"] == 1
+    assert told["drawn, below 1:30"]["drawers with each other"] == 1
     assert told["drawn, below 1:30"]["median with the label"] == 0
 
 
@@ -135,7 +135,7 @@ def test_a_label_moves_where_people_agree_on_another_box(
 
 def test_who_drew_alone_agrees_with_nobody_but_the_labels() -> None:
     (told,) = redraw.agreement([cut_out()], [{0: np.array(PLATE)}]).values()
-    assert (told["people with each other"], told["one with the label"]) == (None, 1)
+    assert (told["drawers with each other"], told["one with the label"]) == (None, 1)
 
 
 def test_a_detector_stands_beside_people_and_a_plate_that_it_missed_counts() -> None:

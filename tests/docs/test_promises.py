@@ -25,9 +25,8 @@ from plateblur import BlurOptions, blur_photo
 from plateblur.demo.uploads import Uploads
 from plateblur.demo.visits import KEEP_S
 from plateblur.photo import LOSSY_QUALITY, decode, encode
-from plateblur.pipeline import COUNT_FLOOR
 from plateblur.tracks import GAP_S, TRACK_FLOOR
-from plateblur.types import MetadataPolicy
+from plateblur.types import COUNT_FLOOR, MetadataPolicy
 from plateblur.web.schemas import RETURNED_ABOVE
 from plateblur.web.settings import Settings
 from tests.fakes import FixedDetector
@@ -124,9 +123,8 @@ def test_being_ahead_is_claimed_of_each_kind_of_labels_on_its_own() -> None:
 
 def test_the_share_of_photos_without_a_clear_licence_is_that_of_the_card() -> None:
     (share,) = re.findall(r"\((\d+)%\)", CARD["training_photos"])
-    assert f"{share}% of its training photos come from sets without a clear licence" in text_of(
-        "README.md"
-    )
+    claim = "Most of its training photos come from sets without a clear licence"
+    assert (claim in text_of("README.md")) == (int(share) > 50)
     opening = (DOCS / "model-card.md").read_text().splitlines()[:4]
     assert "<!-- generated: licences -->" in opening
 
@@ -325,6 +323,12 @@ def test_the_messages_under_troubleshooting_are_those_of_the_code() -> None:
             assert part.strip() in code, message
 
 
+def test_no_command_hides_from_being_run_by_its_indent() -> None:
+    indented = re.compile(r"^[ \t]+```", re.MULTILINE)
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    assert [page.name for page in pages if indented.search(page.read_text())] == []
+
+
 def test_each_page_is_in_the_navigation() -> None:
     def pages(entry: Any) -> list[str]:
         if isinstance(entry, str):
@@ -342,7 +346,7 @@ def test_each_page_is_in_the_navigation() -> None:
 
 
 def test_the_default_for_a_costly_photo_names_the_time_that_the_cost_page_gives() -> None:
-    help_text = Settings.__dataclass_fields__["photo_work_s"].metadata["help"]
+    help_text = Settings.model_fields["photo_work_s"].description or ""
     (seconds,) = re.findall(r"HEIC of 12 megapixels takes (\d+)", help_text)
     page = text_of("docs/howto/hardware-and-cost.md")
     assert f"a HEIC photo of 12 megapixels takes about {seconds} seconds" in page

@@ -20,6 +20,7 @@ from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 from plateblur import cli
+from plateblur.cli_runs import SOFTWARE
 from plateblur.detector import shipped_model
 from plateblur.runs.files import LOCK_NAME, digest_of
 from plateblur.runs.manifest import MANIFEST_NAME
@@ -245,7 +246,7 @@ def test_another_version_of_the_software_is_said_and_keeps_what_is_done(
     looks()
     monkeypatch.setattr(cli, "SOFTWARE", "plateblur 99")
     result = blur()
-    assert "kept: 1 done by plateblur 0.1.0; --redo does them again" in result.stderr
+    assert f"kept: 1 done by {SOFTWARE}; --redo does them again" in result.stderr
     assert looks() == 0
 
 
@@ -309,7 +310,7 @@ def test_a_line_says_what_was_done_with_what(here: Path) -> None:
     photo = put("in/deep/a.png")
     assert blur("--recursive").exit_code == 0
     begin, line, end = lines()
-    assert (begin["run"], begin["software"]) == (1, cli.SOFTWARE)
+    assert (begin["run"], begin["software"]) == (1, SOFTWARE)
     assert begin["settings"]["smallest_plate_px"] == 12.0
     assert digest_of(shipped_model()).hex()[:12] in begin["settings"]["model"]
     assert (line["photo"], line["output"]) == (str(here / "in/deep/a.png"), "deep/a.png")
@@ -418,6 +419,7 @@ def test_killed_between_the_line_and_the_output(
 SLOW = """
 import sys, time
 from plateblur import cli
+from plateblur.cli_runs import SOFTWARE
 from tests.fakes import FixedDetector, boxes
 class Slow(FixedDetector):
     def detect(self, image, **options):

@@ -149,7 +149,7 @@ def test_masks_show_what_is_hidden_and_for_which_plate(here: Path) -> None:
     instances = cv2.imread("i/deep/a.png.png", cv2.IMREAD_UNCHANGED)
     assert binary is not None
     assert instances is not None
-    assert (binary.dtype, instances.dtype) == (np.uint8, np.uint16)
+    assert (str(binary.dtype), str(instances.dtype)) == ("uint8", "uint16")
     assert (instances[30:45, 40:90] == 1).all()
     assert (instances[60:80, 100:130] == 2).all()
     assert np.array_equal(binary == 255, instances > 0)

@@ -20,10 +20,8 @@ from training import gate
 from training.card import (
     TABLE_CLOSES,
     TABLE_OPENS,
-    figures_table,
     missed_sentence,
     pages_with_figures,
-    rewrite,
 )
 from training.promote import Config, RefusedError, main, promote
 
@@ -493,68 +491,3 @@ def test_people_are_told_how_many_stay_readable() -> None:
         "within 1:15: 3 of 412 plates missed; 95.1% at least 99 % hidden "
         "(95 % interval 92.6% to 96.8%)"
     )
-
-
-def test_both_kinds_of_labels_are_shown_side_by_side() -> None:
-    def group(plates: int, missed: int, value: float | None) -> dict[str, Any]:
-        return {
-            **{"photos": 9, "plates": plates, "missed": missed},
-            "covered99": {"value": value, "low": value, "high": value},
-            **{"false_boxes_per_photo": missed / 9, "ap50": 0.9, "ap50_95": 0.5},
-        }
-
-    figures: dict[str, Any] = {
-        **{"split": "test", "min_confidence": 0.45, "margin": 0.25, "labels": "corrected"},
-        "ranges": {"within 1:15": group(20, 1, 0.95), "below 1:60": group(4, 3, 0.25)},
-        "overall": group(24, 4, 0.83),
-        "labels_as_they_are": {
-            "ranges": {"within 1:15": group(18, 2, 0.89), "below 1:60": group(0, 0, None)},
-            "overall": group(18, 2, 0.89),
-        },
-    }
-    lines = figures_table(figures)
-    assert (
-        "| within 1:15 | 20 | 1 | 95.0% (95.0% to 95.0%) | 18 | 2 | 89.0% (89.0% to 89.0%) |"
-    ) in lines
-    assert "| below 1:60 | 4 | 3 | 25.0% (25.0% to 25.0%) | 0 | 0 |  |" in lines
-    text = "\n".join(lines)
-    assert "Corrected labels: 0.444 false boxes a photo" in text
-    assert "Original labels: 0.222 false boxes a photo" in text
-    assert "drawn by a vision model" in text
-    sentence = missed_sentence(
-        "within 1:15", figures["ranges"]["within 1:15"], original=group(18, 2, 0.89)
-    )
-    assert "1 of 20 plates missed" in sentence
-    assert "original labels: 2 of 18 plates missed; 89.0%" in sentence
-
-
-def test_the_card_says_which_share_of_the_photos_has_no_clear_licence(config: Config) -> None:
-    manifest = config.data.parent / "manifest.csv"
-    rows = "".join(
-        f"images/train/{n}.png,train,found,github.com/ana/plates,unstated,x\n" for n in "bcd"
-    )
-    manifest.write_text(manifest.read_text() + rows)
-    promoted(config)
-    card = card_of(config)
-    assert list(card)[2] == "training_photos"
-    assert card["training_photos"] == (
-        "3 of 11 training photos (27%) come from sets without a clear licence: found."
-    )
-    credit = {one["set"]: one["attribution"] for one in card["data_sets"]}
-    assert credit["found"].startswith("found by ana on GitHub (github.com/ana/plates). Licence")
-    assert credit["drawn"].startswith("drawn (here). Licence as stated: CC0.")
-
-
-def test_texts_are_written_again_without_measuring(config: Config) -> None:
-    config.docs.mkdir(parents=True)
-    page = config.docs / "model.md"
-    page.write_text(f"{TABLE_OPENS}\n{TABLE_CLOSES}\n")
-    promoted(config)
-    card, table = (config.models / "plates.json").read_bytes(), page.read_text()
-    old = {**card_of(config), "limits": ["an older wording"]}
-    (config.models / "plates.json").write_text(json.dumps(old))
-    page.write_text(f"{TABLE_OPENS}\nan older table\n{TABLE_CLOSES}\n")
-    written = rewrite(models=config.models, docs=config.docs, readme=config.readme)
-    assert [path.name for path in written] == ["plates.json", "model.md"]
-    assert (config.models / "plates.json").read_bytes() == card
-    assert page.read_text() == table

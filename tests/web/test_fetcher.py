@@ -242,6 +242,26 @@ async def test_a_redirect_is_checked_like_the_first_url(location: str, message: 
     assert len(seen) == (4 if location == "/a.jpg" else 1)
 
 
+@pytest.mark.parametrize(
+    "name", ["straße/写真.jpg".encode(), b"stra\xdfe.jpg"], ids=["utf-8", "latin-1"]
+)
+async def test_a_redirect_that_is_not_escaped_is_followed(name: bytes) -> None:
+    async def handle(request: str, writer: asyncio.StreamWriter) -> None:
+        moved = b"HTTP/1.1 301 Moved\r\nLocation: /" + name + b"\r\nContent-Length: 0\r\n\r\n"
+        writer.write(moved if "/a.jpg" in request else ok(PHOTO))
+
+    async with attacker(handle) as (port, seen):
+        assert await fetcher_to(port).fetch(f"http://photos.example:{port}/a.jpg") == PHOTO
+    assert "/stra%C3%9Fe" in seen[1]
+
+
+async def test_white_space_around_a_url_is_trimmed() -> None:
+    async with attacker(sending(ok(PHOTO))) as (port, seen):
+        url = f" \t\r\n http://photos.example:{port}/a.jpg \n"
+        assert await fetcher_to(port).fetch(url) == PHOTO
+    assert len(seen) == 1
+
+
 async def test_a_redirect_to_the_photo_is_followed() -> None:
     async def handle(request: str, writer: asyncio.StreamWriter) -> None:
         moved = b"HTTP/1.1 301 Moved\r\nLocation: /b.jpg\r\nContent-Length: 0\r\n\r\n"

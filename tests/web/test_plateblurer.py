@@ -31,6 +31,7 @@ from plateblur.types import BlurOptions, BlurredPhoto, Detections
 from plateblur.web import Settings
 from plateblur.web.failures import SENTENCES, STATUSES
 from plateblur.web.schemas import fractions
+from tests.fakes import encoded
 from tests.web.fakes import (
     KEY,
     PASSWORD,
@@ -66,6 +67,30 @@ async def test_the_answer_is_the_documented_one_key_by_key() -> None:
     assert list(first["boundingBox"]) == ["left", "top", "width", "height"]
     assert first["boundingBox"] == {"left": 0.0, "top": 0.0625, "width": 0.5, "height": 0.9375}
     assert base64.b64decode(body["final_photo"], validate=True).startswith(b"\xff\xd8\xff")
+
+
+@pytest.mark.parametrize("path", ["/PlateBlurer.aspx", "/PLATEBLURER.ASPX", "/plateblurer.ASPX"])
+async def test_path_and_fields_are_taken_in_any_case(path: str) -> None:
+    """As the original service's server took them."""
+    stand = make_stand()
+    fields = {"BASE64_photo_string": PHOTO, "Photo_URL": "NO", "boundingboxcrop": "yes"}
+    answer = await stand.post(fields, path=path)
+    assert answer.status_code == 200
+    assert "boundingBoxPhoto" in answer.json()["predictions"][0]
+
+
+async def test_a_failure_on_a_path_in_another_case_is_the_documented_one() -> None:
+    answer = await make_stand().post({"PHOTO_URL": "NO"}, path="/PlateBlurer.aspx")
+    assert answer.status_code == 200
+    assert answer.json()[0]["cd"] == "1013"
+
+
+@pytest.mark.parametrize("format_", ["TIFF", "BMP", "GIF"])
+async def test_formats_beyond_the_contract_are_refused(format_: str) -> None:
+    photo = text_of(encoded(np.zeros((8, 8, 3), np.uint8), format_))
+    answer = await make_stand().post({"base64_Photo_String": photo})
+    assert answer.json()[0]["cd"] == "1014"
+    assert "JPEG, PNG, WebP, HEIC or AVIF" in answer.json()[0]["description"]
 
 
 async def test_the_most_probable_comes_first_with_its_own_crop() -> None:

@@ -1,0 +1,197 @@
+"""What runs the model: ONNX Runtime or OpenVINO, on a CPU or a GPU; engines are imported here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
+
+from plateblur.cores import cores
+from plateblur.errors import DetectionError, ModelError
+
+Engine = Literal["auto", "onnxruntime", "openvino"]
+"""What runs the model; "auto" tries those that are installed, and takes the fastest."""
+
+Device = Literal["auto", "cpu", "cuda", "tensorrt", "directml", "coreml"]
+"""Where; "auto" takes a GPU through CUDA where ONNX Runtime has one, and the CPU otherwise."""
+
+PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "directml": "DmlExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+
+TRIES = 5  # of each engine where the fastest is to be taken
+GPU_BATCH = 8  # images at once; on a CPU a batch takes as long as its images one by one
+
+# onnxruntime's errors share no base but Exception.
+_ORT_ERRORS = (
+    *(ort.Fail, ort.InvalidArgument, ort.NoSuchFile, ort.NoModel, ort.EngineError),
+    *(ort.RuntimeException, ort.InvalidProtobuf, ort.NotImplemented, ort.InvalidGraph, ort.EPFail),
+    *(ort.ModelLoadCanceled, ort.ModelLoaded, ort.ModelRequiresCompilation, ort.NotFound),
+    *(ort.DeviceReset, RuntimeError, ValueError, MemoryError),
+)
+
+Session: TypeAlias = onnxruntime.InferenceSession
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""What a model answers to a batch of images, (N, 3, H, W) float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A model that is ready to run.
+
+    Attributes:
+        run: raises `DetectionError` where the engine fails.
+        engine: which one was taken.
+        device: where it runs.
+        batch: how many images it takes at once.
+    """
+
+    run: Run
+    engine: str
+    device: str
+    batch: int
+
+
+def open_engine(
+    model: Path,
+    session: Session,
+    *,
+    engine: Engine,
+    device: Device,
+    threads: int | None,
+    tried_hw: tuple[int, int],
+) -> Running:
+    """Return a model on the engine and the device that were asked for.
+
+    Args:
+        model: an ONNX file.
+        session: of that file on the CPU.
+        engine: "auto" tries those that are installed, and takes the fastest.
+        device: what isn't there is an error, never the CPU instead; "auto" takes a GPU or the CPU.
+        threads: of one call; None leaves it to the engine.
+        tried_hw: height and width of the input that they are tried on, pixels.
+
+    Raises:
+        ModelError: an engine or a device isn't there, or can't take the model.
+        ValueError: no such engine or device.
+    """
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
+    if device not in get_args(Device):
+        raise ValueError(f"device must be one of {get_args(Device)}, got {device!r}")
+    if engine == "openvino" and device not in ("auto", "cpu"):
+        raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
+    if device not in ("auto", "cpu"):
+        session = open_session(model, threads=threads, device=device)
+    elif device == "auto" and engine != "openvino":
+        session, device = _gpu_or(session, model, threads=threads)
+    else:
+        device = "cpu"
+    runs: dict[str, Run] = {}
+    if engine != "openvino":
+        runs["onnxruntime"] = _onnxruntime(session)
+    if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
+        runs["openvino"] = _openvino(model, threads=threads)
+    name = _fastest(runs, tried_hw)
+    return Running(runs[name], name, device, 1 if device == "cpu" else GPU_BATCH)
+
+
+def open_session(model: Path, *, threads: int | None, device: Device = "cpu") -> Session:
+    """Return a model that ONNX Runtime has loaded.
+
+    Raises:
+        ModelError: no such file, no ONNX model, or a device that isn't there.
+    """
+    if not model.is_file():
+        raise ModelError(f"expected an ONNX model named {model.name}, found no such file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # errors only; they are raised as well
+    # Threads that wait by spinning would take the cores from the next photo's decoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise ModelError(
+            f"device {device!r} needs an ONNX Runtime with {provider}, and the installed one has "
+            f"none; docs/howto/gpu-and-openvino.md lists which package brings it"
+        )
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=[provider])
+    except _ORT_ERRORS as error:
+        raise ModelError(f"expected an ONNX model in {model.name}: {error}") from error
+    if session.get_providers()[0] != provider:  # ONNX Runtime goes on with the CPU where none is
+        raise ModelError(f"device {device!r} was asked for, and {provider} found no such device")
+    return session
+
+
+def _onnxruntime(session: Session) -> Run:
+    name = session.get_inputs()[0].name
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            output: NDArray[np.float32] = session.run(None, {name: batch})[0]
+        except _ORT_ERRORS as error:
+            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
+        return output
+
+    return run
+
+
+def _gpu_or(session: Session, model: Path, *, threads: int | None) -> tuple[Session, Device]:
+    """Return a session on a GPU through CUDA, or where there is none the one given, on the CPU."""
+    if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
+        with suppress(ModelError):  # the package for GPUs, on a machine without one
+            return open_session(model, threads=threads, device="cuda"), "cuda"
+    return session, "cpu"
+
+
+def _fastest(runs: dict[str, Run], tried_hw: tuple[int, int]) -> str:
+    """Return the name of the fastest engine; which that is depends on the CPU, so it is tried."""
+    seconds = dict.fromkeys(runs, math.inf)
+    if len(runs) > 1:
+        grey = np.full((1, 3, *tried_hw), 0.5, np.float32)
+        for _ in range(TRIES):  # in turn, so that a noisy moment hits all; the first warms up
+            for name, run in runs.items():
+                started = time.perf_counter()
+                run(grey)
+                seconds[name] = min(seconds[name], time.perf_counter() - started)
+    return min(seconds, key=lambda each: seconds[each])
+
+
+def _openvino(model: Path, *, threads: int | None) -> Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if threads:  # of one call; the other cores are for calls beside it, which else would queue
+        streams = max(1, cores() // threads)
+        config = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
+    try:
+        compiled = openvino.Core().compile_model(model, "CPU", config)
+    except RuntimeError as error:
+        raise ModelError(f"expected a model that OpenVINO can compile in {model.name}") from error
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            # A request of its own for each call: requests are not to be shared by threads.
+            results = compiled.create_infer_request().infer([batch])
+        except RuntimeError as error:
+            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
+        return np.array(results[0])
+
+    return run
