@@ -284,10 +284,14 @@ def require_kept_apart(
             "may have been trained on every photo"
         )
     known = sets_of(data)
+    apart = {
+        photo.name
+        for photo in split_photos(data, "train")  # photos of val are for everybody
+        if is_kept_apart(photo.name, known, of=sets)
+    }
     seen = {photo.name for split in ("train", "val") for photo in split_photos(train_data, split)}
-    kept = [name for name in seen if is_kept_apart(name, known, of=sets)]
-    if kept:
-        raise RefusedError(f"{len(kept)} photos that were to be kept apart are in {train_data}")
+    if both := apart & seen:
+        raise RefusedError(f"{len(both)} photos that were to be kept apart are in {train_data}")
 
 
 def count_data_sets(manifest: Path) -> list[dict[str, Any]]:

@@ -358,6 +358,28 @@ def test_a_run_that_trained_on_the_photos_kept_apart_is_refused(
         promoted(replace(config, train_data=config.data))
 
 
+def test_photos_of_val_are_for_everybody(config: Config, tmp_path: Path) -> None:
+    promoted(replace(config, candidate=run_with_model(tmp_path / "runs" / "loose", LOOSE)))
+    folder = config.data.parent
+    name = next(
+        name
+        for name in (f"v{number}.png" for number in range(99))
+        if is_kept_apart(name, {name: "drawn"}, of=["drawn"])
+    )
+    (folder / "images/val/b.png").rename(folder / "images/val" / name)
+    (folder / "labels/val/b.txt").rename(folder / "labels/val" / name.replace("png", "txt"))
+    manifest = folder / "manifest.csv"
+    manifest.write_text(
+        manifest.read_text().replace(
+            "images/val/b.png,val,other,there,MIT", f"images/val/{name},val,drawn,here,CC0"
+        )
+    )
+    assert config.train_data
+    record = record_of(config) | {"data_hash": data_hash(config.train_data)}
+    (config.candidate.parent / "run.json").write_text(json.dumps(record))
+    promoted(config)
+
+
 @pytest.mark.parametrize(
     ("earlier", "seen"),
     [
