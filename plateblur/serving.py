@@ -1,4 +1,4 @@
-"""The service: open the model and the store, and serve the web application."""
+"""The service: opens the model and the store, and serves the web application."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.mail import outbox_of
 from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.signup import first_operator
 from plateblur.accounts.store import Store, open_store
@@ -29,8 +30,8 @@ from plateblur.web.health import has_room
 from plateblur.web.logs import configure_logging
 from plateblur.web.settings import LOCAL_URL, hand_to_workers
 
-WORKER_STARTS_S = 60  # with less, uvicorn starts workers anew for ever where they load slowly
-CLOCK_TIMES = 3  # as long by the clock as of the processors, which other work may have meanwhile
+WORKER_STARTS_S = 60  # with less, uvicorn restarts slowly loading workers for ever
+CLOCK_TIMES = 3  # times the processor time, because other work may use the processors
 
 
 def run_service(
@@ -84,7 +85,7 @@ def read_settings(
     if settings.demo and not find_spec("gradio"):
         raise SettingsError("PLATEBLUR_DEMO needs an extra: pip install 'plateblur[demo,serve]'")
     if settings.demo and workers > 1:
-        raise SettingsError("the demo holds its visits in one process; use one worker")
+        raise SettingsError("the demo needs a single worker (--workers 1)")
     if settings.public_url == LOCAL_URL:
         settings = settings.model_copy(update={"public_url": f"http://{host}:{port}"})
     if workers > 1:
@@ -133,36 +134,42 @@ def build() -> FastAPI:
         gate,
         settings,
         ready_checks={"model": workers.works, "disk": partial(has_room, settings.data_dir)},
-        upkeep=lambda: prune(store, now=datetime.now(UTC)),
+        upkeep=lambda: prune(store, outbox=outbox_of(settings.data_dir), now=datetime.now(UTC)),
     )
     add_console(app, store, gate, settings, announce=show)
     if settings.demo:
         from plateblur.demo.serving import add_demo  # here, because Gradio takes seconds to load
 
         model = Path(settings.model or shipped_model())
-        add_demo(app, detector_of(settings), model=model, public_url=settings.public_url)
+        add_demo(
+            app,
+            detector_of(settings),
+            model=model,
+            public_url=settings.public_url,
+            source_url=settings.source_url,
+        )
     return app
 
 
 def show(line: str) -> None:
-    """Show a line on the terminal of who started the service; what opens an account is no log."""
+    """Show a line on the operator's terminal; credentials must not be logged."""
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
 def detector_of(settings: Settings) -> Callable[[], OnnxDetector]:
-    """Return what opens the detector that `settings` name; photos in work share the cores."""
+    """Return a function that opens the configured detector; parallel photos share the cores."""
     threads = max(1, cores() // settings.blur_threads)
     return partial(OnnxDetector, Path(settings.model or shipped_model()), threads=threads)
 
 
 def open_minute(settings: Settings) -> MinuteWindow | None:
-    """Return the Redis that counts the minute beside the store, where `settings` name one."""
+    """Return the configured Redis that also counts requests per minute, if any."""
     return MinuteWindow(settings.redis_url) if settings.redis_url else None
 
 
 def open_settings_store(settings: Settings) -> Store:
-    """Return the store that `settings` name, migrated."""
+    """Return the configured store, migrated."""
     return open_store(
         settings.data_dir,
         database_url=settings.database_url or None,

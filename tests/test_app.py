@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,10 @@ import pillow_heif
 import pytest
 from PIL import Image as PillowImage
 
-from plateblur.demo.blocks import build_demo
+from plateblur.demo.blocks import build_demo, footer_of
 from plateblur.demo.page import PROGRESS, Page, unused_name
 from plateblur.demo.photos import Limits
+from plateblur.demo.review import Review
 from plateblur.demo.tabs import camera_answer
 from plateblur.demo.visits import Visits
 from plateblur.photo import decode
@@ -146,7 +150,7 @@ def test_plates_are_listed_with_confidence_ratio_and_a_crop_that_is_hidden(tmp_p
         (drawn_photo()[:3000], Limits(), False, "could not be read as a photo"),
         (drawn_photo(), Limits(photo_bytes=1000), False, "too large for the demo"),
         (drawn_photo(), Limits(photo_pixels=1000), False, "too large for the demo"),
-        (drawn_photo(), Limits(), True, "not blurred, so it was not given out"),
+        (drawn_photo(), Limits(), True, "could not be blurred, so there is no download"),
     ],
     ids=["no photo", "empty", "cut short", "too many bytes", "too many pixels", "detector fails"],
 )
@@ -257,7 +261,7 @@ def test_several_photos_are_picked_from_and_zipped(tmp_path: Path) -> None:
     shown = drop(page, ("a.jpg", photo), ("bad.jpg", b"no photo"), ("A.jpg", photo))
 
     picked = page.pick(visitor(), 1, *DEFAULTS)
-    with pytest.warns(UserWarning, match="1 of 3 could not be blurred"):
+    with pytest.warns(UserWarning, match="1 of 3 photos could not be blurred"):
         zipped = page.zip_all(visitor(), PROGRESS, *DEFAULTS)
 
     assert shown[PICKER]["visible"]
@@ -378,10 +382,10 @@ def test_a_clip_comes_back_blurred_and_alone_on_disk(tmp_path: Path) -> None:
             b"<b>no clip",
             BlinkingDetector(),
             Limits(),
-            "nothing was given out: expected a whole clip",
+            "there is no download: expected a whole clip",
         ),
         (b"12345", BlinkingDetector(), Limits(clip_bytes=4), "larger than"),
-        (None, BlinkingDetector(fails=[2]), Limits(), "given out: the detector failed"),
+        (None, BlinkingDetector(fails=[2]), Limits(), "there is no download: the detector failed"),
     ],
     ids=["no clip", "too large", "a frame fails"],
 )
@@ -418,3 +422,31 @@ def test_a_clip_is_ended_by_its_visitor(tmp_path: Path, way: str) -> None:
     assert "Cancelled" in told
     assert len(detector.__dict__["calls"]) <= 3 + WORKERS  # those that are under way end
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("source_url", "link"),
+    [("", "/source.zip"), ("https://a.example/?b=1&c", "https://a.example/?b=1&amp;c")],
+    ids=["the running code", "the operator's"],
+)
+def test_the_page_says_how_long_photos_are_kept_and_where_the_source_code_is(
+    tmp_path: Path, source_url: str, link: str
+) -> None:
+    page = replace(page_in(tmp_path), source_url=source_url)
+
+    config = json.dumps(build_demo(page).get_config_file())
+    footer = footer_of(page)
+
+    assert json.dumps(footer)[1:-1] in config
+    assert f'<a href="{link}">source code</a>' in footer
+    uploads, visits = page.visits.uploads, page.visits
+    assert f"at most {uploads.keep_s / 60:.0f} minutes" in footer
+    assert f"{visits.grace_s:.0f} seconds after you close the page" in footer
+    assert f"after {visits.keep_s / 60:.0f} minutes without use" in footer
+    assert ("stored unblurred" in footer) is (page.review is not None)
+    assert not re.search(r"\b[A-Z]{4,}\b", footer.replace("AGPL", ""))  # no mark is left
+
+
+def test_a_page_that_collects_photos_says_so(tmp_path: Path) -> None:
+    page = replace(page_in(tmp_path), review=Review(tmp_path / "review"))
+    assert "stored unblurred" in footer_of(page)

@@ -1,7 +1,7 @@
-"""API keys: made, listed, revoked. A key is shown once; the store holds its SHA-256.
+"""API keys: created, listed, revoked. A key is shown once; the store holds its SHA-256.
 
-A key has 256 random bits, so that nobody guesses it and a slow hash would protect nothing: it is
-looked up on each request, and neither slowed nor counted as a guess.
+A key has 256 random bits. It can't be guessed, so a slow hash would not add protection: it is
+looked up on each request, without rate limits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from plateblur.accounts.models import Account, ApiKey
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountClosedError, FieldError, NotFoundError
 
-# Source: ours; enough for a key per device, few enough to look over.
+# Source: ours; enough for a key per device, few enough to keep an overview.
 MAX_KEYS = 20
-MAX_REVOKED = 50  # those revoked longest ago leave the list
+MAX_REVOKED = 50  # those revoked longest ago are deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ApiKeyEntry:
     Attributes:
         api_key_id: the store's row.
         label: its owner's name for it.
-        prefix: the key's beginning, by which its owner knows it.
+        prefix: the key's beginning, by which its owner recognises it.
         created_at: UTC.
         last_used_at: UTC, true to a minute; None before the first use.
         revoked_at: UTC; None while it works.
@@ -51,7 +51,7 @@ def add_key(
     now: datetime,
     credentials_version: int | None = None,
 ) -> NewApiKey:
-    """Return a new key; nobody can read it again.
+    """Return a new key; it can't be read again.
 
     Args:
         store: the store.
@@ -63,8 +63,8 @@ def add_key(
 
     Raises:
         FieldError: the label can't be taken, or there are too many keys.
-        AccountClosedError: the account is gone, or its password was changed a moment ago.
-        StoreUnavailableError: nothing was kept.
+        AccountClosedError: the account was deleted, or its password was just changed.
+        StoreUnavailableError: nothing was stored.
     """
     label = fields.plain_text("label", label, max_chars=80)
     prefix, key = new_api_key()
@@ -75,14 +75,14 @@ def add_key(
             .with_for_update(key_share=True)
         ).scalar()
         if version is None or credentials_version not in {None, version}:
-            raise AccountClosedError("The account is gone, or its password was changed.")
+            raise AccountClosedError("This account was deleted, or its password was changed.")
         count = connection.execute(
             select(func.count())
             .select_from(ApiKey)
             .where(ApiKey.account_id == account_id, ApiKey.revoked_at.is_(None))
         ).scalar_one()
         if count >= MAX_KEYS:
-            raise FieldError("label", f"Expected at most {MAX_KEYS} keys; revoke one first.")
+            raise FieldError("label", f"You can have at most {MAX_KEYS} keys. Revoke one first.")
         api_key_id = connection.execute(
             insert(ApiKey)
             .values(
@@ -133,7 +133,7 @@ def revoke_key(store: Store, account_id: int, api_key_id: int, *, now: datetime)
     """
     with store.write() as connection:
         if not _revoke(connection, account_id, now=now, api_key_id=api_key_id):
-            raise NotFoundError("The account has no such key, or it was revoked before.")
+            raise NotFoundError("Key not found, or already revoked.")
 
 
 def revoke_all(connection: Connection, account_id: int, *, now: datetime) -> int:

@@ -20,9 +20,7 @@ from plateblur.accounts.store import Store, open_store
 from plateblur.accounts.types import AccessError, Identity, PlanKind, Role
 from plateblur.errors import PlateblurError
 
-app = typer.Typer(
-    help="Accounts of the service: make, look at, lock, delete.", no_args_is_help=True
-)
+app = typer.Typer(help="Manage the accounts of the service.", no_args_is_help=True)
 
 # The same variables as the service's, so that inside its container no option is needed.
 DataDir = Annotated[
@@ -45,27 +43,37 @@ DEFAULT_DATA_DIR = Path("data")
 def create(
     email: Annotated[str, typer.Argument(help="E-mail.")],
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password's line from stdin.")
+        bool,
+        typer.Option(
+            "--password-stdin", help="Read the password from the first line of standard input."
+        ),
     ] = False,
     activate: Annotated[
-        bool, typer.Option("--activate", help="Active at once; else `unlock` lets it in.")
+        bool, typer.Option("--activate", help="Activate the account immediately.")
     ] = False,
-    plan: Annotated[PlanKind | None, typer.Option(help="Start or grant this plan.")] = None,
+    plan: Annotated[
+        PlanKind | None, typer.Option(help="Start the trial, or grant this plan.")
+    ] = None,
     username: Annotated[str, typer.Option(help="User name.")] = "",
-    operator: Annotated[bool, typer.Option("--operator", help="With the operator's role.")] = False,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="Give the account the operator role.")
+    ] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
     secret_key: Annotated[
-        str, typer.Option(help="Where the service has one.", envvar="PLATEBLUR_SECRET_KEY")
+        str,
+        typer.Option(
+            help="The service's secret key, if it has one.", envvar="PLATEBLUR_SECRET_KEY"
+        ),
     ] = "",
 ) -> None:
-    """Make an account; packages are granted without a sale."""
+    """Create an account, with a plan if you like."""
     if not password_stdin:
-        raise typer.BadParameter("pass --password-stdin and the password on standard input")
+        raise typer.BadParameter("use --password-stdin and pass the password on standard input")
     if plan is PlanKind.TRIAL and not activate:
         raise typer.BadParameter("a trial needs --activate")
     password = sys.stdin.readline().rstrip("\r\n")
-    # A trial is noted under the service's own key, or the person would get another one there.
+    # A trial is recorded with the service's key, or the person could get a second one there.
     with _opened(data_dir, database_url, secret=secret_key.encode() or None) as store:
         account_id = signup.create_account(
             store,
@@ -81,7 +89,7 @@ def create(
             signup.start_trial(store, account_id, now=utc_now())
         elif plan is not None:
             invoices.grant_package(store, account_id, plan, now=utc_now())
-        typer.echo(f"account {account_id} made")
+        typer.echo(f"created account {account_id}")
 
 
 @app.command("list")
@@ -103,14 +111,14 @@ def list_accounts(data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUr
 def show(
     login: Login, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
 ) -> None:
-    """Show an account with its plan, keys and invoices."""
+    """Show an account with its plan, API keys, invoices and usage."""
     with _opened(data_dir, database_url) as store:
         profile = profiles.find_profile(store, login)
         for name in ("account_id", "email", "username", "status", "role", "created_at"):
             typer.echo(f"{name}: {getattr(profile, name)}")
         typer.echo(f"plan: {_plan(StoreGate(store), profile)}")
         for key in api_keys.list_keys(store, profile.account_id):
-            state = "revoked" if key.revoked_at else "works"
+            state = "revoked" if key.revoked_at else "active"
             typer.echo(f"key {key.api_key_id}: {key.prefix}... {key.label!r} {state}")
         for invoice in invoices.list_invoices(store, account_id=profile.account_id):
             typer.echo(
@@ -125,7 +133,7 @@ def show(
 def lock(
     login: Login, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
 ) -> None:
-    """Let an account do nothing, from its next request on."""
+    """Lock an account; its next request is refused."""
     with _opened(data_dir, database_url) as store:
         profiles.lock_account(store, profiles.find_profile(store, login).account_id)
         typer.echo("locked")
@@ -135,7 +143,7 @@ def lock(
 def unlock(
     login: Login, data_dir: DataDir = DEFAULT_DATA_DIR, database_url: DatabaseUrl = None
 ) -> None:
-    """Let a locked account, or one not activated yet, in."""
+    """Unlock an account, or activate one."""
     with _opened(data_dir, database_url) as store:
         profiles.unlock_account(store, profiles.find_profile(store, login).account_id)
         typer.echo("unlocked")
@@ -143,15 +151,15 @@ def unlock(
 
 @app.command("mark-paid")
 def mark_paid(
-    invoice: Annotated[str, typer.Argument(help="The invoice's number.")],
+    invoice: Annotated[str, typer.Argument(help="Invoice number.")],
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Mark an invoice as paid, which opens its package; a second time changes nothing."""
+    """Mark an invoice as paid, which activates its plan."""
     with _opened(data_dir, database_url) as store:
         now = utc_now()
         paid = invoices.mark_paid(store, invoice, paid_by="operator", now=now)
-        state = "is paid" if paid.paid_at == now else f"was paid before, by {paid.paid_by}"
+        state = "is paid" if paid.paid_at == now else f"was already paid, by {paid.paid_by}"
         typer.echo(f"{paid.number} {state}; {paid.kind} from {paid.starts_at} to {paid.ends_at}")
 
 
@@ -162,7 +170,7 @@ def add_key(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Make an API key and print it, once."""
+    """Create an API key and print it."""
     with _opened(data_dir, database_url) as store:
         account_id = profiles.find_profile(store, login).account_id
         typer.echo(api_keys.add_key(store, account_id, label=label, now=utc_now()).key)
@@ -171,15 +179,15 @@ def add_key(
 @app.command()
 def delete(
     login: Login,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask for confirmation.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
     database_url: DatabaseUrl = None,
 ) -> None:
-    """Delete an account and its personal data; invoices stay."""
+    """Delete an account and its personal data; invoices are kept."""
     with _opened(data_dir, database_url) as store:
         profile = profiles.find_profile(store, login)
         if not yes:
-            typer.confirm(f"Delete account {profile.account_id} for good?", abort=True)
+            typer.confirm(f"Permanently delete account {profile.account_id}?", abort=True)
         profiles.delete_account(store, profile.account_id, outbox=outbox_of(data_dir))
         typer.echo("deleted")
 
@@ -188,7 +196,7 @@ def delete(
 def _opened(
     data_dir: Path, database_url: str | None, *, secret: bytes | None = None
 ) -> Iterator[Store]:
-    """Yield the store; what goes wrong is one line on stderr and status 1."""
+    """Yield the store; an error is printed as one line on stderr, with status 1."""
     try:
         store = open_store(data_dir, database_url=database_url, secret=secret)
         try:

@@ -15,20 +15,20 @@ from plateblur.accounts.models import Account, Consent
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountClosedError, FieldError
 
-MAX_LINES = 500  # Source: ours; whoever decides so often is a script.
-# A cell that starts so is run as a formula by spreadsheets. Source: OWASP, "CSV Injection".
+MAX_LINES = 500  # Source: ours; only a script decides more often.
+# Spreadsheets run a cell with such a start as a formula. Source: OWASP, "CSV Injection".
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentEntry:
-    """One line of the log.
+    """One entry of the log.
 
     Attributes:
         decided_at: UTC.
         subject: what it is about.
         text_version: which text was shown.
-        given: given, or refused or taken back.
+        given: given, or refused or withdrawn.
     """
 
     decided_at: datetime
@@ -46,14 +46,14 @@ def record_consent(
     given: bool,
     now: datetime,
 ) -> None:
-    """Add a line; taking a consent back is a new line too, saying the same again is none.
+    """Add an entry; withdrawing a consent is a new entry too, repeating it is not.
 
-    Taking back is never refused: the log is full for giving alone.
+    Withdrawing is never refused, even if the log is full.
 
     Raises:
         FieldError: a text is too long, or the log is full.
-        AccountClosedError: the account is gone.
-        StoreUnavailableError: nothing was kept.
+        AccountClosedError: the account was deleted.
+        StoreUnavailableError: nothing was stored.
     """
     line = {
         "subject": fields.plain_text("subject", subject, max_chars=64),
@@ -64,7 +64,7 @@ def record_consent(
     with store.write() as connection:
         account = select(Account.id).where(Account.id == account_id)
         if connection.execute(account.with_for_update(key_share=True)).first() is None:
-            raise AccountClosedError("The account is gone.")
+            raise AccountClosedError("This account was deleted.")
         last = connection.execute(
             select(Consent.subject, Consent.text_version, Consent.given)
             .where(own, Consent.subject == line["subject"])
@@ -75,7 +75,7 @@ def record_consent(
             return
         count = connection.execute(select(func.count()).select_from(Consent).where(own))
         if given and count.scalar_one() >= MAX_LINES:
-            raise FieldError("given", "You decided so often that the log is full; write to us.")
+            raise FieldError("given", "Your consent log is full. Please contact us.")
         connection.execute(insert(Consent).values(account_id=account_id, decided_at=now, **line))
 
 

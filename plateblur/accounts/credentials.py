@@ -20,27 +20,27 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 from plateblur.accounts.work import WorkQueue
 
 # Source: OWASP Password Storage Cheat Sheet, argon2id with m=19456 (19 MiB), t=2, p=1; salt and
-# hash lengths from RFC 9106, section 4. RFC 9106's own 64 MiB would let a few strangers who guess
-# at once fill a small server's memory.
+# hash lengths from RFC 9106, section 4. RFC 9106's own 64 MiB would let a few parallel
+# guesses fill the memory of a small server.
 TIME_COST = 2
 MEMORY_KIB = 19_456
 PARALLELISM = 1
 
-# Source: ours. They have threads of their own, because the C library keeps a hash's memory for
-# whichever thread had it: hashed in the 40 threads that all requests share, four at once came to
-# hold 760 MB. Whoever waits holds one of those 40, so that more than half stay free for others.
+# Source: ours. They run in their own threads, because the C library keeps a hash's memory for the
+# thread that used it: in the 40 threads that all requests share, four parallel hashes ended up
+# holding 760 MB. A waiting request blocks one of those 40, so that more than half stay free.
 HASHES_AT_ONCE = 4
 HASHES_WAITING = 14
 
-MAX_SECRET_CHARS = 1024  # Source: ours; no password or key that we took is as long.
+MAX_SECRET_CHARS = 1024  # Source: ours; longer than any password or key that we accept.
 CACHE_FOR = timedelta(minutes=5)  # Source: ours; bounds the life of a verified secret in memory.
-CACHE_ENTRIES = 4096  # Source: ours; some 0.5 MB.
+CACHE_ENTRIES = 4096  # Source: ours; about 0.5 MB.
 
 _API_KEY = re.compile(r"pb_([a-z2-7]{12})_[A-Za-z0-9_-]{43}")
 
 
 QUEUE = WorkQueue(at_once=HASHES_AT_ONCE, waiting=HASHES_WAITING)
-"""The one of this process; every `Hasher` waits in it unless it is given another."""
+"""One per process; every `Hasher` uses it unless it is given another."""
 
 
 class Verdict(Enum):
@@ -52,9 +52,9 @@ class Verdict(Enum):
 
 
 class Hasher:
-    """argon2id with its cost; every hash waits for its turn in a bounded queue.
+    """argon2id with its parameters; every hash waits in a bounded queue.
 
-    A password is the same however a keyboard spells its letters: it is hashed in NFC. Source:
+    Passwords are hashed in NFC, so that it doesn't matter how a keyboard composes letters. Source:
     NIST SP 800-63B-4, 3.1.1.2, "normalize before hashing".
     """
 
@@ -118,25 +118,24 @@ class Hasher:
         return self.judge(password_hash, secret) is not Verdict.WRONG
 
     def is_outdated(self, password_hash: str) -> bool:
-        """Return whether the hash was made at another cost than today's."""
+        """Return whether the hash was made with other parameters than today's."""
         return self._argon2.check_needs_rehash(password_hash)
 
 
 class VerifiedCache:
-    """Remembers for a short time which secrets argon2 found right, in this process only.
+    """Remembers for a short time which passwords argon2 verified, in this process only.
 
-    argon2 on every request would cost more than the photo. An entry is no secret and can't be
-    turned back into one: it is HMAC-SHA256, under a random key that never leaves this process, of
-    account, `credentials_version` and password. The version is read from the store on each
-    request, and a changed password or a lock raises it, so that in every worker the old entries
-    are never found again. Wrong passwords are not remembered, nor are API keys: those are looked
-    up on each request.
+    argon2 on every request would cost more than the photo. An entry can't be turned back into the
+    password: it is an HMAC-SHA256 of account, `credentials_version` and password, with a random key
+    that stays in this process. The version is read from the store on each request, and changing the
+    password or locking the account raises it, so that old entries are never found again in any
+    worker. Wrong passwords and API keys are not remembered.
     """
 
     def __init__(
         self, *, keep_for: timedelta = CACHE_FOR, max_entries: int = CACHE_ENTRIES
     ) -> None:
-        """Start empty, under a new key."""
+        """Start empty, with a new key."""
         self._key = secrets.token_bytes(32)
         self._keep_for = keep_for
         self._max_entries = max_entries

@@ -1,8 +1,10 @@
-"""Questions that are asked often, with their answers; shown on the console."""
+"""Frequently asked questions with their answers, shown on the console."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from plateblur.accounts.periods import KEEP_INVOICE_YEARS, KEEP_TRIAL_HASH_YEARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,40 +17,42 @@ class Faq:
 
 FAQS = (
     Faq(
-        "What does the trial allow?",
-        "Seven days from its start, 50 requests a UTC day, free and without a card, once per "
-        "person.",
+        "What does the trial include?",
+        "50 requests a day (UTC) for seven days. It's free, needs no credit card, and is available "
+        "once per person.",
     ),
     Faq(
         "What counts as a prediction?",
-        "Every plate that the detector keeps in a photo, also those at or below a probability of "
-        "0.20, which the answer leaves out.",
+        "Every plate that the detector finds in a photo. This includes uncertain ones with a "
+        "probability of 0.20 or less, which are not part of the response.",
     ),
     Faq(
-        "What do the paid packages allow?",
-        "10,000 predictions a month and 50 requests in any 60 seconds. The yearly package counts "
-        "by the month too, from the day on which it starts.",
+        "What do the paid plans include?",
+        "10,000 predictions a month and 50 requests in any 60 seconds. The yearly plan is counted "
+        "by month too, from the day it starts.",
     ),
     Faq(
-        "Is a request that failed counted?",
-        "No. A request is counted when it is admitted and given back when no blurred photo left.",
+        "Do failed requests count?",
+        "No. If you don't get a blurred photo, the request doesn't count.",
     ),
     Faq(
         "Do you store my photos?",
-        "No photo, crop or URL is stored or logged.",
+        "No. Photos sent to the API are processed in memory. Neither photos nor their URLs are "
+        "stored or logged.",
     ),
     Faq(
-        "When does a paid package start?",
-        "When its invoice is marked as paid, or at the end of the package that still runs.",
+        "When does a paid plan start?",
+        "As soon as its invoice is paid or, if you already have a paid plan, when that plan ends.",
     ),
     Faq(
         "Should my program send my password?",
-        "Better an API key: make one on the console and send it instead of the password. It is "
-        "shown once, and can be revoked alone.",
+        "Use an API key instead. You can create one in the console and revoke it at any time, "
+        "without changing your password.",
     ),
     Faq(
-        "What stays when I delete my account?",
-        "Your invoices, which tax law wants kept, and a keyed hash of your address that stops a "
-        "second trial. Everything else is deleted at once.",
+        "What is kept when I delete my account?",
+        f"Your invoices, which tax law requires for {KEEP_INVOICE_YEARS} years, and for "
+        f"{KEEP_TRIAL_HASH_YEARS} years a hash of your e-mail address, to prevent a second trial. "
+        "Everything else is deleted immediately.",
     ),
 )

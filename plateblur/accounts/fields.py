@@ -1,4 +1,4 @@
-"""Rules for what people type: addresses, user names, passwords, plain text. Pure."""
+"""Validation of user input: addresses, user names, passwords, plain text. Pure."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ _API_KEY_START = "pb_"
 
 
 def parse_email(text: str, *, deliverable: bool = True) -> str:
-    """Return the address as its owner would write it.
+    """Return the validated and normalised address.
 
     Args:
         text: as typed.
-        deliverable: whether a domain that only a local network knows is refused.
+        deliverable: whether to refuse domains of local networks.
 
     Raises:
-        FieldError: no address.
+        FieldError: not an address.
     """
     if len(text) > MAX_LOGIN_CHARS:
-        raise FieldError("email", f"Expected at most {MAX_LOGIN_CHARS} characters.")
+        raise FieldError("email", f"Use at most {MAX_LOGIN_CHARS} characters.")
     try:
         checked = validate_email(
             text.strip(), check_deliverability=False, globally_deliverable=deliverable
         )
     except EmailNotValidError as error:
-        raise FieldError("email", f"Expected an e-mail address: {error}") from error
+        raise FieldError("email", f"Enter a valid e-mail address. {error}") from error
     return checked.normalized
 
 
 def login_key(text: str) -> str:
-    """Return what equal log-in names share: case and the spelling of the domain do not matter.
+    """Return the normalised login name: upper case and the spelling of the domain don't matter.
 
-    Anything is taken, because it also serves names that nobody has; text that no account can
-    have gives "".
+    Any text is accepted, because unknown names are normalised too; text that no account can have
+    gives "".
     """
     if len(text) > 2 * MAX_LOGIN_CHARS or not _is_stream_safe(text):
         return ""
@@ -88,7 +88,7 @@ def login_key(text: str) -> str:
 
 
 def person_key(email: str) -> str:
-    """Return what the addresses of one mailbox share, as far as its provider's rules are known.
+    """Return the mailbox behind an address, as far as its provider's rules are known.
 
     Args:
         email: from `parse_email`.
@@ -103,7 +103,7 @@ def person_key(email: str) -> str:
 
 
 def person_keys(email: str) -> tuple[str, ...]:
-    """Return `person_key`, and what it was for the same address before more rules were known.
+    """Return `person_key`, and what it was before more rules were known.
 
     Args:
         email: from `parse_email`.
@@ -114,23 +114,23 @@ def person_keys(email: str) -> tuple[str, ...]:
 
 
 def is_throwaway(email: str) -> bool:
-    """Return whether the address lies under a domain that hands out mailboxes to anyone."""
+    """Return whether the address is disposable."""
     labels = login_key(email).rpartition("@")[2].split(".")
     return any(".".join(labels[start:]) in blocklist for start in range(len(labels) - 1))
 
 
 def parse_username(text: str) -> str:
-    """Return a user name; it has no "@" and no ":", so that it is neither address nor Basic pair.
+    """Return a user name, without "@" and ":" so that it can't be an address or break Basic auth.
 
     Raises:
-        FieldError: 3 to 32 of letters, digits, dot, dash and underscore were expected.
+        FieldError: not 3 to 32 letters, digits, dots, dashes and underscores.
     """
     text = text.strip()
     if _USERNAME.fullmatch(text) is None:
         raise FieldError(
             "username",
-            "Expected 3 to 32 letters, digits, dots, dashes or underscores, "
-            "with a letter or digit at both ends.",
+            "Use 3 to 32 letters, digits, dots, dashes or underscores, starting and ending with a "
+            "letter or digit.",
         )
     return text
 
@@ -139,55 +139,56 @@ def check_password(password: str) -> None:
     """Refuse a password that is too short or too long.
 
     Raises:
-        FieldError: saying the bounds, never the password.
+        FieldError: with the bounds, never the password.
     """
-    # Composed letters count as one, as they are hashed; what no such letter shortens is too long.
-    too_long = len(password) > 4 * MAX_PASSWORD_CHARS  # where a heap of marks costs little yet
+    # Composed letters count as one character, as they are hashed. Longer text can't become short
+    # enough by composing, and is not normalised, because that could be slow.
+    too_long = len(password) > 4 * MAX_PASSWORD_CHARS
     password = "" if too_long else unicodedata.normalize("NFC", password)
     if not MIN_PASSWORD_CHARS <= len(password) <= MAX_PASSWORD_CHARS:
         raise FieldError(
-            "password", f"Expected {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters."
+            "password", f"Use {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters."
         )
     if len(set(password)) < 4 or "\0" in password:
-        raise FieldError("password", "Expected at least 4 different characters, none of them NUL.")
+        raise FieldError("password", "Use at least 4 different characters, none of them NUL.")
     if password.startswith(_API_KEY_START):
         raise FieldError(
-            "password", f"Expected no {_API_KEY_START} at its start, as API keys have."
+            "password", f"A password can't start with {_API_KEY_START}, because API keys do."
         )
 
 
 def plain_text(field: str, text: str, *, max_chars: int, lines: bool = False) -> str:
-    """Return text without outer white space.
+    """Return text without surrounding white space.
 
     Args:
-        field: the name that an error bears.
+        field: the field's name, for errors.
         text: as typed.
-        max_chars: the most that is taken.
-        lines: whether line breaks and tabs may stand in it.
+        max_chars: maximum length.
+        lines: whether line breaks and tabs are allowed.
 
     Raises:
         FieldError: too long, or with control characters.
     """
     text = text.replace("\r\n", "\n").strip()
-    if len(text) > 4 * max_chars:  # composed letters count as one; none is made of more
-        raise FieldError(field, f"Expected at most {max_chars} characters, got {len(text)}.")
+    if len(text) > 4 * max_chars:  # composed letters count as one; none has more parts
+        raise FieldError(field, f"Use at most {max_chars} characters (currently {len(text)}).")
     if not _is_stream_safe(text):
-        raise FieldError(field, "Expected no heaps of combining marks.")
+        raise FieldError(field, "Too many combining characters in a row.")
     text = unicodedata.normalize("NFC", text)
     allowed = "\n\t" if lines else ""
     if len(text) > max_chars:
-        raise FieldError(field, f"Expected at most {max_chars} characters, got {len(text)}.")
-    # Cc: control, Cs: half a surrogate pair, which no database takes.
+        raise FieldError(field, f"Use at most {max_chars} characters (currently {len(text)}).")
+    # Cc: control, Cs: half a surrogate pair, which no database accepts.
     if any(unicodedata.category(char) in {"Cc", "Cs"} and char not in allowed for char in text):
-        raise FieldError(field, "Expected no control characters.")
+        raise FieldError(field, "Control characters aren't allowed.")
     return text
 
 
 def _is_stream_safe(text: str) -> bool:
-    """Return whether no letter bears more marks than any language needs.
+    """Return whether no letter has more combining marks than any language needs.
 
-    Putting n marks into order takes n squared steps, in which all of the process stands still:
-    26,000 of them, which a form holds, took 4 seconds.
+    Sorting n marks takes n squared steps that block the whole process: 26,000 of them, which fit
+    into a form, took 4 seconds.
     """
     marks = 0
     for char in text:
@@ -205,14 +206,14 @@ def parse_country(text: str) -> str:
     """
     text = text.strip().upper()
     if text and re.fullmatch(r"[A-Z]{2}", text) is None:
-        raise FieldError("country", "Expected a country code of two letters, e.g. RO.")
+        raise FieldError("country", "Enter a two-letter country code, for example RO.")
     return text
 
 
 def address_block(address: str, *, ipv4_bits: int, ipv6_bits: int) -> str:
-    """Return the network block of an IP address; text that is none is its own block.
+    """Return the network block of an IP address; other text is its own block.
 
-    An IPv4 address in IPv6 clothes counts as IPv4, because a client may choose the clothes.
+    An IPv4-mapped IPv6 address counts as IPv4, because clients can choose the form.
     """
     try:
         ip = ipaddress.ip_address(address.split("%", 1)[0])

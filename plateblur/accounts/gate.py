@@ -1,4 +1,4 @@
-"""The `Gate` over the store: who asks, on which plan, and one request counted around its work."""
+"""The `Gate` over the store: authentication, plans, and counting a request around its work."""
 
 from __future__ import annotations
 
@@ -108,17 +108,16 @@ class _Account:
 
     @property
     def subject(self) -> str:
-        """Return what a remembered password is tied to."""
+        """Return what a remembered password belongs to."""
         return f"{self.account_id}:{self.credentials_version}"
 
 
 class StoreGate:
     """`Gate` for threads and processes that share one store.
 
-    A request costs one look-up to authenticate. What has the form of an API key is one and nothing
-    else. argon2 runs for passwords alone, where `VerifiedCache` does not know them: an unknown
-    user and a wrong password each cost exactly one verification, or one more where a sign-up with
-    that name waits for its link.
+    Authenticating takes one look-up. Anything in the form of an API key is only treated as one.
+    argon2 runs only for passwords that `VerifiedCache` does not know: an unknown user and a wrong
+    password each cost exactly one verification, plus one if a sign-up with that name is pending.
     """
 
     def __init__(
@@ -135,10 +134,10 @@ class StoreGate:
 
         Args:
             store: open and migrated.
-            hasher: argon2 at its cost.
-            verified: the memory of right secrets.
-            minute: turns away who floods before the store is asked; None: the store alone counts.
-            lease: after this time the request of a worker that died is given back.
+            hasher: argon2.
+            verified: remembers verified passwords.
+            minute: refuses floods before the store is asked; None if only the store counts.
+            lease: after this time, the request of a worker that died is given back.
             clock: aware, UTC.
         """
         self._store = store
@@ -153,7 +152,7 @@ class StoreGate:
 
         Raises:
             UnknownCredentialsError: unknown user, wrong secret, or too many failures before.
-            AccountClosedError: right credentials of an account that may not be used.
+            AccountClosedError: right credentials, but the account is not active.
             BusyError: too many passwords are being checked; this one was not.
             TrialStoreError: the store can't be reached.
         """
@@ -172,13 +171,13 @@ class StoreGate:
             return self._of_key(key, prefix, None, address)
 
     def active_plan(self, identity: Identity) -> PlanPeriod:
-        """Return the plan that this account's requests count on.
+        """Return the plan on which this account's requests count.
 
-        A damaged trial hides no running package: its error is told only where no package runs.
+        A damaged trial does not matter while a package is active.
 
         Raises:
-            PlanError: which one says why there is no plan.
-            AccountClosedError: the account is gone.
+            PlanError: there is none; the class says why.
+            AccountClosedError: the account was deleted.
         """
         trial: PlanPeriod | None = None
         packages: list[PlanPeriod] = []
@@ -187,7 +186,7 @@ class StoreGate:
         with _told_as(TrialStoreError), self._store.read() as connection:
             markers = connection.execute(_MARKERS, {"of_account": identity.account_id}).first()
             if markers is None:
-                raise AccountClosedError("The account is gone.")
+                raise AccountClosedError("This account was deleted.")
             if markers.has_trial:
                 try:
                     trial = _read_trial(connection, identity.account_id)
@@ -209,7 +208,7 @@ class StoreGate:
         Raises:
             QuotaError: on entering; nothing was counted.
             PlanError: the store can't be reached.
-            AccountClosedError: the account is gone.
+            AccountClosedError: the account was deleted.
         """
         with contextlib.ExitStack() as undo:
             minute = None if plan.kind is PlanKind.TRIAL else self._minute
@@ -228,7 +227,7 @@ class StoreGate:
                     undo.pop_all()
 
     def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
-        """Return what is used and left, as of now.
+        """Return the current usage.
 
         Raises:
             PlanError: the store can't be reached.
@@ -295,15 +294,14 @@ class StoreGate:
     def _verify(
         self, found: _Account | None, login: str, password: str, address: str, now: datetime
     ) -> _Account:
-        """Return whose password it is; run argon2 once, remember what is right, count the wrong.
+        """Return the account of a password; run argon2 once, remember right ones, count wrong ones.
 
-        A sign-up with this login that waits for its link is asked too, and in the same way whether
-        or not the login has an account: or whoever signed up with somebody's address would learn
-        by the answer, or by its time, whether it has one.
+        A pending sign-up with this login is checked too, in the same way whether or not the login
+        has an account. Otherwise the response, or its timing, would reveal whether there is one.
 
         Raises:
-            UnknownCredentialsError: wrong, or this peer must wait before the next guess.
-            AccountClosedError: it is the password of the newest sign-up that waits.
+            UnknownCredentialsError: wrong, or this peer must wait before the next attempt.
+            AccountClosedError: it is the password of the newest pending sign-up.
             BusyError: nothing was checked.
         """
         who = f"account {found.account_id}" if found else f"name {login}"
@@ -312,7 +310,7 @@ class StoreGate:
             signed_up_hash = _find_sign_up(connection, login, now)
         with self._hasher.turn():
             if found and self._verified.knows(found.subject, password, now=now):
-                return found  # another thread has just found it right
+                return found  # another thread has just verified it
             self._check_wait(who, address, now)
             verdict = self._hasher.judge(found.password_hash if found else None, password)
             if found is None or verdict is Verdict.WRONG:

@@ -1,4 +1,4 @@
-"""An invoice on paper: the same lines as a printable page and as a PDF. No store."""
+"""An invoice as a printable page and as a PDF, with the same lines. No store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from plateblur.accounts.invoices import IssuedInvoice
 from plateblur.accounts.types import PlanKind
 
 _ITEMS = {
-    PlanKind.MONTHLY: "PlateBlur, monthly package (one month)",
-    PlanKind.YEARLY: "PlateBlur, yearly package (twelve months)",
+    PlanKind.MONTHLY: "PlateBlur monthly plan (one month)",
+    PlanKind.YEARLY: "PlateBlur yearly plan (twelve months)",
 }
 # Latin, Greek and Cyrillic; the fonts built into PDF readers lack e.g. Romanian letters.
 _FONT = files("fontpkg_noto_sans") / "files" / "NotoSans[wdth,wght].ttf"
@@ -42,11 +42,11 @@ class _Paper:
 
 
 def invoice_html(invoice: IssuedInvoice, *, stylesheet: str) -> str:
-    """Return the invoice as a page of its own, without scripts; everything typed is escaped.
+    """Return the invoice as a page without scripts; all values are escaped.
 
     Args:
         invoice: as issued.
-        stylesheet: the address of its style, which a page without inline style has to link.
+        stylesheet: URL of its style sheet.
     """
     template = _PAGES.get_template("invoice.html")
     return template.render(paper=_paper(invoice), stylesheet=stylesheet)
@@ -55,7 +55,7 @@ def invoice_html(invoice: IssuedInvoice, *, stylesheet: str) -> str:
 def invoice_pdf(invoice: IssuedInvoice) -> bytes:
     """Return the invoice as a PDF of A4 pages.
 
-    Letters beyond Latin, Greek and Cyrillic come out as U+FFFD; the page has them.
+    Letters other than Latin, Greek and Cyrillic become U+FFFD; the page shows them.
     """
     paper = _paper(invoice)
     pdf = FPDF(format="A4")
@@ -105,7 +105,7 @@ def _paper(invoice: IssuedInvoice) -> _Paper:
     return _Paper(
         number=invoice.number,
         issued_on=f"{invoice.issued_at:%Y-%m-%d}",
-        status=f"Paid {invoice.paid_at:%Y-%m-%d}." if invoice.paid_at else "Not paid yet.",
+        status=f"Paid on {invoice.paid_at:%Y-%m-%d}." if invoice.paid_at else "Unpaid.",
         seller=_side(invoice.seller),
         buyer=_side(invoice.buyer),
         currency=invoice.currency,
@@ -135,6 +135,6 @@ def _money(cents: int) -> str:
 
 
 def _drawable(text: str, letters: frozenset[int]) -> str:
-    """Put U+FFFD where the font has no letter, so that nothing vanishes unseen."""
+    """Replace letters that the font lacks by U+FFFD, so that nothing disappears unnoticed."""
     text = unicodedata.normalize("NFC", text)
     return "".join(char if ord(char) in letters or char == "\n" else "\ufffd" for char in text)

@@ -1,4 +1,4 @@
-"""Orders, their invoices, and the packages that paid invoices open."""
+"""Orders, their invoices, and the plans that paid invoices activate."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from plateblur.accounts import plans, vat
-from plateblur.accounts.models import Account, Invoice, InvoiceSeries
+from plateblur.accounts.models import Account, Invoice, InvoiceSeries, PackageMonth
+from plateblur.accounts.periods import invoices_kept_since
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import InvoiceStatus, NotFoundError, OrderError, PlanKind
 
 CURRENCY = "USD"  # Source: the product page's prices.
-MAX_OPEN_INVOICES = 5  # Source: ours; a number once given is never taken back, so no one gets many.
+MAX_OPEN_INVOICES = 5  # Source: ours; numbers are never reused, so nobody gets many.
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def place_order(
 
     Raises:
         OrderError: the profile lacks a name, address or country; or too much is unpaid.
-        NotFoundError: the account is gone.
+        NotFoundError: the account was deleted.
         StoreUnavailableError: no number was given.
         ValueError: `kind` is the trial.
     """
@@ -121,10 +122,10 @@ def place_order(
             .with_for_update(key_share=True)
         ).first()
         if profile is None:
-            raise NotFoundError("The account is gone.")
+            raise NotFoundError("This account was deleted.")
         name = "\n".join(filter(None, [profile.company, profile.full_name]))
         if not (name and profile.postal_address and profile.country):
-            raise OrderError("The profile needs a name, an address and a country first.")
+            raise OrderError("Enter a name, an address and a country first.")
         buyer = {
             "name": name,
             "postal_address": profile.postal_address,
@@ -138,7 +139,9 @@ def place_order(
             if row.kind == kind and row.buyer == buyer and row.seller == asdict(seller):
                 return _issued(row)
         if len(unpaid) >= MAX_OPEN_INVOICES:
-            raise OrderError(f"{len(unpaid)} invoices are unpaid; pay or ask for help first.")
+            raise OrderError(
+                f"You have {len(unpaid)} unpaid invoices. Please pay them first, or open a ticket."
+            )
         net_cents = plans.PRICE_CENTS[kind]
         tax = vat.vat_on(
             net_cents,
@@ -163,10 +166,10 @@ def place_order(
 
 
 def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetime) -> IssuedInvoice:
-    """Open a package for nothing; its paper stands in a series of its own and names no buyer.
+    """Grant a package for free; its invoice has its own number series and names no buyer.
 
     Raises:
-        NotFoundError: the account is gone.
+        NotFoundError: the account was deleted.
         StoreUnavailableError: nothing changed.
         ValueError: `kind` is the trial.
     """
@@ -207,7 +210,7 @@ def mark_paid(store: Store, number: str, *, paid_by: str, now: datetime) -> Issu
     with store.write() as connection:
         row = connection.execute(by_number).first()
         if row is None:
-            raise NotFoundError("No such invoice.")
+            raise NotFoundError("Invoice not found.")
         if row.account_id is not None:
             _lock_account(connection, row.account_id)
         row = connection.execute(by_number.with_for_update()).one()  # as the lock found it
@@ -244,14 +247,47 @@ def read_invoice(store: Store, number: str, *, account_id: int | None) -> Issued
     with store.read() as connection:
         row = connection.execute(query).first()
     if row is None:
-        raise NotFoundError("No such invoice.")
+        raise NotFoundError("Invoice not found.")
     return _issued(row)
+
+
+def prune(store: Store, *, now: datetime) -> None:
+    """Delete invoices that no law requires any longer; a package still in use keeps its own.
+
+    An account whose last paid invoice is deleted counts as one that never paid.
+
+    Raises:
+        StoreUnavailableError: nothing changed.
+    """
+    old = (
+        Invoice.issued_at < invoices_kept_since(now),
+        or_(Invoice.ends_at.is_(None), Invoice.ends_at <= now),
+    )
+    with store.read() as connection:
+        found = connection.execute(select(Invoice.id, Invoice.account_id).where(*old)).all()
+    for invoice_id, account_id in found:
+        with store.write() as connection:
+            if account_id is not None:
+                account = select(Account.id).where(Account.id == account_id)
+                connection.execute(account.with_for_update(key_share=True))
+            # As the lock found it: it may have been paid a moment ago.
+            own = Invoice.id == invoice_id
+            if not connection.execute(delete(Invoice).where(own, *old)).rowcount:
+                continue
+            connection.execute(delete(PackageMonth).where(PackageMonth.invoice_id == invoice_id))
+            paid = select(Invoice.id).where(
+                Invoice.account_id == account_id, Invoice.status == InvoiceStatus.PAID
+            )
+            if account_id is not None and connection.execute(paid.limit(1)).first() is None:
+                connection.execute(
+                    update(Account).where(Account.id == account_id).values(has_invoice=False)
+                )
 
 
 def _lock_account(connection: Connection, account_id: int) -> None:
     account = select(Account.id).where(Account.id == account_id)
     if connection.execute(account.with_for_update(key_share=True)).first() is None:
-        raise NotFoundError("The account is gone.")
+        raise NotFoundError("This account was deleted.")
 
 
 def _issue(

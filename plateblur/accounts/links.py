@@ -1,4 +1,4 @@
-"""Single-use secrets that go out by mail; the store holds only their hashes."""
+"""Single-use links for e-mails; the store holds only hashes of their secrets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from plateblur.accounts.models import Account, MailedLink
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import LinkError
 
-# Source: OWASP Forgot Password Cheat Sheet ("expire after an appropriate period"); a reset is
-# acted on at once.
+# Source: OWASP Forgot Password Cheat Sheet ("expire after an appropriate period"); people reset a
+# password right away.
 VALID_FOR = {
     "reset": timedelta(hours=1),
     "email": timedelta(hours=24),
@@ -30,17 +30,17 @@ def make_link(
     now: datetime,
     detail: str = "",
 ) -> str:
-    """Return a link that works once; older ones of the account and purpose work no more.
+    """Return a link that works once; earlier ones for the account and purpose stop working.
 
     Args:
         connection: in a write.
         account_id: whose.
-        credentials_version: the account's when it was proved who asks; the link works as long as
-            the account has no other.
+        credentials_version: the account's when the request was authenticated; the link works until
+            that changes.
         purpose: a key of `VALID_FOR`.
         page_url: the page that takes it as `?token=`.
         now: UTC.
-        detail: kept beside it, for whoever takes it.
+        detail: stored with it, returned by `use_link`.
     """
     connection.execute(
         delete(MailedLink).where(MailedLink.account_id == account_id, MailedLink.purpose == purpose)
@@ -60,15 +60,15 @@ def make_link(
 
 
 def link_to(page_url: str, secret: str) -> str:
-    """Return the address that a letter names."""
+    """Return the URL that an e-mail carries."""
     return f"{page_url}?token={quote(secret)}"
 
 
 def check_link(store: Store, secret: str, *, purpose: str, now: datetime) -> None:
-    """Look whether a link would work, before anything costly is done for it.
+    """Check whether a link would work, before anything costly is done for it.
 
     Raises:
-        LinkError: unknown, used or too old.
+        LinkError: invalid, used or expired.
         StoreUnavailableError: the database can't be reached.
     """
     with store.read() as connection:
@@ -78,7 +78,7 @@ def check_link(store: Store, secret: str, *, purpose: str, now: datetime) -> Non
 def use_link(
     connection: Connection, secret: str, *, purpose: str, now: datetime
 ) -> tuple[int, str]:
-    """Take a link's secret out of the store; return its account and detail.
+    """Use up a link; return its account and detail.
 
     Args:
         connection: in a write.
@@ -87,9 +87,9 @@ def use_link(
         now: UTC.
 
     Raises:
-        LinkError: unknown, used or too old.
+        LinkError: invalid, used or expired.
     """
-    # The account first, as everywhere, so that no two writes wait for each other in a ring.
+    # The account first, as everywhere, so that no two writes deadlock.
     row = _check(
         connection.execute(_found(secret, purpose).with_for_update(of=Account)).first(), now
     )
@@ -114,5 +114,5 @@ def _found(secret: str, purpose: str) -> Select[int, str, datetime]:
 
 def _check(row: Row[int, str, datetime] | None, now: datetime) -> Row[int, str, datetime]:
     if row is None or row.expires_at <= now:
-        raise LinkError("The link is unknown, was used before, or is too old; ask for a new one.")
+        raise LinkError("This link is invalid, expired or already used. Please request a new one.")
     return row

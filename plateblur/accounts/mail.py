@@ -1,4 +1,4 @@
-"""Letters to account holders: over SMTP where it is configured, else into an outbox folder."""
+"""E-mails to account holders: over SMTP if it is configured, otherwise into an outbox folder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import secrets
 import smtplib
 import ssl
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import SMTP, default
@@ -17,28 +17,28 @@ from email.utils import formatdate, make_msgid
 from pathlib import Path
 
 from plateblur.accounts.fields import login_key
+from plateblur.accounts.periods import KEEP_OUTBOX
 from plateblur.errors import PlateblurError
 
-TIMEOUT_S = 15  # Source: ours; a person waits for the letter meanwhile.
-# Source: ours; a folder without a mail server is for trying out, and must not fill the disk.
-MAX_OUTBOX_LETTERS = 1000
-KEEP_OUTBOX_S = 14 * 24 * 3600  # links in them are dead long before
-_HEADERS_BYTES = 4096  # ours have some hundreds
+TIMEOUT_S = 15  # Source: ours; somebody is waiting for the e-mail.
+# Source: ours; the outbox is for trials without a mail server, and must not fill the disk.
+MAX_OUTBOX_EMAILS = 1000
+_HEADERS_BYTES = 4096  # ours take a few hundred
 
 
 class MailError(PlateblurError):
-    """The letter was not taken."""
+    """An e-mail could not be sent or deleted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A letter that a service function wrote and the caller sends.
+class Email:
+    """An e-mail that a service function wrote and the caller sends.
 
     Attributes:
         to: one address.
         subject: one line.
         body: plain text.
-        link: the link in it that proves the reader, or "".
+        link: the link in it that proves who reads the mailbox, or "".
         attachment: a PDF's name and bytes, or None.
     """
 
@@ -82,30 +82,39 @@ class SmtpSettings:
 
 
 class Mailer:
-    """Sends letters; without SMTP it writes them to a folder as .eml files of mode 600."""
+    """Sends e-mails; without SMTP it writes them to a folder as .eml files with mode 600."""
 
-    def __init__(self, *, sender: str, outbox: Path, smtp: SmtpSettings | None = None) -> None:
-        """Set the ways.
+    def __init__(
+        self,
+        *,
+        sender: str,
+        outbox: Path,
+        smtp: SmtpSettings | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Set where e-mails go.
 
         Args:
             sender: the From address.
-            outbox: the folder, made when first needed.
-            smtp: the server; None for the folder.
+            outbox: the folder, created when first needed.
+            smtp: the server; None to use the folder.
+            clock: aware, UTC; compared with the age of the outbox's files.
         """
         self._sender = sender
+        self._clock = clock
         self._outbox = outbox
         self._smtp = smtp
 
-    def send(self, letter: Letter) -> Path | None:
-        """Send a letter; return the file where it went to the outbox, so that it can be logged.
+    def send(self, mail: Email) -> Path | None:
+        """Send an e-mail; return its file if it went to the outbox.
 
         The link in it is a credential: only an operator's terminal may show it.
 
         Raises:
-            MailError: the server, or the folder, did not take it; or a line break in a header.
+            MailError: the server or the folder did not accept it, or a header has a line break.
         """
         try:
-            message = self._compose(letter)
+            message = self._compose(mail)
         except ValueError as error:  # the email package refuses line breaks in headers
             raise MailError("expected one line for each of To, From and Subject") from error
         try:
@@ -113,27 +122,27 @@ class Mailer:
                 return self._put_in_outbox(message)
             self._send_over_smtp(message, self._smtp)
         except (OSError, smtplib.SMTPException) as error:
-            raise MailError(f"the letter was not taken: {type(error).__name__}") from error
+            raise MailError(f"the e-mail was not accepted: {type(error).__name__}") from error
         return None
 
-    def _compose(self, letter: Letter) -> EmailMessage:
+    def _compose(self, mail: Email) -> EmailMessage:
         message = EmailMessage(policy=SMTP)
         message["From"] = self._sender
-        message["To"] = letter.to
-        message["Subject"] = letter.subject
+        message["To"] = mail.to
+        message["Subject"] = mail.subject
         message["Date"] = formatdate(usegmt=True)
         message["Message-ID"] = make_msgid(domain=self._sender.rpartition("@")[2].strip("> "))
         message["Auto-Submitted"] = "auto-generated"
-        message.set_content(letter.body)
-        if letter.attachment is not None:
-            name, data = letter.attachment
+        message.set_content(mail.body)
+        if mail.attachment is not None:
+            name, data = mail.attachment
             message.add_attachment(data, maintype="application", subtype="pdf", filename=name)
         return message
 
     def _put_in_outbox(self, message: EmailMessage) -> Path:
         self._outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _drop_old(self._outbox) >= MAX_OUTBOX_LETTERS:
-            raise MailError(f"the outbox has {MAX_OUTBOX_LETTERS} letters; set up a mail server")
+        if prune_outbox(self._outbox, now=self._clock()) >= MAX_OUTBOX_EMAILS:
+            raise MailError(f"the outbox has {MAX_OUTBOX_EMAILS} e-mails; set up a mail server")
         path = self._outbox / f"{secrets.token_hex(8)}.eml"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -157,12 +166,12 @@ class Mailer:
 
 
 def outbox_of(data_dir: Path) -> Path:
-    """Return the folder of letters that no mail server takes."""
+    """Return the folder of e-mails for which there is no mail server."""
     return data_dir / "outbox"
 
 
-def forget_letters(outbox: Path, addresses: Iterable[str]) -> None:
-    """Delete the outbox's letters to these addresses, whatever their spelling."""
+def forget_emails(outbox: Path, addresses: Iterable[str]) -> None:
+    """Delete the outbox's e-mails to these addresses, whatever their spelling."""
     keys = {login_key(address) for address in addresses}
     for path in outbox.glob("*.eml"):
         with contextlib.suppress(FileNotFoundError):  # another worker was first
@@ -172,13 +181,25 @@ def forget_letters(outbox: Path, addresses: Iterable[str]) -> None:
                 path.unlink()
 
 
-def _drop_old(outbox: Path) -> int:
-    """Delete letters that are too old; return how many are left."""
-    left = 0
-    for path in outbox.glob("*.eml"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > KEEP_OUTBOX_S:
-                path.unlink()
-            else:
-                left += 1
-    return left
+def prune_outbox(outbox: Path, *, now: datetime) -> int:
+    """Delete e-mails older than `KEEP_OUTBOX`; return how many remain.
+
+    Args:
+        outbox: the folder, which may be missing.
+        now: UTC.
+
+    Raises:
+        MailError: one can't be deleted.
+    """
+    kept = 0
+    oldest_s = (now - KEEP_OUTBOX).timestamp()
+    try:
+        for path in outbox.glob("*.eml"):
+            with contextlib.suppress(FileNotFoundError):  # another worker was first
+                if path.stat().st_mtime < oldest_s:
+                    path.unlink()
+                else:
+                    kept += 1
+    except OSError as error:
+        raise MailError(f"the outbox can't be cleaned up: {type(error).__name__}") from error
+    return kept

@@ -1,9 +1,9 @@
-"""A package's minute, counted in Redis too: who is over it is turned away before the database.
+"""The requests per minute of paid packages, also counted in Redis, to refuse floods early.
 
-The store stays the truth: it counts every request that passes here. Hosts that share a Redis save
-their shared database the row locks of a client who floods. What Redis counts is never more than
-what the store counts, so it refuses nobody whom the store would let in; and where it does not
-answer, the store decides alone.
+The store remains the source of truth: it counts every request that passes here. Hosts that share a
+Redis keep a flooding client away from the row locks of their shared database. Redis never counts
+more than the store, so that it refuses no request that the store would admit. If it does not
+answer, only the store decides.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from redis.retry import Retry
 from plateblur.accounts.plans import PAID_REQUESTS_PER_WINDOW, PAID_WINDOW
 from plateblur.accounts.types import PaidQuotaError
 
-ANSWER_S = 0.25  # Source: ours; a Redis that is slower than the database helps nobody.
-LEFT_ALONE_S = 5.0  # Source: ours; bounds the waiting for a Redis that is gone to 5 %.
+ANSWER_S = 0.25  # Source: ours; a Redis slower than the database is no help.
+LEFT_ALONE_S = 5.0  # Source: ours; limits the time spent on an unreachable Redis to 5 %.
 
 _LIMIT = RateLimitItemPerSecond(PAID_REQUESTS_PER_WINDOW, int(PAID_WINDOW.total_seconds()))
 

@@ -1,6 +1,7 @@
-"""The store's tables. Rules stand elsewhere; migrations/ holds the same shape, and a test compares.
+"""The store's tables. A test compares them with migrations/.
 
-No CHECK guards what `plans` reads, because a damaged row must be told as such (1008, 1011).
+There are no CHECK constraints on what `plans` reads, because damaged rows must be reported as such
+(1008, 1011).
 """
 
 from __future__ import annotations
@@ -30,16 +31,16 @@ from plateblur.accounts.types import AccountStatus, InvoiceStatus, Role, TicketS
 
 
 class Utc(TypeDecorator[datetime]):
-    """A moment; aware and in UTC on both sides.
+    """An aware moment in UTC.
 
-    SQLite has no such type and gets text without a zone, which sorts as the moments do.
+    SQLite has no such type and stores text without a zone, which sorts correctly.
     """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment as the database takes it.
+        """Return the moment as the database stores it.
 
         Raises:
             ValueError: the moment has no zone.
@@ -52,13 +53,13 @@ class Utc(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the moment as the code takes it."""
+        """Return the moment as the code uses it."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-# SQLite counts rows by itself only in a column that is exactly INTEGER.
+# SQLite numbers rows automatically only in a column of type INTEGER.
 Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -79,10 +80,10 @@ class Base(DeclarativeBase):
 
 
 class Account(Base):
-    """Who signed up. `has_trial` and `has_invoice` say what the other tables must hold."""
+    """An account. `has_trial` and `has_invoice` say what the other tables must contain."""
 
     __tablename__ = "accounts"
-    # An id is never given twice: a request in flight may still name a deleted account.
+    # Ids are never reused: a request in flight may still refer to a deleted account.
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
@@ -123,17 +124,18 @@ class Trial(Base):
 
 
 class TrialPerson(Base):
-    """Keyed hash of a normalised address that had its trial; outlives the account."""
+    """Keyed hash of a normalised address that had its trial; outlives the account for a period."""
 
     __tablename__ = "trial_persons"
 
     person_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    started_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class PendingSignUp(Base):
-    """A sign-up whose link was not opened yet; each has a password of its own and no account.
+    """A sign-up whose link was not opened yet; each has its own password and no account.
 
-    Several may name the same address or user name: none of them owns it, and none knows another.
+    Several can have the same address or user name; none of them owns it.
     """
 
     __tablename__ = "pending_sign_ups"
@@ -150,7 +152,7 @@ class PendingSignUp(Base):
 
 
 class ApiKey(Base):
-    """A revocable key; the prefix finds it, the hash proves it."""
+    """A revocable key, found by its prefix and verified by its hash."""
 
     __tablename__ = "api_keys"
 
@@ -238,7 +240,7 @@ class Invoice(Base):
 
 
 class StrayPayment(Base):
-    """Money that came and opened nothing; stays until the operator says that it was dealt with."""
+    """A payment that matched no open invoice; the operator has to resolve it."""
 
     __tablename__ = "stray_payments"
 
@@ -252,12 +254,12 @@ class StrayPayment(Base):
 
 
 class RequestRow(Base):
-    """A counted request: reserved until settled; given back is gone."""
+    """A counted request: reserved, then settled; deleted when given back."""
 
     __tablename__ = "requests"
     __table_args__ = (
         Index("ix_requests_account_reserved", "account_id", "reserved_at"),
-        # A late settle must never meet another request under its own number.
+        # A late settle must never hit another request with the same id.
         {"sqlite_autoincrement": True},
     )
 
@@ -284,7 +286,7 @@ class PackageMonth(Base):
 
 
 class UsageDay(Base):
-    """What was settled on one UTC day; for the console's figures."""
+    """What was settled on one UTC day, for the console."""
 
     __tablename__ = "usage_days"
 
@@ -297,7 +299,7 @@ class UsageDay(Base):
 
 
 class FailedLogin(Base):
-    """Failures under a keyed hash of account, address or both; names nobody."""
+    """Failed logins under a keyed hash of account, address or both."""
 
     __tablename__ = "failed_logins"
 
@@ -308,7 +310,7 @@ class FailedLogin(Base):
 
 
 class SignUpRow(Base):
-    """A sign-up under the keyed hash of its address block."""
+    """A sign-up under the keyed hash of its network block."""
 
     __tablename__ = "sign_ups"
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, select, update
 from plateblur.accounts import api_keys, fields
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.links import check_link, make_link, use_link
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.models import Account, LoginSession, MailedLink
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountClosedError, AccountStatus, Identity
@@ -29,14 +29,14 @@ def change_password(
     Args:
         store: the store.
         hasher: argon2.
-        identity: who proved the old password a moment ago.
+        identity: who has just proved the old password.
         new: as typed.
         now: UTC.
         revoke_keys: whether the API keys end too.
 
     Raises:
-        FieldError: the new one can't be taken.
-        AccountClosedError: the account is gone, or its password was changed meanwhile.
+        FieldError: the new one is not valid.
+        AccountClosedError: the account was deleted, or its password was changed.
         BusyError: nothing changed.
         StoreUnavailableError: nothing changed.
     """
@@ -45,18 +45,18 @@ def change_password(
     with store.write() as connection:
         version = identity.credentials_version
         if not _set_password_hash(connection, identity.account_id, new_hash, version=version):
-            raise AccountClosedError("The account is gone, or its password was changed.")
+            raise AccountClosedError("This account was deleted, or its password was changed.")
         if revoke_keys:
             api_keys.revoke_all(connection, identity.account_id, now=now)
 
 
-def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> Letter | None:
-    """Return the letter to send; None where no active account has the address.
+def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> Email | None:
+    """Return the e-mail to send; None if no active account has the address.
 
-    The page must answer the same in both cases, or it would tell who has an account.
+    The page must respond the same in both cases, or it would reveal who has an account.
 
     Raises:
-        StoreUnavailableError: nothing was kept.
+        StoreUnavailableError: nothing was stored.
     """
     key = fields.login_key(email)
     with store.write() as connection:
@@ -75,11 +75,12 @@ def request_reset(store: Store, *, email: str, page_url: str, now: datetime) -> 
             page_url=page_url,
             now=now,
         )
-    return Letter(
+    return Email(
         account.email,
-        "Set a new PlateBlur password",
-        f"Open this page within an hour to set a new password:\n\n{link}\n\n"
-        "If you did not ask for it, do nothing.\n",
+        "Reset your PlateBlur password",
+        "Hello,\n\nSomeone asked to reset the password of your PlateBlur account. To set a new "
+        f"one, open this link:\n\n{link}\n\nThe link expires in one hour. If you didn't ask for "
+        "this, you can ignore this e-mail; your password stays the same.\n",
         link,
     )
 
@@ -90,7 +91,7 @@ def reset_password(
     """Set the password of a mailed reset link; return how many API keys were revoked.
 
     Every session, mailed link and remembered credential ends. So do the API keys unless their
-    owner says otherwise: whoever had the old password may have made one.
+    owner says otherwise: anyone who knew the old password could have created one.
 
     Args:
         store: the store.
@@ -101,8 +102,8 @@ def reset_password(
         keep_keys: whether the API keys stay.
 
     Raises:
-        LinkError: unknown, used or too old.
-        FieldError: the new one can't be taken; the link still works.
+        LinkError: invalid, used or expired.
+        FieldError: the new one is not valid; the link still works.
         BusyError: nothing changed; the link still works.
         StoreUnavailableError: nothing changed.
     """
@@ -118,7 +119,7 @@ def reset_password(
 def _set_password_hash(
     connection: Connection, account_id: int, password_hash: str, *, version: int | None = None
 ) -> bool:
-    """Set the hash; drop what the old password opened: sessions, remembered secrets, links.
+    """Set the hash; end everything that the old password opened: sessions and links.
 
     Args:
         connection: in a write.

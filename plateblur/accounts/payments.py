@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 import stripe
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from plateblur.accounts.invoices import IssuedInvoice, mark_paid, read_invoice
 from plateblur.accounts.models import StrayPayment
+from plateblur.accounts.periods import invoices_kept_since
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import NotFoundError, OrderError
 
@@ -51,12 +52,12 @@ def read_payment(payload: bytes, signature: str, *, secret: str) -> Payment | No
         OrderError: turned off, not genuine, too old, or not of the form that Stripe documents.
     """
     if not secret:
-        raise OrderError("Payments by webhook are turned off.")
+        raise OrderError("Payments by webhook are disabled.")
     try:
         stripe.Webhook.construct_event(payload, signature, secret)
         event: dict[str, Any] = json.loads(payload)
     except (ValueError, stripe.StripeError) as error:
-        raise OrderError("Expected a notice signed by the payment provider.") from error
+        raise OrderError("The signature of the payment provider is missing or wrong.") from error
     try:
         if event["type"] not in _PAID_EVENTS:
             return None
@@ -73,7 +74,7 @@ def read_payment(payload: bytes, signature: str, *, secret: str) -> Payment | No
             raise ValueError("an amount that nobody pays")
         return payment
     except (KeyError, TypeError, ValueError) as error:
-        raise OrderError("Expected a notice of a finished checkout session.") from error
+        raise OrderError("Expected a completed checkout session.") from error
 
 
 class StrayPaymentError(OrderError):
@@ -82,16 +83,16 @@ class StrayPaymentError(OrderError):
 
 @dataclass(frozen=True, slots=True)
 class StrayEntry:
-    """Money that came and opened nothing.
+    """A payment that could not be matched to an open invoice.
 
     Attributes:
         event_id: the provider's.
         invoice_number: as the payment named it; there may be no such invoice.
         amount_cents: what was paid.
         currency: three capital letters.
-        why: why it opened nothing.
+        why: why it could not be matched.
         came_at: UTC.
-        settled_at: when the operator said that it was dealt with, UTC; None until then.
+        settled_at: when the operator marked it as resolved, UTC; None until then.
     """
 
     event_id: str
@@ -115,7 +116,7 @@ def apply_payment(store: Store, payment: Payment, *, now: datetime) -> IssuedInv
     try:
         invoice = read_invoice(store, payment.invoice_number, account_id=None)
     except NotFoundError:
-        raise _keep_stray(store, payment, "There is no such invoice.", now) from None
+        raise _keep_stray(store, payment, "Invoice not found.", now) from None
     if (payment.amount_cents, payment.currency) != (invoice.total_cents, invoice.currency):
         why = (
             f"Expected {invoice.total_cents} cents of {invoice.currency}, "
@@ -124,14 +125,14 @@ def apply_payment(store: Store, payment: Payment, *, now: datetime) -> IssuedInv
         raise _keep_stray(store, payment, why, now)
     paid = mark_paid(store, invoice.number, paid_by=payment.event_id, now=now)
     if paid.paid_by != payment.event_id:
-        raise _keep_stray(store, payment, "The invoice was paid before.", now)
+        raise _keep_stray(store, payment, "The invoice was already paid.", now)
     if paid.account_id is None:
         raise _keep_stray(store, payment, "The invoice's account was deleted.", now)
     return paid
 
 
 def list_stray_payments(store: Store, *, limit: int = 100) -> list[StrayEntry]:
-    """Return the payments that opened nothing: first those to be dealt with, the newest first.
+    """Return the unmatched payments: open ones first, then newest first.
 
     Raises:
         StoreUnavailableError: the database can't be reached.
@@ -154,10 +155,10 @@ def list_stray_payments(store: Store, *, limit: int = 100) -> list[StrayEntry]:
 
 
 def settle_stray_payment(store: Store, event_id: str, *, now: datetime) -> None:
-    """Note that the operator has dealt with a payment, e.g. sent it back.
+    """Mark a payment as resolved, for example refunded.
 
     Raises:
-        NotFoundError: no such payment, or it was dealt with before.
+        NotFoundError: no such payment, or already resolved.
         StoreUnavailableError: nothing changed.
     """
     with store.write() as connection:
@@ -167,11 +168,26 @@ def settle_stray_payment(store: Store, event_id: str, *, now: datetime) -> None:
             .values(settled_at=now)
         ).rowcount
     if not changed:
-        raise NotFoundError("No such payment.")
+        raise NotFoundError("Payment not found.")
+
+
+def prune(store: Store, *, now: datetime) -> None:
+    """Delete settled payments with the invoices of their year.
+
+    Raises:
+        StoreUnavailableError: nothing changed.
+    """
+    with store.write() as connection:
+        connection.execute(
+            delete(StrayPayment).where(
+                StrayPayment.came_at < invoices_kept_since(now),
+                StrayPayment.settled_at.is_not(None),
+            )
+        )
 
 
 def _keep_stray(store: Store, payment: Payment, why: str, now: datetime) -> StrayPaymentError:
-    """Keep a payment once, however often its notice comes; return the error to raise."""
+    """Store a payment once, however often its notice comes; return the error to raise."""
     try:
         with store.write() as connection:
             connection.execute(
@@ -185,7 +201,7 @@ def _keep_stray(store: Store, payment: Payment, why: str, now: datetime) -> Stra
                 )
             )
     except IntegrityError:
-        pass  # noted when it came first
+        pass  # stored when it first came
     return StrayPaymentError(why)
 
 

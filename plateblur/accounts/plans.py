@@ -135,7 +135,7 @@ def choose_plan(
         return max(running, key=lambda period: period.ends_at)
     if packages:
         end = max(package.ends_at for package in packages)
-        raise PackageExpiredError(f"The last paid package ended at {end:%Y-%m-%d %H:%M} UTC.")
+        raise PackageExpiredError(f"Your last paid plan ended on {end:%Y-%m-%d %H:%M} UTC.")
     if trial is not None:
-        raise TrialExpiredError(f"The trial ended at {trial.ends_at:%Y-%m-%d %H:%M} UTC.")
-    raise NoInvoiceError("The account has neither a trial nor a paid package.")
+        raise TrialExpiredError(f"Your trial ended on {trial.ends_at:%Y-%m-%d %H:%M} UTC.")
+    raise NoInvoiceError("You have neither a trial nor a paid plan.")

@@ -1,4 +1,4 @@
-"""An account's profile: seen, changed, locked, deleted."""
+"""An account's profile: reading, changing, locking and deleting it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from plateblur.accounts import fields, vat
 from plateblur.accounts.links import make_link, use_link
-from plateblur.accounts.mail import Letter, forget_letters
+from plateblur.accounts.mail import Email, forget_emails
 from plateblur.accounts.models import Account, LoginSession, MailedLink, PendingSignUp
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
@@ -28,7 +28,7 @@ from plateblur.accounts.types import (
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What an account says of its owner.
+    """What an account stores about its owner.
 
     Attributes:
         account_id: the store's id.
@@ -65,7 +65,7 @@ def read_profile(store: Store, account_id: int) -> Profile:
     """Return an account's profile.
 
     Raises:
-        NotFoundError: the account is gone.
+        NotFoundError: the account was deleted.
         StoreUnavailableError: the database can't be reached.
     """
     return _one(store, _columns().where(Account.id == account_id))
@@ -121,17 +121,20 @@ def change_profile(
     vat_id: str,
     username: str,
 ) -> None:
-    """Replace what the profile says; issued invoices keep what they said.
+    """Replace the profile; issued invoices stay as they are.
 
     Raises:
-        FieldError: a field can't be taken, or the user name is someone's.
-        NotFoundError: the account is gone.
+        FieldError: a field is not valid, or the user name is taken.
+        NotFoundError: the account was deleted.
         StoreUnavailableError: nothing changed.
     """
     country = fields.parse_country(country)
     vat_id = fields.plain_text("vat_id", vat_id, max_chars=20).replace(" ", "").upper()
     if vat_id and vat.is_in_eu(country) and not vat.is_vat_id(vat_id, country=country):
-        raise FieldError("vat_id", f"Expected a VAT number of {country}, with its prefix.")
+        raise FieldError(
+            "vat_id", f"Enter a valid VAT number for {country}, including the country code."
+        )
+
     username = fields.parse_username(username) if username else ""
     values = {
         "full_name": fields.plain_text("full_name", full_name, max_chars=200),
@@ -152,35 +155,35 @@ def change_profile(
         except IntegrityError as error:
             raise FieldError("username", "This user name is taken.") from error
     if not changed:
-        raise NotFoundError("The account is gone.")
+        raise NotFoundError("This account was deleted.")
 
 
 def request_email_change(
     store: Store, identity: Identity, *, email: str, page_url: str, now: datetime
-) -> Letter:
-    """Return the letter to the new address; nothing changes before its link is opened.
+) -> Email:
+    """Return the e-mail to the new address; nothing changes until its link is opened.
 
     Args:
         store: the store.
-        identity: who proved the password a moment ago.
+        identity: who has just proved the password.
         email: as typed.
         page_url: the page that takes `?token=`.
         now: UTC.
 
     Raises:
-        FieldError: no address, or one of a throwaway provider.
-        AccountClosedError: the account is gone, or its password was changed meanwhile.
-        StoreUnavailableError: nothing was kept.
+        FieldError: not an address, or a disposable one.
+        AccountClosedError: the account was deleted, or its password was changed.
+        StoreUnavailableError: nothing was stored.
     """
     email = fields.parse_email(email)
     if fields.is_throwaway(email):
-        raise FieldError("email", "Expected an address that is not of a throwaway provider.")
+        raise FieldError("email", "Disposable e-mail addresses aren't accepted.")
     with store.write() as connection:
         version = connection.execute(
             select(Account.credentials_version).where(Account.id == identity.account_id)
         ).scalar()
         if version != identity.credentials_version:
-            raise AccountClosedError("The account is gone, or its password was changed.")
+            raise AccountClosedError("This account was deleted, or its password was changed.")
         link = make_link(
             connection,
             account_id=identity.account_id,
@@ -190,19 +193,21 @@ def request_email_change(
             now=now,
             detail=email,
         )
-    return Letter(
+    return Email(
         email,
-        "Confirm your new PlateBlur address",
-        f"Open this page within a day to use this address from now on:\n\n{link}\n",
+        "Confirm your new e-mail address for PlateBlur",
+        "Hello,\n\nTo use this e-mail address for your PlateBlur account, open this link and "
+        f"confirm:\n\n{link}\n\nThe link expires in 24 hours. If you didn't ask for this change, "
+        "you can ignore this e-mail.\n",
         link,
     )
 
 
-def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Letter:
-    """Use the new address from now on; return the letter to the old one. Sessions and links end.
+def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Email:
+    """Switch to the new address; return the e-mail to the old one. Sessions and links end.
 
     Raises:
-        LinkError: unknown, used or too old, or the address has an account by now.
+        LinkError: invalid, used or expired, or the address already has an account.
         StoreUnavailableError: nothing changed.
     """
     with store.write() as connection:
@@ -219,19 +224,20 @@ def confirm_email_change(store: Store, secret: str, *, now: datetime) -> Letter:
                 )
             )
         except IntegrityError as error:
-            raise LinkError("The address has an account by now.") from error
+            raise LinkError("This e-mail address already has an account.") from error
         connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
         connection.execute(delete(MailedLink).where(MailedLink.account_id == account_id))
-    return Letter(
+    return Email(
         old,
-        "Your PlateBlur account has another address",
-        "Somebody who knows its password moved your account to another address, and confirmed it "
-        "there.\nIf that was not you, write to us.\n",
+        "Your PlateBlur e-mail address was changed",
+        "Hello,\n\nThe e-mail address of your PlateBlur account was changed. From now on, we will "
+        "write to the new address.\n\nIf you didn't make this change, please contact us right "
+        "away.\n",
     )
 
 
 def lock_account(store: Store, account_id: int) -> None:
-    """Let the account do nothing, from its next request on and in every worker.
+    """Lock the account, from its next request on and in every worker.
 
     Raises:
         NotFoundError: no such account.
@@ -241,7 +247,7 @@ def lock_account(store: Store, account_id: int) -> None:
 
 
 def unlock_account(store: Store, account_id: int) -> None:
-    """Let a locked account in again.
+    """Unlock the account.
 
     Raises:
         NotFoundError: no such account.
@@ -251,15 +257,16 @@ def unlock_account(store: Store, account_id: int) -> None:
 
 
 def delete_account(store: Store, account_id: int, *, outbox: Path) -> None:
-    """Delete the account and all that is personal, for good.
+    """Permanently delete the account and its personal data.
 
-    What stays: its invoices, which tax law wants kept (they bear the buyer's name and address as
-    printed, never the e-mail), and the keyed hash that stops a second trial.
+    Two things are kept for a period, see `periods`: its invoices, which tax law requires (with the
+    buyer's name and address as printed, never the e-mail address), and the keyed hash that prevents
+    a second trial.
 
     Args:
         store: the store.
         account_id: whose.
-        outbox: the folder of letters that no mail server took.
+        outbox: the folder of e-mails for which there is no mail server.
 
     Raises:
         NotFoundError: no such account.
@@ -271,7 +278,7 @@ def delete_account(store: Store, account_id: int, *, outbox: Path) -> None:
             select(Account.email, Account.email_key).where(Account.id == account_id)
         ).first()
         if account is None:
-            raise NotFoundError("No such account.")
+            raise NotFoundError("Account not found.")
         asked_for = connection.execute(
             select(MailedLink.detail).where(
                 MailedLink.account_id == account_id, MailedLink.purpose == "email"
@@ -283,7 +290,7 @@ def delete_account(store: Store, account_id: int, *, outbox: Path) -> None:
         connection.execute(
             delete(PendingSignUp).where(PendingSignUp.email_key == account.email_key)
         )
-    forget_letters(outbox, addresses)
+    forget_emails(outbox, addresses)
     store.forget_deleted_rows()
 
 
@@ -295,7 +302,7 @@ def _set_status(store: Store, account_id: int, status: AccountStatus) -> None:
             .values(status=status, credentials_version=Account.credentials_version + 1)
         ).rowcount
         if not changed:
-            raise NotFoundError("No such account.")
+            raise NotFoundError("Account not found.")
         connection.execute(delete(LoginSession).where(LoginSession.account_id == account_id))
         connection.execute(delete(MailedLink).where(MailedLink.account_id == account_id))
 
@@ -322,5 +329,5 @@ def _one(store: Store, query: Select[*tuple[Any, ...]]) -> Profile:
     with store.read() as connection:
         row = connection.execute(query).first()
     if row is None:
-        raise NotFoundError("No such account.")
+        raise NotFoundError("Account not found.")
     return Profile(**row._mapping)

@@ -1,11 +1,11 @@
 """Counting: a request is reserved before its work, then settled or given back.
 
 Every change locks the account first (see `store`), so that parallel clients never get more than
-the plan allows. A reservation whose worker died stays unsettled; past its lease it counts no more,
-and a later request of the account sweeps it away.
+the plan allows. A reservation whose worker died stays unsettled; after its lease it no longer
+counts, and a later request of the account deletes it.
 
-The statements of every request stand as constants: SQLAlchemy builds and keys them once, which
-is most of what they would cost.
+The statements of every request are constants, because SQLAlchemy then builds and caches them once,
+which is most of their cost.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from sqlalchemy import (
 
 from plateblur.accounts import plans
 from plateblur.accounts.models import Account, PackageMonth, RequestRow, UsageDay, Utc
+from plateblur.accounts.periods import KEEP_REQUESTS
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
     AccountClosedError,
@@ -46,7 +47,6 @@ from plateblur.accounts.types import (
 
 Clock = Callable[[], datetime]
 
-KEEP_REQUESTS = timedelta(days=2)  # the longest window is a UTC day
 SWEEP_EVERY = 16  # requests; Source: ours, rows left meanwhile cost nothing
 
 _OF_ACCOUNT = bindparam("of_account", type_=BigInteger())
@@ -146,7 +146,7 @@ def reserve(
     Raises:
         DailyQuotaError: the trial's day is used up.
         PaidQuotaError: the last 60 s, or the month's predictions, are used up.
-        AccountClosedError: the account is gone.
+        AccountClosedError: the account was deleted.
         StoreUnavailableError: nothing was counted.
     """
     # Not durable: what a power cut takes was not answered, and settling makes it last.
@@ -164,15 +164,15 @@ def reserve(
 def settle(store: Store, reserved: Reserved, *, predictions: int, clock: Clock = utc_now) -> None:
     """Keep the request counted and add its predictions to the month, in one transaction.
 
-    A worker so slow that its lease ran out counts its request anew: an answer is never sent
-    uncounted, and never beyond the plan.
+    If a worker is so slow that its lease ran out, its request is counted again: no answer is sent
+    uncounted or beyond the plan.
 
     Raises:
         PaidQuotaError: the month has fewer left, or a late request found its window full; nothing
             was counted.
         DailyQuotaError: a late request found the trial's day used up.
-        AccountClosedError: the account is gone.
-        ValueError: `predictions` is negative, or it was settled before.
+        AccountClosedError: the account was deleted.
+        ValueError: `predictions` is negative, or it was already settled.
         StoreUnavailableError: it is not known whether it was counted; give it back.
     """
     if predictions < 0:
@@ -253,7 +253,7 @@ def days_of_use(store: Store, account_id: int, *, since: date) -> list[DayOfUse]
 
 def _lock_account(connection: Connection, account_id: int) -> None:
     if connection.execute(_LOCK, {"of_account": account_id}).first() is None:
-        raise AccountClosedError("The account is gone.")
+        raise AccountClosedError("This account was deleted.")
 
 
 def _sweep(connection: Connection, account_id: int, now: datetime) -> None:

@@ -1,7 +1,7 @@
-"""Log-ins to the console: rows that can be revoked, found by a hashed cookie.
+"""Login sessions of the console: revocable rows, found by a hashed cookie.
 
-A session bears the account's `credentials_version`: one that was made from an old password, also
-in the same moment as a reset, is none.
+A session stores the account's `credentials_version`: one created with an old password, even at the
+moment of a reset, is not valid.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_SESSIONS = 20  # Source: ours; browsers of one account, those seen last.
 
 @dataclass(frozen=True, slots=True)
 class LoggedIn:
-    """Who a cookie speaks for.
+    """The account of a session.
 
     Attributes:
         account_id: the store's id.
@@ -54,12 +54,12 @@ def log_in(
     """
     identity = gate.authenticate(username, password, address=address)
     if identity.api_key_id is not None:
-        raise UnknownCredentialsError("An API key does not open the console; use the password.")
+        raise UnknownCredentialsError("API keys can't be used to log in here. Use your password.")
     return open_session(store, identity, now=now)
 
 
 def open_session(store: Store, identity: Identity, *, now: datetime) -> str:
-    """Return the cookie of a new session of who has just proved it; the oldest makes room.
+    """Return the cookie of a new session for an identity just proved; the oldest makes room.
 
     Raises:
         StoreUnavailableError: nothing was kept.
@@ -87,13 +87,13 @@ def open_session(store: Store, identity: Identity, *, now: datetime) -> str:
 
 
 def who_is(store: Store, cookie: str, *, now: datetime, touch: bool = True) -> LoggedIn | None:
-    """Return who the cookie speaks for; None where it is unknown, ended or of a closed account.
+    """Return the account of a session; None if it is unknown, ended or the account is closed.
 
     Args:
         store: the store.
         cookie: as sent.
         now: UTC.
-        touch: whether a person is there; what a page asks by itself must not keep it logged in.
+        touch: whether this counts as use; a page's automatic requests must not keep it alive.
 
     Raises:
         StoreUnavailableError: the database can't be reached.

@@ -1,10 +1,10 @@
-"""From a stranger to an account with a trial: sign up, activate, start the trial."""
+"""Signing up, activating an account, and starting the trial."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from plateblur.accounts import fields, plans, throttle
 from plateblur.accounts.credentials import Hasher, fast_hash, random_secret
 from plateblur.accounts.links import link_to
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.models import (
     Account,
     Consent,
@@ -20,6 +20,12 @@ from plateblur.accounts.models import (
     SignUpRow,
     Trial,
     TrialPerson,
+)
+from plateblur.accounts.periods import (
+    KEEP_INACTIVE,
+    KEEP_SIGN_UP,
+    KEEP_SIGN_UP_COUNTS,
+    trial_hashes_kept_since,
 )
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
@@ -36,20 +42,17 @@ from plateblur.accounts.types import (
     TrialRefusedError,
 )
 
-# Source: ours; an office behind one address signs up in a day, a script needs more.
+# Source: ours; enough for an office behind one address, too few for a script.
 SIGN_UPS_PER_BLOCK = 10
-SIGN_UP_WINDOW = timedelta(days=1)
 BLOCK_IPV4_BITS = 24
-LINK_FOR = timedelta(days=2)  # Source: ours; who signs up in the evening has the next day for it.
-# Source: ours; sign-ups with one e-mail that wait at once, the newest ones. To push the owner's out
-# in time a stranger needs three networks.
+# Source: ours; pending sign-ups of one e-mail address, of which the newest are kept. To push the
+# owner's out in time, an attacker needs three networks.
 PER_ADDRESS = 25
-PENDING_FOR = timedelta(days=7)  # an operator's account never activated is dropped after this
 
 
 @dataclass(frozen=True, slots=True)
 class ConsentGiven:
-    """A box of the sign-up form.
+    """A check box of the sign-up form.
 
     Attributes:
         subject: what it is about, e.g. "terms", "privacy", "newsletter".
@@ -73,33 +76,33 @@ def sign_up(
     activation_url: str,
     now: datetime,
     username: str = "",
-) -> Letter:
-    """Keep a sign-up until its link is opened; return the letter to send.
+) -> Email:
+    """Store a sign-up until its link is opened; return the e-mail to send.
 
-    Whoever signs up with an address that has an account sees no difference, in time neither: its
-    owner is told by the letter. Several sign-ups with one address wait side by side, each with its
-    own password and link.
+    Signing up with an address that already has an account looks the same, in timing too: only the
+    e-mail tells its owner. Several sign-ups of one address can be pending, each with its own
+    password and link.
 
     Args:
         store: the store.
         hasher: argon2.
         email: as typed.
         password: as typed.
-        consents: for the log of the account, if there ever is one.
+        consents: for the consent log of the future account.
         address: the peer's IP address.
         activation_url: the page that takes `?token=`.
         now: UTC.
         username: as typed; "" for none.
 
     Raises:
-        FieldError: a field can't be taken, or the user name is someone's.
-        SignUpLimitError: too many from this address block.
-        BusyError: nothing was kept or counted.
-        StoreUnavailableError: nothing was kept.
+        FieldError: a field is not valid, or the user name is taken.
+        SignUpLimitError: too many from this network block.
+        BusyError: nothing was stored or counted.
+        StoreUnavailableError: nothing was stored.
     """
     email = fields.parse_email(email)
     if fields.is_throwaway(email):
-        raise FieldError("email", "Expected an address that is not of a throwaway provider.")
+        raise FieldError("email", "Disposable e-mail addresses aren't accepted.")
     username = fields.parse_username(username) if username else ""
     fields.check_password(password)
     decided = [
@@ -133,23 +136,26 @@ def sign_up(
                 password_hash=password_hash,
                 consents=decided,
                 signed_up_at=now,
-                expires_at=now + LINK_FOR,
+                expires_at=now + KEEP_SIGN_UP,
             )
         )
         _keep_newest(connection, key)
-    if known is not None:  # its link goes to nobody, so that this sign-up stays without a use
-        return Letter(
+    if known is not None:  # this sign-up's link is sent to nobody, so it can't be activated
+        return Email(
             email,
             "You already have a PlateBlur account",
-            "Somebody, perhaps you, tried to sign up with this address, which has an "
-            "account already.\nLog in as usual, or ask for a new password.\n",
+            "Hello,\n\nSomeone, probably you, just tried to sign up for PlateBlur with this e-mail "
+            "address. You already have an account, so you can simply log in. If you forgot your "
+            "password, you can reset it on the login page.\n\nIf this wasn't you, you can ignore "
+            "this e-mail.\n",
         )
     link = link_to(activation_url, secret)
-    return Letter(
+    return Email(
         email,
         "Activate your PlateBlur account",
-        "Open this page within two days, and type the password that you chose, to activate your "
-        f"account:\n\n{link}\n\nIf you did not sign up, do nothing.\n",
+        "Hello,\n\nThanks for signing up for PlateBlur. To activate your account, open this link "
+        f"and enter the password you chose:\n\n{link}\n\nThe link expires in "
+        f"{KEEP_SIGN_UP.days} days. If you didn't sign up, you can ignore this e-mail.\n",
         link,
     )
 
@@ -165,11 +171,11 @@ def create_account(
     role: Role = Role.CUSTOMER,
     active: bool = True,
 ) -> int:
-    """Return the id of an account that the operator makes; no letter, no limits.
+    """Return the id of an account created by the operator, without an e-mail or limits.
 
     Raises:
-        FieldError: a field can't be taken, or is someone's.
-        StoreUnavailableError: nothing was kept.
+        FieldError: a field is not valid, or is taken.
+        StoreUnavailableError: nothing was stored.
     """
     email = fields.parse_email(email, deliverable=False)
     username = fields.parse_username(username) if username else ""
@@ -190,13 +196,13 @@ def create_account(
 
 
 def first_operator(store: Store, hasher: Hasher, *, now: datetime) -> tuple[str, str] | None:
-    """Make an operator's account where there is none; return its user name and password.
+    """Create an operator's account if there is none; return its user name and password.
 
-    Of several workers that start at once one makes it. The password is for the terminal of who
-    started the service, once, and not for a log that is kept.
+    If several workers start together, one of them creates it. Show the password once, on the
+    terminal, and never in a log.
 
     Raises:
-        StoreUnavailableError: nothing was kept.
+        StoreUnavailableError: nothing was stored.
     """
     with store.read() as connection:
         if connection.execute(select(Account.id).where(Account.role == Role.OPERATOR)).first():
@@ -220,24 +226,23 @@ def first_operator(store: Store, hasher: Hasher, *, now: datetime) -> tuple[str,
 def activate(
     store: Store, hasher: Hasher, secret: str, *, password: str, address: str, now: datetime
 ) -> Identity:
-    """Make an account of the sign-up of a mailed link; return who has now proved to be its owner.
+    """Create the account of a mailed link's sign-up; return its owner's identity.
 
-    It takes both the link, which proves the mailbox, and the password of that very sign-up: whoever
-    opens the link of a stranger's sign-up gets no account that the stranger can open too. What
-    else waited for the same address is dropped. A user name that somebody got meanwhile is left
-    away.
+    It needs both the link, which proves the mailbox, and the password of that very sign-up. So
+    nobody can be tricked into activating an account that a stranger signed up for. Other pending
+    sign-ups of the address are deleted. A user name that was taken in the meantime is dropped.
 
     Args:
         store: the store.
         hasher: argon2.
         secret: the link's.
         password: as typed.
-        address: the peer's IP address; wrong passwords are slowed.
+        address: the peer's IP address; wrong passwords are rate-limited.
         now: UTC.
 
     Raises:
-        LinkError: unknown, used or too old, or the address has an account by now.
-        FieldError: not the password of this sign-up, or too many wrong ones.
+        LinkError: invalid, used or expired, or the address already has an account.
+        FieldError: not the password of this sign-up, or too many attempts.
         BusyError: nothing was checked.
         StoreUnavailableError: nothing changed.
     """
@@ -258,21 +263,22 @@ def activate(
             throttle.note_failure(store, login=who, address=address, now=now)
             raise FieldError(
                 "password",
-                "This is not the password that was chosen with this link. If you signed up more "
-                "than once, each letter has a password of its own; or sign up again.",
+                "This isn't the password you chose when you signed up with this link. If you "
+                "signed up more than once, use the link of the right e-mail, or sign up again.",
             )
     with store.write() as connection:
         return _make_account(store, connection, secret_hash, now)
 
 
 def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
-    """Start the trial; once per person, also after the account was deleted.
+    """Start the trial, once per person, even if the earlier account was deleted.
 
-    Of the person only a keyed hash of the normalised address is kept.
+    To recognise the person, a keyed hash of the normalised address is kept for a period; see
+    `periods.KEEP_TRIAL_HASH_YEARS`.
 
     Raises:
-        TrialRefusedError: this account or person had one, or the address is a throwaway.
-        AccountClosedError: the account is gone or not active.
+        TrialRefusedError: this account or person had one, or the address is disposable.
+        AccountClosedError: the account was deleted or is not active.
         StoreUnavailableError: nothing changed.
     """
     with store.write() as connection:
@@ -282,11 +288,11 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
             .with_for_update(key_share=True)
         ).first()
         if account is None or account.status != AccountStatus.ACTIVE:
-            raise AccountClosedError("The account is not active.")
+            raise AccountClosedError("This account is not active.")
         if account.has_trial:
-            raise TrialRefusedError("This account had its trial.")
+            raise TrialRefusedError("This account has already used its trial.")
         if fields.is_throwaway(account.email):
-            raise TrialRefusedError("No trial for addresses of a throwaway provider.")
+            raise TrialRefusedError("The trial isn't available for disposable e-mail addresses.")
         person_hash, *earlier = (
             store.keyed_hash("trial person", key) for key in fields.person_keys(account.email)
         )
@@ -294,8 +300,8 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
         if connection.execute(
             select(TrialPerson).where(TrialPerson.person_hash.in_([person_hash, *earlier]))
         ).first():
-            raise TrialRefusedError("The owner of this address had a trial before.")
-        connection.execute(insert(TrialPerson).values(person_hash=person_hash))
+            raise TrialRefusedError("You have already used your trial with this e-mail address.")
+        connection.execute(insert(TrialPerson).values(person_hash=person_hash, started_at=now))
         ends_at = plans.trial_end(now)
         trial_id = connection.execute(
             insert(Trial)
@@ -306,16 +312,26 @@ def start_trial(store: Store, account_id: int, *, now: datetime) -> PlanPeriod:
     return PlanPeriod(PlanKind.TRIAL, now, ends_at, trial_id)
 
 
+def prune_trial_hashes(store: Store, *, now: datetime) -> None:
+    """Delete the hashes of trials that started long ago."""
+    with store.write() as connection:
+        connection.execute(
+            delete(TrialPerson).where(TrialPerson.started_at < trial_hashes_kept_since(now))
+        )
+
+
 def prune_pending(store: Store, *, now: datetime) -> None:
-    """Drop sign-ups whose link is too old, accounts never activated, and old sign-up counts."""
+    """Delete sign-ups whose link has expired, accounts never activated, and old sign-up counts."""
     with store.write() as connection:
         connection.execute(delete(PendingSignUp).where(PendingSignUp.expires_at <= now))
         connection.execute(
             delete(Account).where(
-                Account.status == AccountStatus.PENDING, Account.created_at < now - PENDING_FOR
+                Account.status == AccountStatus.PENDING, Account.created_at < now - KEEP_INACTIVE
             )
         )
-        connection.execute(delete(SignUpRow).where(SignUpRow.signed_up_at < now - SIGN_UP_WINDOW))
+        connection.execute(
+            delete(SignUpRow).where(SignUpRow.signed_up_at < now - KEEP_SIGN_UP_COUNTS)
+        )
 
 
 def _count_sign_up(store: Store, address: str, now: datetime) -> int:
@@ -335,11 +351,11 @@ def _count_sign_up(store: Store, address: str, now: datetime) -> int:
             .select_from(SignUpRow)
             .where(
                 SignUpRow.block_hash == block_hash,
-                SignUpRow.signed_up_at > now - SIGN_UP_WINDOW,
+                SignUpRow.signed_up_at > now - KEEP_SIGN_UP_COUNTS,
             )
         ).scalar_one()
         if count >= SIGN_UPS_PER_BLOCK:
-            raise SignUpLimitError("Too many sign-ups from your network today; try tomorrow.")
+            raise SignUpLimitError("Too many sign-ups from your network today. Try again tomorrow.")
         return connection.execute(
             insert(SignUpRow)
             .values(block_hash=block_hash, signed_up_at=now)
@@ -353,7 +369,7 @@ def _uncount_sign_up(store: Store, counted: int) -> None:
 
 
 def _keep_newest(connection: Connection, email_key: str) -> None:
-    """Drop the oldest of too many sign-ups with one address; a stranger needs that many for it."""
+    """Delete the oldest of too many pending sign-ups of one address."""
     kept = (
         select(PendingSignUp.secret_hash)
         .where(PendingSignUp.email_key == email_key)
@@ -369,22 +385,20 @@ def _keep_newest(connection: Connection, email_key: str) -> None:
 
 def _check_wait(store: Store, who: str, address: str, now: datetime) -> None:
     if wait_s := throttle.wait_s(store, login=who, address=address, now=now):
-        raise FieldError("password", f"Too many tries. Wait {wait_s} s, then try again.")
+        raise FieldError("password", f"Too many attempts. Try again in {wait_s} s.")
 
 
 def _no_sign_up() -> LinkError:
-    return LinkError(
-        "The link is unknown, was used before, or is too old; log in, or sign up again."
-    )
+    return LinkError("This link is invalid, expired or already used. Log in, or sign up again.")
 
 
 def _make_account(
     store: Store, connection: Connection, secret_hash: str, now: datetime
 ) -> Identity:
-    """Turn one sign-up into an active account, and drop the others of its address.
+    """Turn one sign-up into an active account, and delete the others of its address.
 
     Raises:
-        LinkError: it was used or replaced meanwhile, or the address has an account by now.
+        LinkError: it was used or replaced in the meantime, or the address already has an account.
     """
     own = select(PendingSignUp).where(PendingSignUp.secret_hash == secret_hash)
     found = connection.execute(own).first()
@@ -410,7 +424,7 @@ def _make_account(
             now=now,
         )
     except FieldError as error:
-        raise LinkError("The address has an account by now; log in with it.") from error
+        raise LinkError("This e-mail address already has an account. Log in instead.") from error
     for consent in signed_up.consents:
         connection.execute(
             insert(Consent).values(
@@ -422,13 +436,13 @@ def _make_account(
 
 
 def _check_username_is_free(connection: Connection, username: str) -> None:
-    """Refuse an account's user name, whether or not the address that asks has an account.
+    """Refuse a user name that an account has, whether or not the address has an account too.
 
-    Were it refused only where the address has none, a taken name would tell which it is. What
-    waits for its link holds no name.
+    Otherwise a taken name would reveal whether the address has an account. Pending sign-ups don't
+    reserve a name.
 
     Raises:
-        FieldError: the user name is someone's.
+        FieldError: the user name is taken.
     """
     taken = select(Account.id).where(Account.username_key == fields.login_key(username))
     if username and connection.execute(taken).first():
@@ -447,7 +461,7 @@ def _insert_account(
     """Return the id of a new pending account.
 
     Raises:
-        FieldError: the address or user name is someone's.
+        FieldError: the address or user name is taken.
     """
     _check_username_is_free(connection, username)
     try:
@@ -475,7 +489,9 @@ def _insert_account(
             .returning(Account.id)
         ).scalar_one()
     except IntegrityError as error:
-        raise FieldError("email", "This address or user name has an account.") from error
+        raise FieldError(
+            "email", "This e-mail address or user name already has an account."
+        ) from error
 
 
 def _activate(connection: Connection, account_id: int, now: datetime) -> None:

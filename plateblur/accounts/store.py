@@ -1,8 +1,8 @@
-"""The accounts' database: opened, migrated, and held through faults. The only engine.
+"""The accounts' database: opening, migrating, and surviving faults. The only engine.
 
-SQLite (one host) or PostgreSQL (several). On both a write is one transaction that either commits
-whole or leaves nothing; rules that count lock the account's row first, so that a write on one
-account waits for the other and reads what that one left:
+SQLite (one host) or PostgreSQL (several). On both, a write is one transaction that commits
+completely or not at all. Rules that count lock the account's row first, so that one write on an
+account waits for the other and reads its result:
 
 - SQLite: `BEGIN IMMEDIATE` takes the one write lock before anything is read; a second writer
   waits inside SQLite for up to `BUSY_TIMEOUT_S`.
@@ -34,17 +34,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from plateblur.errors import PlateblurError
 
-# Source: ours; far above 64 queued writers at some ms each, also where other work starves them.
+# Source: ours; far above 64 queued writers at a few ms each, also on a busy machine.
 BUSY_TIMEOUT_S = 30
-SILENT_TIMEOUT_S = 10  # Source: ours; for a server that went silent in the midst of it.
-CONNECT_TIMEOUT_S = (
-    5  # Source: ours; a probe must learn that the server is gone before it gives up.
-)
+SILENT_TIMEOUT_S = 10  # Source: ours; for a server that stops answering.
+CONNECT_TIMEOUT_S = 5  # Source: ours; shorter than a health probe's timeout.
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class StoreUnavailableError(PlateblurError):
-    """The database can't be reached, is full, busy for too long or damaged."""
+    """The database is unreachable, full, damaged, or busy for too long."""
 
 
 class Store:
@@ -59,8 +57,8 @@ class Store:
 
         Args:
             url: `sqlite:///...` or `postgresql://...`.
-            secret: key of the keyed hashes; the same in every process and for good.
-            pool_size: connections kept; as many again are made when all are in use.
+            secret: key of the keyed hashes; must be the same in every process and never change.
+            pool_size: connections kept open; up to twice as many if all are in use.
 
         Raises:
             ValueError: no URL, another database, or a secret under 32 bytes.
@@ -133,12 +131,12 @@ class Store:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
 
     def keyed_hash(self, purpose: str, subject: str) -> str:
-        """Return 64 hex digits that only who has the secret can connect with `subject`."""
+        """Return 64 hex digits that can't be linked to `subject` without the secret."""
         message = f"{purpose}\0{subject}".encode("utf-8", "surrogatepass")
         return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
     def migrate(self) -> None:
-        """Bring the tables to this version; of several workers one does it, the rest wait.
+        """Upgrade the tables to this version; one of several workers does it, the others wait.
 
         Raises:
             StoreUnavailableError: the database can't be reached.
@@ -155,9 +153,9 @@ class Store:
             command.upgrade(config, "head")
 
     def forget_deleted_rows(self) -> None:
-        """Move SQLite's journal into the file, because old pages in it still hold deleted rows.
+        """Move SQLite's journal into the file, because old pages in it still contain deleted rows.
 
-        A reader in the midst of it keeps its pages; the next call, or SQLite's own one, ends it.
+        An active reader keeps its pages until the next call or SQLite's own checkpoint.
         """
         if self.is_sqlite:
             with _store_faults(), self.engine.connect() as connection:
@@ -183,10 +181,10 @@ class Store:
 def open_store(
     data_dir: Path, *, database_url: str | None = None, secret: bytes | None = None
 ) -> Store:
-    """Return the migrated store of a data folder; the folder and what is missing are made.
+    """Return the migrated store of a data folder; missing files and folders are created.
 
     Args:
-        data_dir: holds `accounts.sqlite3` and `secret.key`, readable by the owner alone.
+        data_dir: holds `accounts.sqlite3` and `secret.key`, readable only by the owner.
         database_url: another database, e.g. `postgresql://...`; None or "" for SQLite.
         secret: instead of `secret.key`; hosts that share a database must share it.
 
@@ -211,7 +209,7 @@ def open_store(
 
 
 def _kept_secret(path: Path) -> bytes:
-    """Return the secret in `path`, made by whichever process links its own file there first."""
+    """Return the secret in `path`, created by the first process that links its file there."""
     if not path.exists():
         descriptor, name = tempfile.mkstemp(dir=path.parent)  # mode 600
         with os.fdopen(descriptor, "w") as file:
@@ -224,7 +222,7 @@ def _kept_secret(path: Path) -> bytes:
 
 @contextlib.contextmanager
 def _store_faults() -> Iterator[None]:
-    """Turn the driver's errors into one of ours; a broken constraint stays what it is."""
+    """Turn the driver's errors into ours, except violated constraints."""
     try:
         yield
     except IntegrityError:
@@ -236,18 +234,18 @@ def _store_faults() -> Iterator[None]:
 
 
 def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:
-    connection.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
+    connection.isolation_level = None  # the driver starts no transactions: _begin_sqlite does
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",  # first: the next one may have to wait
         "foreign_keys = ON",
-        "secure_delete = ON",  # deleted personal data is overwritten, not only unlinked
+        "secure_delete = ON",  # deleted personal data is overwritten
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     _turn_on_wal(connection)
 
 
 def _turn_on_wal(connection: SqliteConnection) -> None:
-    """Write ahead from now on; SQLite refuses one of two that turn it on at once, and never waits.
+    """Enable write-ahead logging; if two connections do so together, SQLite refuses one of them.
 
     Raises:
         OperationalError: refused for longer than a writer waits.

@@ -1,14 +1,14 @@
-"""Slows guessing of passwords, for all workers at once: the counters are in the store.
+"""Rate-limits password guessing, for all workers together: the counters are in the store.
 
-Three counters, each under a keyed hash, each forgotten an hour after its last failure:
+There are three counters, each under a keyed hash and deleted an hour after its last failure:
 
-- account and address together: after a few failures this pair waits, twice as long each time;
-- address: the same after more failures, whatever the accounts;
-- account, from everywhere: never makes anyone wait by itself, since strangers could then lock its
-  owner out. Past its limit each new address has one guess at that account instead of a few.
+- account and address together: after a few failures this pair must wait, twice as long each time;
+- address: the same after more failures, for any accounts;
+- account, from everywhere: never makes anyone wait, since strangers could then lock its owner out.
+  Above its limit, each new address has one attempt for that account instead of a few.
 
-So the right password from an address that did not guess always passes. A password that the gate
-remembers passes without being asked here, and so do API keys, which nobody guesses.
+So the right password always works from an address that did not guess. Passwords that the gate
+remembers are not checked here, nor are API keys, which can't be guessed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from plateblur.accounts.fields import SITE_IPV6_BITS, address_block
 from plateblur.accounts.models import FailedLogin
+from plateblur.accounts.periods import KEEP_FAILED_LOGINS
 from plateblur.accounts.store import Store
 
 # Source: ours, within NIST SP 800-63B-4, 3.2.2 (at most 100 failures in a row on one account);
@@ -29,7 +30,6 @@ FREE_PER_PAIR_UNDER_ATTACK = 1
 FREE_PER_ADDRESS = 50
 ATTACK_PER_ACCOUNT = 20
 MAX_WAIT = timedelta(minutes=15)
-FORGET_AFTER = timedelta(hours=1)
 
 
 def wait_s(store: Store, *, login: str, address: str, now: datetime) -> int:
@@ -52,13 +52,13 @@ def note_failure(store: Store, *, login: str, address: str, now: datetime) -> No
 
 
 def take_turn(store: Store, *, login: str, address: str, now: datetime) -> int:
-    """Count one of what is allowed so often, or return for how many seconds it must wait.
+    """Count one use, or return for how many seconds the next must wait.
 
-    For what is no guess but slowed as one is. Looked at and counted in one transaction: of many
-    that come at once no more pass than of as many in a row.
+    For actions that are limited like failed logins. Checked and counted in one transaction, so that
+    parallel requests pass no more often than sequential ones.
     """
     if waits_s := wait_s(store, login=login, address=address, now=now):
-        return waits_s  # before anything is locked: a flood must not hold up who writes
+        return waits_s  # before anything is locked, so that a flood doesn't block writers
     keys = _keys(store, login, address)
     with store.write(durable=False) as connection:
         for key in (keys[2], keys[1], keys[0]):
@@ -70,7 +70,7 @@ def take_turn(store: Store, *, login: str, address: str, now: datetime) -> int:
 
 
 def note_success(store: Store, *, login: str, address: str) -> None:
-    """Forget the pair's failures; those of the address stay, or one account would clear them."""
+    """Reset the pair's failures; not the address's, or one account could clear them."""
     pair = _keys(store, login, address)[0]
     with store.read() as connection:
         known = connection.execute(
@@ -82,9 +82,11 @@ def note_success(store: Store, *, login: str, address: str) -> None:
 
 
 def prune(store: Store, *, now: datetime) -> None:
-    """Drop counters that are forgotten."""
+    """Delete expired counters."""
     with store.write() as connection:
-        connection.execute(delete(FailedLogin).where(FailedLogin.failed_at < now - FORGET_AFTER))
+        connection.execute(
+            delete(FailedLogin).where(FailedLogin.failed_at < now - KEEP_FAILED_LOGINS)
+        )
 
 
 def _keys(store: Store, login: str, address: str) -> tuple[str, str, str]:
@@ -109,7 +111,7 @@ def _count_all(
     store: Store, connection: Connection, keys: tuple[str, str, str], now: datetime
 ) -> None:
     pair, from_address, account = keys
-    # Always in this order, so that two failures never wait for each other in a ring.
+    # Always in this order, so that two failures never deadlock.
     of_account = _count(store, connection, account, free=None, now=now)
     under_attack = of_account > ATTACK_PER_ACCOUNT
     _count(store, connection, from_address, free=FREE_PER_ADDRESS, now=now)
@@ -125,7 +127,7 @@ def _count(
     row = connection.execute(
         select(FailedLogin.failures, FailedLogin.failed_at).where(FailedLogin.key_hash == key)
     ).first()
-    fresh = row is not None and row.failed_at >= now - FORGET_AFTER
+    fresh = row is not None and row.failed_at >= now - KEEP_FAILED_LOGINS
     failures = 1 + (row.failures if row is not None and fresh else 0)
     blocked_until = None
     if free is not None and failures >= free:

@@ -55,23 +55,25 @@ def open_ticket(store: Store, account_id: int, *, subject: str, text: str, now: 
 
     Raises:
         FieldError: empty or too long, too many tickets are open, or too much was written today.
-        NotFoundError: the account is gone.
-        StoreUnavailableError: nothing was kept.
+        NotFoundError: the account was deleted.
+        StoreUnavailableError: nothing was stored.
     """
     subject = fields.plain_text("subject", subject, max_chars=200)
     if not subject:
-        raise FieldError("subject", "Expected a subject.")
+        raise FieldError("subject", "Enter a subject.")
     with store.write() as connection:
         account = select(Account.id).where(Account.id == account_id)
         if connection.execute(account.with_for_update(key_share=True)).first() is None:
-            raise NotFoundError("The account is gone.")
+            raise NotFoundError("This account was deleted.")
         count = connection.execute(
             select(func.count())
             .select_from(Ticket)
             .where(Ticket.account_id == account_id, Ticket.status == TicketStatus.OPEN)
         ).scalar_one()
         if count >= MAX_OPEN_TICKETS:
-            raise FieldError("subject", f"Expected at most {MAX_OPEN_TICKETS} open tickets.")
+            raise FieldError(
+                "subject", f"You can have at most {MAX_OPEN_TICKETS} open tickets. Close one first."
+            )
         _make_room(connection, account_id)
         ticket_id = connection.execute(
             insert(Ticket)
@@ -97,7 +99,7 @@ def reply(
     Raises:
         FieldError: empty or too long, the ticket is full, or too much was written today.
         NotFoundError: the account has no such ticket.
-        StoreUnavailableError: nothing was kept.
+        StoreUnavailableError: nothing was stored.
     """
     with store.write() as connection:
         if account_id is not None:
@@ -140,7 +142,7 @@ def read_ticket(store: Store, ticket_id: int, *, account_id: int | None) -> Tick
     with store.read() as connection:
         row = connection.execute(_entries(account_id).where(Ticket.id == ticket_id)).first()
     if row is None:
-        raise NotFoundError("The account has no such ticket.")
+        raise NotFoundError("Ticket not found.")
     return TicketEntry(*row)
 
 
@@ -162,7 +164,7 @@ def read_messages(store: Store, ticket_id: int, *, account_id: int | None) -> li
     with store.read() as connection:
         rows = connection.execute(query).all()
     if not rows:
-        raise NotFoundError("The account has no such ticket.")
+        raise NotFoundError("Ticket not found.")
     return [Message(*row) for row in rows]
 
 
@@ -180,7 +182,7 @@ def _set_status(
     if account_id is not None:
         change = change.where(Ticket.account_id == account_id)
     if not connection.execute(change).rowcount:
-        raise NotFoundError("The account has no such ticket.")
+        raise NotFoundError("Ticket not found.")
 
 
 def _add_message(
@@ -188,12 +190,12 @@ def _add_message(
 ) -> None:
     text = fields.plain_text("text", text, max_chars=MAX_TEXT_CHARS, lines=True)
     if not text:
-        raise FieldError("text", "Expected a message.")
+        raise FieldError("text", "Enter a message.")
     count = connection.execute(
         select(func.count()).select_from(TicketMessage).where(TicketMessage.ticket_id == ticket_id)
     ).scalar_one()
     if count >= MAX_MESSAGES:
-        raise FieldError("text", "This ticket is full; open another one.")
+        raise FieldError("text", "This ticket has too many messages. Please open a new one.")
     if not by_operator:
         _count_day(connection, ticket_id, now)
     connection.execute(
@@ -221,7 +223,7 @@ def _count_day(connection: Connection, ticket_id: int, now: datetime) -> None:
         )
     ).scalar_one()
     if written >= MAX_MESSAGES_A_DAY:
-        raise FieldError("text", f"Expected at most {MAX_MESSAGES_A_DAY} messages a day.")
+        raise FieldError("text", f"You can send at most {MAX_MESSAGES_A_DAY} messages a day.")
 
 
 def _make_room(connection: Connection, account_id: int) -> None:

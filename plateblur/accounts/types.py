@@ -1,7 +1,7 @@
-"""What the accounts and the web part say to each other; web imports nothing else of accounts.
+"""The interface between the accounts and the web part, which imports nothing else of accounts.
 
-One request goes: `authenticate` -> `active_plan` -> (the body is read and checked) -> `admit` ->
-the photo is blurred -> `Reservation.settle` -> the answer is sent. Leaving the `admit` block
+A request goes: `authenticate` -> `active_plan` -> (the body is read and checked) -> `admit` ->
+the photo is blurred -> `Reservation.settle` -> the response is sent. Leaving the `admit` block
 without `settle` gives the request back.
 
 The error tree, with the codes of the documented contract ("cd"):
@@ -23,18 +23,18 @@ The error tree, with the codes of the documented contract ("cd"):
         |-- DailyQuotaError       1002
         `-- PaidQuotaError        1004
 
-    BusyError                         no room now for costly work, as checking a password
+    BusyError                         no capacity for costly work, such as checking a password
 
-What the console asks for has a tree of its own; its messages may be shown to who asked:
+The console's errors have a tree of their own; their messages may be shown to the user:
 
     RequestRefusedError
-    |-- FieldError                what was typed into a named field can't be taken
-    |-- LinkError                 the mailed link is unknown, used or too old
+    |-- FieldError                the value of a named field is not valid
+    |-- LinkError                 the mailed link is invalid, used or expired
     |-- TrialRefusedError         no (second) trial for this person
-    |-- SignUpLimitError          too many sign-ups from this address block
-    |-- LetterLimitError          too many letters were asked for
-    |-- OrderError                the order, or its payment, can't be taken
-    `-- NotFoundError             no such thing in this account
+    |-- SignUpLimitError          too many sign-ups from this network block
+    |-- EmailLimitError           too many e-mails were requested
+    |-- OrderError                the order or its payment is not accepted
+    `-- NotFoundError             not in this account
 """
 
 from __future__ import annotations
@@ -231,14 +231,14 @@ class AccessError(PlateblurError):
 
 
 class BusyError(PlateblurError):
-    """Too many ask for costly work, such as checking a password; nothing was done.
+    """Too many requests for costly work, such as checking a password; nothing was done.
 
     Attributes:
-        retry_after_s: seconds after which there is likely to be a place.
+        retry_after_s: seconds after which there is likely to be capacity.
     """
 
     def __init__(self, *, retry_after_s: int) -> None:
-        super().__init__("Too many people ask for this at the moment; try again shortly.")
+        super().__init__("The service is busy. Please try again shortly.")
         self.retry_after_s = retry_after_s
 
 
@@ -329,11 +329,11 @@ class PaidQuotaError(QuotaError):
 
 
 class RequestRefusedError(PlateblurError):
-    """What a person asked for on the console can't be done; the message may be shown."""
+    """A request on the console is refused; the message may be shown to the user."""
 
 
 class FieldError(RequestRefusedError):
-    """What was typed into a field can't be taken.
+    """The value of a field is not valid.
 
     Attributes:
         field: the argument's name.
@@ -345,34 +345,32 @@ class FieldError(RequestRefusedError):
 
 
 class LinkError(RequestRefusedError):
-    """The mailed link is unknown, used or too old."""
+    """The mailed link is invalid, used or expired."""
 
 
 class TrialRefusedError(RequestRefusedError):
-    """No trial for this account: it had one, or the person had."""
+    """No trial for this account: it or its owner already had one."""
 
 
 class SignUpLimitError(RequestRefusedError):
-    """Too many sign-ups from this address block today."""
+    """Too many sign-ups from this network block today."""
 
 
-class LetterLimitError(RequestRefusedError):
-    """Too many letters were asked for.
+class EmailLimitError(RequestRefusedError):
+    """Too many e-mails were requested.
 
     Attributes:
-        retry_after_s: seconds after which one more is sent.
+        retry_after_s: seconds until another can be requested.
     """
 
     def __init__(self, *, retry_after_s: int) -> None:
-        super().__init__(
-            f"Too many letters were asked for. Wait {retry_after_s} s, then try again."
-        )
+        super().__init__(f"Too many e-mails were requested. Try again in {retry_after_s} s.")
         self.retry_after_s = retry_after_s
 
 
 class OrderError(RequestRefusedError):
-    """The order, or its payment, can't be taken."""
+    """The order or its payment is not accepted."""
 
 
 class NotFoundError(RequestRefusedError):
-    """No such thing in this account."""
+    """Not in this account."""

@@ -1,26 +1,37 @@
-"""What is dropped in time: call it at the start and about once an hour, in one worker or in all."""
+"""Deletes what has passed its period; to be called at the start and about once an hour."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import delete
 
-from plateblur.accounts import sessions, signup, throttle
+from plateblur.accounts import invoices, mail, payments, sessions, signup, throttle
 from plateblur.accounts.models import MailedLink, RequestRow
-from plateblur.accounts.quota import KEEP_REQUESTS
+from plateblur.accounts.periods import KEEP_REQUESTS
 from plateblur.accounts.store import Store
 
 
-def prune(store: Store, *, now: datetime) -> None:
-    """Drop what no rule needs any more: old requests, links, sessions, counters, dead sign-ups.
+def prune(store: Store, *, outbox: Path, now: datetime) -> None:
+    """Delete what has passed its period; see `periods`.
+
+    Args:
+        store: the store.
+        outbox: the folder of e-mails that no mail server accepted.
+        now: UTC.
 
     Raises:
-        StoreUnavailableError: the rest is dropped next time.
+        StoreUnavailableError: the rest is deleted next time.
+        MailError: an e-mail can't be deleted; the rest is deleted next time.
     """
+    mail.prune_outbox(outbox, now=now)
     sessions.prune(store, now=now)
     throttle.prune(store, now=now)
     signup.prune_pending(store, now=now)
+    signup.prune_trial_hashes(store, now=now)
+    invoices.prune(store, now=now)
+    payments.prune(store, now=now)
     with store.write() as connection:
         connection.execute(delete(MailedLink).where(MailedLink.expires_at <= now))
         connection.execute(delete(RequestRow).where(RequestRow.reserved_at < now - KEEP_REQUESTS))

@@ -1,4 +1,4 @@
-"""A bounded queue for what costs much: whoever finds it full is told so, and not kept waiting."""
+"""A bounded queue for costly work; if it is full, callers get an error instead of waiting."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import TypeVar
 
 from plateblur.accounts.types import BusyError
 
-WAIT_S = 5.0  # Source: ours; many times what a full queue takes, unless the machine is starved.
+WAIT_S = 5.0  # Source: ours; many times what a full queue takes, unless the machine is overloaded.
 RETRY_S = 2
 
 Result = TypeVar("Result")
 
 
 class WorkQueue:
-    """Works in few threads of its own, and lets a bounded number wait; thread-safe."""
+    """Runs work in a few threads and lets a bounded number of callers wait; thread-safe."""
 
     def __init__(self, *, at_once: int, waiting: int, wait_s: float = WAIT_S) -> None:
         """Set the bounds.
@@ -35,10 +35,10 @@ class WorkQueue:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Hold one of the turns for the block; a thread that has its turn keeps it.
+        """Hold a turn for the block; reentrant per thread.
 
         Raises:
-            BusyError: too many wait, or the wait was too long.
+            BusyError: too many are waiting, or the wait was too long.
         """
         if getattr(self._mine, "turn", False):
             yield

@@ -1,8 +1,8 @@
-"""The console: the pages on which people manage their account, and the operator everybody's.
+"""The console: pages for managing an account, and all accounts for the operator.
 
-A place where parts are joined, as `serving.py` is: its pages need many functions of accounts/ and
-the middleware, templates and settings of web/. Were it in web/, web/ would have to know the whole
-of accounts/; so it stands beside both, knows no photos and writes no SQL.
+It joins two parts: its pages need many functions of accounts/, and the middleware, templates and
+settings of web/. Inside web/, it would make web/ depend on all of accounts/. So it is a package of
+its own, without photos and without SQL.
 """
 
 from plateblur.console.console import add_console, check_console_settings

@@ -1,4 +1,4 @@
-"""The table of pages, and `add_console`, which puts them into the web application."""
+"""The table of pages, and `add_console`, which adds them to the web application."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def add_console(
         settings: of this deployment.
         hasher: argon2 at its cost.
         clock: aware, UTC.
-        announce: shows a line on the operator's terminal: where a letter lies that was not sent,
-            with its link. Not a log, because the link opens an account.
+        announce: shows a line on the operator's terminal: the file and link of an e-mail that was
+            not sent. Not a log, because the link gives access to an account.
 
     Raises:
         ValueError: mail or seller settings that can't work.
@@ -145,7 +145,7 @@ def check_console_settings(settings: Settings) -> None:
 
 
 def _nowhere(visit: Visit) -> Response:
-    return visit.sorry(HTTPStatus.NOT_FOUND, "There is nothing here.")
+    return visit.sorry(HTTPStatus.NOT_FOUND, "This page doesn't exist.")
 
 
 @cache

@@ -1,7 +1,7 @@
-"""The one door of every page: who asks, whether they may, whether the form is theirs.
+"""What every page goes through first: who is asking, what they may do, whether the form is theirs.
 
-A page is a plain function from a `Visit` to an answer. It runs in a thread, because it asks the
-database and argon2, and only after the door has checked the session, the role and the form.
+A page is a plain function from a `Visit` to a response. It runs in a thread, because it uses the
+database and argon2, and only after the session, the role and the form have been checked.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from starlette.requests import ClientDisconnect
 
 from plateblur.accounts import fields, sessions, throttle
 from plateblur.accounts.credentials import random_secret
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.sessions import LoggedIn
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import (
     AccountClosedError,
     BusyError,
+    EmailLimitError,
     FieldError,
     InvoiceStoreError,
-    LetterLimitError,
     LinkError,
     NotFoundError,
     RequestRefusedError,
@@ -45,6 +45,7 @@ from plateblur.accounts.types import (
 )
 from plateblur.console.parts import Parts
 from plateblur.web.middleware import CLIENT_GONE_STATUS
+from plateblur.web.source import source_link
 
 HOME = "/console"
 LOG_IN = "/console/login"
@@ -61,7 +62,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class For(Enum):
-    """Whom a page is for."""
+    """Who may open a page."""
 
     ANYONE = "anyone"
     CUSTOMER = "customer"
@@ -70,15 +71,15 @@ class For(Enum):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Visit:
-    """One request to the console, let in; not to be printed, for it holds passwords.
+    """One admitted request to the console; not to be printed, because it holds passwords.
 
     Attributes:
-        parts: what the pages work with.
+        parts: what the pages use.
         request: Starlette's.
         who: who is logged in, or None.
         now: UTC.
         session: the session's cookie, "" for none.
-        visitor: the cookie that forms are bound to before anybody is logged in.
+        visitor: the cookie that forms are bound to before login.
         form: what was typed, names to values; the last of several wins.
     """
 
@@ -92,10 +93,10 @@ class Visit:
 
     @property
     def account_id(self) -> int:
-        """Return whose page this is.
+        """Return the id of the account that is logged in.
 
         Raises:
-            LookupError: nobody is logged in; the page's entry in the table is wrong.
+            LookupError: nobody is; the page's entry in the table is wrong.
         """
         if self.who is None:
             raise LookupError("expected somebody logged in, got nobody")
@@ -108,7 +109,7 @@ class Visit:
 
     @property
     def csrf(self) -> str:
-        """Return the token of this visitor's forms; another session's forms have another."""
+        """Return the token of this visitor's forms; each session has its own."""
         return self.parts.store.keyed_hash("csrf", f"{self.visitor}\0{self.session}")
 
     def typed(self, name: str) -> str:
@@ -117,7 +118,7 @@ class Visit:
 
     @property
     def again(self) -> Mapping[str, str]:
-        """Return what was typed, for the form that is shown again; "" for any other name."""
+        """Return what was typed, to fill in the form again; "" for any other name."""
         return defaultdict(str, self.form)
 
     def ticked(self, name: str) -> bool:
@@ -125,39 +126,39 @@ class Visit:
         return self.form.get(name) == "yes"
 
     def path_id(self, name: str) -> int:
-        """Return an id out of the path.
+        """Return an id from the path.
 
         Raises:
-            NotFoundError: no id looks so.
+            NotFoundError: not an id.
         """
         digits = str(self.request.path_params[name])
         # Not Starlette's `int`: thousands of digits are more than Python turns into a number.
         if len(digits) > _ID_DIGITS or not (digits.isascii() and digits.isdecimal()):
-            raise NotFoundError("No such thing.")
+            raise NotFoundError("Not found.")
         return int(digits)
 
     def path_invoice(self) -> str:
-        """Return an invoice's number out of the path.
+        """Return an invoice's number from the path.
 
         Raises:
-            NotFoundError: no invoice has such a number.
+            NotFoundError: not an invoice's number.
         """
         number = str(self.request.path_params["number"])
         if _INVOICE_NUMBER.fullmatch(number) is None:
-            raise NotFoundError("No such invoice.")
+            raise NotFoundError("Invoice not found.")
         return number
 
-    def count_letter(self, purpose: str, subject: str) -> None:
-        """Slow the asking for letters as guessing is, or anyone could fill anybody's mailbox.
+    def count_email(self, purpose: str, subject: str) -> None:
+        """Rate-limit e-mails like failed logins, or anyone could fill anybody's mailbox.
 
         Raises:
-            LetterLimitError: there were too many; nothing was counted.
+            EmailLimitError: too many; nothing was counted.
         """
         store = self.parts.store
         block = fields.address_block(self.address, ipv4_bits=32, ipv6_bits=fields.SITE_IPV6_BITS)
         who = {"login": f"{purpose} {subject}", "address": f"{purpose} {block}"}
         if wait_s := throttle.take_turn(store, now=self.now, **who):
-            raise LetterLimitError(retry_after_s=wait_s)
+            raise EmailLimitError(retry_after_s=wait_s)
 
     def page(
         self,
@@ -168,17 +169,24 @@ class Visit:
         headers: Mapping[str, str] | None = None,
         **more: Any,
     ) -> Response:
-        """Return a page; everything put into it is escaped.
+        """Return a page; all values in it are escaped.
 
         Args:
             template: its file.
-            status: of HTTP.
-            problems: messages by the name of their field, for the summary and beside the field.
-            headers: of HTTP.
-            more: names for the template.
+            status: HTTP status.
+            problems: messages by field name, for the summary and next to the field.
+            headers: HTTP headers.
+            more: values for the template.
         """
         html = self.parts.templates.get_template(template).render(
-            visit=self, who=self.who, csrf=self.csrf, problems=problems, typed=self.again, **more
+            visit=self,
+            who=self.who,
+            csrf=self.csrf,
+            problems=problems,
+            typed=self.again,
+            has_console=True,
+            source=source_link(self.parts.settings.source_url),
+            **more,
         )
         response = HTMLResponse(html, status_code=status, headers=dict(headers or {}))
         if self.request.cookies.get(visitor_cookie(self.parts)) != self.visitor:
@@ -186,7 +194,7 @@ class Visit:
         return response
 
     def refused(self, template: str, error: FieldError, **more: Any) -> Response:
-        """Return a form again, with what was typed and what is wrong with it."""
+        """Return the form with what was typed and an error message."""
         return self.page(
             template,
             status=HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -197,23 +205,23 @@ class Visit:
     def sorry(
         self, status: int, message: str, *, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """Return a page that says what could not be done."""
+        """Return a page with an error message."""
         title = HTTPStatus(status).phrase
         return self.page("sorry.html", status=status, headers=headers, title=title, message=message)
 
-    def moved(self, path: str, *, done: str = "", letter: Letter | None = None) -> Response:
-        """Send the browser to another page, so that loading it again repeats nothing.
+    def moved(self, path: str, *, done: str = "", mail: Email | None = None) -> Response:
+        """Redirect to another page, so that reloading repeats nothing.
 
         Args:
             path: of the console.
             done: which note of `notes.html` the page shows.
-            letter: sent after the answer is out.
+            mail: sent after the response.
         """
         response = RedirectResponse(
             f"{path}?done={done}" if done else path, status_code=HTTPStatus.SEE_OTHER
         )
-        if letter is not None:
-            response.background = BackgroundTask(self.parts.send_later, lambda: letter)
+        if mail is not None:
+            response.background = BackgroundTask(self.parts.send_later, lambda: mail)
         return response
 
 
@@ -229,11 +237,11 @@ class Page:
     answer: Answer
     whom: For = For.CUSTOMER
     touches: bool = True
-    """Whether it counts as a sign of life; what a script asks by itself does not."""
+    """Whether it counts as use of the session; requests that a script makes don't."""
 
 
 class FormError(Exception):
-    """A form that can't be taken; `status` is the answer's."""
+    """A form that is not accepted; `status` is the response's."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -247,7 +255,7 @@ def add_page(app: FastAPI, parts: Parts, page: Page) -> None:
         try:
             form = await _read_form(request, parts) if page.method == "POST" else {}
         except FormError as error:
-            refusal = error  # the page says so, once the visitor is known
+            refusal = error  # shown as a page, once the visitor is known
             return await to_thread.run_sync(
                 lambda: _stranger(parts, request).sorry(refusal.status, str(refusal))
             )
@@ -261,7 +269,7 @@ def add_page(app: FastAPI, parts: Parts, page: Page) -> None:
 
 
 def session_cookie(parts: Parts) -> str:
-    """Return the cookie's name; `__Host-` forbids that a subdomain sets it, and wants TLS."""
+    """Return the cookie's name; `__Host-` keeps subdomains from setting it, and requires TLS."""
     return _prefix(parts) + "plateblur-session"
 
 
@@ -271,14 +279,14 @@ def visitor_cookie(parts: Parts) -> str:
 
 
 def set_cookie(parts: Parts, response: Response, name: str, value: str) -> None:
-    """Set a cookie that no script reads and no other site's form sends; gone with the browser."""
+    """Set a session cookie that scripts can't read and other sites' forms don't send."""
     response.set_cookie(
         name, value, httponly=True, samesite="lax", secure=_is_production(parts), path="/"
     )
 
 
 def drop_cookie(parts: Parts, response: Response, name: str) -> None:
-    """Take a cookie back."""
+    """Delete a cookie."""
     response.delete_cookie(
         name, httponly=True, samesite="lax", secure=_is_production(parts), path="/"
     )
@@ -298,21 +306,20 @@ def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str])
         if page.whom is not For.ANYONE and who is None:
             return visit.moved(LOG_IN)
         if page.whom is For.OPERATOR and who is not None and who.role is not Role.OPERATOR:
-            return visit.sorry(HTTPStatus.FORBIDDEN, "This page is for the operator.")
+            return visit.sorry(HTTPStatus.FORBIDDEN, "Only the operator can open this page.")
         if page.method == "POST" and not _is_own_form(visit):
             return visit.sorry(
                 HTTPStatus.FORBIDDEN,
-                "The form was too old, or was not ours. Go back, load the page again, and send it "
-                "once more.",
+                "This form has expired. Go back, reload the page and submit it again.",
             )
         return page.answer(visit)
     except (StoreUnavailableError, TrialStoreError, InvoiceStoreError):
         return visit.sorry(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "The account store can't be reached. Please try again shortly.",
+            "The service is temporarily unavailable. Please try again shortly.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
-    except (BusyError, LetterLimitError) as error:
+    except (BusyError, EmailLimitError) as error:
         busy = isinstance(error, BusyError)
         return visit.sorry(
             HTTPStatus.SERVICE_UNAVAILABLE if busy else HTTPStatus.TOO_MANY_REQUESTS,
@@ -322,7 +329,9 @@ def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str])
     except AccountClosedError:
         return visit.moved(LOG_IN)
     except NotFoundError:
-        return visit.sorry(HTTPStatus.NOT_FOUND, "There is nothing here, or it is not yours.")
+        return visit.sorry(
+            HTTPStatus.NOT_FOUND, "This page doesn't exist, or you don't have access to it."
+        )
     except SignUpLimitError as error:
         return visit.sorry(HTTPStatus.TOO_MANY_REQUESTS, str(error))
     except LinkError as error:
@@ -332,7 +341,7 @@ def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str])
 
 
 def _stranger(parts: Parts, request: Request) -> Visit:
-    """Return the visit before it is known whose it is."""
+    """Return the visit before the session is checked."""
     visitor = request.cookies.get(visitor_cookie(parts), "")
     return Visit(
         parts,
@@ -345,21 +354,21 @@ def _stranger(parts: Parts, request: Request) -> Visit:
 
 
 def _is_own_form(visit: Visit) -> bool:
-    """Return whether the form came from a page that this very visitor got."""
+    """Return whether the form comes from a page that this visitor was sent."""
     known = visitor_cookie(visit.parts) in visit.request.cookies
     token = visit.typed("csrf").encode()
     return known and hmac.compare_digest(token, visit.csrf.encode())
 
 
 async def _read_form(request: Request, parts: Parts) -> Mapping[str, str]:
-    """Return a form, bounded while it streams.
+    """Return a form; its size is checked while it streams.
 
     Raises:
-        FormError: no form, too long, too many fields, or too slow.
-        ClientDisconnect: nobody waits for the answer.
+        FormError: not a form, too long, too many fields, or too slow.
+        ClientDisconnect: the client hung up.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM_TYPE:
-        raise FormError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected a form of this page.")
+        raise FormError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Expected an HTML form.")
     body = bytearray()
     try:
         async with asyncio.timeout(parts.settings.body_timeout_s):
@@ -374,7 +383,7 @@ async def _read_form(request: Request, parts: Parts) -> Mapping[str, str]:
             body.decode("ascii"), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS
         )
     except ValueError as error:  # UnicodeDecodeError is one: an encoded form is ASCII
-        raise FormError(HTTPStatus.BAD_REQUEST, "The form can't be read.") from error
+        raise FormError(HTTPStatus.BAD_REQUEST, "The form is malformed.") from error
     return dict(pairs)
 
 

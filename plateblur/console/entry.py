@@ -1,4 +1,4 @@
-"""From a stranger to a session: sign up, activate, log in, a forgotten password."""
+"""Signing up, activating, logging in, and resetting a password."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from starlette.background import BackgroundTask
 
 from plateblur.accounts import fields, passwords, profiles, sessions, signup
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.signup import ConsentGiven
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import AccountClosedError, FieldError, UnknownCredentialsError
@@ -36,9 +36,9 @@ def show_sign_up(visit: Visit) -> Response:
 
 
 def sign_up(visit: Visit) -> Response:
-    """Keep a pending account; the answer is the same where the address has one."""
+    """Store the sign-up; the answer is the same if the address already has an account."""
     try:
-        letter = signup.sign_up(
+        mail = signup.sign_up(
             visit.parts.store,
             visit.parts.hasher,
             email=visit.typed("email"),
@@ -51,21 +51,21 @@ def sign_up(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("signup.html", error, consents=CONSENTS)
-    return visit.moved(SENT, done="signup", letter=letter)
+    return visit.moved(SENT, done="signup", mail=mail)
 
 
 def show_sent(visit: Visit) -> Response:
-    """Ask to look into the mail; says nothing of whose."""
+    """Ask to check the inbox, without saying which."""
     return visit.page("sent.html", by_mail=bool(visit.parts.settings.smtp_host))
 
 
 def show_activate(visit: Visit) -> Response:
-    """Return a form that asks for the password; mail scanners open links and use none up."""
+    """Return a form that asks for the password; mail scanners that open links use none up."""
     return visit.page("activate.html", token_of_link=_token(visit))
 
 
 def activate(visit: Visit) -> Response:
-    """Make the account of a mailed link and its password, and log its owner in."""
+    """Create the account of a mailed link and its password, and log in."""
     token = visit.typed("token")
     try:
         identity = signup.activate(
@@ -101,15 +101,15 @@ def log_in(visit: Visit) -> Response:
             now=visit.now,
         )
     except UnknownCredentialsError as error:
-        problem = "This name and password do not belong together."
+        problem = "Wrong user name or password."
         if error.retry_after_s is not None:
-            problem = f"Too many tries. Wait {error.retry_after_s} s, then try again."
+            problem = f"Too many attempts. Try again in {error.retry_after_s} s."
             status = HTTPStatus.TOO_MANY_REQUESTS
             headers = {"Retry-After": str(error.retry_after_s)}
     except AccountClosedError:  # the password was right, so this tells its owner alone
         problem = (
-            "The account is not activated yet, or was locked. Look into your mail for the link; "
-            "an old one is renewed by signing up again."
+            "This account is locked or not activated yet. Check your inbox for the activation "
+            "link. If it has expired, sign up again."
         )
     if problem:
         return visit.page(
@@ -133,13 +133,11 @@ def show_forgotten(visit: Visit) -> Response:
 
 
 def forgotten(visit: Visit) -> Response:
-    """Answer the same at once, whoever asks for which address; the rest is done afterwards."""
+    """Answer immediately, and the same for every address; the rest is done afterwards."""
     email = visit.typed("email")
-    visit.count_letter("reset", fields.login_key(email))
+    visit.count_email("reset", fields.login_key(email))
     response = visit.moved(SENT, done="reset")
-    response.background = BackgroundTask(
-        visit.parts.send_later, lambda: _letter_of_reset(visit, email)
-    )
+    response.background = BackgroundTask(visit.parts.send_later, lambda: _reset_email(visit, email))
     return response
 
 
@@ -149,7 +147,7 @@ def show_reset(visit: Visit) -> Response:
 
 
 def reset(visit: Visit) -> Response:
-    """Set the password of a mailed link; every session ends, and every key that is not kept."""
+    """Set the password of a mailed link; ends every session, and revokes keys that are not kept."""
     token = visit.typed("token")
     try:
         revoked = passwords.reset_password(
@@ -166,25 +164,25 @@ def reset(visit: Visit) -> Response:
 
 
 def show_confirm_email(visit: Visit) -> Response:
-    """Return a button: mail scanners open links, and must not use them up."""
+    """Return a button, because mail scanners open links and must not use them up."""
     return visit.page("follow.html", token_of_link=_token(visit))
 
 
 def confirm_email(visit: Visit) -> Response:
-    """Use a new address from now on; sessions end."""
-    letter = profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
-    return visit.moved(LOG_IN, done="email", letter=letter)
+    """Switch to a new address; ends every session."""
+    mail = profiles.confirm_email_change(visit.parts.store, visit.typed("token"), now=visit.now)
+    return visit.moved(LOG_IN, done="email", mail=mail)
 
 
 def _decision(visit: Visit, text: ConsentText) -> ConsentGiven:
-    """Return what was decided on a text.
+    """Return the decision on a text.
 
     Raises:
-        FieldError: one that an account needs was not given.
+        FieldError: a required consent is missing.
     """
     given = visit.ticked(f"consent_{text.subject}")
     if text.needed and not given:
-        raise FieldError(f"consent_{text.subject}", f"An account needs this: {text.sentence}")
+        raise FieldError(f"consent_{text.subject}", f"This is required: {text.sentence}")
     return ConsentGiven(text.subject, text.version, given)
 
 
@@ -193,7 +191,7 @@ def _token(visit: Visit) -> str:
 
 
 def _welcome(visit: Visit, cookie: str, *, done: str = "") -> Response:
-    """Send the browser home under the cookie of its new session; the one before it ends."""
+    """Redirect to the overview with a new session; ends the previous one."""
     if visit.session:
         sessions.log_out(visit.parts.store, visit.session)
     response = visit.moved(HOME, done=done)
@@ -201,11 +199,11 @@ def _welcome(visit: Visit, cookie: str, *, done: str = "") -> Response:
     return response
 
 
-def _letter_of_reset(visit: Visit, email: str) -> Letter | None:
+def _reset_email(visit: Visit, email: str) -> Email | None:
     try:
         return passwords.request_reset(
             visit.parts.store, email=email, page_url=visit.parts.url(RESET), now=visit.now
         )
     except StoreUnavailableError:
-        LOG.error("a reset was asked for, and the store did not answer")
+        LOG.error("password reset failed: the store did not answer")
         return None

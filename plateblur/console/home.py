@@ -1,4 +1,4 @@
-"""The first page after the log-in: the plan, and its figures while they move."""
+"""The first page after login: the plan and its live usage."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from plateblur.console.door import HOME, Visit
 
 SHOWN_DAYS = 14
 LOOK_EVERY_S = 1.0
-STREAM_FOR_S = 300.0  # then the browser connects anew, and the door looks at its session again
+STREAM_FOR_S = 300.0  # then the browser reconnects, and its session is checked again
 KEEP_ALIVE_S = 15.0  # Source: WHATWG HTML, 9.2.7 "a comment line every 15 seconds or so"
 STREAMS_PER_ACCOUNT = 4
 STREAMS = 200  # in one worker
@@ -42,7 +42,7 @@ COME_BACK_LATER_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a plan has used and left, ready to be shown.
+    """The usage of a plan, formatted for display.
 
     Attributes:
         kind: "trial", "monthly", "yearly"; "none" where no plan runs.
@@ -80,7 +80,7 @@ def read_figures(visit: Visit, *, account_id: int, email: str, now: datetime) ->
     """Return an account's figures as of now.
 
     Raises:
-        AccountClosedError: the account is gone.
+        AccountClosedError: the account was deleted.
         AccessError: the store can't be reached.
         StoreUnavailableError: the same.
     """
@@ -113,7 +113,7 @@ def read_figures(visit: Visit, *, account_id: int, email: str, now: datetime) ->
 
 
 def show_home(visit: Visit) -> Response:
-    """Return the page with the figures as they are; the script keeps them so."""
+    """Return the page with the current figures; its script keeps them up to date."""
     store, account_id = visit.parts.store, visit.account_id
     profile = profiles.read_profile(store, account_id)
     since = (visit.now - timedelta(days=SHOWN_DAYS - 1)).date()
@@ -157,7 +157,7 @@ async def _events(visit: Visit) -> AsyncIterator[ServerSentEvent]:
 
 
 def _figures_of_session(visit: Visit) -> Figures | None:
-    """Return the figures; None where the session has ended or the store does not answer."""
+    """Return the figures; None if the session has ended or the store does not answer."""
     now = visit.parts.clock()
     try:
         if sessions.who_is(visit.parts.store, visit.session, now=now, touch=False) is None:

@@ -1,4 +1,4 @@
-"""API keys: made and shown once, revoked."""
+"""API keys: created, shown once, revoked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def show_keys(visit: Visit) -> Response:
 
 
 def add_key(visit: Visit) -> Response:
-    """Make a key and show it, this once."""
+    """Create a key and show it once."""
     try:
         made = api_keys.add_key(
             visit.parts.store,
@@ -32,7 +32,7 @@ def add_key(visit: Visit) -> Response:
 
 
 def revoke_key(visit: Visit) -> Response:
-    """Make a key work no more."""
+    """Revoke a key."""
     key_id = visit.path_id("key_id")
     api_keys.revoke_key(visit.parts.store, visit.account_id, key_id, now=visit.now)
     return visit.moved(KEYS, done="revoked")

@@ -1,4 +1,4 @@
-"""The operator's pages: everybody's accounts, invoices and tickets."""
+"""The operator's pages: all accounts, invoices and tickets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http import HTTPStatus
 from fastapi.responses import Response
 
 from plateblur.accounts import api_keys, invoices, payments, profiles, quota, tickets
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.types import FieldError
 from plateblur.console import orders, support
 from plateblur.console.door import Visit
@@ -20,7 +20,7 @@ PER_PAGE = 50
 
 
 def show_accounts(visit: Visit) -> Response:
-    """Return a page of the accounts, those that hold `q` where it is given."""
+    """Return a page of accounts, filtered by `q` if it is given."""
     asked = visit.request.query_params
     containing = asked.get("q", "")[:320]
     after_text = asked.get("after", "")
@@ -52,38 +52,38 @@ def show_account(visit: Visit) -> Response:
 
 
 def lock(visit: Visit) -> Response:
-    """Let an account do nothing; never the operator's own."""
+    """Lock an account; never the operator's own."""
     account_id = visit.path_id("account_id")
     if account_id == visit.account_id:
-        return visit.sorry(HTTPStatus.CONFLICT, "This is your own account.")
+        return visit.sorry(HTTPStatus.CONFLICT, "You can't lock your own account.")
     profiles.lock_account(visit.parts.store, account_id)
     return visit.moved(f"{OPERATOR}/accounts/{account_id}", done="locked")
 
 
 def unlock(visit: Visit) -> Response:
-    """Let a locked account, or one never activated, in."""
+    """Unlock an account, or activate one that never was."""
     account_id = visit.path_id("account_id")
     profiles.unlock_account(visit.parts.store, account_id)
     return visit.moved(f"{OPERATOR}/accounts/{account_id}", done="unlocked")
 
 
 def show_invoices(visit: Visit) -> Response:
-    """Return everybody's invoices, newest first, and the payments that opened nothing."""
+    """Return all invoices, newest first, and unmatched payments."""
     everybodys = invoices.list_invoices(visit.parts.store, account_id=None)
     strays = payments.list_stray_payments(visit.parts.store)
     return visit.page("operator_invoices.html", invoices=everybodys, strays=strays)
 
 
 def print_invoice(visit: Visit) -> Response:
-    """Return anybody's invoice as a page to print."""
+    """Return any invoice as a page to print."""
     number = visit.path_invoice()
     return orders.paper(invoices.read_invoice(visit.parts.store, number, account_id=None))
 
 
 def mark_paid(visit: Visit) -> Response:
-    """Mark an invoice as paid, which opens its package; a second time changes nothing, and says so.
+    """Mark an invoice as paid, which activates its plan; a second time changes nothing.
 
-    For that may be a second payment, which the operator has to send back.
+    It may have been paid twice, so that the operator has to refund one payment.
     """
     number = visit.path_invoice()
     paid = invoices.mark_paid(visit.parts.store, number, paid_by="operator", now=visit.now)
@@ -92,13 +92,13 @@ def mark_paid(visit: Visit) -> Response:
 
 
 def settle_payment(visit: Visit) -> Response:
-    """Note that a payment that opened nothing was dealt with."""
+    """Mark an unmatched payment as resolved."""
     payments.settle_stray_payment(visit.parts.store, visit.typed("event_id"), now=visit.now)
     return visit.moved(f"{OPERATOR}/invoices", done="settled")
 
 
 def show_tickets(visit: Visit) -> Response:
-    """Return everybody's tickets, newest first."""
+    """Return all tickets, newest first."""
     everybodys = tickets.list_tickets(visit.parts.store, account_id=None)
     return visit.page("operator_tickets.html", tickets=everybodys)
 
@@ -109,19 +109,19 @@ def show_ticket(visit: Visit) -> Response:
 
 
 def answer(visit: Visit) -> Response:
-    """Answer a ticket; its owner is told by a letter that holds nothing of it."""
+    """Answer a ticket; its owner gets an e-mail that quotes nothing of it."""
     store, ticket_id = visit.parts.store, visit.path_id("ticket_id")
     try:
         tickets.reply(store, ticket_id, account_id=None, text=visit.typed("text"), now=visit.now)
     except FieldError as error:
         return visit.refused("ticket.html", error, **support.read_ticket(visit, account_id=None))
     page = visit.parts.url(f"{support.TICKETS}/{ticket_id}")
-    letter = Letter(
+    mail = Email(
         tickets.read_ticket(store, ticket_id, account_id=None).email,
-        f"An answer to your PlateBlur ticket {ticket_id}",
-        f"Your ticket was answered. Log in to read it:\n\n{page}\n",
+        f"New answer to your PlateBlur ticket {ticket_id}",
+        f"Hello,\n\nThere is a new answer to your support ticket. Log in to read it:\n\n{page}\n",
     )
-    return visit.moved(f"{OPERATOR}/tickets/{ticket_id}", done="replied", letter=letter)
+    return visit.moved(f"{OPERATOR}/tickets/{ticket_id}", done="replied", mail=mail)
 
 
 def close_ticket(visit: Visit) -> Response:

@@ -1,4 +1,4 @@
-"""Ordering a package, and the invoices of an account."""
+"""Ordering a plan, and the invoices of an account."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.background import BackgroundTask
 
 from plateblur.accounts import fields, invoice_papers, invoices, plans, profiles, vat
 from plateblur.accounts.invoices import IssuedInvoice
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.types import FieldError, OrderError, PlanKind
 from plateblur.accounts.work import WorkQueue
 from plateblur.console.door import Visit
@@ -31,7 +31,7 @@ def countries() -> tuple[tuple[str, str], ...]:
 
 
 def show_order(visit: Visit) -> Response:
-    """Return the form, filled from the profile."""
+    """Return the form, filled in from the profile."""
     profile = profiles.read_profile(visit.parts.store, visit.account_id)
     typed = {
         "kind": visit.request.query_params.get("kind", PlanKind.MONTHLY.value),
@@ -46,26 +46,28 @@ def show_order(visit: Visit) -> Response:
 
 
 def order(visit: Visit) -> Response:
-    """Keep the address in the profile, issue the invoice and mail it."""
+    """Save the address in the profile, issue the invoice and e-mail it."""
     seller, store = visit.parts.seller, visit.parts.store
     if seller is None:
-        raise OrderError("This service takes no orders yet: its operator has set no seller.")
+        raise OrderError(
+            "Orders aren't available yet: the operator of this service hasn't set up a seller."
+        )
     profile = profiles.read_profile(store, visit.account_id)
     try:
         kind = _kind(visit.typed("kind"))
         profiles.change_profile(
             store,
             visit.account_id,
-            full_name=_needed(visit, "full_name", "Expected a name."),
+            full_name=_needed(visit, "full_name", "Enter a name."),
             company=visit.typed("company"),
-            postal_address=_needed(visit, "postal_address", "Expected a postal address."),
+            postal_address=_needed(visit, "postal_address", "Enter a postal address."),
             country=_country(visit),
             vat_id=_vat_id(visit),
             username=profile.username,
         )
     except FieldError as error:
         return visit.refused("order.html", error, order=visit.again, **_choices(visit))
-    visit.count_letter("invoice", str(visit.account_id))
+    visit.count_email("invoice", str(visit.account_id))
     invoice = invoices.place_order(store, visit.account_id, kind, seller=seller, now=visit.now)
     response = visit.moved(INVOICES, done="ordered")
     response.background = BackgroundTask(
@@ -96,10 +98,10 @@ def paper(invoice: IssuedInvoice) -> Response:
 
 
 def pdf(invoice: IssuedInvoice) -> Response:
-    """Return an invoice as a file to keep.
+    """Return an invoice as a PDF file.
 
     Raises:
-        BusyError: too many are asked for.
+        BusyError: too many are being made.
     """
     name = f'attachment; filename="{invoice.number}.pdf"'  # a number of ours, not typed
     return Response(
@@ -115,12 +117,13 @@ def _own_invoice(visit: Visit) -> IssuedInvoice:
     )
 
 
-def _letter(visit: Visit, invoice: IssuedInvoice, email: str) -> Letter:
-    return Letter(
+def _letter(visit: Visit, invoice: IssuedInvoice, email: str) -> Email:
+    return Email(
         email,
         f"Your PlateBlur invoice {invoice.number}",
-        f"Thank you for your order. The invoice is attached; your package starts as soon as it is "
-        f"paid.\n\nAll your invoices: {visit.parts.url(INVOICES)}\n",
+        f"Hello,\n\nThank you for your order. Your invoice is attached. Your plan starts as soon "
+        f"as it is paid.\n\nYou can find all your invoices here:\n\n"
+        f"{visit.parts.url(INVOICES)}\n",
         attachment=(f"{invoice.number}.pdf", invoice_papers.invoice_pdf(invoice)),
     )
 
@@ -138,7 +141,7 @@ def _kind(text: str) -> PlanKind:
     for kind in plans.PRICE_CENTS:
         if text == kind.value:
             return kind
-    raise FieldError("kind", "Choose a package.")
+    raise FieldError("kind", "Choose a plan.")
 
 
 def _needed(visit: Visit, name: str, message: str) -> str:
@@ -156,14 +159,14 @@ def _country(visit: Visit) -> str:
 
 
 def _vat_id(visit: Visit) -> str:
-    """Return the VAT number of a taxable person; what anybody else typed does not count.
+    """Return the VAT number of a taxable person; anybody else's is ignored.
 
     Raises:
-        FieldError: a taxable person in the EU has one.
+        FieldError: a taxable person in the EU must give one.
     """
     if not visit.ticked("taxable"):
         return ""
     vat_id = visit.typed("vat_id")
     if not vat_id.strip() and vat.is_in_eu(visit.typed("country")):
-        raise FieldError("vat_id", "Expected the VAT number of your business.")
+        raise FieldError("vat_id", "Enter the VAT number of your business.")
     return vat_id

@@ -1,4 +1,4 @@
-"""What every page of the console works with, made once from the settings."""
+"""What every page of the console uses, made once from the settings."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from jinja2 import Environment
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.invoices import Seller
-from plateblur.accounts.mail import Letter, Mailer, MailError, SmtpSettings, outbox_of
+from plateblur.accounts.mail import Email, Mailer, MailError, SmtpSettings, outbox_of
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Gate
 from plateblur.web.settings import Settings
 
 LOG = logging.getLogger("plateblur.console")
 
-# Source: ours; a mail server that hangs must not hold the threads that answer requests.
-LETTERS_AT_ONCE = 2
+# Source: ours; a mail server that hangs must not block the threads that answer requests.
+EMAILS_AT_ONCE = 2
 
-# Without it nobody could walk from an order to its invoice on a service that is only tried out.
+# So that orders and invoices can be tried in development.
 SAMPLE_SELLER = Seller(
-    name="Sample seller, this is no invoice to pay",
-    postal_address="set PLATEBLUR_SELLER_NAME and its siblings",
+    name="Sample seller (do not pay this invoice)",
+    postal_address="Set PLATEBLUR_SELLER_NAME and the other PLATEBLUR_SELLER_ settings",
     country="RO",
 )
 
@@ -39,13 +39,13 @@ class Parts:
         store: open and migrated.
         gate: checks passwords, slows guessing, knows plans.
         hasher: argon2.
-        mailer: sends letters, or keeps them in the outbox.
+        mailer: sends e-mails, or keeps them in the outbox.
         settings: of this deployment.
-        seller: who issues invoices; None where orders are not taken.
+        seller: who issues invoices; None if orders are disabled.
         clock: aware, UTC.
-        templates: of the console, over those of the other pages.
-        announce: shows a line on the operator's terminal, which is no log.
-        post: how many letters leave at once.
+        templates: of the console, before those of the other pages.
+        announce: shows a line on the operator's terminal, which is not a log.
+        post: limits how many e-mails are sent at the same time.
     """
 
     store: Store
@@ -57,45 +57,46 @@ class Parts:
     clock: Callable[[], datetime]
     templates: Environment
     announce: Callable[[str], None]
-    post: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(LETTERS_AT_ONCE))
+    post: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(EMAILS_AT_ONCE))
 
     def url(self, path: str) -> str:
-        """Return the whole address of a path, for letters; never from what a request says."""
+        """Return the full URL of a path, for e-mails; never taken from a request."""
         return self.settings.public_url.rstrip("/") + path
 
-    async def send_later(self, write: Callable[[], Letter | None]) -> None:
-        """Write and send a letter after the answer is out.
+    async def send_later(self, write: Callable[[], Email | None]) -> None:
+        """Write and send an e-mail after the response has been sent.
 
-        Nobody waits for it: a page that took longer where a letter goes out would tell who has an
-        account.
+        Otherwise the time that a page takes would reveal whether an address has an account.
 
         Args:
-            write: asks the store what there is to write; None for no letter.
+            write: returns the e-mail, or None if there is none to send; may ask the store.
         """
         await to_thread.run_sync(lambda: self._send(write()), limiter=self.post)
 
-    def _send(self, letter: Letter | None) -> None:
-        """Send a letter, or tell the operator's terminal where it lies.
+    def _send(self, mail: Email | None) -> None:
+        """Send an e-mail, or show on the operator's terminal where it is.
 
-        A letter that is not taken is in the log, and its reader asks again.
+        A failure is logged, and the recipient has to ask again.
         """
-        if letter is None:
+        if mail is None:
             return
         try:
-            path = self.mailer.send(letter)
+            path = self.mailer.send(mail)
         except MailError as error:
-            LOG.error("letter not sent", extra={"told": {"cause": str(error)}})
+            LOG.error("e-mail not sent", extra={"told": {"cause": str(error)}})
             return
         if path is None:
             return
         if self.settings.mode == "production":
-            LOG.warning("letter kept: no mail server is set", extra={"told": {"file": path.name}})
+            LOG.warning(
+                "e-mail kept in outbox: no mail server is set", extra={"told": {"file": path.name}}
+            )
         else:
-            self.announce(f"letter to {letter.to} in {path}: {letter.link or letter.subject}")
+            self.announce(f"e-mail to {mail.to} in {path}: {mail.link or mail.subject}")
 
 
 def mailer_of(settings: Settings) -> Mailer:
-    """Return the way letters go.
+    """Return how e-mails are sent.
 
     Raises:
         ValueError: the settings would send a password in clear.
@@ -114,7 +115,7 @@ def mailer_of(settings: Settings) -> Mailer:
 
 
 def seller_of(settings: Settings) -> Seller | None:
-    """Return who issues the invoices; in production nobody where none is set.
+    """Return who issues the invoices; None in production if none is set.
 
     Raises:
         ValueError: a VAT number without the form of its country.

@@ -1,4 +1,4 @@
-"""The payment provider's notices; there is no such route unless its secret is set."""
+"""The payment provider's webhook; it exists only if its secret is set."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add_payments(app: FastAPI, parts: Parts) -> None:
 
 
 def _take(parts: Parts, request: Request, body: bytes, signature: str, secret: str) -> Response:
-    """Apply a notice; anything but a 2xx makes the provider send it again later."""
+    """Apply a notice; for any status but 2xx the provider sends it again later."""
     try:
         payment = read_payment(body, signature, secret=secret)
     except OrderError as error:
@@ -46,10 +46,10 @@ def _take(parts: Parts, request: Request, body: bytes, signature: str, secret: s
     try:
         apply_payment(parts.store, payment, now=parts.clock())
     except StrayPaymentError as error:
-        # Money that opened nothing: somebody has to look. The operator's page of invoices shows it,
-        # and the provider shows its notice as failed.
+        # Somebody has to look at it: the operator's page of invoices lists it, and the provider
+        # shows its notice as failed.
         LOG.error(
-            "payment opened nothing",
+            "unmatched payment",
             extra={"told": {"event_id": payment.event_id, "cause": str(error)}},
         )
         return problem(request, status=HTTPStatus.CONFLICT, detail=str(error))

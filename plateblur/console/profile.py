@@ -1,4 +1,4 @@
-"""The profile: seen, changed; its password and address; its consents; its end."""
+"""The profile: viewing and changing it, password, e-mail address, consents, deletion."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.responses import Response
 
 from plateblur.accounts import consents, fields, passwords, profiles
-from plateblur.accounts.mail import Letter, outbox_of
+from plateblur.accounts.mail import Email, outbox_of
 from plateblur.accounts.types import FieldError, Identity, UnknownCredentialsError
 from plateblur.console.door import LOG_IN, Visit, drop_cookie, session_cookie
 from plateblur.console.entry import CONFIRM_EMAIL, FORGOTTEN
@@ -20,12 +20,12 @@ CONSENTS = "/console/consents"
 
 
 def show_profile(visit: Visit) -> Response:
-    """Return the forms, filled."""
+    """Return the forms, filled in."""
     return visit.page("profile.html", **_own_profile(visit))
 
 
 def change_profile(visit: Visit) -> Response:
-    """Replace what the profile says."""
+    """Replace the profile."""
     try:
         profiles.change_profile(
             visit.parts.store,
@@ -44,11 +44,11 @@ def change_profile(visit: Visit) -> Response:
 
 
 def change_password(visit: Visit) -> Response:
-    """Set another password; every session ends, this one too, and the keys where that is asked."""
+    """Set another password; ends every session, and revokes the API keys on request."""
     try:
         fields.check_password(visit.typed("password"))
         identity = _proved(visit, "old")
-        visit.count_letter("password", str(visit.account_id))
+        visit.count_email("password", str(visit.account_id))
         passwords.change_password(
             visit.parts.store,
             visit.parts.hasher,
@@ -59,24 +59,25 @@ def change_password(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("profile.html", error, **_own_profile(visit))
-    letter = Letter(
+    mail = Email(
         visit.who.email if visit.who else "",
         "Your PlateBlur password was changed",
-        "Somebody who knew the old one set a new password, and every session has ended.\n"
-        f"If that was not you, set another one: {visit.parts.url(FORGOTTEN)}\n",
+        "Hello,\n\nThe password of your PlateBlur account was just changed, and you have been "
+        "logged out everywhere.\n\nIf you didn't do this, reset your password right away:\n\n"
+        f"{visit.parts.url(FORGOTTEN)}\n",
     )
-    response = visit.moved(LOG_IN, done="password", letter=letter)
+    response = visit.moved(LOG_IN, done="password", mail=mail)
     drop_cookie(visit.parts, response, session_cookie(visit.parts))
     return response
 
 
 def change_email(visit: Visit) -> Response:
-    """Send a link to the new address; it counts once that is opened."""
+    """Send a confirmation link to the new address."""
     try:
         fields.parse_email(visit.typed("email"))
         identity = _proved(visit, "email_password")
-        visit.count_letter("new address", str(visit.account_id))
-        letter = profiles.request_email_change(
+        visit.count_email("new address", str(visit.account_id))
+        mail = profiles.request_email_change(
             visit.parts.store,
             identity,
             email=visit.typed("email"),
@@ -85,19 +86,21 @@ def change_email(visit: Visit) -> Response:
         )
     except FieldError as error:
         return visit.refused("profile.html", error, **_own_profile(visit))
-    return visit.moved(PROFILE, done="email-sent", letter=letter)
+    return visit.moved(PROFILE, done="email-sent", mail=mail)
 
 
 def show_delete(visit: Visit) -> Response:
-    """Return the form that says what goes and what stays."""
+    """Return the form that says what is deleted and what is kept."""
     return visit.page("delete.html")
 
 
 def delete(visit: Visit) -> Response:
-    """Delete the account for good."""
+    """Delete the account permanently."""
     try:
         if not visit.ticked("sure"):
-            raise FieldError("sure", "Tick the box: a deleted account does not come back.")
+            raise FieldError(
+                "sure", "Tick the box to confirm. A deleted account can't be restored."
+            )
         _proved(visit, "password")
     except FieldError as error:
         return visit.refused("delete.html", error)
@@ -109,14 +112,14 @@ def delete(visit: Visit) -> Response:
 
 
 def show_consents(visit: Visit) -> Response:
-    """Return the log, and the switch of what may be taken back."""
+    """Return the log, and the form for the consent that can be withdrawn."""
     log = consents.list_consents(visit.parts.store, visit.account_id)
     gets_news = any([entry.given for entry in log if entry.subject == NEWS.subject][-1:])
     return visit.page("consents.html", log=log, news=NEWS, gets_news=gets_news)
 
 
 def change_news(visit: Visit) -> Response:
-    """Give or take back the one consent that an account can do without; a new line of the log."""
+    """Give or withdraw the one optional consent, as a new entry in the log."""
     consents.record_consent(
         visit.parts.store,
         visit.account_id,
@@ -129,13 +132,13 @@ def change_news(visit: Visit) -> Response:
 
 
 def export_consents_json(visit: Visit) -> Response:
-    """Return the log as a file for machines."""
+    """Return the log as a JSON file."""
     log = consents.list_consents(visit.parts.store, visit.account_id)
     return _file(consents.consents_as_json(log), "consents.json", "application/json")
 
 
 def export_consents_csv(visit: Visit) -> Response:
-    """Return the log as a file for a spreadsheet, which runs nothing in it."""
+    """Return the log as a CSV file that is safe to open in a spreadsheet."""
     log = consents.list_consents(visit.parts.store, visit.account_id)
     return _file(consents.consents_as_csv(log), "consents.csv", "text/csv; charset=utf-8")
 
@@ -151,10 +154,10 @@ def _own_profile(visit: Visit) -> dict[str, Any]:
 
 
 def _proved(visit: Visit, field: str) -> Identity:
-    """Ask for the password again, slowed as the log-in: a session left open must not guess it.
+    """Check the password again, rate-limited like the login so that an open session can't guess.
 
     Raises:
-        FieldError: it is wrong, or was too often.
+        FieldError: it is wrong, or there were too many attempts.
         AccessError: the account is closed, or the store can't be reached.
         BusyError: nothing was checked.
     """
@@ -162,10 +165,10 @@ def _proved(visit: Visit, field: str) -> Identity:
     try:
         identity = visit.parts.gate.authenticate(email, visit.typed(field), address=visit.address)
     except UnknownCredentialsError as error:
-        message = "The password is wrong."
+        message = "Wrong password."
         if error.retry_after_s is not None:
-            message = f"Too many tries. Wait {error.retry_after_s} s, then try again."
+            message = f"Too many attempts. Try again in {error.retry_after_s} s."
         raise FieldError(field, message) from error
     if identity.api_key_id is not None:
-        raise FieldError(field, "An API key is not enough here; type the password.")
+        raise FieldError(field, "An API key is not enough here. Enter your password.")
     return identity

@@ -1,4 +1,4 @@
-"""Questions: those asked often, and tickets."""
+"""Frequently asked questions, terms and privacy, and tickets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plateblur.accounts.faqs import FAQS
 from plateblur.accounts.tickets import TicketEntry
 from plateblur.accounts.types import FieldError
 from plateblur.console.door import Visit
-from plateblur.console.texts import CONSENTS
+from plateblur.console.texts import CONSENTS, KEPT
 
 TICKETS = "/console/tickets"
 
@@ -22,9 +22,15 @@ def show_faqs(visit: Visit) -> Response:
 
 
 def show_texts(visit: Visit) -> Response:
-    """Return the terms, and how data is handled."""
+    """Return the terms and the privacy notice."""
     version = {text.subject: text.version for text in CONSENTS}
-    return visit.page("texts.html", version=version, seller=visit.parts.seller)
+    return visit.page(
+        "texts.html",
+        version=version,
+        seller=visit.parts.seller,
+        kept=KEPT,
+        demo=visit.parts.settings.demo,
+    )
 
 
 def show_tickets(visit: Visit) -> Response:

@@ -1,1 +1,1 @@
-"""The demo: a page on which a visitor's photos are blurred, kept in memory alone."""
+"""The demo: a page that blurs photos and clips, and keeps a visitor's photos in memory."""

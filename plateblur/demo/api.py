@@ -1,4 +1,4 @@
-"""What the documented endpoint would be asked and would answer for the photo on show."""
+"""The documented endpoint's request and response for the photo on show."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def snippet(language: str, *, endpoint: str, crops: bool) -> str:
         endpoint: address of the documented endpoint.
         crops: whether cut-outs of the plates are asked for.
     """
-    # A quote or a line break would end the string that the address stands in.
+    # A quote or a line break would end the string that contains the address.
     address = "".join(c for c in endpoint.strip() if c.isprintable() and c not in "'\"\\ $`{}")
     code = SNIPPETS[language].replace("CROPS", "YES" if crops else "NO")
     return code.replace("ENDPOINT", address or ENDPOINT)
@@ -120,7 +120,7 @@ def response_body(
     """Return what the endpoint answers: its own defaults, and no corrections by hand.
 
     Args:
-        detector: not asked again, because the photo tells what it found.
+        detector: not used again, because the photo has its detections.
         photo: as it was dropped.
         crops: whether cut-outs of the plates are asked for.
         created: moment of the request, UTC.
@@ -143,7 +143,7 @@ def on_screen(body: bytes) -> str:
 
 
 def failure_body(cd: str) -> bytes:
-    """Return the endpoint's answer where there is no photo."""
+    """Return the endpoint's error response."""
     return orjson.dumps([{"cd": cd, "description": SENTENCES[cd]}])
 
 

@@ -1,12 +1,13 @@
 """The demo's page: drop a photo, see its plates hidden, correct by hand, download.
 
-The page sends no request to any other machine. Photos are held in memory while it is open;
+The page sends no requests to other machines. Photos are held in memory while it is open;
 `plateblur/demo/visits.py` says what is on disk and for how long.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import Any, cast
 
 import gradio as gr
@@ -32,6 +33,7 @@ from plateblur.formats import BY_SUFFIX
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import COUNT_FLOOR
 from plateblur.web.pages import LOGO
+from plateblur.web.source import source_link
 
 THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
@@ -53,16 +55,16 @@ HEADERS = {
 }
 
 METHOD_NOTE = (
-    "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: what they hide can be "
-    "worked out by an attacker."
+    "Veil and solid can't be undone. Mosaic and gaussian are cosmetic: an attacker may be able to "
+    "recover what they hide."
 )
-KEPT = "Photos are stored only where you agree to it under the photo; clips never are."
-NOT_KEPT = "Photos and clips are deleted soon after you close this page."
+NOT_KEPT = "Photos and clips are deleted about a minute after you close this page."
+KEPT = f"{NOT_KEPT} A photo is stored longer only if you agree to it below the photo."
 EFFORTS = [("One look", "fast"), ("Default", "default"), ("Thorough", "thorough")]
 POLICIES = [
-    ("Strip: colour profile only", "strip"),
-    ("Safe: also time, camera and panorama tags", "safe"),
-    ("Keep: all but previews; may tell where it was taken", "keep"),
+    ("Remove everything except the colour profile", "strip"),
+    ("Also keep time, camera and panorama tags", "safe"),
+    ("Keep most metadata, including the GPS position", "keep"),
 ]
 
 
@@ -130,9 +132,20 @@ def build_demo(page: Page) -> gr.Blocks:
             api_tab(page, tab)
         with gr.Tab("Guidance"):
             guidance_tab(page)
+        gr.HTML(footer_of(page), elem_id="footer", apply_default_css=False)
         demo.unload(page.leave)
     demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     return demo
+
+
+def footer_of(page: Page) -> str:
+    """Return what happens to photos, with the periods of the code, and the link to the source."""
+    periods_s = {"UPLOAD": page.visits.uploads.keep_s, "KEEP": page.visits.keep_s}
+    text = asset("footer.html").replace("STORED", asset("stored.html") if page.review else "")
+    text = text.replace("GRACE", f"{page.visits.grace_s:.0f} seconds")
+    for name, period_s in periods_s.items():
+        text = text.replace(name, f"{period_s / 60:.0f} minutes")
+    return text.replace("SOURCE", escape(source_link(page.source_url)))  # last: it may hold a mark
 
 
 def waiting_of(demo: gr.Blocks, address: str) -> int:
@@ -150,7 +163,7 @@ def _blur_tab(page: Page) -> None:
     with gr.Row(elem_id="work"):  # On a phone one below the other, in this order.
         with gr.Column(elem_id="input"):
             photos = drop_zone(
-                label=f"Photos: drop, paste or choose up to {page.limits.photos}",
+                label=f"Drop, paste or choose up to {page.limits.photos} photos",
                 file_count="multiple",
                 file_types=PHOTO_TYPES,
                 elem_id="photos",
@@ -158,8 +171,8 @@ def _blur_tab(page: Page) -> None:
             )
             url = gr.Textbox(
                 NO_URL,
-                label="Or a photo's URL",
-                info='"NO" means none.',
+                label="Photo URL",
+                info='Leave it at "NO" to use photos from your device.',
                 max_lines=1,
                 submit_btn="Fetch",
                 elem_id="url",
@@ -174,23 +187,26 @@ def _blur_tab(page: Page) -> None:
                 download = gr.DownloadButton(visible=False, variant="primary", elem_id="download")
                 zipper = gr.Button(visible=False, elem_id="make-zip")
                 zipped = gr.DownloadButton("Download the zip", visible=False, elem_id="zip")
-            with gr.Accordion("Help to find more plates", open=False, visible=bool(page.review)):
+            with gr.Accordion("Help improve the detector", open=False, visible=bool(page.review)):
                 agreed = gr.Checkbox(label=CONSENT, elem_id="agreed")
                 keep = gr.Button("Save this photo for training", size="sm", elem_id="keep")
         with gr.Column(elem_id="settings"):
             method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method", info=METHOD_NOTE)
             with gr.Accordion("More settings", open=False):
                 margin = gr.Slider(0, 1, value=DEFAULTS.margin, step=0.05, label="Margin")
-                margin.info = "Share of a plate's size that is hidden beyond it on each side."
+                margin.info = "Extra area to hide on each side of a plate, as a share of its size."
                 min_confidence = gr.Slider(
                     COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
                 )
-                min_confidence.info = "The smallest that is hidden. Lower hides more, also wrongly."
+                min_confidence.info = (
+                    "Plates below this confidence stay visible. Lower values hide more, with more "
+                    "false hits."
+                )
                 draw_boxes = gr.Checkbox(DEFAULTS.draw_boxes, label="Draw boxes on the photo")
                 metadata = gr.Radio(POLICIES, value=DEFAULTS.metadata, label="Metadata")
                 effort = gr.Radio(EFFORTS, value=DEFAULTS.effort, label="Search")
                 effort.info = (
-                    "Thorough also looks closer, and at the photo turned by quarter turns. "
+                    "Thorough also searches enlarged parts and rotated copies of the photo. "
                     "It takes many times as long."
                 )
 

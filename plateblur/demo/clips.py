@@ -1,4 +1,4 @@
-"""A dropped clip on its way through the blur."""
+"""Blurring a dropped clip."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def blur_dropped_clip(
     *,
     progress: Callable[[float], None],
 ) -> tuple[bytes, BlurredClip]:
-    """Return the blurred clip, and what is told of it.
+    """Return the blurred clip and its description.
 
     Args:
         detector: what finds the plates.
         data: the clip as it came.
         options: method, margin and confidence count.
         work: folder for boxes and blurred pictures while the work goes on; the caller removes it.
-        progress: is told the share of the work that is done.
+        progress: called with the share of the work that is done.
 
     Raises:
         PlateblurError: it can't be blurred; nothing may leave.
@@ -54,8 +54,8 @@ def told_done(done: BlurredClip) -> str:
     notes = "".join(f"<br>{escape(note)}" for note in done.notes)
     return (
         f'<p class="pb-done" role="status"><strong>{plates} hidden</strong> in {done.frames} '
-        f"frames. Look through the clip before you publish it: what was never found is not "
-        f"hidden.{notes}</p>"
+        f"frames. Check the clip before you publish it: plates that were never detected stay "
+        f"visible.{notes}</p>"
     )
 
 
@@ -66,4 +66,4 @@ def told_failure(reason: str) -> str:
 
 def explain_clip(error: PlateblurError) -> str:
     """Return why a clip could not be blurred, for people."""
-    return f"This clip was not blurred, so nothing was given out: {error}."
+    return f"This clip could not be blurred, so there is no download: {error}."

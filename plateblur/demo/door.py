@@ -1,16 +1,16 @@
-"""The only way in to the demo's page: which requests reach Gradio, and what of them does.
+"""The only way to the demo's page: which requests reach Gradio, and which parts of them.
 
-Gradio was made to be open: it has some sixty routes, and believes much of what a browser says. The
-page needs few of them. `Door` stands before Gradio and lets through those alone:
+Gradio is made to be open: it has about sixty routes and trusts much of what a browser sends. The
+page needs few of them. `Door` is in front of Gradio and only lets those through:
 
-- A visitor is who sends a random cookie, which the first look at the page sets. The browser also
-  says what its session is called; the page knows the session by a digest of both, so that nobody
-  who learns a session's name gets at what it holds.
-- Uploads end here (`uploads.py`), bounded before they are written. Gradio sees none of them.
-- Of an event its number, its session and plain values go on: numbers, short texts, switches. A
-  file is the token of one of the visitor's own uploads. There is no way to say a path.
-- A download is given to the visitor for whom it was made.
-- Whatever comes from a page of another site is refused, and none may show this one in a frame.
+- A visitor is identified by a random cookie, set when the page is opened. The browser also sends
+  the name of its session; the page uses a digest of both, so that knowing a session's name gives
+  no access to its photos.
+- Uploads end here (`uploads.py`), limited before they are written. Gradio never sees them.
+- Of an event, only its number, its session and plain values are passed on: numbers, short texts,
+  switches. A file is the token of one of the visitor's own uploads, so that paths can't be sent.
+- A download is only given to the visitor for whom it was made.
+- Requests from other sites' pages are refused, and other sites can't show the page in a frame.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ COOKIE = "plateblur_demo"
 COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits, as `secrets.token_urlsafe` writes
 SESSION_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")  # Gradio's are some ten letters and digits
 API = "/gradio_api"
-EVENT_BYTES = 64 * 1024  # of an event's body; the page's own have less than 10,000
-TEXT_CHARS = 4096  # of one text in an event; a URL is the longest that makes sense
+EVENT_BYTES = 64 * 1024  # of an event's body; the page's own are below 10,000
+TEXT_CHARS = 4096  # of one text in an event; URLs are the longest
 UPLOAD_S = 300.0  # for an upload to arrive: 100 MB over a slow line
-WAITING = 8  # events of one address that wait or are in work: of 32 that the page takes in all
-STREAMS = 16  # open at once from one address: each page has two
+WAITING = 8  # events per address, waiting or running, of 32 in total
+STREAMS = 16  # open per address; each page has two
 TOTAL_STREAMS = 512
 
 PAGE_PATHS = re.compile(
@@ -62,7 +62,7 @@ Json = Any
 
 
 class NotTakenError(Exception):
-    """A request that the page never makes; what is said is for whoever sent it."""
+    """A request that the page never makes; the message is sent to the client."""
 
     def __init__(self, told: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
         super().__init__(told)
@@ -72,7 +72,7 @@ class NotTakenError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks.
+    """The sender of a request.
 
     Attributes:
         name: digest of the cookie; fit for the name of a folder.
@@ -83,13 +83,13 @@ class Visitor:
     address: str
 
     def session(self, told: object) -> str:
-        """Return what the page knows a session by.
+        """Return the page's name of a session.
 
         Args:
-            told: what the browser calls it.
+            told: the browser's name of it.
 
         Raises:
-            NotTakenError: no session's name.
+            NotTakenError: not a session's name.
         """
         if not isinstance(told, str) or not SESSION_PATTERN.fullmatch(told):
             raise NotTakenError("Expected the name of a session.")
@@ -118,9 +118,8 @@ class Door:
             app: Gradio's application.
             folder: under which `folder_of_visitor` is.
             uploads: where uploads go.
-            events: for each event that may be asked for, by its number, whether each of its inputs
-                takes files.
-            waiting: tells how many events of a network address wait or are in work.
+            events: the allowed events by number, and whether each of their inputs takes files.
+            waiting: returns how many events of a network address are waiting or running.
             headers: of every answer.
             upload_bytes: of one request with uploads.
             upload_files: in one request.
@@ -136,7 +135,7 @@ class Door:
         self._streams: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it here."""
+        """Pass a request on, or answer it here."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
@@ -168,13 +167,13 @@ class Door:
             await answer(scope, receive, send)
         elif (method, path) == ("POST", f"{API}/queue/join"):
             if self._waiting(visitor.address) >= WAITING:
-                told = "You have asked for much at once. Please wait for what is in work."
+                told = "Too many requests at once. Please wait until the current ones are done."
                 raise NotTakenError(told, HTTPStatus.SERVICE_UNAVAILABLE)
             body = await self._event(visitor, headers, Request(scope, receive))
             await self.app(_of_length(scope, len(body)), _told(body, receive), send)
         elif (method, path) == ("GET", f"{API}/upload_progress"):
-            # An event source that is answered so does not ask again. How far an upload is would
-            # have to be told by its file, which is not known here until it has arrived.
+            # An event source does not reconnect after this status. Progress can't be reported,
+            # because an upload's file is unknown here until it has arrived.
             await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send)
         elif (method, path) == ("GET", f"{API}/queue/data"):
             told = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
@@ -187,7 +186,7 @@ class Door:
             self._require_own(visitor, path.removeprefix(f"{API}/file="))
             await self.app(scope, receive, send)
         else:
-            raise NotTakenError("There is no such page.", HTTPStatus.NOT_FOUND)
+            raise NotTakenError("Page not found.", HTTPStatus.NOT_FOUND)
 
     async def _upload(self, visitor: Visitor, scope: Scope, receive: Receive) -> Response:
         """Write the files of a request, and return the tokens that they are known by."""
@@ -196,7 +195,7 @@ class Door:
         if length > self._upload_bytes:
             most = self._upload_bytes / 1024**2
             raise NotTakenError(
-                f"Uploads of up to {most:.0f} MB are taken at once; this one has "
+                f"Uploads can have at most {most:.0f} MB in total; this one has "
                 f"{length / 1024**2:.0f} MB.",
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             )
@@ -212,14 +211,16 @@ class Door:
                         await run_in_threadpool(form.write, chunk)
         except NoRoomError as error:
             raise NotTakenError(
-                f"There is no room for this upload now: {error}. Please try again in a minute.",
+                f"The demo is full at the moment: {error}. Please try again in a minute.",
                 HTTPStatus.SERVICE_UNAVAILABLE,
             ) from error
         except (FormParserError, NotAsToldError, ValueError) as error:
             told = f"Expected a form with up to {self._upload_files} files."
             raise NotTakenError(told) from error
         except (ClientDisconnect, TimeoutError) as error:
-            raise NotTakenError("The upload did not arrive.", HTTPStatus.REQUEST_TIMEOUT) from error
+            raise NotTakenError(
+                "The upload did not complete.", HTTPStatus.REQUEST_TIMEOUT
+            ) from error
         return JSONResponse(list(arriving.paths))
 
     async def _event(self, visitor: Visitor, headers: Headers, request: Request) -> bytes:
@@ -235,7 +236,7 @@ class Door:
         number = body.get("fn_index")
         takes_files = self._events.get(number) if type(number) is int else None
         if takes_files is None:
-            raise NotTakenError("There is no such event.", HTTPStatus.NOT_FOUND)
+            raise NotTakenError("Event not found.", HTTPStatus.NOT_FOUND)
         data = body.get("data")
         if not isinstance(data, list) or len(data) != len(takes_files):
             raise NotTakenError(f"Expected {len(takes_files)} values.")
@@ -264,10 +265,10 @@ class Door:
         return [str(token) for token in tokens]
 
     async def _stream(self, visitor: Visitor, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on a request that stays open; from one address, and in all, there are so many."""
+        """Pass on a long-lived request, limited per address and in total."""
         of_one, of_all = self._streams[visitor.address], self._streams.total()
         if of_one >= STREAMS or of_all >= TOTAL_STREAMS:
-            raise NotTakenError("Too many pages are open.", HTTPStatus.TOO_MANY_REQUESTS)
+            raise NotTakenError("Too many open pages.", HTTPStatus.TOO_MANY_REQUESTS)
         self._streams[visitor.address] += 1
         try:
             await self.app(scope, receive, send)
@@ -284,14 +285,14 @@ class Door:
         except (OSError, ValueError, RuntimeError):
             is_own = False
         if not is_own:
-            raise NotTakenError("There is no such file.", HTTPStatus.FORBIDDEN)
+            raise NotTakenError("File not found.", HTTPStatus.FORBIDDEN)
 
 
 def _visitor(scope: Scope, headers: Headers) -> Visitor:
     cookie = _cookie(headers)
     if cookie is None:
         raise NotTakenError(
-            "Please allow cookies for this page, and open it again.", HTTPStatus.FORBIDDEN
+            "Please allow cookies for this page and reload it.", HTTPStatus.FORBIDDEN
         )
     host = (scope.get("client") or ("", 0))[0]
     return Visitor(hashlib.sha256(cookie.encode()).hexdigest()[:32], str(host))
@@ -307,7 +308,7 @@ def _cookie(headers: Headers) -> str | None:
 
 
 def _with_cookie(scope: Scope, headers: Headers, send: Send) -> Send:
-    """Return `send` so that an answer makes a visitor of whoever is none yet."""
+    """Return `send`, setting the visitor's cookie if it is missing."""
     if _cookie(headers) is not None:
         return send
     cookie: SimpleCookie = SimpleCookie({COOKIE: secrets.token_urlsafe(32)})
@@ -328,7 +329,7 @@ def _with_cookie(scope: Scope, headers: Headers, send: Send) -> Send:
 
 def _require_same_origin(headers: Headers) -> None:
     origin = headers.get("origin")
-    site = headers.get("sec-fetch-site")  # which browsers leave out where there is no TLS
+    site = headers.get("sec-fetch-site")  # which browsers omit without TLS
     if site is None:
         is_own = origin is None or urlsplit(origin).netloc == headers.get("host", "")
     else:
@@ -351,12 +352,12 @@ class _Form:
         """Begin a form.
 
         Raises:
-            FormParserError: `boundary` is none.
+            FormParserError: `boundary` is not a boundary.
         """
         self._arriving = arriving
         self._header = self._disposition = b""
         self._value = b""
-        # The parser bounds a part's headers, in number and length, by itself.
+        # The parser limits the number and length of a part's headers.
         self._parser = MultipartParser(
             boundary,
             {
@@ -374,8 +375,8 @@ class _Form:
         """Take in more of the form.
 
         Raises:
-            FormParserError: it is none, or has a field that is no file.
-            NotAsToldError: it has more in it than was told.
+            FormParserError: not a form, or it has a field that is not a file.
+            NotAsToldError: it is larger than announced.
         """
         self._parser.write(chunk)
 
@@ -404,10 +405,10 @@ class _Form:
 
 
 def _plain(value: Json) -> str | int | float | bool | None:
-    """Return a value that is no list and no object.
+    """Return a plain value.
 
     Raises:
-        NotTakenError: it is one, or a long text, or no finite number.
+        NotTakenError: a list, an object, a long text, or not a finite number.
     """
     if isinstance(value, str) and len(value) <= TEXT_CHARS:
         return value
@@ -419,7 +420,7 @@ def _plain(value: Json) -> str | int | float | bool | None:
 
 
 def _event_data(value: Json) -> dict[str, Json] | None:
-    """Return what a part of the page tells of an event: plain values, and lists of a few."""
+    """Return an event's data: plain values and short lists."""
     if not isinstance(value, dict) or len(value) > 8:
         return None
     told: dict[str, Json] = {}
@@ -445,7 +446,7 @@ def _of_length(scope: Scope, length: int) -> Scope:
 
 
 def _told(body: bytes, receive: Receive) -> Receive:
-    """Return what gives `body`, and then whatever the connection tells."""
+    """Return a `receive` that gives `body`, then the connection's messages."""
     given = False
 
     async def next_message() -> Message:

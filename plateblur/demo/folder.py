@@ -1,4 +1,4 @@
-"""The one folder that a process of the demo writes to, and what processes that died left behind."""
+"""The only folder that a demo process writes to, and removing those of dead processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 PREFIX = "plateblur-demo-"
 LOCK = "lock"
-STARTING_S = 60  # a folder without a lock may be one that is just being made
+STARTING_S = 60  # a folder without a lock may just be being created
 
 
 class DemoFolder(tempfile.TemporaryDirectory[str]):
-    """A folder that its owner alone can read; removed with the process, or by the next one.
+    """A folder only its owner can read; removed with the process, or by the next one.
 
-    A process that lives holds a lock on a file in its folder. The kernel gives that up however the
-    process ends, which a process number, always the same in a container, would not tell.
+    A running process holds a lock on a file in its folder. The kernel releases it however the
+    process ends. A process id would not do, because it is always the same in a container.
     """
 
     def __init__(self) -> None:
@@ -42,10 +42,10 @@ class DemoFolder(tempfile.TemporaryDirectory[str]):
 
 
 def remove_leftovers(parent: Path) -> list[Path]:
-    """Remove the folders of processes that are no more, and return them.
+    """Remove the folders of dead processes, and return them.
 
     Args:
-        parent: where such folders are; a folder of another user is left alone.
+        parent: where the folders are; folders of other users are ignored.
     """
     removed = []
     for folder in parent.glob(f"{PREFIX}*"):

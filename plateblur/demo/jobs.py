@@ -1,4 +1,4 @@
-"""What is in work for which open page, so that its visitor can end it, by leaving too."""
+"""The running jobs of each open page, so that they end when its visitor cancels or leaves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Jobs:
-    """The jobs in work; safe to call from several threads at once."""
+    """The running jobs; thread-safe."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -17,7 +17,7 @@ class Jobs:
 
     @contextmanager
     def working(self, session: str, kind: str) -> Iterator[threading.Event]:
-        """Give what is set when a job is to end.
+        """Yield an event that is set when the job should end.
 
         Args:
             session: for whom it is.
@@ -33,7 +33,7 @@ class Jobs:
                 self._in_work.remove(job)
 
     def end(self, session: str, kind: str | None = None) -> None:
-        """End the jobs of `session`; where a kind is given, those of it."""
+        """End the jobs of `session`, or only those of one kind."""
         with self._lock:
             for whose, what, ended in self._in_work:
                 if whose == session and kind in (None, what):

@@ -1,4 +1,4 @@
-"""What happens when a person does something on the demo's page: a method for each."""
+"""What happens on the demo's page: a method for each event."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from plateblur.web.fetcher import FetchError, PhotoFetcher
 PROGRESS = gr.Progress()
 LIMITS = Limits()
 NO_URL = "NO"  # Source: the documented page; no URL is given.
-NOTHING_SENT = '"Drop a photo on the Blur tab, and see here what is sent."'
-UNKNOWN_SETTINGS = "These settings are none of the page's."
-FORGOTTEN = "There is no blurred photo here, or it is no longer held. Please drop it again."
+NOTHING_SENT = '"Drop a photo on the Blur tab to see the request here."'
+UNKNOWN_SETTINGS = "Invalid settings."
+FORGOTTEN = "There is no photo, or it has expired. Please drop it again."
 
 T = TypeVar("T")
 
@@ -54,20 +54,21 @@ class Page:
     """The parts that the page's answers need.
 
     Every method but `leave` answers an event of the page. The values of the controls come last, as
-    `settings`; what Gradio puts in by its type comes first. All of them may be anything: whoever
-    sends an event need not have the page.
+    `settings`; what Gradio puts in by its type comes first. They can be anything, because events
+    can be sent without the page.
 
     Attributes:
         workers: what decodes photos and finds their plates.
         clip_workers: the same for clips, which take longer.
         visits: what each open page holds.
         fetcher: what gets a photo whose URL is given.
-        limits: what is taken.
+        limits: what is accepted.
         examples: drawn scenes that a person may try.
         card: of the model, if it has one.
         jobs: those in work.
-        review: where corrected photos are kept for retraining; None where they are not.
-        endpoint: address that requests are shown with.
+        review: where corrected photos are stored for retraining; None if they are not.
+        endpoint: URL that requests are shown with.
+        source_url: where the operator offers the source code; "" for the running code itself.
     """
 
     workers: Workers
@@ -80,6 +81,7 @@ class Page:
     jobs: Jobs = field(default_factory=Jobs)
     review: Review | None = None
     endpoint: str = api.ENDPOINT
+    source_url: str = ""
 
     def take(
         self,
@@ -102,7 +104,7 @@ class Page:
             else:
                 self.visits.uploads.drop(visitor_of(session_of(request)), token)
         if len(tokens) > self.limits.photos:
-            gr.Warning(f"Only the first {self.limits.photos} of {len(tokens)} photos were taken.")
+            gr.Warning(f"Only the first {self.limits.photos} of {len(tokens)} photos were used.")
         visit = Visit(tuple(taken))
         return [None, NO_URL, *self._show(request, visit, options)]
 
@@ -112,7 +114,7 @@ class Page:
         url: str,
         *settings: Any,
     ) -> list[Any]:
-        """Show the photo behind a URL; nothing happens where it is "NO"."""
+        """Show the photo behind a URL; nothing happens if it is "NO"."""
         url = url.strip()
         options = options_of(*settings)
         if url.upper() in ("", NO_URL):
@@ -120,8 +122,8 @@ class Page:
         try:
             name = safe_name(urlsplit(url).path)
             data = asyncio.run(self.fetcher.fetch(url))
-        except ValueError:  # urllib's, of a host in brackets that is none
-            photo = failed_photo("photo", "The URL is none.")
+        except ValueError:  # from urllib, for an invalid host in brackets
+            photo = failed_photo("photo", "This is not a valid URL.")
         except FetchError as error:
             photo = failed_photo(name, str(error))
         else:
@@ -134,11 +136,11 @@ class Page:
         event: gr.EventData,
         *settings: Any,
     ) -> list[Any]:
-        """Show the drawn scene that was picked, as if it had been dropped."""
+        """Show the drawn scene that was picked, like a dropped photo."""
         options = options_of(*settings)
         number = _told(event, "number")
         if type(number) is not int or not 0 <= number < len(self.examples):
-            raise gr.Error("There is no such scene.", print_exception=False)
+            raise gr.Error("Scene not found.", print_exception=False)
         path = self.examples[number]
         photo = self._opened(request, path.name, path.read_bytes())
         return self._show(request, Visit((photo,)), options)
@@ -228,15 +230,16 @@ class Page:
             if failures:
                 archive.writestr("NOT-BLURRED.txt", "\n".join(failures) + "\n")
         if failures:
-            gr.Warning(f"{len(failures)} of {len(photos)} could not be blurred and are left out.")
+            left_out = f"{len(failures)} of {len(photos)} photos could not be blurred"
+            gr.Warning(f"{left_out} and are not in the zip file.")
         return gr.update(value=str(path), visible=True)
 
     def keep(self, request: gr.Request, agreed: bool, *settings: Any) -> Any:
-        """Save the photo on show for retraining if its sender agreed, and ask anew for the next."""
+        """Save the photo on show for retraining if its sender agreed, and clear the tick box."""
         photo = self._sent(request)
         min_confidence = options_of(*settings).min_confidence
         if self.review is None or agreed is not True:
-            raise gr.Error("Please tick that you agree first.", print_exception=False)
+            raise gr.Error("Please tick the box to agree first.", print_exception=False)
         if photo is None:
             raise gr.Error(FORGOTTEN, print_exception=False)
         try:
@@ -244,8 +247,7 @@ class Page:
             self.review.save(example, now=datetime.now(UTC))
         except (PlateblurError, OSError) as error:
             raise gr.Error("The photo could not be saved.", print_exception=False) from error
-        told = "To have it removed, tell whoever runs this page that name."
-        gr.Info(f"Saved as {example.name}. {told}")
+        gr.Info(f"Saved as {example.name}. To have it removed, contact us with this name.")
         return False
 
     def take_clip(
@@ -271,7 +273,7 @@ class Page:
                 visitor_of(session), token, max_bytes=self.limits.clip_bytes
             )
         except NotThereError:
-            told = "The clip did not arrive whole. Please drop it again."
+            told = "The upload was incomplete. Please drop the clip again."
             return [None, told_failure(told), *nothing]
         except NoRoomError:
             most = self.limits.clip_bytes / 1024**2
@@ -283,7 +285,7 @@ class Page:
         self.jobs.end(session, "clip")
         with (
             self.jobs.working(session, "clip") as ended,
-            # Here, because a worker that is ended leaves what it wrote.
+            # Created here, because a worker that is ended leaves its files behind.
             TemporaryDirectory(prefix="clip-", dir=self.visits.folder.parent) as work,
         ):
             try:
@@ -291,7 +293,7 @@ class Page:
                     blur_dropped_clip, data, options, Path(work), ended=ended, progress=told_share
                 )
             except WorkEndedError:
-                return [None, told_failure("Cancelled. Nothing of the clip is kept."), *nothing]
+                return [None, told_failure("Cancelled. The clip has been deleted."), *nothing]
             except PlateblurError as error:
                 return [None, told_failure(explain_clip(error)), *nothing]
         name = f"{PurePath(token).stem or 'clip'}-blurred.mp4"
@@ -413,7 +415,7 @@ class Page:
         return self._do(request, search_again, photo, options.effort, self.limits)
 
     def _show(self, request: gr.Request, visit: Visit, options: BlurOptions) -> list[Any]:
-        """Hold `visit`, and return what the viewer, picker and download buttons are to be."""
+        """Store `visit`, and return the new state of viewer, picker and download buttons."""
         session = session_of(request)
         self.visits.put(session, visit)
         self.visits.drop_file(session, "zip")
@@ -448,7 +450,7 @@ class Page:
             for number, each in enumerate(visit.photos)
         ]
         picker = gr.update(choices=choices, value=visit.shown if photo else None, visible=several)
-        zipper = gr.update(value=f"Make a zip of all {len(choices)}", visible=several)
+        zipper = gr.update(value=f"Create a zip of all {len(choices)} photos", visible=several)
         return [view, picker, download, zipper, gr.update(value=None, visible=False)]
 
 
@@ -489,12 +491,12 @@ def options_of(
 
 
 def _told(event: gr.EventData, name: str) -> Any:
-    """Return what a part of the page tells of an event, if it does."""
+    """Return a value of an event's data, or None."""
     return event._data.get(name) if isinstance(event._data, dict) else None
 
 
 def session_of(request: gr.Request) -> str:
-    """Return what tells open pages apart."""
+    """Return the name of an open page."""
     return request.session_hash or ""
 
 

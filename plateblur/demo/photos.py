@@ -1,4 +1,4 @@
-"""A dropped photo on its way through the pipeline, and back to the viewer."""
+"""Processing a dropped photo for the viewer."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ CROP_PX = 320
 EXAMPLE_PX = 240
 PREVIEW_QUALITY = 85
 MOST_BY_HAND = 100  # boxes that a person adds to one photo
-CROP_CONTEXT = 0.4  # of the box's size, a side: a veiled plate alone shows nothing to know it by
+CROP_CONTEXT = 0.4  # of the box's size, per side; a veiled plate alone can't be recognised
 NO_PLATES = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the demo takes.
+    """What the demo accepts.
 
     Attributes:
         photo_bytes: of one encoded photo.
@@ -68,7 +68,7 @@ def open_photo(detector: Detector, name: str, data: bytes, limits: Limits) -> Dr
         detector: what finds the plates.
         name: the file's name.
         data: the encoded photo.
-        limits: what is taken.
+        limits: what is accepted.
 
     Raises:
         PlateblurError: that could not be.
@@ -83,10 +83,10 @@ def search_again(
 ) -> DroppedPhoto:
     """Return the photo with its plates looked for as hard as `effort` says.
 
-    What was added by hand stays; what was removed by hand is back if it is found again.
+    Plates added by hand stay; plates removed by hand are back if they are detected again.
 
     Raises:
-        PlateblurError: it can't be searched; nothing may leave.
+        PlateblurError: it can't be searched; there must be no output.
     """
     decoded = _decode(photo.data, limits)
     found = find_plates(decoded, detector, min_confidence=COUNT_FLOOR, effort=effort)
@@ -105,7 +105,7 @@ def blur_dropped(
     """Return the photo with its plates, as corrected, hidden.
 
     Raises:
-        PlateblurError: it can't be blurred; nothing may leave.
+        PlateblurError: it can't be blurred; there must be no output.
     """
     return hide_plates(_decode(photo.data, limits), photo.plates, options)
 
@@ -116,7 +116,7 @@ def blur_and_view(
     """Return what `blur_dropped` does, and what the viewer shows of it.
 
     Raises:
-        PlateblurError: it can't be blurred; nothing may leave.
+        PlateblurError: it can't be blurred; there must be no output.
     """
     blurred = blur_dropped(detector, photo, options, limits)
     return blurred, view_of(photo, blurred, limits)
@@ -130,7 +130,7 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
         xyxy: four numbers, pixels of the upright image, in any order of corners.
 
     Raises:
-        ValueError: not four finite numbers, or no area, or as many plates as are taken already.
+        ValueError: not four finite numbers, no area, or too many plates already.
     """
     if photo.by_hand >= MOST_BY_HAND:
         raise ValueError(f"at most {MOST_BY_HAND} boxes can be added to a photo")
@@ -143,7 +143,7 @@ def add_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
 
 
 def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
-    """Return the photo without the plate whose box is `xyxy`; the same photo if there is none.
+    """Return the photo without the plate whose box is `xyxy`, if there is one.
 
     Raises:
         ValueError: not four finite numbers.
@@ -154,10 +154,10 @@ def remove_plate(photo: DroppedPhoto, xyxy: Sequence[float]) -> DroppedPhoto:
 
 
 def _box(xyxy: Sequence[float]) -> NDArray[np.float32]:
-    """Return (4,) float32 of whatever a browser says is a box.
+    """Return a box sent by a browser as (4,) float32.
 
     Raises:
-        ValueError: it is none.
+        ValueError: not a box.
     """
     is_box = isinstance(xyxy, list | tuple) and len(xyxy) == 4
     if not is_box or not all(type(side) in (int, float) for side in xyxy):
@@ -175,7 +175,7 @@ def uncorrect(photo: DroppedPhoto) -> DroppedPhoto:
 
 
 def blurred_name(name: str, blurred: BlurredPhoto) -> str:
-    """Return what the blurred photo is to be called: "car-blurred.jpg"."""
+    """Return the name of the blurred photo: "car-blurred.jpg"."""
     path = PurePath(name.replace("\\", "/"))
     own = FORMATS[blurred.format].suffixes
     suffix = path.suffix if path.suffix.lower() in own else own[0]
@@ -244,23 +244,23 @@ def _data_url(image: Image, longer_px: int) -> str:
 
 
 def explain(error: PlateblurError, limits: Limits) -> str:
-    """Return why a photo could not be blurred and what helps, for people."""
+    """Return why a photo could not be blurred, and what to do."""
     if isinstance(error, PhotoTooLargeError):
         return (
-            f"This photo is too large for the demo, which takes up to "
+            f"This photo is too large for the demo, which accepts up to "
             f"{limits.photo_bytes / 1024**2:.0f} MB and {limits.photo_pixels / 1e6:.0f} megapixels "
-            f"({error}). The plateblur command takes larger ones."
+            f"({error}). Use the plateblur command for larger photos."
         )
     if isinstance(error, TooCostlyError):
         return (
-            f"This photo takes more work than the demo gives to one: {error}. Try saving it again "
-            f"as a plain JPEG, or use the plateblur command."
+            f"This photo takes too long to process in the demo: {error}. Try saving it again as a "
+            f"plain JPEG, or use the plateblur command."
         )
     if isinstance(error, PhotoDecodeError):
         return (
-            f"This file could not be read as a photo: {error}. Try saving it anew as JPEG or PNG."
+            f"This file could not be read as a photo: {error}. Try saving it again as JPEG or PNG."
         )
-    return f"This photo was not blurred, so it was not given out: {error}."
+    return f"This photo could not be blurred, so there is no download: {error}."
 
 
 def example_views(examples: Sequence[Path]) -> list[dict[str, str]]:

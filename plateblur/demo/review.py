@@ -1,10 +1,10 @@
-"""Corrected photos that people give for retraining, as a YOLO data set folder of the operator.
+"""Corrected photos that people contribute for training, as a YOLO data set of the operator.
 
 FOLDER/
     data.yaml              what training/train.py takes
-    consents.jsonl         one line a photo: its file's name, when, and what was agreed to
+    consents.jsonl         one line per photo: its file's name, when, and what was agreed to
     images/<split>/        the photos, unblurred, upright, without metadata
-    labels/<split>/        their plates as corrected; empty where there is none
+    labels/<split>/        their plates as corrected; empty if there are none
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from plateblur.sets.labels import xyxy_to_labels
 from plateblur.types import Detector
 
 CONSENT = (
-    "I may give this photo away, and agree that it is kept without blur by whoever runs this page, "
-    "to train the detector."
+    "I have the right to share this photo, and agree that the operator of this page stores it "
+    "unblurred to train the detector."
 )
-MAX_BYTES = 4 * 1024**3  # some two thousand photos of telephones
+MAX_BYTES = 4 * 1024**3  # about two thousand photos from phones
 VAL_EVERY = 5  # every fifth photo is for validation, chosen by its content
 KEPT = (JPEG.name, PNG.name, WEBP.name)
-"""Formats that are kept; OpenCV, which training reads with, opens no other."""
+"""Formats that are kept, because training reads them with OpenCV."""
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
 train: images/{train}
@@ -43,7 +43,7 @@ names:
 
 
 class ReviewFullError(PlateblurError):
-    """The folder holds as much as it may."""
+    """The folder is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Example:
     """A photo as training takes it.
 
     Attributes:
-        name: by its content; for who wants it to be removed again.
+        name: from its content; people name it to have the photo removed.
         split: "train" or "val", by its content.
         suffix: of its file.
         data: the encoded photo, unblurred, upright, without metadata.
@@ -66,14 +66,14 @@ class Example:
 
 
 class Review:
-    """The folder; safe to call from several threads at once."""
+    """The folder; thread-safe."""
 
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         """Keep photos in `folder`, which only its owner may read if it is made here.
 
         Args:
             folder: of one data set.
-            max_bytes: more is not taken, because anybody may ask for it.
+            max_bytes: maximum size, because anybody can contribute.
 
         Raises:
             OSError: it can't be made.
@@ -84,14 +84,14 @@ class Review:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def save(self, example: Example, *, now: datetime) -> None:
-        """Save an example in place of what was saved of its photo before.
+        """Save an example, replacing an earlier one of the same photo.
 
         Args:
             example: whose sender agreed.
             now: when that was.
 
         Raises:
-            ReviewFullError: the folder holds as much as it may.
+            ReviewFullError: the folder is full.
             OSError: the folder can't be written.
         """
         agreed = {
@@ -102,7 +102,7 @@ class Review:
         split = example.split
         with self._lock:
             if self._used_bytes() + len(example.data) > self._max_bytes:
-                raise ReviewFullError("the folder for training holds as much as it may")
+                raise ReviewFullError("the folder for training photos is full")
             for other in ("images", "labels"):
                 (self._folder / other / split).mkdir(parents=True, exist_ok=True)
             labels = self._folder / "labels" / split / f"{example.name}.txt"
@@ -117,7 +117,7 @@ class Review:
         return sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
 
     def _data_yaml(self) -> str:
-        """Return `data.yaml`; where a split is empty the other serves for both."""
+        """Return `data.yaml`; if a split is empty, the other is used for both."""
         there = [
             split
             for split in ("train", "val")

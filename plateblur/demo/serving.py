@@ -30,6 +30,7 @@ from plateblur.errors import ModelError
 from plateblur.types import Detector
 from plateblur.web.failures import DOCUMENTED_PATH
 from plateblur.web.fetcher import PhotoFetcher
+from plateblur.web.source import add_source
 
 PHOTO_LIMITS = WorkLimits(processor_s=40, clock_s=120, memory_bytes=2 * 1024**3)
 CLIP_LIMITS = WorkLimits(
@@ -40,20 +41,27 @@ STOP_S = 3  # for photos in work when the demo is stopped
 
 
 def run_demo(
-    *, host: str, port: int, examples: Path | None, review_dir: Path | None, model: Path
+    *,
+    host: str,
+    port: int,
+    examples: Path | None,
+    review_dir: Path | None,
+    model: Path,
+    source_url: str = "",
 ) -> int:
     """Serve the demo until it is stopped, and return the exit code.
 
     Args:
         host: address to listen on.
-        port: port to listen on; 0 takes any.
+        port: port to listen on; 0 for any free port.
         examples: folder of drawn scenes that the page offers.
-        review_dir: folder for photos that people agree to keep for training; None keeps none.
+        review_dir: folder for photos that people agree to store for training; None for none.
         model: the detector's ONNX file.
+        source_url: where the source code is offered; "" for the running code itself.
     """
     for ending in (signal.SIGINT, signal.SIGTERM):  # an exit, so that the folder is removed
         signal.signal(ending, lambda *_: sys.exit(0))
-    # All that this process writes is under one folder, which only its owner can read.
+    # Everything that this process writes is in one folder, which only its owner can read.
     with DemoFolder() as folder:
         tempfile.tempdir = folder
         try:
@@ -65,6 +73,7 @@ def run_demo(
                 examples=tuple(sorted(examples.glob("*.jpg"))) if examples else (),
                 card=card_of(model),
                 review=Review(review_dir) if review_dir else None,
+                source_url=source_url,
             )
             listening = socket.create_server((host, port))
         except (ModelError, OSError) as error:
@@ -76,13 +85,18 @@ def run_demo(
 
 
 def add_demo(
-    app: FastAPI, make_detector: Callable[[], Detector], *, model: Path, public_url: str
+    app: FastAPI,
+    make_detector: Callable[[], Detector],
+    *,
+    model: Path,
+    public_url: str,
+    source_url: str = "",
 ) -> None:
-    """Put the demo at /demo of the service, which has one worker; photos are not counted there.
+    """Serve the demo at /demo of the service, which has one worker; its photos are not counted.
 
-    It has workers of its own, so that its visitors' photos never wait before those of accounts.
-    What the demo writes is in one folder, removed when the process ends. The page needs scripts
-    and styles within it, so under /demo, and only there, the service's policy is another.
+    It has its own workers, so that its visitors never delay the photos of accounts. The demo writes
+    to one folder, removed when the process ends. The page needs inline scripts and styles, so
+    only /demo has a different content security policy.
     """
     folder = DemoFolder()
     tempfile.tempdir = folder.name
@@ -93,6 +107,7 @@ def add_demo(
         count=1,
         card=card_of(model),
         endpoint=public_url + DOCUMENTED_PATH,
+        source_url=source_url,
     )
     app.add_api_route("/demo", lambda: RedirectResponse("/demo/"), include_in_schema=False)
     mount_demo(app, page, path="/demo", connect=public_url)
@@ -120,7 +135,7 @@ def page_of(
 
 
 def card_of(model: Path) -> dict[str, Any] | None:
-    """Return the card that lies beside a model, if there is one."""
+    """Return the card next to a model, if there is one."""
     card = model.with_suffix(".json")
     return json.loads(card.read_text(encoding="utf-8")) if card.exists() else None
 
@@ -128,15 +143,17 @@ def card_of(model: Path) -> dict[str, Any] | None:
 async def serve(page: Page, listening: socket.socket) -> None:
     """Serve the page, and print its address; return when it is stopped.
 
-    Asynchronous from the start, because Gradio leaves an event loop open for each of its locks
-    that it makes outside of one.
+    Asynchronous from the start, because Gradio leaks an event loop for each lock that it creates
+    outside of one.
     """
-    app = mount_demo(FastAPI(openapi_url=None), page, path="/")
+    app = FastAPI(openapi_url=None)
+    add_source(app, page.source_url)
+    mount_demo(app, page, path="/")
     page.visits.sweep_forever()
     host, port = listening.getsockname()[:2]
     sys.stdout.write(f"PlateBlur demo: http://{host}:{port}\n")
     sys.stdout.flush()
-    # An open page keeps a connection, so waiting for all of them to end would be for ever.
+    # An open page keeps a connection, so waiting for all of them to end would take for ever.
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_S)
     try:
         await uvicorn.Server(config).serve(sockets=[listening])

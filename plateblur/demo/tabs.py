@@ -15,7 +15,7 @@ from plateblur.pipeline import DEFAULTS
 from plateblur.types import COUNT_FLOOR
 
 ASSETS = Path(__file__).parent / "assets"
-AT_ONCE = 2  # photos in work: one decodes while the detector has the other's
+AT_ONCE = 2  # photos in parallel: one is decoded while the detector has the other
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 HEAVY: dict[str, Any] = PRIVATE | {"concurrency_id": "photos", "concurrency_limit": AT_ONCE}
 
@@ -27,7 +27,7 @@ def drop_zone(**options: Any) -> gr.File:
     """Return Gradio's upload, of which events get tokens of `Uploads` and never a path.
 
     Its value is the list of texts that `Door` makes of it, so Gradio has no file to look after and
-    opens none. Not a class of its own: Gradio would write a stub of it beside this file.
+    opens none. Not a subclass, because Gradio would write a stub of it next to this file.
 
     Args:
         options: those of `gr.File`.
@@ -53,10 +53,10 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
     with gr.Row():
         with gr.Column(min_width=320):
             asked = _json_code("Request", NOTHING_SENT)
-            copy_asked = gr.Button("Copy the whole request", size="sm", elem_id="copy-request")
+            copy_asked = gr.Button("Copy full request", size="sm", elem_id="copy-request")
         with gr.Column(min_width=320):
             answered = _json_code("Response", NOTHING_SENT)
-            copy_answered = gr.Button("Copy the whole response", size="sm", elem_id="copy-response")
+            copy_answered = gr.Button("Copy full response", size="sm", elem_id="copy-response")
     snippets: list[Any] = []
     for title, language, colours in api.LANGUAGES:
         with gr.Tab(title):
@@ -71,13 +71,13 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
                     elem_id=f"snippet-{language}",
                 )
             )
-    with gr.Accordion("Send the request to a server", open=False):
+    with gr.Accordion("Send this request to a server", open=False):
         gr.HTML(asset("send.html"), apply_default_css=False)
         with gr.Row():
             user = gr.Textbox(label="User", elem_id="user")
             password = gr.Textbox(label="Password or API key", type="password", elem_id="password")
-        send = gr.Button("Send it", elem_id="send")
-        answer = _json_code("The server's answer", elem_id="server-answer")
+        send = gr.Button("Send request", elem_id="send")
+        answer = _json_code("Response of the server", elem_id="server-answer")
     whole = gr.Textbox(visible="hidden")
 
     shown: list[Any] = [asked, answered]
@@ -91,14 +91,14 @@ def api_tab(page: Page, tab: gr.Tab) -> None:
         button.click(body, crops, whole, **HEAVY).then(
             None, whole, None, js=asset("copy.js"), **PRIVATE
         )
-    # By the browser, so that the credentials go to that server alone.
+    # Sent by the browser, so that only that server gets the credentials.
     send.click(page.whole_request, crops, whole, **HEAVY).then(
         None, [whole, endpoint, user, password], answer, js=asset("send.js"), **PRIVATE
     )
 
 
 def _json_code(label: str, value: str = "", *, elem_id: str | None = None) -> gr.Code:
-    # Without Gradio's own buttons: they would copy what is shortened.
+    # Without Gradio's own buttons, which would copy the shortened text.
     return gr.Code(
         value,
         label=label,
@@ -127,7 +127,7 @@ def video_tab(page: Page) -> None:
                 COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
             )
             clip = drop_zone(
-                label="Clip: drop or choose one", file_types=["video"], elem_id="clip", height=150
+                label="Drop or choose a clip", file_types=["video"], elem_id="clip", height=150
             )
             cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
         with gr.Column(min_width=300, scale=2):
@@ -141,7 +141,7 @@ def video_tab(page: Page) -> None:
         page.take_clip, [clip, method, margin, confidence], [clip, told, shown, download],
         show_progress_on=told, concurrency_id="clips", concurrency_limit=1, **PRIVATE,
     )  # fmt: skip
-    # In a queue of its own, which never waits for the clip that it is to end.
+    # In its own queue, so that it doesn't wait for the clip that it should end.
     cancel.click(
         page.end_clip, show_progress="hidden",
         concurrency_id="cancel", concurrency_limit=None, **PRIVATE,
@@ -182,7 +182,7 @@ def guidance_tab(page: Page) -> None:
 def camera_answer(
     plate: str, sensor: str, focal_mm: float, distance_m: float, tilt_deg: float, height_px: int
 ) -> str:
-    """Return HTML that says how large a plate is in the picture, and up to where it is enough.
+    """Return HTML that says how large a plate is in the picture, and up to which distance.
 
     Args:
         plate: one of `camera.PLATES_MM`.
@@ -198,10 +198,10 @@ def camera_answer(
     numbers = (focal_mm, distance_m, tilt_deg, height_px)
     is_known = plate in camera.PLATES_MM and sensor in camera.SENSORS_MM
     if not is_known or not all(type(each) in (int, float) for each in numbers):
-        raise gr.Error("These values are none of the page's.", print_exception=False)
+        raise gr.Error("Invalid values.", print_exception=False)
     ranges = zip(numbers, camera.RANGES, strict=True)
     if not all(low <= each <= high for each, (low, high) in ranges):
-        raise gr.Error("These values are none of the page's.", print_exception=False)
+        raise gr.Error("Invalid values.", print_exception=False)
     lens = {
         "plate_mm": camera.PLATES_MM[plate],
         "sensor_mm": camera.SENSORS_MM[sensor],
@@ -211,8 +211,8 @@ def camera_answer(
     share = camera.plate_share(distance_m=distance_m, **lens)
     farthest_m = camera.farthest_m(GUIDANCE_RATIO, **lens)
     return (
-        f"<p>The plate is <strong>{share * height_px:.0f} px</strong> of {height_px} high: "
-        f"<strong>{advice(share)}</strong>. With this lens 1:15 reaches to "
+        f"<p>The plate is <strong>{share * height_px:.0f} pixels</strong> of {height_px} high: "
+        f"<strong>{advice(share)}</strong>. This lens keeps plates at 1:15 or larger up to "
         f"<strong>{farthest_m:.1f} m</strong>.</p>{sketches.picture_sketch(share, GUIDANCE_RATIO)}"
     )
 

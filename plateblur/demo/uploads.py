@@ -1,8 +1,8 @@
-"""Files that visitors uploaded: how many there may be, whose each is, and how it is read.
+"""Files that visitors uploaded: their limits, their owners, and how they are read.
 
-A visitor never names a path. An upload is known by a random token that only its visitor is told,
-and that opens nothing for anybody else. Room is given before a byte is written, by what the request
-says of its length, so that no visitor, address or crowd fills the disk.
+A visitor never names a path. An upload is identified by a random token that only its visitor gets
+and only they can use. Space is reserved before a byte is written, by the announced length of the
+request, so that no visitor, address or crowd can fill the disk.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 from plateblur.errors import PlateblurError
 
+KEEP_S = 10 * 60  # the page asks for what it uploaded right away; this allows for the queue
 NAME_CHARS = 80  # of an upload's name: file systems take 255 bytes, and four may be one character
 
 
@@ -30,16 +31,16 @@ class NoRoomError(PlateblurError):
 
 
 class NotAsToldError(PlateblurError):
-    """More arrives than the request said, or than may arrive at once."""
+    """More arrives than the request announced, or than is allowed."""
 
 
 class NotThereError(PlateblurError):
-    """There is no such upload, or it is somebody else's, or no longer what was written."""
+    """There is no such upload, it belongs to another visitor, or it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much may wait on disk at once, uploads that are on their way included.
+    """How much may be on disk at the same time, including uploads in progress.
 
     Attributes:
         visitor_bytes: of one visitor.
@@ -81,7 +82,7 @@ class Arriving:
     """
 
     def __init__(self, folder: Path, *, size_bytes: int, files: int) -> None:
-        """Begin with none; room is held for so much in so many."""
+        """Begin with none; space is reserved for `size_bytes` in `files` files."""
         self.paths: dict[str, Path] = {}
         self._folder = folder
         self._left_bytes = size_bytes
@@ -108,7 +109,7 @@ class Arriving:
         """Write more of the file that was begun last.
 
         Raises:
-            NotAsToldError: it is more than was told.
+            NotAsToldError: more than announced.
         """
         self._left_bytes -= len(data)
         if self._left_bytes < 0 or self._open is None:
@@ -123,14 +124,14 @@ class Arriving:
 
 
 class Uploads:
-    """The uploads that no event has taken yet; safe to call from several threads at once."""
+    """The uploads that no event has used yet; thread-safe."""
 
     def __init__(
         self,
         folder: Path,
         *,
         room: Room = ROOM,
-        keep_s: float = 10 * 60,  # the page asks for what it uploaded at once; this is the queue
+        keep_s: float = KEEP_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep files in `folder`, which is made when it is needed.
@@ -143,7 +144,7 @@ class Uploads:
         """
         self._folder = folder
         self._room = room
-        self._keep_s = keep_s
+        self.keep_s = keep_s
         self._clock = clock
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -152,16 +153,16 @@ class Uploads:
     def receiving(
         self, visitor: str, address: str, *, size_bytes: int, files: int = 1
     ) -> Iterator[Arriving]:
-        """Give what files are written to as they arrive; they are kept where the block ends well.
+        """Yield an object to write arriving files to; they are kept if the block succeeds.
 
         Args:
             visitor: whose they are.
             address: network address that they come from.
             size_bytes: of all together, as the request says.
-            files: at most so many come.
+            files: maximum number of files.
 
         Raises:
-            NoRoomError: there is none; nothing was written.
+            NoRoomError: no space; nothing was written.
         """
         ticket = f"{secrets.token_hex(8)}-arrives"
         with self._lock:
@@ -187,8 +188,8 @@ class Uploads:
     def take(self, visitor: str, token: str, *, max_bytes: int) -> bytes:
         """Return the bytes of an upload of this visitor, and remove it from disk.
 
-        Only a regular file is opened, and never through a link, though nobody but this process
-        should be able to put anything else there.
+        Only a regular file is opened, never through a link, although only this process should be
+        able to put anything there.
 
         Raises:
             NotThereError: it is not there, or of another visitor.
@@ -205,7 +206,7 @@ class Uploads:
             _remove(kept.path)
 
     def drop(self, visitor: str, token: str) -> None:
-        """Remove an upload that is not wanted; nothing happens where it is not this visitor's."""
+        """Remove an upload; nothing happens if it is not this visitor's."""
         with self._lock:
             kept = self._kept.get(token)
             if kept is None or kept.path is None or kept.visitor != visitor:
@@ -214,13 +215,13 @@ class Uploads:
         _remove(kept.path)
 
     def sweep(self) -> None:
-        """Remove uploads that nobody took in time."""
+        """Remove expired uploads."""
         now_s = self._clock()
         with self._lock:
             old = {
                 token: kept.path
                 for token, kept in self._kept.items()
-                if kept.path is not None and now_s - kept.since_s >= self._keep_s
+                if kept.path is not None and now_s - kept.since_s >= self.keep_s
             }
             for token in old:
                 del self._kept[token]
@@ -258,14 +259,14 @@ def safe_name(name: str) -> str:
 
 
 def _read_whole(path: Path, *, max_bytes: int) -> bytes:
-    """Return what is in a regular file.
+    """Return the content of a regular file.
 
     Raises:
-        NotThereError: it is gone, or no regular file, or a link.
+        NotThereError: missing, not a regular file, or a link.
         NoRoomError: it is too long.
     """
     try:
-        # Not to follow a link, and not to wait for whoever writes into a FIFO.
+        # Don't follow links, and don't wait for the writer of a FIFO.
         opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(opened, "rb") as source:  # noqa: PTH123 - a descriptor, no path
             told = os.fstat(source.fileno())

@@ -1,8 +1,8 @@
-"""A visitor's photos while a page is open: in memory, for a bounded time and of a bounded size.
+"""A visitor's photos while a page is open: in memory, limited in time and size.
 
-An upload is on disk until the page takes it (`uploads.py`), and then held in memory. On disk there
-are then only blurred photos that wait to be downloaded. Both go soon after the page is closed, and
-anyway after `keep_s` without use.
+An upload is on disk until the page reads it (`uploads.py`), and then held in memory. After that,
+only blurred photos are on disk, waiting for their download. Both are deleted soon after the page is
+closed, or after `keep_s` without use. The page states these periods (`assets/footer.html`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from plateblur.demo.uploads import ROOM, Room, Uploads
 from plateblur.types import Detections, Effort
 
-KEEP_S = 30 * 60  # long enough to look at twenty photos, short enough to be told to people
+KEEP_S = 30 * 60  # long enough to look at twenty photos
 GRACE_S = 60  # after the connection ends, because a phone drops it while its screen is dark
 SWEEP_EVERY_S = 15
 MAX_HELD_BYTES = 1024**3  # of all visits; the least recently used goes first
@@ -33,12 +33,12 @@ class DroppedPhoto:
 
     Attributes:
         name: the file's name, for people and for the download; never logged.
-        data: as it came; empty where it could not be taken.
+        data: as received; empty if it was refused.
         found: what the detector found, down to its floor.
         plates: `found` after corrections by hand; those added come first, with confidence 1.
         by_hand: how many of `plates` were added.
         failure: why it could not be blurred, for people; empty if it could.
-        url: where it was fetched from; empty where it was dropped.
+        url: where it was fetched from; empty if it was dropped.
         effort: how hard `found` was looked for.
     """
 
@@ -78,7 +78,7 @@ class _Held:
 
 
 class Visits:
-    """All open pages; safe to call from several threads at once."""
+    """All open pages; thread-safe."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Visits:
         self.folder = folder
         self.uploads = Uploads(folder / "uploads", room=room, clock=clock)
         self.keep_s = keep_s
-        self._grace_s = grace_s
+        self.grace_s = grace_s
         self._max_held_bytes = max_held_bytes
         self._clock = clock
         self._lock = threading.Lock()
@@ -128,11 +128,11 @@ class Visits:
                 self._forget(next(iter(self._held)))
 
     def new_path(self, session: str, kind: str, name: str) -> Path:
-        """Return where a file for one download is to be written; the last of its `kind` goes.
+        """Return the path for a new download; replaces the last one of its `kind`.
 
         Args:
             session: whose it is.
-            kind: what is replaced by it.
+            kind: what it replaces.
             name: the name that the download is to have.
         """
         with self._lock:
@@ -152,13 +152,13 @@ class Visits:
                 _remove_file(held.files.pop(kind, None))
 
     def leave(self, session: str) -> None:
-        """Let the visit end soon: its page was closed, or its connection was lost."""
+        """Let the visit end soon: its page was closed or its connection lost."""
         with self._lock:
             if held := self._held.get(session):
-                held.ends_s = min(held.ends_s, self._clock() + self._grace_s)
+                held.ends_s = min(held.ends_s, self._clock() + self.grace_s)
 
     def sweep(self) -> None:
-        """Forget visits that have ended, and remove files that nobody will ask for."""
+        """Forget visits that have ended, and remove files that are no longer needed."""
         self.uploads.sweep()
         with self._lock:
             now_s = self._clock()
@@ -218,7 +218,7 @@ def _remove_file(path: Path | None) -> None:
 def _remove_empty(folder: Path) -> None:
     try:
         folder.rmdir()
-    except OSError:  # something is in it, or it is gone
+    except OSError:  # not empty, or already removed
         return
 
 

@@ -66,7 +66,7 @@ class Camera:
 def paste(canvas: Image, texture: Image, quad: Floats) -> None:
     """Lay an RGB or RGBA texture over the four corners `quad`, clockwise from top left.
 
-    Where the canvas is RGBA too, what is covered becomes solid.
+    If the canvas is RGBA too, covered pixels become opaque.
 
     A large texture is shrunk first, because the warp itself takes one sample a pixel.
     """
@@ -103,7 +103,7 @@ def paste(canvas: Image, texture: Image, quad: Floats) -> None:
 
 
 def soften(canvas: Image, sigma: float) -> Image:
-    """Return what lies behind, out of focus; the nearer the vehicles, the softer."""
+    """Return the background, out of focus; the nearer the vehicles, the softer."""
     sigma = float(np.clip(sigma, 0.6, 7.0))
     if sigma < 2:
         return np.asarray(cv2.GaussianBlur(canvas, (0, 0), sigma), np.uint8)

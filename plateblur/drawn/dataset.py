@@ -27,7 +27,7 @@ def write_set(
     One scene in ten has no plates. Scene i of a seed is the same whatever the count.
 
     Args:
-        out: folder to write into; made where it is missing.
+        out: output folder; created if missing.
         count: how many scenes.
         seed: where every random choice comes from.
         split_shares: shares of train, val and test; they add up to 1.

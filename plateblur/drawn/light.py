@@ -26,7 +26,7 @@ class Light:
         sky_top: RGB of the sky overhead.
         sky_low: RGB of the sky at the horizon, and of the haze.
         tint: what the colours of things are multiplied with.
-        plate_tint: the same for plates, which send light back to where it comes from.
+        plate_tint: the same for plates, which reflect light back to its source.
         lamps: whether lamps and windows shine.
         sun: (3,) direction towards the light.
     """
@@ -68,7 +68,7 @@ def rgb(values: Any) -> Colour:
 
 
 def hazy(colour: Any, light: Light, distance_m: float) -> Image:
-    """Return `colour` as it is seen through the air from so far."""
+    """Return `colour` as seen through the air at a distance."""
     haze = 1 - float(np.exp(-distance_m / 160))
     lit = np.asarray(colour, np.float64) * light.tint
     return np.asarray((lit * (1 - haze) + np.array(light.sky_low) * haze).clip(0, 255), np.uint8)

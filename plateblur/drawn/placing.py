@@ -80,7 +80,7 @@ def plate_height_m(body: str, plate: Plate, *, front: bool) -> float:
 
 
 def unplated(rng: Rng) -> list[Vehicle]:
-    """Return what stands in a scene without plates: a van with lettering and a bare car."""
+    """Return the vehicles of a scene without plates: a van with lettering and a bare car."""
 
     def bare(name: str, x: float, z: float) -> Vehicle:
         lettering = choice(rng, LETTERING)
@@ -99,7 +99,7 @@ def _at_ratio(
     side_deg: float,
     target: float | None,
 ) -> tuple[Vehicle, Camera]:
-    """Return the vehicle so far away that its plate's box has the ratio, and who sees it so.
+    """Return the vehicle at the distance where its plate has the ratio, and the camera.
 
     With a target, the camera is pitched until the plate lies at that share of the image's height.
     """
@@ -138,7 +138,7 @@ def _outline(vehicle: Vehicle, camera: Camera) -> Floats:
 def _is_clear(
     vehicle: Vehicle, camera: Camera, others: Sequence[Vehicle], hulls: Sequence[Floats]
 ) -> bool:
-    """Tell whether the plate is whole in the image and no vehicle stands in or before another."""
+    """Return whether the plate is fully visible and no vehicles overlap."""
     height, width = camera.image_hw
     flat = camera.project(vehicle.plate_corners())
     low, high = flat[:, :2].min(axis=0), flat[:, :2].max(axis=0)
@@ -165,7 +165,7 @@ def _meet(a: Floats, b: Floats, clear_px: float) -> bool:
 
 
 def _collide(one: Vehicle, two: Vehicle) -> bool:
-    """Tell whether two vehicles would stand in each other, by discs along their lengths."""
+    """Return whether two vehicles would overlap, by discs along their lengths."""
 
     def discs(vehicle: Vehicle) -> Floats:
         body = BODIES[vehicle.body]

@@ -18,11 +18,11 @@ REGIONS = ("eu", "eu_two_row", "uk", "us", "india", "egypt", "gulf")
 
 @dataclass(frozen=True, slots=True)
 class Plate:
-    """One plate as it lies on the table.
+    """One plate, seen flat from above.
 
     Attributes:
         image: (h, w, 3) uint8 RGB, border included.
-        text: what is to be read on it; the rows of a two-row plate are joined by a space.
+        text: its text; the rows of a two-row plate are joined by a space.
         region: one of `REGIONS`.
         size_wh_m: width and height, metres.
     """

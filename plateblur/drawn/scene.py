@@ -28,7 +28,7 @@ class Scene:
         image: (H, W, 3) uint8 RGB, upright.
         xyxy: (N, 4) float32, pixels of `image`: tight around each plate, border included.
         quads: (N, 4, 2) float32, each plate's corners clockwise from its own top left.
-        texts: what is to be read on each plate.
+        texts: the text of each plate.
         regions: which of `REGIONS` each plate is of.
         side_deg: (N,) float32, angle between the plate's normal and the line to the camera, seen
             from above; 0 is head-on.
@@ -67,7 +67,7 @@ def draw_scene(
     Args:
         seed: where every random choice comes from.
         image_hw: height and width of the image, pixels.
-        plates: how many at most; one is left out where it would hide another or be cut off, but
+        plates: maximum number; one is left out if it would hide another or be cut off, but
             the first always finds its place.
         ratios: smallest and largest plate ratio (box height : image height).
         side_deg: smallest and largest side angle of a plate, -70 to 70.

@@ -28,7 +28,7 @@ def draw_surroundings(
 
     Args:
         rng: where every choice comes from.
-        camera: who looks.
+        camera: the camera.
         light: how it is lit.
         place: what it looks like.
         reach_m: how far the vehicles reach sideways and away.
@@ -56,7 +56,7 @@ def _draw_sky_and_ground(
     rays = camera.rays(2)
     x, y, z = rays[..., 0], rays[..., 1], rays[..., 2]
     rise = (y / np.hypot(x, z) / 0.55).clip(0, 1)[..., None]
-    # Clouds lie on a ceiling, so that they get flatter towards the horizon.
+    # Clouds are on a plane, so that they get flatter towards the horizon.
     ceiling = 60 / (np.maximum(y, 0) + 0.12)
     sheet = smooth_noise(rng, (512, 512), 9)
     clouds = cv2.remap(sheet, *_tile(x * ceiling + 2048, z * ceiling * 1.6), cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""The shapes of vehicles: bodies, where they stand, and their skin as faces."""
+"""The shapes of vehicles: bodies, positions, and their skin as faces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Body:
         half_width: half its width.
         shoulder: height of the line under the side windows.
         profile: (z, height) of the roof line seen from the side.
-        rear_glass: z from and to of the rear window; empty where it has none.
+        rear_glass: z from and to of the rear window; empty if it has none.
         front_glass: z from and to of the windscreen.
         side_glass: z from and to of the side windows.
         pillars: z of the pillars between them.

@@ -1,4 +1,4 @@
-"""A clip in, a blurred clip out: every plate hidden in every frame, or no clip; needs PyAV."""
+"""Blur the plates in a clip: in every frame, or no clip is produced. Needs PyAV."""
 
 from plateblur.video.pipeline import blur_clip
 from plateblur.video.types import (

@@ -65,7 +65,7 @@ class Colours:
 
 
 def colours_of(frame: av.VideoFrame) -> Colours:
-    """Return what is kept of the colours of `frame`.
+    """Return the colour properties of `frame`.
 
     Raises:
         VideoError: its colours can't be kept.
@@ -87,7 +87,7 @@ def colours_of(frame: av.VideoFrame) -> Colours:
 
 
 def hdr_light(frame: av.VideoFrame) -> str:
-    """Return the screen and the brightest light that an HDR frame tells, as x265 takes them."""
+    """Return the mastering display and light level of an HDR frame, in x265's format."""
     told = {data.type: bytes(data) for data in side_data(frame)}
     parts = []
     screen = np.frombuffer(told.get(Type.MASTERING_DISPLAY_METADATA, b""), np.int32)
@@ -184,7 +184,7 @@ def hidden_planes(planes: Planes, boxes: Boxes, colours: Colours, options: BlurO
 
 
 def frame_of(planes: Planes, colours: Colours) -> av.VideoFrame:
-    """Return `planes` as a frame that tells its colours."""
+    """Return `planes` as a frame with its colour properties."""
     height, width = planes[0].shape
     stacked = np.concatenate([plane.reshape(-1) for plane in planes])
     frame = av.VideoFrame.from_ndarray(
@@ -213,7 +213,7 @@ def _matrix(frame: av.VideoFrame, matrix: int) -> int:
 
 
 def _matrix_for(matrix: int, rows: int) -> int:
-    """Return the matrix, guessed as players do where it isn't said."""
+    """Return the matrix, guessed like players do if it isn't given."""
     if matrix not in (RGB, UNSAID):
         return matrix
     return BT709 if rows >= HD_ROWS else BT601

@@ -35,7 +35,7 @@ WORKERS = max(2, cores() // 4)  # a detector and an encoder use several cores by
 
 
 def in_order(work: Callable[[ItemT], DoneT], items: Iterable[ItemT]) -> Generator[DoneT]:
-    """Yield `work` of each item, in order, done by several threads at once.
+    """Yield `work` of each item, in order, computed by several threads in parallel.
 
     Only a few items are taken ahead, because frames are large.
     """

@@ -21,7 +21,7 @@ from plateblur.video.types import ClipLimits
 from plateblur.video.upright import Upright, upright_of
 
 FALLBACK_RATE = Fraction(30)  # frames a second of a clip that doesn't say
-COLLECT_FRAMES = 16  # as many are in memory at most, beside those in work
+COLLECT_FRAMES = 16  # maximum in memory, in addition to those being processed
 GREY_WIDTH_PX = 480  # finds shifts of a pixel of 1080p within half a pixel; Source: drawn pans
 
 
@@ -68,7 +68,7 @@ class Picture:
         return shown_image(frame, self.colours, self.upright)
 
     def grey(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
-        """Return a frame as people see it, grey and small, to tell how the camera moved."""
+        """Return a frame as people see it, grey and small, to measure the camera's movement."""
         width, height = self.upright.shown_wh(*self.stored_wh)
         scale = GREY_WIDTH_PX / self.image_hw[1]
         small = frame.to_ndarray(
@@ -82,7 +82,7 @@ class Picture:
 
 
 def picture_of(clip: BinaryIO, index: int, limits: ClipLimits, *, hide_damaged: bool) -> Picture:
-    """Return what the first frame of a video track tells.
+    """Return the properties of a video track from its first frame.
 
     Raises:
         VideoError: there is no frame, or it can't be shown as players show it.

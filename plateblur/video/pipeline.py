@@ -90,7 +90,7 @@ def blur_clip(
 ) -> BlurredClip:
     """Write `clip` to `out` with its plates unreadable, and return what was written.
 
-    If anything is raised, discard what is in `out`.
+    If an exception is raised, discard the content of `out`.
 
     Args:
         clip: open to be read, and able to seek.
@@ -98,10 +98,10 @@ def blur_clip(
         detector: what finds the plates.
         options: method, margin, confidence and metadata count. A plate is hidden in all its
             frames if it was found once with `min_confidence`.
-        how: what is written, and what becomes of sound and damage.
+        how: the output format, and how to treat sound and damage.
         limits: the largest clip that is accepted.
-        progress: is told the share of the work that is done, 0 to 1; the work ends with whatever
-            it raises.
+        progress: called with the share of the work that is done, 0 to 1; the work ends with
+            whatever it raises.
         work: folder for what is done so far; it stays if the work ends early. A temporary one if
             None.
         resume: go on with the work in that folder, if it is on the same clip and options.
@@ -194,7 +194,7 @@ class _Way:
             )
             return [stored.pts, _rows(found), self._step(before, now).tolist()]
 
-        # The last frame that is done is read again, to tell how the camera moved after it.
+        # The last finished frame is read again, for the camera's movement after it.
         frames = self._with_grey(self._frames([pts for pts, _, _ in done[:-1]]))
         before = next(frames)[1] if done else None
         with closing(journal.write(in_order(find, _with_before(before, frames)))) as rows:
@@ -242,7 +242,7 @@ class _Way:
             looked: so far.
             detector: what finds the plates.
             number: of this look; each carries the ends of the tracks further.
-            progress: is told the share that is done.
+            progress: called with the share that is done.
         """
         places = unseen(looked.clip, min_confidence=self.options.min_confidence)
         journal = self.work.journal(f"again-{self.number}-{number}")

@@ -1,4 +1,4 @@
-"""Open a clip that came from anywhere, say what is in it, and read its frames and their times."""
+"""Open an untrusted clip, list its contents, and read its frames and their times."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class Contents:
     Attributes:
         pictures: index of each video track, the one that players show first.
         sounds: index of each sound track.
-        length_s: as the clip says; 0 where it doesn't.
-        end_s: when it ends on its own clock, as its head says; 0 where it doesn't.
-        notes: what is not written again; a sentence each.
+        length_s: as the clip says; 0 if it doesn't.
+        end_s: when it ends on its own clock, as its header says; 0 if it doesn't.
+        notes: what is left out; one sentence each.
     """
 
     pictures: tuple[int, ...]
@@ -68,7 +68,7 @@ class Stored:
 
     Attributes:
         pts: when it is shown, in the time base of its track; rises from frame to frame.
-        frame: None where it can't be decoded.
+        frame: None if it can't be decoded.
     """
 
     pts: int
@@ -99,7 +99,7 @@ def opened(clip: BinaryIO) -> Iterator[InputContainer]:
 
 
 def contents_of(source: InputContainer, options: ClipOptions, limits: ClipLimits) -> Contents:
-    """Return what is in the clip.
+    """Return the contents of the clip.
 
     Raises:
         VideoError: it holds something that is neither supported nor left out.
@@ -135,10 +135,10 @@ def contents_of(source: InputContainer, options: ClipOptions, limits: ClipLimits
 
 
 def require_end(contents: Contents, ends_s: Fraction, options: ClipOptions) -> tuple[str, ...]:
-    """Return what is to be said of a clip that was cut short.
+    """Return the note about a truncated clip.
 
     Args:
-        contents: as the clip's head tells.
+        contents: from the clip's header.
         ends_s: when the last packet in it ends.
         options: whether damage is refused.
 
@@ -150,7 +150,7 @@ def require_end(contents: Contents, ends_s: Fraction, options: ClipOptions) -> t
         return ()
     if options.damaged == "refuse":
         raise VideoError(
-            f"the clip is cut short: its last {missing_s:.1f} s are missing; what is there can "
+            f"the clip is cut short: its last {missing_s:.1f} s are missing; the rest can "
             "be written (damaged: hide)"
         )
     return (f"the clip is cut short: its last {missing_s:.1f} s are missing",)

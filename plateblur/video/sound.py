@@ -35,7 +35,7 @@ AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
 AAC_BITS_A_CHANNEL = 96_000  # Source: FFmpeg's guide to AAC: 64k a channel is fair, 96k is good
 MOST_DAMAGED = 0.5  # of the packets: with more, there is no sound to speak of
 OUT_OF_STEP_S = 0.03  # sound that is off by more is moved; Source: ITU-R BT.1359, 45 ms is noticed
-PRIMING_S = 0.2  # what an encoder needs before its first sample; nobody hears it
+PRIMING_S = 0.2  # what an encoder needs before its first sample; inaudible
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class SoundTrack:
     Attributes:
         index: of the track in the clip.
         codec: FFmpeg's name of its decoder.
-        starts_s: when it is heard first, on the clip's own clock; None where it is empty.
+        starts_s: its start on the clip's own clock; None if it is empty.
         packets: how many there are.
         damaged: numbers of those that can't be decoded.
     """
@@ -156,7 +156,7 @@ class Sounds:
                 track.out.metadata["language"] = told["language"]
 
     def packets(self, zero_s: Fraction) -> Iterator[Any]:
-        """Yield what is to be written, about in order.
+        """Yield the packets to write, roughly in order.
 
         Args:
             zero_s: the time on the clip's own clock that becomes 0.

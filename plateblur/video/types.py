@@ -81,7 +81,7 @@ class BlurredClip:
         length_s: from the first frame to the last, of the longest video track.
         plates: how many were followed and hidden, in all video tracks.
         followed: each of them.
-        notes: what was left out, converted or blanked; a sentence each.
+        notes: what was left out, converted or blanked; one sentence each.
     """
 
     image_hw: tuple[int, int]

@@ -1,6 +1,6 @@
-"""Where the work on a clip is kept while it goes on, so that it can be resumed after a kill.
+"""Intermediate files of a clip, so that its work can be resumed after being killed.
 
-What lies there: the boxes that were found, and segments of the blurred pictures. No picture with
+It contains the boxes that were found, and segments of the blurred pictures. No picture with
 a readable plate, unless it was missed.
 """
 
@@ -36,7 +36,7 @@ class Work:
         return Journal(self.folder / f"{name}.jsonl")
 
     def segment(self, picture: int, number: int) -> Path:
-        """Return where a segment of the blurred pictures goes."""
+        """Return the path of a segment of blurred pictures."""
         return self.folder / f"picture-{picture}-{number:06d}.mp4"
 
 
@@ -57,7 +57,7 @@ class Journal:
         return [json.loads(line) for line in whole.splitlines()]
 
     def write(self, values: Generator[Any]) -> Generator[Any]:
-        """Yield `values` after each was added to the journal; close it where it is left early."""
+        """Yield `values` after adding each to the journal; closes it if iteration ends early."""
         with self._path.open("a", encoding="utf-8") as file, closing(values):
             for value in values:
                 file.write(json.dumps(value) + "\n")
@@ -66,7 +66,7 @@ class Journal:
 
 
 def known_again(clip: BinaryIO, *settings: object) -> str:
-    """Return what tells work on this clip with these settings from other work."""
+    """Return what identifies the work on this clip with these settings."""
     digest = hashlib.sha256(repr(settings).encode())
     size = clip.seek(0, os.SEEK_END)
     digest.update(str(size).encode())

@@ -28,7 +28,7 @@ CRF: dict[Quality, str] = {"high": "16", "normal": "20", "small": "26"}
 PRESET = "veryfast"  # Source: x264's guide: the size of the next slower is a tenth less, at most
 REORDERED = 2  # frames: B-frames that other B-frames build on, as both encoders make them
 
-# What tells when and with what a clip was filmed. Apple's and Google's names as FFmpeg gives them.
+# When and with what a clip was filmed. Apple's and Google's names as FFmpeg gives them.
 SAFE_METADATA = frozenset(
     {
         *("creation_time", "date", "make", "model", "com.apple.quicktime.creationdate"),
@@ -122,7 +122,7 @@ def put_together(
         pictures: the video tracks.
         sound: the clip, just opened, and its tracks that are written again.
         zero_s: the time on the clip's own clock that becomes 0.
-        options: what is written, and what of the clip's metadata goes with it.
+        options: the output format and metadata policy.
 
     Raises:
         VideoError: the sound can't be read.
@@ -191,7 +191,7 @@ def _packets(stream: Any, track: Written, zero_s: Fraction) -> Iterator[Any]:
 
 @contextmanager
 def written(out: BinaryIO | Path, muxer: str, *, tags: bool = False) -> Iterator[OutputContainer]:
-    """Open what is written, and end it; it is left as it is where something is raised."""
+    """Open the output and finish it; it is left unfinished if an exception is raised."""
     options = {"movflags": "use_metadata_tags"} if tags and muxer != "matroska" else {}
     with encoding():
         target = av.open(
@@ -220,5 +220,5 @@ def encoding() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     try:
         yield
-    except AV_ERRORS:  # what is half written is thrown away anyhow
+    except AV_ERRORS:  # the unfinished output is discarded anyway
         return

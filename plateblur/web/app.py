@@ -1,4 +1,4 @@
-"""`create_app`: where the parts that were handed in become one web application."""
+"""`create_app`: builds the web application from its parts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urljoin
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
@@ -31,13 +32,14 @@ from plateblur.web.pages import add_pages
 from plateblur.web.plateblurer import documented_router
 from plateblur.web.service import Blur, Service
 from plateblur.web.settings import Settings
+from plateblur.web.source import LICENCE, add_source, source_link
 from plateblur.web.v1 import v1_router
 
 LOG = logging.getLogger("plateblur.web")
 
 UPKEEP_EVERY_S = 3600
 M_ARENA_MAX = -8  # Source: mallopt(3)
-TRIM_EVERY_S = 10.0  # It takes milliseconds, and the next photo some more.
+TRIM_EVERY_S = 10.0  # Takes some milliseconds, and slows the next photo by as many.
 EXPOSED_HEADERS = (
     "PlateBlur-Detections",
     "RateLimit-Limit",
@@ -67,11 +69,11 @@ def create_app(
 
     Args:
         blur: makes the plates of an encoded photo unreadable; called from several threads.
-        gate: lets requests in and counts them; called from several threads.
+        gate: admits requests and counts them; called from several threads.
         settings: of this deployment.
-        fetcher: for `photo_url`; one that reaches the public net where None.
-        ready_checks: further parts by name that `/readyz` asks, as the model.
-        upkeep: drops what is old; called at the start and every hour, in a thread.
+        fetcher: for `photo_url`; None for one that reaches the public internet.
+        ready_checks: further checks of `/readyz` by name, such as the model.
+        upkeep: deletes old data; called at the start and every hour, in a thread.
         now: the clock, UTC.
     """
     service = Service(
@@ -102,8 +104,13 @@ def create_app(
 
     app = FastAPI(
         title="PlateBlur",
-        summary="Finds licence plates in photos and makes them unreadable.",
+        summary="Find licence plates in photos and make them unreadable.",
         version="1",
+        license_info={"name": LICENCE, "identifier": LICENCE},
+        openapi_external_docs={
+            "description": "Source code of this service",
+            "url": urljoin(settings.public_url, source_link(settings.source_url)),
+        },
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -128,6 +135,7 @@ def create_app(
     app.include_router(v1_router(service))
     app.include_router(health_router(service))
     add_pages(app)
+    add_source(app, settings.source_url)
     return app
 
 
@@ -136,16 +144,18 @@ async def _keep_up(upkeep: Callable[[], None]) -> None:
         try:
             await to_thread.run_sync(upkeep)
         except PlateblurError as error:
-            LOG.warning("upkeep put off", extra={"told": {"error": type(error).__name__}})
+            LOG.warning(
+                "upkeep failed, will be retried", extra={"told": {"error": type(error).__name__}}
+            )
         await asyncio.sleep(UPKEEP_EVERY_S)
 
 
 async def _give_memory_back() -> None:
-    """Have the C library return what large photos took, as soon as they are over.
+    """Make the C library return the memory of large photos soon after they are done.
 
-    glibc keeps freed memory up to 64 MB a thread, in case it is needed again. Telling it to keep
-    less at all times makes each photo a fifth slower, because its pages are cleared anew. Threads
-    share two heaps, because what is left over in one of each thread's own is of no use to others.
+    glibc keeps up to 64 MB of freed memory per thread for reuse. A lower limit would make each
+    photo a fifth slower, because its pages have to be cleared again. Threads share two heaps,
+    because memory left over in a thread's own heap can't be used by others.
     """
     library = ctypes.CDLL(None)
     trim = getattr(library, "malloc_trim", None)

@@ -16,10 +16,10 @@ from plateblur.formats import SERVED, SERVED_NAMES, sniff
 from plateblur.web.failures import TOO_LONG, ClientGoneError, Failure
 
 MAX_BODY_BYTES = 5 * 1024 * 1024  # Source: contract, code 1013.
-MAX_JSON_PARTS = 10_000  # Objects, lists and what is in them; the documented body has five.
+MAX_JSON_PARTS = 10_000  # Objects, lists and their items; the documented body has five.
 MAX_PREFIX_CHARS = 256  # Of "data:image/jpeg;name=...;base64,"; the usual ones have about 25.
 _PART_MARKS = b"{[,"  # Each value beyond the first needs one of them before it.
-# Possessive, and a string may end with the body, so that no byte is looked at twice.
+# Possessive, and a string may end with the body, so that no byte is read twice.
 _STRING_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[{[,]', re.DOTALL)
 _WHITE_SPACE = b" \t\r\n\v\f"
 
@@ -27,12 +27,12 @@ _WHITE_SPACE = b" \t\r\n\v\f"
 async def read_body(
     request: Request, *, timeout_s: float, max_bytes: int = MAX_BODY_BYTES
 ) -> bytes:
-    """Return the body, counted while it streams; a `Content-Length` is only believed when too big.
+    """Return the body, checked while it streams; `Content-Length` is only trusted if too large.
 
     Args:
         request: whose body has not been read yet.
-        timeout_s: for all of it.
-        max_bytes: that are taken; fewer where nobody has shown credentials.
+        timeout_s: for the whole body.
+        max_bytes: maximum size; smaller for requests without credentials.
 
     Raises:
         Failure: 1013, too long; 1014, compressed or too slow.
@@ -56,7 +56,7 @@ async def read_body(
                 if len(body) > max_bytes:
                     raise Failure("1013", sentence=TOO_LONG)
     except TimeoutError as error:
-        request.state.hear_out = False  # The sender had his time.
+        request.state.hear_out = False  # The sender had its time.
         raise Failure(
             "1014",
             f"The request took longer than {timeout_s:g} s to arrive.",
@@ -69,11 +69,11 @@ async def read_body(
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in `body`; a byte order mark before it is let pass.
+    """Return the JSON object in `body`; a byte order mark is allowed.
 
     Raises:
-        Failure: 1014, no JSON (which includes nesting beyond orjson's 1024 levels), no object, or
-            one of too many parts.
+        Failure: 1014, not JSON (or nested deeper than orjson's 1024 levels), not an object, or too
+            many parts.
     """
     if _has_many_parts(body):
         raise Failure(
@@ -91,8 +91,8 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
 def _has_many_parts(body: bytes) -> bool:
     """Return whether `body` would become more than `MAX_JSON_PARTS` Python objects, unparsed.
 
-    Five megabytes of "{}," are 1.7 million objects in 125 MB. A photo's base64 has no mark in it,
-    so that one pass, which does not ask what is a string, is enough for a usual body.
+    Five megabytes of "{}," are 1.7 million objects that take 125 MB. A photo's base64 contains no
+    marks, so that one pass, which ignores strings, is enough for a usual body.
     """
     if len(body) - len(body.translate(None, _PART_MARKS)) <= MAX_JSON_PARTS:
         return False

@@ -1,8 +1,8 @@
-"""A connection whose every wait has an end: for a header, for a body, for a slow reader.
+"""A connection with a timeout for every wait: for headers, for a body, for a slow reader.
 
-uvicorn times only an idle connection between two requests. Hypercorn and Granian time headers too,
-but neither a reader who takes nothing of a large answer nor, in one process, how many connections
-there are; so this is uvicorn's own class with a look at the clock added.
+uvicorn only times out idle connections between requests. Hypercorn and Granian time out headers
+too, but not clients that don't read a large response, and they don't limit the connections of a
+process. So this is uvicorn's own class with timeouts added.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEADER_S: Final = 10.0  # Source: the bound that Caddy is given; nginx takes 60 by default.
+HEADER_S: Final = 10.0  # Source: our limit for Caddy; nginx's default is 60.
 GRACE_S: Final = 60.0
 MIN_BYTES_S: Final = 32 * 1024
-"""After the grace a sender or reader must have kept this pace on average."""
+"""After the grace, a sender or reader must have kept this average rate."""
 MAX_CONNECTIONS: Final = 800  # Below the 1,024 open files that a process may have by default.
 LOOK_EVERY_S: Final = 1.0
 
-# A peer that has vanished without a word is noticed within two minutes.
+# A peer that vanished silently is noticed within two minutes.
 KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 class BoundedConnection(H11Protocol):
-    """uvicorn's HTTP/1.1 connection, ended where its peer is too slow.
+    """uvicorn's HTTP/1.1 connection, closed if its peer is too slow.
 
     Attributes:
-        header_s: from the moment when a header may come to its last line.
-        grace_s: for a body, or for an answer, beside what `MIN_BYTES_S` gives it.
-        max_connections: of one process; the one that waits longest for a header makes room.
+        header_s: time for a header to arrive completely.
+        grace_s: time for a body or a response, in addition to what `MIN_BYTES_S` allows.
+        max_connections: per process; the one that has waited longest for a header is closed.
     """
 
     header_s = HEADER_S
@@ -50,9 +50,9 @@ class BoundedConnection(H11Protocol):
         self._look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, and end another one where there are too many."""
+        """Accept the connection, and close another one if there are too many."""
         super().connection_made(transport)
-        # Whoever waits for the buffer to empty waits until the kernel has every byte.
+        # So that waiting for the buffer means waiting until the kernel has every byte.
         transport.set_write_buffer_limits(high=0)
         _notice_vanished_peers(transport)
         self._look_again()
@@ -97,7 +97,7 @@ class BoundedConnection(H11Protocol):
         return self.conn.their_state is h11.IDLE
 
     def _note_state(self) -> None:
-        """Start the time anew where the peer has begun another part of a request."""
+        """Restart the timeout when the peer has started another part of a request."""
         if self._state is not self.conn.their_state:
             self._state = self.conn.their_state
             self._since = self.loop.time()

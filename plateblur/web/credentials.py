@@ -20,23 +20,23 @@ from plateblur.accounts.types import (
 )
 from plateblur.web.failures import Failure, busy
 
-# For the OpenAPI document alone, so neither refuses anything: `let_in` reads the header, because
-# FastAPI would answer a missing one itself, and the contract's 1001 is ours. Not `HTTPBasic`, which
-# refuses a header that isn't base64 even with `auto_error` off.
+# Only for the OpenAPI document, so neither refuses anything: `let_in` reads the header, because
+# FastAPI would reject a missing one itself, but the contract requires our error 1001. Not
+# `HTTPBasic`, which refuses a header that isn't base64 even with `auto_error` off.
 BASIC = HTTPBase(
     scheme="basic",
     scheme_name="basic",
-    description="E-mail or user name, and the password or an API key.",
+    description="Your e-mail address or user name, and your password or an API key.",
     auto_error=False,
 )
 BEARER = HTTPBearer(scheme_name="bearer", description="An API key.", auto_error=False)
 
-MAX_CREDENTIAL_CHARS = 1024  # Longer ones only cost hashing time; the longest e-mail has 254.
+MAX_CREDENTIAL_CHARS = 1024  # Longer ones only cost hashing time; e-mails have up to 254.
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who asks, and the plan that the request counts on."""
+    """The identity behind a request, and the plan on which it counts."""
 
     identity: Identity
     plan: PlanPeriod
@@ -44,7 +44,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Basic:
-    """What `Authorization: Basic` held."""
+    """The credentials of `Authorization: Basic`."""
 
     username: str
     secret: str
@@ -52,7 +52,7 @@ class Basic:
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """What `Authorization: Bearer` held."""
+    """The credentials of `Authorization: Bearer`."""
 
     key: str
 
@@ -61,8 +61,8 @@ def parse_authorization(header: str | None, *, bearer: bool) -> Basic | Bearer:
     """Return the credentials in `header`.
 
     Args:
-        header: the value as sent, None where there is no such header.
-        bearer: whether an API key alone is taken too.
+        header: the value as sent; None if it is missing.
+        bearer: whether Bearer is accepted too.
 
     Raises:
         Failure: 1001, missing, empty, another scheme, or not decodable.
@@ -85,11 +85,11 @@ def parse_authorization(header: str | None, *, bearer: bool) -> Basic | Bearer:
 
 
 async def let_in(gate: Gate, request: Request, *, bearer: bool) -> Access:
-    """Return who asks and on which plan, before anything of the body is read.
+    """Return the identity and plan of a request, before its body is read.
 
     Raises:
-        Failure: 1001; or busy, too many passwords are being checked.
-        AccessError: 1015, 1016, or a plan that allows no request.
+        Failure: 1001; or busy, if too many passwords are being checked.
+        AccessError: 1015, 1016, or no active plan.
     """
     given = parse_authorization(request.headers.get("authorization"), bearer=bearer)
     address = request.client.host if request.client else ""
@@ -108,7 +108,7 @@ async def let_in(gate: Gate, request: Request, *, bearer: bool) -> Access:
 
 def _identity(gate: Gate, given: Basic | Bearer, *, address: str) -> Identity:
     words = [given.key] if isinstance(given, Bearer) else [given.username, given.secret]
-    # NUL can't be stored in PostgreSQL's text, so that no account can have it.
+    # PostgreSQL can't store NUL, so no account can have it.
     if any(len(word) > MAX_CREDENTIAL_CHARS or "\0" in word for word in words):
         raise UnknownCredentialsError
     authenticate: Callable[..., Identity] = (

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, as the documented error array and as problem+json."""
+"""The errors of requests, as the documented error array and as problem+json."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "2001": "Invalid request data after passing to the API",
 }
 
-# 402 for what a payment mends, 429 for what time mends, 5xx for what we have to mend.
+# 402 if a payment helps, 429 if waiting helps, 5xx if we have to fix it.
 STATUSES: Final[Mapping[str, int]] = {
     "1001": 401,
     "1002": 429,
@@ -61,18 +61,18 @@ STATUSES: Final[Mapping[str, int]] = {
 
 STORE_CAUSE: Final = "The account store can't be reached; please try again shortly."
 WITH_REFERENCE: Final = frozenset({"1007", "1008", "1009", "1010", "1011", "1012", "1014", "2001"})
-"""Codes whose description carries a reference: where details are promised, or we are to blame."""
+"""Codes whose description ends with a reference: if details are promised, or the error is ours."""
 
 
 class Failure(Exception):  # noqa: N818 - the vocabulary of this package: a request fails
-    """A request that can't be answered with a photo.
+    """A request that fails.
 
     Attributes:
         cd: the code of the documented contract.
-        cause: plain words for whoever sent the request; no secrets, paths or SQL.
-        status: the real status code, where it is not the usual one of `cd`.
+        cause: plain words for the client; no secrets, paths or SQL.
+        status: the HTTP status, if it is not the usual one of `cd`.
         sentence: the start of the description.
-        headers: to be sent along.
+        headers: further HTTP headers.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Failure(Exception):  # noqa: N818 - the vocabulary of this package: a requ
 
     @classmethod
     def of_access(cls, error: AccessError, *, headers: Mapping[str, str] | None = None) -> Failure:
-        """Return what an error of the gate means for a request."""
+        """Return the failure for an error of the gate."""
         more = dict(headers or {})
         status = None
         if error.retry_after_s is not None:
@@ -105,10 +105,10 @@ class Failure(Exception):  # noqa: N818 - the vocabulary of this package: a requ
 
 
 def forget(error: BaseException) -> None:
-    """Drop the frames that `error` and its causes came through, once it is told.
+    """Drop the frames of `error` and its causes, once it has been reported.
 
-    A future that keeps the error of what it waited for stands in one of those frames: a cycle,
-    through which the body or photo of a refused request would live on until a full collection.
+    A future that keeps its exception is referenced by one of those frames. This cycle would keep
+    the body or photo of a refused request in memory until the next full garbage collection.
     """
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -122,11 +122,11 @@ def forget(error: BaseException) -> None:
 
 
 class ClientGoneError(Exception):
-    """Whoever asked has hung up: nothing is charged, nobody reads an answer."""
+    """The client has hung up: nothing is charged, and no response is needed."""
 
 
 def busy(retry_s: int) -> Failure:
-    """Return the failure of a request for which there is no room now; nothing was counted."""
+    """Return the failure of a request while the service is full; nothing was counted."""
     return Failure(
         "2001",
         "The service is busy; please send the request again.",
@@ -136,7 +136,7 @@ def busy(retry_s: int) -> Failure:
 
 
 def answer_too_long(limit_bytes: int) -> Failure:
-    """Return the failure of a photo whose answer would be longer than may be sent."""
+    """Return the failure of a photo whose response would be too long."""
     return Failure(
         "2001",
         f"The answer would have more than {limit_bytes // 1024**2} MB; send a smaller photo.",
@@ -145,7 +145,7 @@ def answer_too_long(limit_bytes: int) -> Failure:
 
 
 def describe(failure: Failure, *, reference: str) -> str:
-    """Return the description: sentence, cause, and the reference that the log bears too."""
+    """Return the description: sentence, cause, and the reference that is also in the log."""
     parts = [failure.sentence, failure.cause]
     if failure.cd in WITH_REFERENCE:
         parts.append(f"Reference: {reference}.")
@@ -153,7 +153,7 @@ def describe(failure: Failure, *, reference: str) -> str:
 
 
 def answer_failure(request: Request, failure: Failure, *, real_status_codes: bool) -> Response:
-    """Return `failure` in the form that the route asked for promises."""
+    """Return `failure` in the format of the requested route."""
     request.state.cd = failure.cd
     documented = request.url.path == DOCUMENTED_PATH
     status = HTTPStatus.OK if documented and not real_status_codes else failure.status
@@ -179,7 +179,7 @@ def problem(
     cd: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return an RFC 9457 answer; `cd` stands in it where the contract has a code."""
+    """Return an RFC 9457 response, with `cd` if the contract has a code for it."""
     body: dict[str, object] = {
         "type": "about:blank" if cd is None else f"/#cd-{cd}",
         "title": HTTPStatus(status).phrase if cd is None else SENTENCES[cd],

@@ -1,17 +1,17 @@
-"""Fetch a photo from a URL that a stranger chose, without reaching anything but the public net.
+"""Fetch a photo from a URL that a stranger chose, reaching only the public internet.
 
 Written on httpcore (what httpx itself sends with) and not on safehttpx, which comes with Gradio.
-safehttpx 0.1.7 lets 100.64.0.0/10 and 6to4 through, asks dns.google about names without a
-public address, obeys the proxy variables of the environment, follows no redirect, and has no cap on
-an answer's size or on its whole time.
-Here the check sits where the connection is made: `GuardedBackend` resolves the name once, checks
-every address, and connects to one of the very addresses that it checked. So there is no second
-look-up that could answer differently, and it does not matter how a host was spelt.
+safehttpx 0.1.7 lets 100.64.0.0/10 and 6to4 through, asks dns.google about names without a public
+address, obeys the proxy variables of the environment, follows no redirect, and limits neither the
+size of a response nor its total time. Here, the check is where the connection is made:
+`GuardedBackend` resolves the name once, checks every address, and connects to one of the checked
+addresses. So there is no second look-up that could return something else, and the spelling of the
+host doesn't matter.
 
-Names are looked up by dnspython and not by the system's `getaddrinfo`: that takes a thread until
-the answer comes, however long nobody waits for it any more, so that a few name servers that never
-answer stop all look-ups. Here one that is given up is over. No file of hosts is read, and no name
-is tried with the system's own domain behind it.
+Names are resolved with dnspython and not with the system's `getaddrinfo`, which blocks a thread
+until the answer arrives, even if nobody waits for it any more: a few name servers that never answer
+would stop all look-ups. A dnspython look-up ends when it is cancelled. It ignores the hosts file
+and the system's search domain.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ REFUSED: Final = "The URL may not be fetched."
 
 
 class FetchError(Exception):
-    """The photo could not be fetched; the message may be shown to whoever gave the URL."""
+    """The photo could not be fetched; the message may be shown to the client."""
 
 
 def is_public(address: IPAddress) -> bool:
@@ -171,7 +171,7 @@ class Reach:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to checked addresses only; the one place where the fetcher opens a socket.
+    """Connects to checked addresses only; the only place where the fetcher opens a socket.
 
     To be closed after use: httpcore leaves a socket open whose TLS handshake is cancelled.
     """

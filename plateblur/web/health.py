@@ -1,4 +1,4 @@
-"""For machines that watch: is it alive, is it ready, how much has it done."""
+"""Health probes and metrics."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from plateblur.web.failures import problem
 from plateblur.web.schemas import PROBLEM_SCHEMA, Health
 from plateblur.web.service import Service
 
-MIN_FREE_BYTES = 64 * 1024**2  # A store of a million requests grows by about as much.
+MIN_FREE_BYTES = 64 * 1024**2  # About what a million requests add to the store.
 PROBE_BYTES = 4096  # A page of the store.
 
 
 def has_room(folder: Path) -> bool:
-    """Return whether `folder` can still be written to and its disk has `MIN_FREE_BYTES` left."""
+    """Return whether `folder` is writable and its disk has `MIN_FREE_BYTES` left."""
     try:
         if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
             return False
@@ -36,21 +36,21 @@ def has_room(folder: Path) -> bool:
 
 def health_router(service: Service) -> APIRouter:
     """Return the routes for probes and Prometheus."""
-    router = APIRouter(tags=["watching"])
+    router = APIRouter(tags=["monitoring"])
     looking = asyncio.Lock()
 
-    @router.get("/healthz", summary="Is the process alive", response_model=Health)
+    @router.get("/healthz", summary="Liveness probe", response_model=Health)
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok", "parts": {}})
 
     @router.get(
         "/readyz",
-        summary="May requests be sent here",
+        summary="Readiness probe",
         response_model=Health,
-        responses={503: {"model": Health, "description": "A part is not ready."}},
+        responses={503: {"model": Health, "description": "The service is not ready."}},
     )
     async def readyz() -> JSONResponse:
-        # One look at a time, whoever asks: each runs the model.
+        # One check at a time, because each runs the model.
         async with looking:
             checks = {"store": service.gate.is_ready, **service.ready_checks}
             parts = {name: await to_thread.run_sync(check) for name, check in checks.items()}
@@ -62,7 +62,7 @@ def health_router(service: Service) -> APIRouter:
 
     @router.get(
         "/metrics",
-        summary="Figures for Prometheus",
+        summary="Metrics for Prometheus",
         response_model=None,
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},

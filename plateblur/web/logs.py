@@ -1,4 +1,4 @@
-"""One JSON object a line: references, ids and durations; never what was sent."""
+"""JSON logs, one object per line: references, ids and durations, never the content of a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import orjson
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one JSON object; what a record tells is in its `told` dictionary."""
+    """Formats a record as one JSON object, with the fields of its `told` dictionary."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -24,14 +24,14 @@ class JsonLines(logging.Formatter):
             **getattr(record, "told", {}),
         }
         if record.exc_info and record.exc_info[1]:
-            # Type and place only: the message of a foreign exception may hold what was sent.
+            # Only type and place, because an exception's message may contain what was sent.
             line["error"] = type(record.exc_info[1]).__name__
             line["where"] = where_raised(record.exc_info[1])
         return orjson.dumps(line, default=str).decode()
 
 
 def where_raised(error: BaseException) -> list[str]:
-    """Return file, line and function of each step that led to `error`, without values."""
+    """Return file, line and function of each frame of `error`, without values."""
     return [
         f"{Path(step.filename).name}:{step.lineno} {step.name}"
         for step in traceback.extract_tb(error.__traceback__)
@@ -41,14 +41,14 @@ def where_raised(error: BaseException) -> list[str]:
 def configure_logging(level: str) -> None:
     """Send all logs of this process to stderr as JSON lines.
 
-    httpcore and its like stay at warnings, because their details hold URLs.
+    Libraries such as httpcore only log warnings, because their details contain URLs.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    # Its warnings quote bytes of what was sent; the request's own line tells that it failed.
+    # Its warnings quote bytes that were sent; the request's own line shows that it failed.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     for name in ("plateblur", "uvicorn.error"):
         logging.getLogger(name).setLevel(level.upper())

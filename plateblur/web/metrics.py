@@ -80,11 +80,15 @@ class Metrics:
         )
         put(
             "refused_busy",
-            Counter("plateblur_refused_busy", "Requests for which no room was", registry=registry),
+            Counter(
+                "plateblur_refused_busy",
+                "Requests refused because the service was full",
+                registry=registry,
+            ),
         )
 
     def exposition(self) -> bytes:
-        """Return all series as Prometheus reads them, of all workers where they share a folder."""
+        """Return all series in Prometheus' format, of all workers if they share a folder."""
         if not self.shared:
             return generate_latest(self.registry)
         together = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What stands around every request: reference, log line, headers, the last net, the body's rest."""
+"""Middleware for every request: reference, log, headers, unexpected errors, unread bodies."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from plateblur.web.settings import Settings
 
 LOG = logging.getLogger("plateblur.web")
 
-HEAR_OUT_BYTES = 64 * 1024 * 1024  # Twelve times what is taken: photos as cameras write them.
-HEAR_OUT_IDLE_S = 10.0  # Nobody who still sends is silent for longer.
+HEAR_OUT_BYTES = 64 * 1024 * 1024  # Twelve times the limit: photos straight from a camera.
+HEAR_OUT_IDLE_S = 10.0  # An active sender is never silent for longer.
 LINGER_IDLE_S = 3.0  # .NET waits 0.35 s for "100 Continue", curl 1 s, before they send anyway.
 CLIENT_GONE_STATUS = 499  # Source: nginx's code for a client that closed the connection.
 
@@ -41,7 +41,7 @@ HSTS = "max-age=31536000; includeSubDomains"  # Source: hstspreload.org, at leas
 
 
 class Observe:
-    """Gives each request a reference, writes one log line and counts it; sends strict headers."""
+    """Gives each request a reference, logs and counts it, and adds strict headers."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
         self.app = app
@@ -111,7 +111,7 @@ class Observe:
 
 
 class LastNet:
-    """Answers what no route expected with 2001 and a reference; the log says where it happened."""
+    """Turns unexpected errors into 2001 with a reference; the log says where they happened."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
@@ -131,9 +131,9 @@ class LastNet:
 
         try:
             await self.app(scope, receive, noted)
-        except Exception as error:  # noqa: BLE001 - the border: whatever it was, the client is told
+        except Exception as error:  # noqa: BLE001 - the client gets a response whatever it was
             request = Request(scope)
-            # Not the message of the error: what failed may have put anything into it.
+            # Not the error's message, because it could contain anything.
             LOG.error(
                 "unexpected error",
                 extra={
@@ -154,15 +154,15 @@ class LastNet:
 
 
 class HearOut:
-    """Takes in the rest of a refused body before its early answer is sent.
+    """Reads the rest of a refused body before the early response is sent.
 
-    The documented client, .NET's `WebClient`, reads nothing before it has written everything. An
-    answer that comes earlier, and the closed connection after it, is a network error for it. What
-    is taken in is dropped, and bounded in bytes and time.
+    The documented client, .NET's `WebClient`, reads nothing before it has written everything. For
+    it, an earlier response and a closed connection are a network error. The rest is discarded, and
+    limited in bytes and time.
 
-    Where the sender asked for "100 Continue" and was not told to, he is answered first; likewise
-    where the body is longer than what is taken in, or had its time. What he sends nevertheless is
-    taken in while the connection is still open, so that he gets to read the answer.
+    If the client asked for "100 Continue" and did not get it, the response is sent first. The same
+    goes for a body that is too long to read or took too long. What the client sends nevertheless is
+    read while the connection is still open, so that it can read the response.
     """
 
     def __init__(self, app: ASGIApp, *, hear_out_s: float) -> None:
@@ -177,7 +177,7 @@ class HearOut:
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "0")  # Digits; the server refuses anything else.
         body_ended = int(announced) == 0 and "transfer-encoding" not in headers
-        # Who waits for "100 Continue" is told to go on by the first look at the body.
+        # The first read of the body sends "100 Continue" to a client that waits for it.
         sends_now = "expect" not in headers
         linger_s: float | None = None
 
@@ -209,7 +209,7 @@ class HearOut:
 
 
 async def _take_in(receive: Receive, *, timeout_s: float, idle_s: float) -> None:
-    """Read and drop what comes, up to the end, `HEAR_OUT_BYTES`, or a time without a byte."""
+    """Read and discard until the end, `HEAR_OUT_BYTES`, or a timeout."""
     taken = 0
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
@@ -222,7 +222,7 @@ async def _take_in(receive: Receive, *, timeout_s: float, idle_s: float) -> None
 
 
 class HeadAsGet:
-    """Answers HEAD as the same GET without its body, on every page; probes and caches ask so."""
+    """Answers HEAD like GET without the body, for probes and caches."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

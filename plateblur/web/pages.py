@@ -1,4 +1,4 @@
-"""Pages for people: what the service does, how to call it, a form to try it, the API by routes."""
+"""Pages for people: what the service does, how to call it, a form to try it, the API reference."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from starlette.templating import Jinja2Templates
 from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, SENTENCES, STATUSES, TOO_LONG
 from plateblur.web.schemas import TAG_ID
 from plateblur.web.service import Service
+from plateblur.web.source import source_link
 
 HERE = Path(__file__).parent
 LOGO = HERE / "static" / "logo.svg"
@@ -24,7 +25,7 @@ LOGO = HERE / "static" / "logo.svg"
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An example of a client, shown on the page and run in the tests where its language is."""
+    """A code example, shown on the page, and run in the tests if its language is installed."""
 
     name: str
     title: str
@@ -33,43 +34,43 @@ class Client:
 
 
 CLIENTS = (
-    Client("python", "Python", "clients/python.py.txt", "Python 3.9 or later, nothing else"),
+    Client("python", "Python", "clients/python.py.txt", "Python 3.9 or later"),
     Client("javascript", "JavaScript", "clients/javascript.mjs.txt", "Node.js 18 or later"),
     Client("csharp", "C#", "clients/csharp.cs.txt", ".NET 6 or later"),
     Client("vbnet", "VB.NET", "clients/vbnet.vb.txt", ".NET 6 or later"),
-    Client("php", "PHP", "clients/php.php.txt", "PHP 8 with its curl extension"),
-    Client("curl", "curl", "clients/curl.sh.txt", "a POSIX shell, curl and base64"),
+    Client("php", "PHP", "clients/php.php.txt", "PHP 8 with the curl extension"),
+    Client("curl", "curl", "clients/curl.sh.txt", "POSIX shell, curl and base64"),
 )
 
-# What each code means here, in our words; the sentences stand beside them.
+# The cause of each error code, shown next to its fixed sentence.
 MEANINGS = {
-    "1001": "There is no Authorization header, or it can't be read as Basic.",
-    "1002": "The trial's 50 requests of this UTC day are used up.",
-    "1003": "The trial's seven days are over, and no package is paid.",
-    "1004": "More than 50 requests within 60 seconds, or the month's 10,000 predictions are gone.",
-    "1005": "The paid period is over.",
-    "1006": "There is neither a trial nor a paid invoice.",
-    "1007": "A trial is noted, but could not be found.",
-    "1008": "The trial was found, but not in a state that can be read.",
-    "1009": "The account store did not answer while we looked for a trial.",
-    "1010": "An invoice is noted, but could not be found.",
-    "1011": "The invoice was found, but not in a state that can be read.",
-    "1012": "The account store did not answer while we looked for an invoice.",
-    "1013": "The body has more than 5 MB, or there is no photo in it.",
-    "1014": "No JSON, a wrong type, bad base64, both photo fields, a URL that can't be fetched, "
-    "no photo, too many fields, or too many pixels.",
-    "1015": "User, password or key are wrong.",
-    "1016": "The account waits for its activation, or was closed or locked.",
-    "2001": "The photo was let in and could then not be blurred. It is not counted.",
+    "1001": "The Authorization header is missing or isn't valid Basic authentication.",
+    "1002": "The trial's 50 requests for today (UTC) are used up.",
+    "1003": "The seven-day trial is over, and there is no paid plan.",
+    "1004": "More than 50 requests within 60 seconds, or 10,000 predictions this month.",
+    "1005": "The paid plan has ended.",
+    "1006": "The account has neither a trial nor a paid plan.",
+    "1007": "Internal error: the trial could not be found.",
+    "1008": "Internal error: the trial's data is damaged.",
+    "1009": "The database was unavailable when looking up the trial.",
+    "1010": "Internal error: the invoice could not be found.",
+    "1011": "Internal error: the invoice's data is damaged.",
+    "1012": "The database was unavailable when looking up the invoice.",
+    "1013": "The request body is larger than 5 MB, or contains no photo.",
+    "1014": "Invalid JSON, a wrong type, invalid base64, both photo fields, a URL that can't be "
+    "fetched, an unsupported file, too many fields, or too many pixels.",
+    "1015": "The user name, password or API key is wrong.",
+    "1016": "The account isn't activated yet, or is closed or locked.",
+    "2001": "The photo could not be blurred. The request doesn't count.",
 }
 
 
 @cache
 def make_environment(*folders: Path) -> Environment:
-    """Return the templates; everything put into them is escaped, a name that is missing fails.
+    """Return the templates; values are escaped, and a missing name is an error.
 
     Args:
-        folders: more of them, looked into before the own one.
+        folders: further folders, searched before our own.
     """
     return Environment(
         loader=FileSystemLoader([*folders, HERE / "templates"]),
@@ -82,7 +83,7 @@ def make_environment(*folders: Path) -> Environment:
 
 
 def render_client(client: Client, *, public_url: str) -> str:
-    """Return the source text of `client`, with the endpoint of this service in it."""
+    """Return the code of `client`, with this service's endpoint."""
     environment = make_environment().overlay(autoescape=False)
     return environment.get_template(client.template).render(endpoint=public_url + DOCUMENTED_PATH)
 
@@ -92,10 +93,11 @@ def add_pages(app: FastAPI) -> None:
     service: Service = app.state.service
     public_url = service.settings.public_url.rstrip("/")
 
-    def has_console(request: Request) -> dict[str, Any]:
-        return {"has_console": getattr(request.app.state, "has_console", False)}
+    def on_every_page(request: Request) -> dict[str, Any]:
+        return {"has_console": getattr(request.app.state, "has_console", False), "source": source}
 
-    templates = Jinja2Templates(env=make_environment(), context_processors=[has_console])
+    source = source_link(service.settings.source_url)
+    templates = Jinja2Templates(env=make_environment(), context_processors=[on_every_page])
     sources = [(client, render_client(client, public_url=public_url)) for client in CLIENTS]
     errors = [
         {
@@ -125,6 +127,7 @@ def add_pages(app: FastAPI) -> None:
                 "clients": sources,
                 "tag_id": TAG_ID,
                 "photo_url": service.settings.photo_url,
+                "real_status_codes": service.settings.real_status_codes,
             },
         )
 
@@ -137,7 +140,7 @@ def add_pages(app: FastAPI) -> None:
 
 
 def _operations(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the page shows of each operation, references resolved."""
+    """Return what the page shows of each operation, with references resolved."""
     return [
         {
             "method": method.upper(),

@@ -27,12 +27,13 @@ FIELDS = {
     name.lower(): name
     for name in ("base64_Photo_String", "photo_url", "boundingBoxCrop", "plate_output")
 }
+ERROR_BY_STATUS = "An error, if the service returns errors with their HTTP status."
 NOT_GIVEN = frozenset({"", "NO"})  # Source: contract; compared stripped and in upper case.
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asks for; exactly one of `data` and `url` is there."""
+    """A parsed request; exactly one of `data` and `url` is given."""
 
     data: bytes | None
     url: str | None
@@ -40,10 +41,10 @@ class Asked:
 
 
 def parse_asked(body: bytes) -> Asked:
-    """Return what `body` asks for.
+    """Return the request in `body`.
 
     Raises:
-        Failure: 1013, no photo; 1014, anything that is not as documented.
+        Failure: 1013, no photo; 1014, anything else that is not as documented.
     """
     if not body.strip():
         raise Failure("1013", sentence=NOTHING, status=400)
@@ -70,7 +71,7 @@ def documented_router(service: Service) -> APIRouter:
 
     @router.post(
         DOCUMENTED_PATH,
-        summary="Blur the plates of a photo (documented endpoint)",
+        summary="Blur a photo (documented endpoint)",
         tags=["documented"],
         dependencies=[Security(BASIC)],
         openapi_extra={
@@ -82,13 +83,12 @@ def documented_router(service: Service) -> APIRouter:
         response_model=None,
         responses={
             200: {
-                "description": "The blurred photo; or, with real status codes off, an error.",
+                "description": "The blurred photo, or an error if the service returns those with "
+                "status 200.",
                 "model": DocumentedAnswer | list[DocumentedError],
             },
-            "4XX": {"description": "An error, where the service says so by its status."}
-            | {"model": list[DocumentedError]},
-            "5XX": {"description": "An error, where the service says so by its status."}
-            | {"model": list[DocumentedError]},
+            "4XX": {"description": ERROR_BY_STATUS, "model": list[DocumentedError]},
+            "5XX": {"description": ERROR_BY_STATUS, "model": list[DocumentedError]},
         },
     )
     async def plateblurer(request: Request) -> Response:
@@ -106,7 +106,7 @@ def documented_router(service: Service) -> APIRouter:
                 request,
                 access,
                 data,
-                # Lower than the default, because everything that is returned has to be blurred.
+                # Below the default, because everything that is returned must be blurred.
                 BlurOptions(min_confidence=RETURNED_ABOVE, draw_boxes=True, crops=asked.crops),
                 sends=lambda photo: (photo.data, *photo.crops),
                 answer=lambda photo, _: Written(

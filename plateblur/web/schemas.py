@@ -1,4 +1,4 @@
-"""From values to JSON: the documented answer key by key, and the models of `/v1`."""
+"""JSON: the documented response key by key, and the models of `/v1`."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) ->
     """Return the documented JSON, keys in the documented order.
 
     Args:
-        photo: blurred, with boxes drawn, and with crops where they are asked for.
+        photo: blurred, with boxes drawn, and with crops if requested.
         created: moment of the request, UTC.
-        crops: whether `boundingBoxPhoto` is to be there.
+        crops: whether to include `boundingBoxPhoto`.
     """
     predictions: list[dict[str, Any]] = []
     for index, confidence in _most_confident_first(photo):
@@ -70,10 +70,10 @@ def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) ->
 
 
 def answer_bytes(parts: Iterable[bytes], *, predictions: int) -> int:
-    """Return about how long an answer with `parts` will be, before it is written.
+    """Return the approximate length of a response with `parts`, before it is written.
 
     Args:
-        parts: what stands in it as base64.
+        parts: what it contains as base64.
         predictions: how many.
     """
     return sum(4 * (len(part) + 2) // 3 for part in parts) + predictions * PREDICTION_BYTES
@@ -104,45 +104,50 @@ def _most_confident_first(photo: BlurredPhoto) -> list[tuple[int, float]]:
 
 
 class BlurRequest(BaseModel):
-    """How a photo is to be blurred; exactly one of `photo` and `photo_url` is given."""
+    """A photo and how to blur it; send exactly one of `photo` and `photo_url`."""
 
     model_config = ConfigDict(extra="forbid")
 
     photo: str | None = Field(
         None,
-        description="The photo, standard base64.",
+        description="The photo, base64-encoded.",
         json_schema_extra={"contentEncoding": "base64", "examples": [EXAMPLE_PHOTO]},
     )
-    photo_url: str | None = Field(None, description="Where the photo is; http or https.")
-    method: Method = Field(DEFAULTS.method, description="How a plate is hidden.")
+    photo_url: str | None = Field(None, description="Public http or https URL of the photo.")
+    method: Method = Field(DEFAULTS.method, description="How plates are blurred.")
     margin: float = Field(
         DEFAULTS.margin,
         ge=0,
         le=1,
-        description="Share of a box's size that is hidden beyond it on each side.",
+        description="Extra area to blur on each side of a plate, as a share of its size.",
     )
     min_confidence: float = Field(
         DEFAULTS.min_confidence,
         ge=COUNT_FLOOR,
         le=1,
-        description="The smallest confidence of a detection that is blurred.",
+        description="Plates below this confidence stay visible. Lower values hide more, with more "
+        "false hits.",
     )
     metadata: MetadataPolicy = Field(
-        DEFAULTS.metadata, description="What of the photo's metadata is written again."
+        DEFAULTS.metadata,
+        description="strip removes everything except the colour profile; safe also keeps time, "
+        "camera and panorama tags; keep keeps most metadata, including the GPS position.",
     )
-    draw_boxes: bool = Field(DEFAULTS.draw_boxes, description="Draw the detections.")
+    draw_boxes: bool = Field(
+        DEFAULTS.draw_boxes, description="Draw the detected boxes on the photo."
+    )
     effort: Effort = Field(
         DEFAULTS.effort,
-        description="How hard to look: fast is one look; thorough also looks closer and at copies "
-        "turned by quarter turns, and takes many times as long.",
+        description="How thoroughly to search. fast looks once; thorough also searches enlarged "
+        "parts and rotated copies, and takes many times as long.",
     )
     projection: Projection = Field(
         DEFAULTS.projection,
-        description="How the photo shows the world: auto goes by its panorama tags.",
+        description="Whether the photo is a 360-degree panorama; auto decides by its metadata.",
     )
 
     def options(self) -> BlurOptions:
-        """Return what the blur takes."""
+        """Return the options for the blur."""
         return BlurOptions(
             method=self.method,
             margin=self.margin,
@@ -164,42 +169,44 @@ class Box(BaseModel):
 
 
 class Detection(BaseModel):
-    """One plate."""
+    """A detected plate."""
 
     confidence: float = Field(ge=0, le=1)
     box: Box
 
 
 class DetectAnswer(BaseModel):
-    """What was found."""
+    """The detections."""
 
     created: datetime
     width_px: int
     height_px: int
     detections: list[Detection]
-    predictions_counted: int = Field(description="What the request counts on a paid plan.")
+    predictions_counted: int = Field(
+        description="Number of predictions that count toward a paid plan."
+    )
     looks: int | None = Field(
-        None, description="How often the model looked at the photo or a part of it."
+        None, description="How many times the model was run on the photo or a part of it."
     )
     smallest_plate_px: float | None = Field(
         None,
-        description="Height in pixels of the smallest plate that was looked for; smaller ones are "
-        "found by chance.",
+        description="Height in pixels of the smallest plate that this search is made for; smaller "
+        "plates are often missed.",
     )
     projection: Projection = Field(
-        "flat", description="Other than flat where the photo was treated as a panorama."
+        "flat", description="Any other value means that the photo was treated as a panorama."
     )
 
 
 class BlurAnswer(DetectAnswer):
-    """What was found, and the blurred photo."""
+    """The detections and the blurred photo."""
 
     media_type: str
-    photo: str = Field(description="The blurred photo, standard base64.")
+    photo: str = Field(description="The blurred photo, base64-encoded.")
 
 
 class Allowance(BaseModel):
-    """What a limit allows."""
+    """Usage of a limit."""
 
     used: int
     limit: int
@@ -208,48 +215,54 @@ class Allowance(BaseModel):
 
 
 class UsageAnswer(BaseModel):
-    """What the plan has used and has left."""
+    """Usage of the current plan."""
 
     plan: PlanKind
     starts_at: datetime
     ends_at: datetime
-    requests: Allowance = Field(description="In the plan's window: a UTC day, or the last 60 s.")
-    predictions: Allowance | None = Field(description="In the running month of a paid package.")
+    requests: Allowance = Field(
+        description="In the current window: a UTC day on the trial, 60 seconds on paid plans."
+    )
+    predictions: Allowance | None = Field(description="In the current month of a paid plan.")
 
 
 class Problem(BaseModel):
-    """An error after RFC 9457."""
+    """An error as problem details (RFC 9457)."""
 
     type: str
     title: str
     status: int
     detail: str
     instance: str
-    cd: str | None = Field(None, description="The code of the documented error table.")
+    cd: str | None = Field(None, description="The error code.")
 
 
 PROBLEM_SCHEMA = Problem.model_json_schema()
 
 
 class DocumentedRequest(BaseModel):
-    """The documented request; further fields are ignored."""
+    """The documented request; unknown fields are ignored."""
 
     base64_Photo_String: str | None = Field(  # noqa: N815 - the documented name
         "NO",
-        description='The photo, standard base64; "NO" where photo_url is given.',
+        description='The photo, base64-encoded, or "NO" if you send photo_url.',
         json_schema_extra={"examples": [EXAMPLE_PHOTO]},
     )
-    photo_url: str | None = Field("NO", description='Where the photo is, or "NO".')
+    photo_url: str | None = Field(
+        "NO", description='Public http or https URL of the photo, or "NO".'
+    )
     boundingBoxCrop: str | None = Field(  # noqa: N815 - the documented name
-        "NO", pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$", description="YES: cut out each plate."
+        "NO",
+        pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$",
+        description="YES to get a cut-out of each plate.",
     )
     plate_output: str | None = Field(
-        "NO", pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$", description="The same under another name."
+        "NO", pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$", description="Alias of boundingBoxCrop."
     )
 
 
 class DocumentedPrediction(BaseModel):
-    """One plate, as documented."""
+    """A plate in the documented response."""
 
     probability: float
     tagId: str  # noqa: N815 - the documented name
@@ -259,7 +272,7 @@ class DocumentedPrediction(BaseModel):
 
 
 class DocumentedAnswer(BaseModel):
-    """The documented success."""
+    """The documented response."""
 
     created: str
     predictions: list[DocumentedPrediction]
@@ -267,14 +280,14 @@ class DocumentedAnswer(BaseModel):
 
 
 class DocumentedError(BaseModel):
-    """The one element of the documented error array."""
+    """An error of the documented endpoint."""
 
     cd: str
     description: str
 
 
 def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
-    """Return what was found in `photo`."""
+    """Return the detections in `photo`."""
     height, width = photo.image_hw
     searched = photo.detections.searched
     return DetectAnswer(
@@ -293,7 +306,7 @@ def detect_answer(photo: BlurredPhoto, *, created: datetime) -> DetectAnswer:
 
 
 def blur_answer(photo: BlurredPhoto, *, created: datetime) -> BlurAnswer:
-    """Return what was found in `photo`, and the photo."""
+    """Return the detections and the blurred photo."""
     found = detect_answer(photo, created=created)
     return BlurAnswer(
         **dict(found), media_type=MEDIA_TYPES[photo.format], photo=base64_text(photo.data)
@@ -301,7 +314,7 @@ def blur_answer(photo: BlurredPhoto, *, created: datetime) -> BlurAnswer:
 
 
 def usage_answer(plan: PlanPeriod, usage: Usage) -> UsageAnswer:
-    """Return the plan's figures."""
+    """Return the plan's usage."""
     return UsageAnswer(
         plan=plan.kind,
         starts_at=plan.starts_at,
@@ -320,7 +333,7 @@ def _allowance(used: int, limit: int, resets_at: datetime) -> Allowance:
 
 
 class Health(BaseModel):
-    """Whether the service, and each part that it needs, is well."""
+    """Status of the service and its parts."""
 
     status: str
     parts: dict[str, bool]

@@ -1,4 +1,4 @@
-"""What the routes share: the parts that `create_app` was given, and the counted way of a photo."""
+"""Shared by the routes: the parts given to `create_app`, and the counted processing of a photo."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from plateblur.web.settings import Settings
 LOG = logging.getLogger("plateblur.web")
 
 Blur = Callable[[bytes, BlurOptions, threading.Event], BlurredPhoto]
-"""Blurs an encoded photo; where the event is set nobody waits any more, and it may stop."""
+"""Blurs an encoded photo; may stop once the event is set, because nobody waits any more."""
 
 MAX_ANSWER_BYTES = 32 * 1024**2  # Six times the longest request; usual answers are about as long.
 MAX_SENDING_BYTES = 16 * MAX_ANSWER_BYTES  # In one worker; an account has half of it at most.
@@ -50,11 +50,11 @@ Holder = int | None
 
 
 class Slots:
-    """A bound on how much may be inside at once; who finds no room is refused, not queued.
+    """A limit on concurrent use; requests beyond it are refused, not queued.
 
     Args:
-        limit: how much there is, of places or of bytes.
-        each: how much of it one holder, an account, may have.
+        limit: how much there is, in places or bytes.
+        each: how much of it one account may have.
     """
 
     def __init__(self, limit: int, *, each: int | None = None) -> None:
@@ -80,7 +80,7 @@ class Slots:
         """Give room back."""
         with self._lock:
             self._taken[holder] -= size
-            self._taken += Counter()  # Drops who holds nothing.
+            self._taken += Counter()  # Removes holders of nothing.
 
     @contextmanager
     def take(self, *, retry_s: int, holder: Holder = None, size: int = 1) -> Iterator[None]:
@@ -98,10 +98,10 @@ class Slots:
 
 
 class Turns:
-    """Places for photos in work, given to one account after the other.
+    """Places for photos being processed, given to one account after the other.
 
-    Not first come, first served, because the photos that one account sends at once would have all
-    others wait behind them. Only from the event loop's thread.
+    Not first come, first served, because then the many photos of one account would make all others
+    wait. Only for use in the event loop's thread.
     """
 
     def __init__(self, places: int) -> None:
@@ -215,8 +215,8 @@ class Written:
 class CountedAnswer(Response):
     """An answer whose request stays counted only if all of it was handed to the connection.
 
-    "Handed" is what a server can know: that the operating system took the last byte. Whether the
-    client read it, nobody tells.
+    A server can only know that the operating system took the last byte, not whether the client read
+    it.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class CountedAnswer(Response):
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it piece by piece, so that a slow reader holds it in memory once and not thrice."""
+        """Send it in pieces, so that a slow reader keeps it in memory once and not three times."""
         gone = asyncio.create_task(_until_gone(receive))
         was_sent = False
         try:
@@ -265,7 +265,7 @@ class CountedAnswer(Response):
                 await asyncio.get_running_loop().run_in_executor(None, self.give_back)
 
     def give_back(self) -> None:
-        """Uncount the request; where its answer was not sent, or never will be."""
+        """Give the request back, because its response was not and will not be sent."""
         self._reservation.unsettle()
         self._leave.close()
 
@@ -290,7 +290,7 @@ async def blur_counted(
     Args:
         service: the parts.
         request: whose client is watched.
-        access: who asks, and the plan.
+        access: identity and plan.
         data: the photo.
         options: for the blur.
         sends: what of a blurred photo the answer holds as base64 or as it is.
@@ -300,7 +300,7 @@ async def blur_counted(
         Failure: 1014, over the pixel limit; 2001, the photo could not be blurred, its answer would
             be too long, or no room.
         AccessError: 1002 or 1004.
-        ClientGoneError: nobody waits any more.
+        ClientGoneError: the client hung up.
     """
     gone = threading.Event()
     holder = access.identity.account_id
@@ -427,7 +427,7 @@ def _blurred(
 
 
 def _usage(gate: Gate, access: Access) -> Usage | None:
-    """Return the usage for the headers; an answer does not fail because they can't be told."""
+    """Return the usage for the headers; a response does not fail without them."""
     try:
         return gate.usage(access.identity, access.plan)
     except AccessError:

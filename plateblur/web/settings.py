@@ -1,4 +1,4 @@
-"""Deployment values; the only file that reads or writes the environment."""
+"""The settings of a deployment; the only file that uses environment variables."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DATA_DIR = Path("data")
 LOCAL_URL = "http://127.0.0.1:8000"
 MIN_SECRET_CHARS = 32  # Source: 128 bits as hex digits.
 SAMPLE_SECRETS = ("change-me", "changeme", "sample", "example", "secret", "password", "test")
-"""Beginnings that give away a secret which was copied from a page."""
+"""Beginnings of secrets that were copied from documentation."""
 
 
 class SettingsError(ValueError):
-    """A setting is missing, or its value can't be used; the message names the variable."""
+    """A setting is missing or invalid; the message names the variable."""
 
 
 def _told(default: Any, text: str, *, secret: bool = False, **limits: Any) -> Any:
@@ -38,7 +38,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Settings(BaseSettings):
-    """What a deployment may choose; `settings_help` lists it.
+    """The settings of a deployment, listed by `settings_help`.
 
     Only `from_environment` reads the environment: a value made here is what its arguments say.
     """
@@ -53,89 +53,106 @@ class Settings(BaseSettings):
     )
 
     mode: Literal["development", "production"] = _told(
-        "development", "production refuses missing or sample secrets and sends HSTS"
+        "development", "production requires real secrets and sends HSTS"
     )
-    data_dir: Path = _told(DATA_DIR, "folder of the SQLite store, outbox and shared metrics")
-    model: str = _told("", "ONNX model of the detector; empty means the shipped one")
+    data_dir: Path = _told(
+        DATA_DIR, "folder for the SQLite database, the outbox and shared metrics"
+    )
+    model: str = _told("", "ONNX model of the detector; default: the shipped one")
     database_url: str = _told(
-        "", "SQLAlchemy URL; empty means SQLite in the data folder", secret=True
+        "", "SQLAlchemy URL of the database; default: SQLite in the data folder", secret=True
     )
     redis_url: str = _told(
         "",
-        "redis://...: who floods is turned away there, for hosts that share a database; "
-        "empty: the database alone counts the minute",
+        "redis://... to refuse floods of requests early, for hosts that share a database; "
+        "default: requests per minute are only counted in the database",
         secret=True,
     )
     secret_key: str = _told(
-        "", "signs sessions and links; at least 32 characters in production", secret=True
+        "", "key for hashes and form tokens; at least 32 characters in production", secret=True
     )
-    public_url: str = _told(LOCAL_URL, "how people reach this service")
+    public_url: str = _told(LOCAL_URL, "URL of this service, as its users see it")
+    source_url: str = _told(
+        "",
+        "URL of the source code of this service, which the AGPL requires if you change it; "
+        "default: the running code itself, at /source.zip",
+    )
     real_status_codes: bool = _told(
-        False, "the documented endpoint answers errors with 4xx/5xx instead of 200"
+        False, "the documented endpoint returns errors with status 4xx or 5xx instead of 200"
     )
-    photo_url: bool = _told(True, "photos may be given by URL; switch off where there is no net")
-    photo_url_ports: tuple[Port, ...] = _told((80, 443), "ports that a photo_url may name")
-    photo_url_timeout_s: float = _told(10.0, "for the whole fetch with its redirects", gt=0)
+    photo_url: bool = _told(True, "accept photos by URL; disable it if there is no internet access")
+    photo_url_ports: tuple[Port, ...] = _told((80, 443), "allowed ports in a photo_url")
+    photo_url_timeout_s: float = _told(
+        10.0, "timeout for fetching a photo, including redirects", gt=0
+    )
     photo_url_limit: int = _told(
-        48, "photos fetched by URL at once in one worker; an account has a quarter at most", gt=0
+        48, "photos fetched by URL in parallel per worker; one account gets up to a quarter", gt=0
     )
     photo_url_nameservers: tuple[str, ...] = _told(
-        (), "name servers that photo_url asks, as ADDRESS or ADDRESS:PORT; empty: the system's"
+        (), "name servers for photo_url, as ADDRESS or ADDRESS:PORT; default: the system's"
     )
-    body_timeout_s: float = _told(30.0, "for a request's body to arrive", gt=0)
+    body_timeout_s: float = _told(30.0, "timeout for a request body to arrive", gt=0)
     hear_out_s: float = _told(
         30.0,
-        "for the rest of a refused body; .NET's WebClient reads no answer before its end",
+        "time to read the rest of a refused body, because .NET's WebClient does not read before",
         gt=0,
     )
-    max_pixels: int = _told(60_000_000, "of one photo; phones take up to 50 million", gt=0)
-    blur_threads: int = _told(2, "photos blurred at once in one worker", gt=0)
+    max_pixels: int = _told(
+        60_000_000, "maximum pixels of a photo; phones have up to 50 million", gt=0
+    )
+    blur_threads: int = _told(2, "photos processed in parallel per worker", gt=0)
     photo_work_s: int = _told(
         40,
-        "processor seconds for one photo; a HEIC of 12 megapixels takes 17, a JPEG below 1",
+        "processor seconds per photo; a HEIC of 12 megapixels takes 17, a JPEG less than 1",
         gt=0,
     )
-    photo_memory_mb: int = _told(
-        2048, "for one photo, beyond what its worker needs for the model", gt=0
-    )
-    queue_limit: int = _told(64, "photos that may wait for a thread; more are answered busy", ge=0)
+    photo_memory_mb: int = _told(2048, "memory per photo, in addition to the model", gt=0)
+    queue_limit: int = _told(64, "photos that can wait; further requests get a busy error", ge=0)
     body_limit: int = _told(
         96,
-        "request bodies in memory at once in one worker; an account has three quarters at most",
+        "request bodies in memory per worker; one account gets up to three quarters",
         gt=0,
     )
-    busy_retry_s: int = _told(2, "Retry-After of a busy answer", gt=0)
-    shutdown_timeout_s: int = _told(30, "how long requests in flight may take on shutdown", gt=0)
-    cors_origins: tuple[str, ...] = _told(("*",), "origins whose scripts may call the API")
-    trusted_proxies: str = _told("127.0.0.1", "proxies whose X-Forwarded-For is believed")
+    busy_retry_s: int = _told(2, "Retry-After of busy errors", gt=0)
+    shutdown_timeout_s: int = _told(30, "time for running requests to finish on shutdown", gt=0)
+    cors_origins: tuple[str, ...] = _told(
+        ("*",), "origins allowed to call the API from scripts (CORS)"
+    )
+    trusted_proxies: str = _told("127.0.0.1", "proxies whose X-Forwarded-For header is trusted")
     metrics_token: str = _told(
         "",
-        "Bearer token that /metrics asks for; empty: open, and closed in production",
+        "Bearer token for /metrics; default: open in development, closed in production",
         secret=True,
     )
-    metrics_dir: str = _told("", "shared metrics of several workers; `plateblur serve` fills it in")
+    metrics_dir: str = _told(
+        "", "folder for shared metrics of several workers; set by `plateblur serve`"
+    )
     smtp_host: str = _told(
-        "", "mail server; empty: letters go to outbox/ in the data folder, links to the terminal"
+        "", "mail server; default: e-mails go to outbox/ in the data folder, links to the terminal"
     )
-    smtp_port: Port = _told(587, "of the mail server: 587 for starttls, 465 for tls")
+    smtp_port: Port = _told(587, "port of the mail server: 587 for starttls, 465 for tls")
     smtp_security: Literal["starttls", "tls", "none"] = _told(
-        "starttls", "none only for a server on this host, and without a password"
+        "starttls", "encryption; none only for a server on this host without a password"
     )
-    smtp_username: str = _told("", "for the mail server; empty: no log-in")
-    smtp_password: str = _told("", "for the mail server", secret=True)
-    mail_from: str = _told("PlateBlur <no-reply@localhost>", "sender of all letters")
+    smtp_username: str = _told("", "user name for the mail server; default: no authentication")
+    smtp_password: str = _told("", "password for the mail server", secret=True)
+    mail_from: str = _told("PlateBlur <no-reply@localhost>", "sender of all e-mails")
     seller_name: str = _told(
-        "", "who issues invoices; empty: a sample, and in production no orders are taken"
+        "", "name on invoices; default: a sample seller, and no orders in production"
     )
-    seller_address: str = _told("", "of the seller; \\n parts its lines")
-    seller_country: str = _told("", "of the seller, two letters")
-    seller_vat_id: str = _told("", "of the seller; empty: not registered, no VAT is charged")
-    seller_how_to_pay: str = _told("", "printed on unpaid invoices; \\n parts its lines")
+    seller_address: str = _told("", "address of the seller; \\n separates lines")
+    seller_country: str = _told("", "two-letter country code of the seller")
+    seller_vat_id: str = _told(
+        "", "VAT number of the seller; default: not registered, no VAT is charged"
+    )
+    seller_how_to_pay: str = _told(
+        "", "payment instructions on unpaid invoices; \\n separates lines"
+    )
     payment_webhook_secret: str = _told(
-        "", "signing secret of /payments/stripe; empty: there is no such route", secret=True
+        "", "signing secret for /payments/stripe; default: no such route", secret=True
     )
     demo: bool = _told(
-        False, "serves the demo at /demo, open to all and not counted; needs one worker"
+        False, "serve the demo at /demo, public and not counted; requires a single worker"
     )
     log_level: Literal["debug", "info", "warning", "error"] = _told("info", "of the JSON log")
 
@@ -185,6 +202,13 @@ class Settings(BaseSettings):
         if get_origin(field.annotation) is tuple:
             return [part.strip() for part in value.split(",") if part.strip()]
         return value.strip()
+
+    @field_validator("source_url")
+    @classmethod
+    def _require_web_address(cls, url: str) -> str:
+        if url and not url.startswith(("https://", "http://")):
+            raise ValueError("must start with https:// or http://")
+        return url
 
     @field_validator("photo_url_nameservers")
     @classmethod

@@ -1,4 +1,4 @@
-"""`/v1`: blur, detect and usage with real status codes, for people who start today."""
+"""`/v1`: blur, detect and usage with HTTP status codes, for new projects."""
 
 from __future__ import annotations
 
@@ -46,21 +46,21 @@ from plateblur.web.service import (
     rate_limit_headers,
 )
 
-MAX_ACCEPTED = 32  # Types of an `Accept`; browsers send eight.
-# Beside the types themselves, what clients call them by mistake or out of habit.
+MAX_ACCEPTED = 32  # Types in an `Accept` header; browsers send eight.
+# In addition to the types themselves, what clients call them by mistake or out of habit.
 OFFERED = (
     *MEDIA_TYPES.values(),
     "image/jpg",
     "application/json",
     "application/json; charset=utf-8",
 )
-MAX_FIELDS = 16  # Twice as many as there are.
+MAX_FIELDS = 16  # Twice the number of fields that exist.
 MAX_FIELD_BYTES = 8 * 1024  # The longest is a URL.
 
 _PHOTO_FIELD = {
     "type": "string",
     "format": "binary",
-    "description": "The photo as it is: JPEG, PNG, WebP, HEIC or AVIF.",
+    "description": "The photo: JPEG, PNG, WebP, HEIC or AVIF.",
 }
 
 
@@ -77,7 +77,7 @@ def v1_router(service: Service) -> APIRouter:
 
     @router.post(
         "/blur",
-        summary="Blur the plates of a photo",
+        summary="Blur the licence plates in a photo",
         response_model=None,
         openapi_extra=_request_extra(),
         responses=_answers(
@@ -87,7 +87,7 @@ def v1_router(service: Service) -> APIRouter:
                     media_type: {"schema": {"type": "string", "format": "binary"}}
                     for media_type in MEDIA_TYPES.values()
                 },
-                "description": "The blurred photo; as JSON where `Accept` prefers that.",
+                "description": "The blurred photo, as JSON if the `Accept` header prefers it.",
             },
             406,
         ),
@@ -119,13 +119,13 @@ def v1_router(service: Service) -> APIRouter:
 
     @router.post(
         "/detect",
-        summary="Find the plates of a photo",
+        summary="Detect the licence plates in a photo",
         response_model=None,
         openapi_extra=_request_extra(),
         responses=_answers(
             {
                 "model": DetectAnswer,
-                "description": "What was found; the photo does not come back.",
+                "description": "The detections, without the photo.",
             }
         ),
     )
@@ -156,7 +156,7 @@ def v1_router(service: Service) -> APIRouter:
 
     @router.get(
         "/usage",
-        summary="What the plan has used and has left",
+        summary="Get the usage of your plan",
         response_model=None,
         responses={
             200: {"model": UsageAnswer, "headers": _RATE_LIMIT_HEADERS},
@@ -176,7 +176,7 @@ def v1_router(service: Service) -> APIRouter:
 
 
 async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes]:
-    """Return what is asked for, and the photo's bytes where they were sent along.
+    """Return the request, and the photo's bytes if it includes them.
 
     Raises:
         Failure: 1013, no photo; 1014, anything else that is wrong with the body.
@@ -212,7 +212,7 @@ def _parse_json(body: bytes) -> tuple[BlurRequest, bytes]:
 
 
 class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, kept from rolling a photo over to a file on disk."""
+    """Starlette's parser, which never spools a photo to disk here."""
 
     spool_max_size = MAX_BODY_BYTES + 1
 
@@ -250,7 +250,7 @@ async def _parse_form(request: Request, body: bytes) -> tuple[dict[str, str], by
 
 
 def _validated(fields: dict[str, Any], *, strings: bool) -> BlurRequest:
-    """Return the request; what is wrong is told once for each field that there is, never more."""
+    """Return the request; errors are reported at most once per known field."""
     known = {name: value for name, value in fields.items() if name in BlurRequest.model_fields}
     unknown = len(fields) - len(known)
     causes = [f"{unknown} unknown field{'s' * (unknown > 1)}."] if unknown else []
@@ -260,7 +260,7 @@ def _validated(fields: dict[str, Any], *, strings: bool) -> BlurRequest:
         else:
             asked = BlurRequest.model_validate(known, strict=True)
     except ValidationError as error:
-        # Names of our own fields and pydantic's words; what was sent is not repeated.
+        # Only names of our own fields and pydantic's messages; nothing that was sent.
         told = error.errors(include_url=False, include_input=False, include_context=False)
         causes = [f"{one['loc'][0]}: {one['msg']}." for one in told] + causes
     if causes:
@@ -292,25 +292,25 @@ def _prefers_json(accept: str) -> bool:
 _RATE_LIMIT_HEADERS: dict[str, Any] = {
     name: {"schema": {"type": "integer", "minimum": 0}, "description": text}
     for name, text in (
-        ("RateLimit-Limit", "Requests that the plan's window allows."),
-        ("RateLimit-Remaining", "Requests that are left in it."),
-        ("RateLimit-Reset", "Seconds until more are."),
+        ("RateLimit-Limit", "Requests allowed per window (day or minute)."),
+        ("RateLimit-Remaining", "Requests remaining in this window."),
+        ("RateLimit-Reset", "Seconds until more requests are available."),
     )
 }
 
 _PROBLEM_TEXTS = {
-    400: "1014: the body can't be read.",
+    400: "1014: the request body is malformed.",
     401: "1001 or 1015: credentials are missing or wrong.",
-    402: "1003, 1005 or 1006: no plan allows requests.",
-    403: "1016: the account may not be used.",
-    406: "1014: neither an image nor JSON is accepted.",
-    408: "1014: the body came too slowly.",
-    413: "1013: more than 5 MB; or 1014: too many pixels.",
-    415: "1014: the body's type or encoding is not taken.",
-    422: "1013 or 1014: no photo, no usable one, or an option out of bounds.",
-    429: "1002 or 1004: the plan's allowance is used up for now.",
+    402: "1003, 1005 or 1006: there is no active plan.",
+    403: "1016: the account isn't active.",
+    406: "1014: the `Accept` header allows neither an image nor JSON.",
+    408: "1014: the request body took too long to arrive.",
+    413: "1013: larger than 5 MB, or 1014: too many pixels.",
+    415: "1014: unsupported content type or encoding.",
+    422: "1013 or 1014: no photo, an invalid photo, or an invalid option.",
+    429: "1002 or 1004: the plan's limit is reached for now.",
     500: "2001: the photo could not be blurred.",
-    503: "2001: no room now; or 1009 or 1012: the store can't be reached.",
+    503: "2001: the service is busy, or 1009 or 1012: the database is unavailable.",
 }
 
 

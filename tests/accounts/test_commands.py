@@ -52,7 +52,7 @@ def test_an_account_is_shown_locked_unlocked_and_deleted(run: Run) -> None:
     key = run("add-key", "ana", "--label", "camera").output.strip()
     shown = run("show", "ana").output
     assert "status: locked" in shown
-    assert "'camera' works" in shown
+    assert "'camera' active" in shown
     assert key not in shown
     assert run("delete", "ana", stdin="n\n").exit_code == 1
     assert run("delete", "ana", "--yes").output == "deleted\n"

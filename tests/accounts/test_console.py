@@ -23,7 +23,7 @@ from plateblur.accounts import (
     tickets,
 )
 from plateblur.accounts.gate import StoreGate
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.models import Base
 from plateblur.accounts.store import Store, StoreUnavailableError
 from plateblur.accounts.types import (
@@ -61,7 +61,7 @@ def fill_profile(store: Store, account_id: int, **changes: str) -> None:
     profiles.change_profile(store, account_id, **(values | changes))
 
 
-def secret_of(letter: Letter | None) -> str:
+def secret_of(letter: Email | None) -> str:
     assert letter is not None
     return letter.link.partition("?token=")[2]
 

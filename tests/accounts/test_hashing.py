@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from plateblur.accounts import credentials, fields, mail, signup
+from plateblur.accounts import credentials, fields, mail, periods, signup
 from plateblur.accounts.credentials import Hasher, Verdict
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.models import Account, FailedLogin
@@ -138,5 +138,5 @@ def test_the_docs_say_the_bounds_of_the_code() -> None:
     assert credentials.HASHES_AT_ONCE == 4
     assert f"at most four hashes at once ({megabytes} MB)" in page
     assert f"{credentials.HASHES_WAITING} more requests may wait" in page
-    assert f"at most {mail.MAX_OUTBOX_LETTERS:,}" in page
-    assert f"at most {mail.KEEP_OUTBOX_S // 86_400} days" in page
+    assert f"at most {mail.MAX_OUTBOX_EMAILS:,}" in page
+    assert f"at most {periods.KEEP_OUTBOX.days} days" in page

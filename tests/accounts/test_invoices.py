@@ -186,7 +186,7 @@ def test_the_page_escapes_what_was_typed(paper: IssuedInvoice) -> None:
     assert "<style" not in page
     assert '<link rel="stylesheet" href="/a.css">' in page
     assert "{{7*7}}" in page
-    for words in ("VAT 25.5 %", "1,024.08", "Not paid yet.", "IBAN 1", "日本"):
+    for words in ("VAT 25.5 %", "1,024.08", "Unpaid.", "IBAN 1", "日本"):
         assert words in page
 
 
@@ -195,7 +195,7 @@ def test_the_pdf_holds_letters_beyond_latin_1(paper: IssuedInvoice) -> None:
     assert pdf.startswith(b"%PDF-")
     assert len(pdf) > 5_000
     paid = replace(paper, status=InvoiceStatus.PAID, paid_at=NOW, starts_at=NOW, ends_at=NOW)
-    assert "Paid 2026-03-10." in invoice_papers.invoice_html(paid, stylesheet="")
+    assert "Paid on 2026-03-10." in invoice_papers.invoice_html(paid, stylesheet="")
 
 
 def notice(invoice: IssuedInvoice, **changes: object) -> bytes:

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import email
 import email.policy
-import os
 import socket
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
-from plateblur.accounts import mail
-from plateblur.accounts.mail import Letter, Mailer, MailError, SmtpSettings, forget_letters
+from plateblur.accounts import mail, periods
+from plateblur.accounts.mail import Email, Mailer, MailError, SmtpSettings, forget_emails
+from tests.accounts.fakes import TurnableClock
 
-LETTER = Letter(
-    "ana@plates.io", "Bună", "Deschide:\n\nhttps://p/a?token=x\n", "https://p/a?token=x"
-)
+LETTER = Email("ana@plates.io", "Bună", "Deschide:\n\nhttps://p/a?token=x\n", "https://p/a?token=x")
 SENDER = "PlateBlur <no-reply@plates.io>"
 
 
@@ -64,7 +62,7 @@ def test_a_letter_goes_over_smtp_with_its_attachment(
     mailer = Mailer(
         sender=SENDER, outbox=tmp_path, smtp=SmtpSettings("127.0.0.1", port, security="none")
     )
-    letter = Letter(LETTER.to, "Invoice", "Attached.", attachment=("invoice.pdf", b"%PDF-1.7"))
+    letter = Email(LETTER.to, "Invoice", "Attached.", attachment=("invoice.pdf", b"%PDF-1.7"))
     assert mailer.send(letter) is None
     (message,) = handler.letters
     assert message["X-RcptTo"] == LETTER.to
@@ -75,12 +73,12 @@ def test_a_letter_goes_over_smtp_with_its_attachment(
 @pytest.mark.parametrize(
     "letter",
     [
-        Letter("ana@plates.io\r\nBcc: all@plates.io", "Hi", ""),
-        Letter("ana@plates.io", "Hi\nBcc: all@plates.io", ""),
+        Email("ana@plates.io\r\nBcc: all@plates.io", "Hi", ""),
+        Email("ana@plates.io", "Hi\nBcc: all@plates.io", ""),
     ],
     ids=["to", "subject"],
 )
-def test_a_line_break_in_a_header_is_refused(letter: Letter, tmp_path: Path) -> None:
+def test_a_line_break_in_a_header_is_refused(letter: Email, tmp_path: Path) -> None:
     with pytest.raises(MailError):
         Mailer(sender=SENDER, outbox=tmp_path).send(letter)
     assert list(tmp_path.iterdir()) == []
@@ -112,14 +110,14 @@ def test_settings_that_would_leak_a_password_are_refused(security: str, password
 def test_the_outbox_has_a_bound_and_old_letters_leave_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mail, "MAX_OUTBOX_LETTERS", 2)
-    mailer = Mailer(sender=SENDER, outbox=tmp_path)
+    monkeypatch.setattr(mail, "MAX_OUTBOX_EMAILS", 2)
+    clock = TurnableClock(datetime.now(UTC))
+    mailer = Mailer(sender=SENDER, outbox=tmp_path, clock=clock)
     first, _ = mailer.send(LETTER), mailer.send(LETTER)
     with pytest.raises(MailError, match="set up a mail server"):
         mailer.send(LETTER)
     assert first is not None
-    long_ago = time.time() - mail.KEEP_OUTBOX_S - 1
-    os.utime(first, (long_ago, long_ago))
+    clock.turn(days=periods.KEEP_OUTBOX.days + 1)
     assert mailer.send(LETTER) is not None
     assert not first.exists()
 
@@ -128,6 +126,6 @@ def test_letters_to_an_address_are_forgotten_whatever_its_spelling(tmp_path: Pat
     mailer = Mailer(sender=SENDER, outbox=tmp_path)
     for to in ("Ana@Plates.io", "ana@plates.io", "ana@plates.io.example", "ion@plates.io"):
         mailer.send(replace(LETTER, to=to))
-    forget_letters(tmp_path, ["ANA@plates.io"])
+    forget_emails(tmp_path, ["ANA@plates.io"])
     assert len(list(tmp_path.iterdir())) == 2
-    forget_letters(tmp_path / "not there", ["ion@plates.io"])
+    forget_emails(tmp_path / "not there", ["ion@plates.io"])

@@ -6,6 +6,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
@@ -260,7 +261,7 @@ def test_old_rows_are_dropped(store: Store, gate: StoreGate, clock: TurnableCloc
     with store.read() as connection:
         assert len(connection.execute(select(RequestRow.id)).all()) == quota.SWEEP_EVERY
     clock.turn(days=3)
-    upkeep.prune(store, now=clock())
+    upkeep.prune(store, outbox=Path("no outbox"), now=clock())
     with store.read() as connection:
         assert connection.execute(select(RequestRow.id)).all() == []
 

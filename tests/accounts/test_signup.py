@@ -13,7 +13,7 @@ from sqlalchemy import insert, select
 from plateblur.accounts import profiles, signup
 from plateblur.accounts.consents import list_consents
 from plateblur.accounts.gate import StoreGate
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.accounts.models import PendingSignUp, TrialPerson
 from plateblur.accounts.signup import ConsentGiven
 from plateblur.accounts.store import Store
@@ -33,7 +33,7 @@ HERE = "203.0.113.7"
 
 def sign_up(
     store: Store, *, email: str = EMAIL, address: str = HERE, username: str = "", day: float = 0
-) -> Letter:
+) -> Email:
     return signup.sign_up(
         store,
         CountingHasher(),
@@ -47,11 +47,11 @@ def sign_up(
     )
 
 
-def secret_of(letter: Letter) -> str:
+def secret_of(letter: Email) -> str:
     return letter.link.partition("?token=")[2]
 
 
-def activate(store: Store, letter: Letter, *, password: str = PASSWORD, day: float = 0) -> int:
+def activate(store: Store, letter: Email, *, password: str = PASSWORD, day: float = 0) -> int:
     return signup.activate(
         store,
         CountingHasher(),
@@ -151,7 +151,7 @@ def test_parallel_sign_ups_of_one_address_make_one_account(store: Store) -> None
     with ThreadPoolExecutor(6) as pool:
         letters = list(pool.map(lambda _: sign_up(store), range(6)))
 
-    def click(letter: Letter) -> bool:
+    def click(letter: Email) -> bool:
         try:
             activate(store, letter)
         except LinkError:
@@ -171,11 +171,11 @@ def test_a_dead_sign_up_is_dropped_with_its_link_and_an_operators_after_a_week(
         store, CountingHasher(), email="p@plates.io", password=PASSWORD, now=NOW, active=False
     )
     make_account(store, email="ion@plates.io")
-    prune(store, now=NOW + timedelta(days=2))
+    prune(store, outbox=Path("no outbox"), now=NOW + timedelta(days=2))
     with store.read() as connection:
         assert connection.execute(select(PendingSignUp)).all() == []
     assert len(profiles.list_profiles(store)) == 2
-    prune(store, now=NOW + timedelta(days=8))
+    prune(store, outbox=Path("no outbox"), now=NOW + timedelta(days=8))
     assert [p.email for p in profiles.list_profiles(store)] == ["ion@plates.io"]
 
 
@@ -197,7 +197,7 @@ def test_one_trial_per_person_also_after_deletion(store: Store, email: str) -> N
 def test_a_trial_noted_before_more_rules_were_known_still_counts(store: Store) -> None:
     noted = store.keyed_hash("trial person", "ana.pop@protonmail.com")
     with store.write() as connection:
-        connection.execute(insert(TrialPerson).values(person_hash=noted))
+        connection.execute(insert(TrialPerson).values(person_hash=noted, started_at=NOW))
     again = make_account(store, email="Ana.Pop+x@protonmail.com")
     with pytest.raises(TrialRefusedError):
         signup.start_trial(store, again.account_id, now=NOW)

@@ -231,7 +231,7 @@ def test_wrong_passwords_at_a_link_are_slowed(store: Store, gate: StoreGate) -> 
     for _ in range(5):
         story.owner_opens_attackers()
     checked = story.hasher.verifications
-    with pytest.raises(FieldError, match="Wait"):
+    with pytest.raises(FieldError, match="Too many attempts"):
         signup.activate(
             store, story.hasher, story.mailbox["attacker's"], password=OWNERS,
             address=FROM_OWNER, now=NOW,

@@ -68,6 +68,7 @@ def old_store(empty_url: str, key: str) -> Iterator[Store]:  # noqa: F811
         for secret, email, purpose in ((RESET, EMAIL, "reset"), (ACTIVATION, PENDING, "activate")):
             insert("INSERT INTO mailed_links VALUES (:hash, :id, :purpose, '', :until)",
                    hash=fast_hash(secret), id=ids[email], purpose=purpose, until=later)  # fmt: skip
+        insert("INSERT INTO trial_persons VALUES (:hash)", hash="0" * 64)
         for email in (PENDING, "late@plates.io"):  # the latter's link was pruned
             insert("INSERT INTO consents (account_id, subject, text_version, given, decided_at) "
                    "VALUES (:id, 'terms', '1', :yes, :at)", id=ids[email], yes=True,

@@ -101,9 +101,9 @@ def sign_up(page: Page, served: Served, email: str) -> None:
     page.get_by_label("E-mail").fill(email)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_label("I agree to the terms of use.").check()
-    page.get_by_label("I have read how my data is handled.").check()
+    page.get_by_label("I have read the privacy notice.").check()
     press(page, "Sign up")
-    page.get_by_role("heading", name="Look into your mail").wait_for()
+    page.get_by_role("heading", name="Check your inbox").wait_for()
 
 
 def activate(page: Page, served: Served, email: str) -> None:
@@ -142,7 +142,7 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     sign_up(page, served, EMAIL)
     activate(page, served, EMAIL)
 
-    press(page, "Start the trial")
+    press(page, "Start free trial")
     figure(page, "requests_left", 50)
     page.locator("#live").wait_for()
     ask(served, EMAIL)
@@ -162,12 +162,12 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     operator = open_page(browser, width=390)
     log_in(operator, served, "operator", served.operators_password)
     operator.goto(f"{served.url}/console/operator/invoices")
-    press(operator, f"Mark paid {number}")
-    operator.get_by_text("Marked as paid; the package is open.").wait_for()
+    press(operator, f"Mark as paid {number}")
+    operator.get_by_text("Marked as paid. The plan is active.").wait_for()
     operator.context.close()
 
     page.goto(f"{served.url}/console")
-    page.get_by_role("heading", name="Monthly package").wait_for()
+    page.get_by_role("heading", name="Monthly plan").wait_for()
     ask(served, EMAIL)
     figure(page, "predictions_left", 9_995)
 
@@ -185,9 +185,9 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
 
     page.goto(f"{served.url}/console/profile/delete")
     page.get_by_label("Your password").fill(PASSWORD)
-    page.get_by_label("Delete my account for good").check()
-    press(page, "Delete the account")
-    page.get_by_text("Your account is deleted.").wait_for()
+    page.get_by_label("Permanently delete my account").check()
+    press(page, "Delete account")
+    page.get_by_text("Your account has been deleted.").wait_for()
     page.context.close()
 
     store = open_store(served.folder)
@@ -204,12 +204,12 @@ def test_everything_works_without_javascript_and_fits_a_phone(
     page = open_page(browser, width=390, java_script_enabled=False)
     sign_up(page, served, email)
     activate(page, served, email)
-    press(page, "Start the trial")
+    press(page, "Start free trial")
     ask(served, email)
     page.reload()
     figure(page, "requests_used", 1)
     page.get_by_role("link", name="API keys").click()
-    press(page, "Make a key")
+    press(page, "Create key")
     assert page.get_by_label("The new key", exact=True).inner_text().startswith("pb_")
     widths = open_page(browser, width=390)
     log_in(widths, served, email, PASSWORD)

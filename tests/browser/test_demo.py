@@ -296,7 +296,7 @@ def test_the_request_is_sent_to_a_server_and_its_error_is_shown(page: Page, serv
     drop(page, ("car.jpg", drawn_photo()))
     page.click("role=tab[name='API']")
     page.fill("#endpoint input, #endpoint textarea", address)
-    page.click("text=Send the request to a server")
+    page.click("text=Send this request to a server")
     page.fill("#user input, #user textarea", "me")
     page.fill("#password input", "\u00fc")
     page.click("#send")
@@ -367,14 +367,14 @@ def test_ten_photos_are_picked_from(page: Page) -> None:
     page.click("#picker label >> nth=9")
     page.wait_for_selector("#download >> text=street-9-blurred.jpg")
 
-    assert page.is_visible("#make-zip >> text=Make a zip of all 10")
+    assert page.is_visible("#make-zip >> text=Create a zip of all 10")
 
 
 def test_a_photo_is_saved_for_training_only_with_consent(page: Page, served: Served) -> None:
     drop(page, ("car.jpg", drawn_photo()))
-    page.click("text=Help to find more plates")
+    page.click("text=Help improve the detector")
     page.click("#keep")
-    page.wait_for_selector("text=Please tick that you agree first.")
+    page.wait_for_selector("text=Please tick the box to agree first.")
     assert list(served.review.rglob("*")) == []
     page.check("#agreed input")
     page.click("#keep")
@@ -407,7 +407,7 @@ def test_a_file_that_is_no_clip_gets_a_friendly_message(page: Page) -> None:
         "#clip input[type=file]",
         {"name": "drive.mp4", "mimeType": "video/mp4", "buffer": b"no clip"},
     )
-    page.wait_for_selector("#clip-told [role=alert] >> text=This clip was not blurred")
+    page.wait_for_selector("#clip-told [role=alert] >> text=This clip could not be blurred")
 
     assert not page.is_visible("#clip-download")
 
@@ -444,7 +444,7 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
         page.click("role=tab[name='API']")
         page.wait_for_selector("text=final_photo")
         page.fill("#endpoint input, #endpoint textarea", f"{url}/plateblurer.aspx")
-        page.click("text=Send the request to a server")
+        page.click("text=Send this request to a server")
         page.click("#send")
         page.wait_for_selector("#server-answer >> text=1001")
         context.close()

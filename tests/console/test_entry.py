@@ -74,7 +74,7 @@ async def test_opening_the_link_alone_uses_nothing_up(stand: Stand) -> None:
     await follow(visitor, letter, password=PASSWORD)
     answer = await follow(stand.visitor(), letter, password=PASSWORD)
     assert answer.status_code == HTTPStatus.BAD_REQUEST
-    assert "used before" in answer.text
+    assert "already used" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ async def test_the_trial_starts_once(stand: Stand) -> None:
     assert answer.headers["location"] == "/console?done=trial"
     text = (await visitor.get("/console")).text
     assert "2026-03-17 12:00 UTC" in text
-    assert "Start the trial" not in text
+    assert "Start free trial" not in text
     again = await visitor.send("/console/trial", {}, page="/console/keys")
     assert again.status_code == HTTPStatus.CONFLICT
 
@@ -254,7 +254,7 @@ async def test_an_open_session_cannot_guess_the_password(stand: Stand) -> None:
     form = {"password": "wrong password here", "sure": "yes"}
     for _ in range(7):
         answer = await visitor.send("/console/profile/delete", form)
-    assert "Too many tries" in answer.text
+    assert "Too many attempts" in answer.text
 
 
 async def test_a_key_deletes_no_account(stand: Stand) -> None:
@@ -289,7 +289,7 @@ async def test_consents_are_seen_changed_and_exported(stand: Stand) -> None:
     ]  # fmt: skip
     table = list(csv.DictReader(io.StringIO((await visitor.get("/console/consents.csv")).text)))
     assert [row["given"] for row in table] == ["yes", "no"]
-    assert "You did not say yes" in (await visitor.get("/console/consents")).text
+    assert "You are not subscribed" in (await visitor.get("/console/consents")).text
 
 
 async def test_a_formula_in_the_log_is_inert_in_a_spreadsheet(stand: Stand) -> None:
@@ -338,7 +338,7 @@ async def test_the_operator_finds_an_account_and_marks_its_invoice_paid(stand: S
     found = (await operator.get("/console/operator?q=ANA")).text
     assert EMAIL in found
     assert "boss@plates.io" not in found.partition("<table>")[2]
-    assert "None found" in (await operator.get("/console/operator?q=%00")).text
+    assert "No accounts found" in (await operator.get("/console/operator?q=%00")).text
     paid = await operator.send(
         "/console/operator/invoices/PB-2026-000001/paid", {}, page="/console/operator/invoices"
     )
@@ -373,7 +373,7 @@ async def test_without_a_seller_no_orders_are_taken(tmp_path: Path, empty_sqlite
     stand.make_account()
     visitor = stand.visitor(url="https://plates.test")
     await visitor.log_in()
-    assert "takes no orders yet" in (await visitor.get("/console/order")).text
+    assert "Orders aren't available yet" in (await visitor.get("/console/order")).text
     form = ADDRESS_OF_INVOICE | {"kind": "monthly"}
     answer = await visitor.send("/console/order", form, page="/console/keys")
     assert answer.status_code == HTTPStatus.CONFLICT

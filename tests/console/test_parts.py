@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from plateblur.accounts.mail import Letter
+from plateblur.accounts.mail import Email
 from plateblur.console import check_console_settings
 from plateblur.console.orders import countries
 from plateblur.console.parts import mailer_of, seller_of
@@ -45,7 +45,7 @@ def test_settings_that_cannot_work_are_refused(settings: Settings) -> None:
 
 def test_letters_go_to_the_outbox_of_the_data_folder(tmp_path: Path) -> None:
     mailer = mailer_of(Settings(data_dir=tmp_path, mail_from="Us <us@plates.io>"))
-    path = mailer.send(Letter("ana@plates.io", "Hello", "Text"))
+    path = mailer.send(Email("ana@plates.io", "Hello", "Text"))
     assert path is not None
     assert path.parent == tmp_path / "outbox"
     assert b"From: Us <us@plates.io>" in path.read_bytes()

@@ -81,7 +81,7 @@ async def test_a_signed_notice_marks_the_invoice_paid_and_a_second_changes_nothi
         ({"client_reference_id": "PB-2026-000009"}, WEBHOOK_SECRET, HTTPStatus.CONFLICT),
         ({"payment_status": "unpaid"}, WEBHOOK_SECRET, HTTPStatus.OK),
     ],
-    ids=["forged", "too little", "no such invoice", "not paid yet"],
+    ids=["forged", "too little", "Invoice not found", "not paid yet"],
 )
 async def test_what_is_no_payment_of_the_invoice_leaves_it_unpaid(
     paying: Stand, changes: dict[str, object], secret: str, status: HTTPStatus
@@ -107,8 +107,8 @@ async def test_a_second_payment_is_logged_and_shown_to_the_operator(
     for _ in range(2):  # the provider sends again what was not taken
         answer = await post(paying, second)
         assert answer.status_code == HTTPStatus.CONFLICT
-        assert "paid before" in answer.json()["detail"]
-    assert "payment opened nothing" in caplog.text
+        assert "already paid" in answer.json()["detail"]
+    assert "unmatched payment" in caplog.text
     assert invoices.read_invoice(paying.store, "PB-2026-000001", account_id=None) == paid
     (stray,) = payments.list_stray_payments(paying.store)
     assert (stray.event_id, stray.amount_cents, stray.settled_at) == ("evt_2", 9680, None)
@@ -116,11 +116,11 @@ async def test_a_second_payment_is_logged_and_shown_to_the_operator(
     operator = await paying.visit_as("boss@plates.io", role="operator")
     page = "/console/operator/invoices"
     text = (await operator.get(page)).text
-    assert "Payments that opened nothing" in text
+    assert "Unmatched payments" in text
     assert "evt_2" in text
     done = await operator.send("/console/operator/payments", {"event_id": "evt_2"}, page=page)
     assert done.headers["location"] == f"{page}?done=settled"
-    assert "dealt with 2026-03-10" in (await operator.get(page)).text
+    assert "resolved 2026-03-10" in (await operator.get(page)).text
     again = await operator.send("/console/operator/payments", {"event_id": "evt_2"}, page=page)
     assert again.status_code == HTTPStatus.NOT_FOUND
 
@@ -128,8 +128,8 @@ async def test_a_second_payment_is_logged_and_shown_to_the_operator(
 @pytest.mark.parametrize(
     ("changes", "why"),
     [({"amount_total": 1}, "Expected 9680 cents"), ({"currency": "eur"}, "of EUR"),
-     ({"client_reference_id": None}, "no such invoice"),
-     ({"client_reference_id": "PB-2026-000009"}, "no such invoice")],
+     ({"client_reference_id": None}, "Invoice not found"),
+     ({"client_reference_id": "PB-2026-000009"}, "Invoice not found")],
     ids=["amount", "currency", "no invoice named", "another invoice"],
 )  # fmt: skip
 async def test_money_that_fits_no_invoice_is_shown_too(
@@ -174,4 +174,4 @@ async def test_an_operator_who_marks_a_paid_invoice_is_told(paying: Stand) -> No
     page = "/console/operator/invoices"
     done = await operator.send(f"{page}/PB-2026-000001/paid", {}, page="/console/profile")
     assert done.headers["location"] == f"{page}?done=paid-before"
-    assert "It was paid before" in (await operator.get(f"{page}?done=paid-before")).text
+    assert "already paid" in (await operator.get(f"{page}?done=paid-before")).text

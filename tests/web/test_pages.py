@@ -52,7 +52,7 @@ async def test_the_address_on_the_page_is_the_setting_and_not_what_a_request_say
 
 async def test_a_service_without_photo_url_says_so_and_refuses_it() -> None:
     stand = make_stand(settings=Settings(photo_url=False))
-    assert "Switched off" in (await stand.client.get("/")).text
+    assert "Disabled on this service" in (await stand.client.get("/")).text
     answer = await stand.post({"photo_url": "http://a.example/b.jpg"})
     assert answer.json()[0]["cd"] == "1014"
     assert "switched off" in answer.json()[0]["description"]

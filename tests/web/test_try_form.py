@@ -57,7 +57,7 @@ def send(page: Page, *, secret: str, photo: Path | None) -> str:
     page.get_by_label("Password or API key").fill(secret)
     if photo:
         page.get_by_label("Photo file").set_input_files(str(photo))
-    page.get_by_role("button", name="Send the photo").click()
+    page.get_by_role("button", name="Send photo").click()
     expect(page.locator("#try-send")).to_be_enabled(timeout=60_000)
     return str(page.get_by_role("status").inner_text())
 

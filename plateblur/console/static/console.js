@@ -1,11 +1,11 @@
-// Keeps the figures of the overview as they are on the server; without it the page shows them as loaded.
+// Updates the figures of the overview; without it the page shows them as loaded.
 "use strict";
 
 const figures = document.getElementById("figures");
 
 function show(told) {
   if (told.kind !== figures.dataset.kind) {
-    location.reload(); // a plan began or ended: the page has other parts then
+    location.reload(); // a plan started or ended, so the page looks different
     return;
   }
   for (const place of figures.querySelectorAll("[data-live]")) {
@@ -20,5 +20,5 @@ function show(told) {
   if (note) note.hidden = false;
 }
 
-const events = new EventSource("/console/events"); // connects anew by itself
+const events = new EventSource("/console/events"); // reconnects automatically
 events.addEventListener("figures", (event) => show(JSON.parse(event.data)));

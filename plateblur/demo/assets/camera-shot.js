@@ -1,4 +1,4 @@
-// A photo of the camera goes the way of one that is dropped.
+// A camera photo is handled like a dropped one.
 const $ = (selector) => element.querySelector(selector);
 const video = $("video");
 let stream = null;
@@ -13,7 +13,7 @@ function close() {
 async function open() {
   $(".pb-shot-failure").hidden = true;
   try {
-    if (!navigator.mediaDevices) throw new Error("the page must come over https");
+    if (!navigator.mediaDevices) throw new Error("the page must be opened over HTTPS");
     const wanted = { facingMode: "environment", width: { ideal: 1920 }, height: { ideal: 1080 } };
     stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
     video.srcObject = stream;

@@ -3,7 +3,7 @@ async (text) => {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Browsers give the clipboard to https and localhost alone; this way is older and works.
+    // Browsers allow this only on HTTPS and localhost; the older way works everywhere.
     const area = document.createElement("textarea");
     area.value = text;
     document.body.append(area);

@@ -1,5 +1,5 @@
 () => {
-  // A photo that is pasted anywhere goes the way of one that is dropped.
+  // A photo pasted anywhere is handled like a dropped one.
   document.addEventListener("paste", (event) => {
     const input = document.querySelector("#photos input[type=file]");
     const files = [...(event.clipboardData?.files ?? [])];
@@ -8,7 +8,7 @@
     for (const file of files) pasted.items.add(file);
     input.files = pasted.files;
     input.dispatchEvent(new Event("change", { bubbles: true }));
-    document.querySelector("[role=tab]")?.click(); // the first, where it is shown
+    document.querySelector("[role=tab]")?.click(); // the first tab, where it is shown
     event.preventDefault();
   });
 }

@@ -1,4 +1,4 @@
-// Buttons with a small picture each; which of them was pressed is told to Python.
+// Buttons with a small picture each; a click sends the button's number to Python.
 const row = element.querySelector(".pb-scenes");
 for (const [number, scene] of (props.value ?? []).entries()) {
   const button = document.createElement("button");

@@ -17,11 +17,11 @@ async (body, endpoint, user, password) => {
     const response = await fetch(endpoint, { method: "POST", headers, body, credentials: "omit" });
     text = await response.text();
   } catch (error) {
-    return JSON.stringify(`No answer from ${endpoint}: ${error.message}. Does a server run there?`);
+    return JSON.stringify(`No response from ${endpoint}: ${error.message}. Is a server running there?`);
   }
   try {
     return JSON.stringify(shorten(JSON.parse(text)), null, 2);
   } catch {
-    return JSON.stringify(`No JSON came back: ${text.slice(0, 300)}`);
+    return JSON.stringify(`The response is not JSON: ${text.slice(0, 300)}`);
   }
 }

@@ -1,5 +1,5 @@
-// Shows before and after, and lets a person add and remove boxes. It only asks: every answer, and
-// every pixel, comes from Python. `element`, `props`, `trigger` and `watch` are Gradio's.
+// Shows before and after, and lets people add and remove boxes. It only sends requests; all results,
+// and every pixel, come from Python. `element`, `props`, `trigger` and `watch` are Gradio's.
 const $ = (selector) => element.querySelector(selector);
 const SMALLEST = 0.004; // of the photo's side: less is a slip of the finger
 let mode = "compare";
@@ -49,7 +49,7 @@ function showFresh() {
     node.setAttribute("role", "group");
     node.setAttribute(
       "aria-label",
-      "New box: arrows move it, shift and arrows change its size, enter adds it, escape drops it",
+      "New box: use arrow keys to move, shift and arrow keys to resize, enter to add, escape to cancel",
     );
     $(".pb-boxes").append(node);
   }
@@ -114,7 +114,7 @@ function show() {
   $(".pb-after").src = value.after;
   const count = value.plates.length;
   $(".pb-summary").textContent =
-    count === 0 ? "No plate found." : count === 1 ? "1 plate hidden." : `${count} plates hidden.`;
+    count === 0 ? "No plates found." : count === 1 ? "1 plate hidden." : `${count} plates hidden.`;
   $(".pb-boxes").replaceChildren(...value.plates.map(boxNode));
   $(".pb-plates").replaceChildren(...value.plates.map(plateItem));
   $(".pb-reset").hidden = !value.corrected;

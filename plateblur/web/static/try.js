@@ -1,4 +1,4 @@
-// The live form of the front page: shows the request as it will be sent, sends it, shows the answer.
+// The form on the front page: shows the request, sends it, shows the response.
 "use strict";
 
 const ENDPOINT = "/plateblurer.aspx";
@@ -71,7 +71,7 @@ async function send(event) {
   event.preventDefault();
   part("photos").hidden = true;
   part("send").disabled = true;
-  say("Sending ...", "");
+  say("Sending...", "");
   const started = performance.now();
   try {
     const response = await fetch(ENDPOINT, {
@@ -96,7 +96,7 @@ async function send(event) {
       say(`${error.cd}: ${error.description}`, "bad");
     }
   } catch (error) {
-    say(`No answer: ${error.message}`, "bad");
+    say(`No response: ${error.message}`, "bad");
   } finally {
     part("send").disabled = false;
   }

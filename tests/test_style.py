@@ -1,0 +1,146 @@
+"""Phrases that only a translation would use, in texts that people read.
+
+Add a phrase when it is found in a text, and only if it is wrong wherever it occurs: a test that
+cries wolf is switched off.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "plateblur"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TEMPLATES = [
+    *sorted(PACKAGE.rglob("*.html")),
+    *sorted((PACKAGE / "demo" / "assets").glob("*.js")),
+    *sorted((PACKAGE / "web" / "static").glob("*.js")),
+    *sorted((PACKAGE / "console" / "static").glob("*.js")),
+]
+CODE = [
+    path
+    for folder in ("accounts", "console", "demo", "web")
+    for path in sorted((PACKAGE / folder).glob("*.py"))
+] + [PACKAGE / "serving.py"]
+COMMANDS = [*sorted(PACKAGE.glob("cli*.py")), PACKAGE / "accounts" / "commands.py"]
+
+EVERYWHERE = {
+    r"\b(look|looks) into (your|the) mail\b": "check your inbox",
+    r"\bunwanted mail\b": "spam folder",
+    r"\b(a|the|this|each|no|your) letter (with|to|is|of|that|for)\b": "e-mail",
+    r"\b(could not|couldn't|can't) be taken\b": "please fix the following; isn't supported",
+    r"\b(is|are) of no use\b": "isn't supported",
+    r"\bthrowaway (provider|address|e-mail)": "disposable e-mail addresses",
+    r"\banew\b": "again; resets on",
+    r"\bof late\b": "recently",
+    r"\b(deleted|answered|active|blurred again) at once\b(?! by)": "immediately",
+    r"\bno plan runs\b": "no active plan",
+    r"\b(running package|no package runs)\b": "active plan",
+    r"\bmoney back\b": "refund",
+    r"\bworks? no more\b": "no longer works; has been revoked",
+    r"\b(is|are) told of\b": "see",
+    r"\bwhat is missed\b": "known limits",
+    r"\bcolou?r profile only\b": "remove everything except the colour profile",
+    r"\bone frame can't be done\b": "if any frame fails",
+    r"\balso wrongly\b": "with more false hits",
+    r"\bfor running no\b": "not needed to run it",
+    r"\binf if not it\b": "infinity where they don't match",
+    r"\bnot paid yet\b": "unpaid",
+    r"\btoo many tries\b": "too many attempts",
+    r"\bdealt with\b": "resolved",
+    r"\b(opened|opens) nothing\b": "unmatched",
+    r"\bnone of the page's\b": "invalid",
+}
+# Between ourselves, comments may speak of letters of the alphabet; the console's messages do not.
+MESSAGES = EVERYWHERE | {
+    r"(?<!two-)\bletters?\b(?!, digits| or digit|s of the alphabet)": "e-mail",
+    r"\bExpected (a|an|no|the|at most|at least) (name|subject|message|address|postal)": "enter a",
+    r"\b(is|are|was) gone\b": "was deleted",
+    r"\bnoted\b": "saved",
+}
+
+
+def strings(path: Path, *, docstrings: bool) -> Iterator[tuple[int, str]]:
+    """Yield line and text of the strings of a Python file, f-strings in pieces."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skipped = set()
+    if not docstrings:
+        owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        for node in ast.walk(tree):
+            if isinstance(node, owners):
+                skipped |= {
+                    id(one.value)
+                    for one in node.body
+                    if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
+                }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in skipped:
+            yield node.lineno, str(node.value)
+
+
+def found_in(text: str, phrases: dict[str, str]) -> list[str]:
+    plain = " ".join(text.split())
+    return [
+        f"{match[0]!r}: say {better!r}"
+        for pattern, better in phrases.items()
+        for match in re.finditer(pattern, plain, re.IGNORECASE)
+    ]
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_a_page_reads_as_english(path: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert found_in(text, EVERYWHERE) == []
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=named)
+def test_a_template_reads_as_english(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert found_in(text, EVERYWHERE if path.suffix == ".js" else MESSAGES) == []
+
+
+@pytest.mark.parametrize("path", CODE, ids=named)
+def test_the_messages_of_a_file_read_as_english(path: Path) -> None:
+    of_accounts = path.parent.name in {"accounts", "console"}
+    phrases = MESSAGES if of_accounts else EVERYWHERE
+    found = {
+        line: wrong
+        for line, text in strings(path, docstrings=False)
+        if (wrong := found_in(text, phrases))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=named)
+def test_the_help_of_the_commands_reads_as_english(path: Path) -> None:
+    found = {
+        line: wrong
+        for line, text in strings(path, docstrings=True)
+        if (wrong := found_in(text, EVERYWHERE))
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("Look into your\n mail", 1), ("A letter with a link is on its way", 2),
+        ("anew on 1 May", 1),
+        ("3 to 32 letters, digits", 0), ("starting with a letter or digit", 0),
+        ("a two-letter country code", 0), ("This user name is taken.", 0),
+        ("photos blurred at once in one worker", 0), ("a renewal", 0),
+    ],
+)  # fmt: skip
+def test_phrases_are_found_across_lines_and_usual_english_is_left_alone(
+    text: str, count: int
+) -> None:
+    assert len(found_in(text, MESSAGES)) == count
