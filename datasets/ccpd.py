@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     root = recipe.archive(parser, given)
     found = photos(root, per_folder=given.per_folder)
-    print(layout.counts(layout.write_set(given.out, CARD, found)))
+    recipe.write(given, CARD, found)
 
 
 if __name__ == "__main__":

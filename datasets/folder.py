@@ -1,19 +1,21 @@
-"""A folder of your own, labelled in YOLO, Pascal VOC, COCO or CSV form.
+"""A folder of your own, labelled in one of five forms.
 
     python datasets/folder.py PHOTOS --form voc --name mine --licence "CC BY 4.0" --out OUT
 
-`plateblur/sets/forms.py` describes the four forms. A photo that no label speaks of is left out:
-nobody has looked whether it shows plates.
+`plateblur/sets/forms.py` describes the forms: YOLO's, Pascal VOC's, COCO's, CSV and Label Studio's.
+A photo that no label speaks of is left out: nobody has looked whether it shows plates.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 from plateblur.sets import layout, recipe
-from plateblur.sets.forms import READERS, Labelled, photos_in
+from plateblur.sets.forms import READERS, DrawnOn, Labelled, orphans, upright_boxes
 
 SPLIT_OF_FOLDER: dict[str, layout.Split] = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -87,25 +89,51 @@ def main(argv: Sequence[str] | None = None) -> None:
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument("--group", type=re.compile, help="what one ride's names have in common")
     splits.add_argument("--keep-splits", action="store_true", help="take train, val, test folders")
+    parser.add_argument(
+        "--drawn-on", choices=get_args(DrawnOn), help="what labels of photos with an EXIF turn are"
+    )
+    parser.add_argument(
+        "--negatives",
+        action="store_true",
+        help="take photos with boxes of other classes alone as photos without plates",
+    )
     given = parser.parse_args(argv)
     root = recipe.archive(parser, given)
     labelled = list(READERS[given.form](root))
     classes = plate_classes(labelled, given.classes)
+    others = Counter(name for photo in labelled for name in photo.classes if name not in classes)
+    alone = {photo.path for photo in labelled if photo.classes and not set(photo.classes) & classes}
+    broken: list[str] = []
 
     def photos() -> Iterator[layout.SourcePhoto]:
         for photo in labelled:
+            if photo.path in alone and not given.negatives:
+                continue
             name = photo.path.relative_to(root).as_posix()
             split = (
                 folder_split(name)
                 if given.keep_splits
                 else layout.split_of(group_of(name, given.group))
             )
-            yield layout.SourcePhoto(photo.path, photo.of(classes), split, name)
+            try:
+                boxes = upright_boxes(photo, photo.of(classes), drawn_on=given.drawn_on)
+            except ValueError as error:
+                broken.append(f"{name} ({photo.label}): {error}")
+                continue
+            yield layout.SourcePhoto(photo.path, boxes, split, name, photo.label)
+        layout.report_broken(broken, leave_out=given.leave_out_broken)
 
-    card = layout.SetCard(given.name, given.origin, given.licence, given.region)
-    print(layout.counts(layout.write_set(given.out, card, photos())))
-    left_out = len(set(photos_in(root)) - {photo.path for photo in labelled})
+    recipe.write(
+        given, layout.SetCard(given.name, given.origin, given.licence, given.region), photos()
+    )
+    left_out = len(set(layout.photos_in(root)) - {photo.path for photo in labelled})
     print(f"left out, because no label speaks of them: {left_out}")
+    print(f"labels without a photo: {len(orphans(given.form, root))}")
+    if others:
+        names = ", ".join(f"{name} {number}" for name, number in others.most_common())
+        print(f"boxes of other classes, left out: {names}")
+    if alone and not given.negatives:
+        print(f"left out, because all their boxes are of other classes: {len(alone)}")
 
 
 if __name__ == "__main__":

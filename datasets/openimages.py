@@ -11,14 +11,13 @@ the download is FiftyOne's; its database is not needed, so that none has to run.
 
 from __future__ import annotations
 
-import argparse
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from plateblur.sets import in_fiftyone, layout
+from plateblur.sets import in_fiftyone, layout, recipe
 
 ZOO_NAME = "open-images-v7"
 CLASS = "Vehicle registration plate"
@@ -118,14 +117,13 @@ def _rows(path: Path) -> Iterator[list[str]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, download, convert and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = recipe.command_line(__doc__)
     parser.add_argument("source", type=Path, nargs="?", help="a download of FiftyOne; else made")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
     parser.add_argument("--max-photos", type=int, help="at most so many of each split")
     given = parser.parse_args(argv)
     work = given.out.with_name(f"{given.out.name}.source")
     root = given.source or fetch_zoo(work, max_photos=given.max_photos)
-    print(layout.counts(layout.write_set(given.out, CARD, photos(root))))
+    recipe.write(given, CARD, photos(root))
 
 
 if __name__ == "__main__":

@@ -72,11 +72,14 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
                 f"{path.name}: expected an annotation at {annotation}, found none"
             )
         labelled = forms.voc_objects(annotation)
+        if others := set(labelled.classes) - PLATE_CLASSES:
+            raise layout.DatasetError(f"{annotation}: expected plates alone, got {sorted(others)}")
         yield layout.SourcePhoto(
             path=path,
             xyxy=labelled.of(PLATE_CLASSES),
             split=split_of_frame(path.name),
             original_name=f"{path.parts[-3]}/{path.name}",
+            label=annotation,
         )
 
 

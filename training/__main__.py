@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 STEPS = {
+    "All of it in one line, up to the figures beside the shipped model's": ("run",),
     "From data to the shipped model, in this order": (
         *("train", "average", "export", "calibrate", "evaluate", "promote"),
     ),
     "All of these again, as the shipped model was made": ("reproduce",),
-    "Beside them": ("restore", "tune", "augment", "record", "card"),
+    "Beside them": ("restore", "tune", "augment", "record", "card", "hub"),
 }
 
 

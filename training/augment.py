@@ -2,7 +2,7 @@
 
     python -m training.augment --out runs/augmentations.png
 
-`Config.augmentation` of `training/train.py` names one of the two lists. Mosaic, scale, tilt and
+`Config.augmentation` of `training/train.py` names one of the lists. Mosaic, scale, tilt and
 perspective of the whole picture come from ultralytics; the sheet shows them too, so that a person
 sees all that a detector is trained on.
 """
@@ -10,6 +10,7 @@ sees all that a detector is trained on.
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from PIL import ImageDraw
 
 from plateblur import drawn
 from plateblur.types import Image
+from training.checkout import run_step
 
 PAD_GREY = 114  # Source: ultralytics' fill of mosaic and letterbox; the detector pads with it too.
 
@@ -80,9 +82,27 @@ def plate_augmentations() -> list[A.BasicTransform]:
     ]
 
 
+def any_way_augmentations() -> list[A.BasicTransform]:
+    """Return the transforms for plates, and for photos that are turned, tilted or all plate.
+
+    Most pictures stay upright, because most photos are: what is rare here is rare there too.
+    """
+    return [
+        A.OneOf(
+            [QuarterTurn(p=0.7), A.Affine(rotate=(-45, 45), fill=PAD_GREY, p=0.3)],
+            p=0.36,
+        ),
+        Closer(p=0.12),
+        Repainted(p=0.10),
+        A.MotionBlur(blur_limit=(9, 31), p=0.06),
+        *plate_augmentations(),
+    ]
+
+
 LISTS: dict[str, Callable[[], list[A.BasicTransform]]] = {
     "first": first_augmentations,
     "plates": plate_augmentations,
+    "any-way": any_way_augmentations,
 }
 """By the name that a config gives."""
 
@@ -168,6 +188,49 @@ class Glare(_AtPlate):
         x1, y1, x2, y2 = plate
         centre = (self.py_random.uniform(x1, x2), self.py_random.uniform(y1, y2))
         return {"centre": centre, "reach_px": self.py_random.uniform(0.1, 0.35) * (x2 - x1)}
+
+
+class Repainted(_AtPlate):
+    """A plate in another colour: turquoise, yellow, red, green and blue plates are rare in sets."""
+
+    def apply(
+        self,
+        img: Image,
+        plate: Box = (0, 0, 0, 0),
+        colour: tuple[int, int, int] = (255, 255, 255),
+        inverted: bool = False,
+        **_: Any,
+    ) -> Image:
+        """Return the picture with the plate's light parts in `colour`.
+
+        Args:
+            img: (H, W, 3) uint8 RGB.
+            plate: `xyxy` in pixels.
+            colour: what white becomes, RGB.
+            inverted: the plate's dark parts take the colour instead, and the light ones stay.
+        """
+        x1, y1, x2, y2 = (max(round(edge), 0) for edge in plate)
+        inside = img[y1:y2, x1:x2]
+        if inside.size == 0:
+            return img
+        light = inside.mean(axis=2, keepdims=True) / 255
+        paint = np.array(colour, np.float32)
+        mixed = 255 * light + paint * (1 - light) if inverted else paint * light
+        painted = img.copy()
+        painted[y1:y2, x1:x2] = mixed.clip(0, 255).astype(np.uint8)
+        return painted
+
+    def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """Draw the colour, of any hue and strong, and whether it is that of the ground."""
+        hue = self.py_random.randrange(180)
+        hsv = [hue, self.py_random.randint(110, 240), self.py_random.randint(90, 255)]
+        strong = np.array([[hsv]], np.uint8)
+        red, green, blue = cv2.cvtColor(strong, cv2.COLOR_HSV2RGB)[0, 0].tolist()
+        return {
+            "plate": plate,
+            "colour": (red, green, blue),
+            "inverted": self.py_random.random() < 0.4,
+        }
 
 
 class PartlyCovered(_AtPlate):
@@ -257,6 +320,83 @@ class CutAtEdge(_Moved):
         return {"shift": min(shifts, key=lambda shift: abs(shift[0]) + abs(shift[1]))}
 
 
+class Closer(_Moved):
+    """The picture enlarged around a plate until that fills 30 to 105 percent of the width."""
+
+    def apply(
+        self, img: Image, scale: float = 1, shift: tuple[float, float] = (0, 0), **_: Any
+    ) -> Image:
+        """Return the picture of the same size, enlarged."""
+        height, width = img.shape[:2]
+        matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+        moved = cv2.warpAffine(img, matrix, (width, height), borderValue=(PAD_GREY,) * 3)
+        return moved.astype(np.uint8)
+
+    def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
+        """Draw the scale, and where the plate lies; never so small a plate that it is a blur."""
+        x1, y1, x2, y2 = plate
+        fill = self.py_random.uniform(0.3, 1.05)
+        scale = min(fill * image_hw[1] / (x2 - x1), 0.98 * image_hw[0] / (y2 - y1), 12.0)
+        shift = []
+        for low, high, side in ((x1, x2, image_hw[1]), (y1, y2, image_hw[0])):
+            room = side - scale * (high - low)
+            shift.append(self.py_random.uniform(min(0, room), max(0, room)) - scale * low)
+        return {"scale": max(scale, 1.0), "shift": tuple(shift)} if scale > 1 else {}
+
+
+class QuarterTurn(A.RandomRotate90):  # type: ignore[misc]
+    """The picture turned by 90, 180 or 270 degrees, as a photo without its orientation is."""
+
+    def get_params(self) -> dict[str, int]:
+        """Draw how many quarters; never none."""
+        return {"factor": self.py_random.choice((1, 1, 2, 3, 3))}
+
+
+def require_augmentations(dataset: Any, expected: list[dict[str, Any]] | None) -> None:
+    """Refuse a dataset that doesn't apply exactly our transforms.
+
+    ultralytics keeps transforms as dictionaries and builds them again in the process that trains,
+    which with several GPUs is another one. Where that fails it logs a line and trains without any.
+
+    Args:
+        dataset: ultralytics' dataset of the train split.
+        expected: the transforms as `albumentations.to_dict` writes them.
+
+    Raises:
+        RuntimeError: none were expected, or others are there.
+    """
+    found = [
+        A.to_dict(transform)
+        for step in _flat(dataset.transforms)
+        for transform in getattr(getattr(step, "transform", None), "transforms", ())
+        if isinstance(transform, A.BasicTransform | A.BaseCompose)
+    ]
+    if not expected or _plain(found) != _plain(expected):
+        raise RuntimeError(
+            f"training would run without some of its augmentations: expected "
+            f"{_names(expected or []) or 'a list of them'}, the dataset has {_names(found)}. A "
+            "transform of training/augment.py must come back from albumentations.from_dict: its "
+            "__init__ takes what its parent stores"
+        )
+
+
+def _flat(steps: Any) -> list[Any]:
+    """Return ultralytics' transforms one by one, those within a composition of them too."""
+    inner = getattr(steps, "transforms", None)
+    if not isinstance(inner, list):
+        return [steps]
+    return [one for step in inner for one in _flat(step)]
+
+
+def _plain(transforms: list[dict[str, Any]]) -> Any:
+    """Return them with lists for tuples and floats for whole numbers, which come and go."""
+    return json.loads(json.dumps(transforms), parse_int=float)
+
+
+def _names(transforms: list[dict[str, Any]]) -> list[str]:
+    return [str(one["transform"]["__class_fullname__"]).split(".")[-1] for one in transforms]
+
+
 # The sheet
 
 CELL_PX = 320  # width of one example
@@ -332,4 +472,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

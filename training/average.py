@@ -17,6 +17,8 @@ from pathlib import Path
 
 import torch
 
+from training.checkout import run_step
+
 
 def average(run: Path, *, start: Path, share: float, own: str = "last.pt") -> Path:
     """Write `weights/averaged.pt` of a run and return its path.
@@ -68,4 +70,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -34,11 +34,11 @@ LIMITS = (
     "No detector finds every plate. Check the output, above all where a plate is smaller than "
     "1:15, cut by the picture's edge, half covered, or strongly tilted.",
     "Lettering on vehicles and street signs is sometimes taken for a plate and blurred.",
-    "The figures hold for photos like those of the test split. Regions that are not in it, such "
-    "as Latin America, East Asia and most of Africa, were not measured.",
     "It finds plates and does not read them. It finds nothing else that identifies a person, such "
     "as faces, house numbers and stickers.",
 )
+
+FEW_PLATES = 30  # a range with fewer has an interval of more than 10 points even where all is found
 
 CORRECTED = (
     "**Corrected labels** are this project's own. Many plates had no label, and some labels were "
@@ -92,6 +92,36 @@ def figures_to_quote(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return quoted
 
 
+def limits_on(figures: Mapping[str, Any], data_sets: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what a model can't do, or what nobody knows of it, by its own test set.
+
+    Args:
+        figures: those that are quoted, on test.
+        data_sets: with their regions and photos by split.
+    """
+    overall = figures["overall"]
+    regions = sorted({one["region"] for one in data_sets if one["photos"]["test"]})
+    lines = [
+        f"The figures are about photos like the {overall['photos']} of the test split: "
+        f"{'; '.join(regions) or 'regions unknown'}. Other regions were not measured."
+    ]
+    for name, group in figures["ranges"].items():
+        if group["plates"] < FEW_PLATES:
+            lines.append(
+                f"{name}: the test split has {group['plates']} plates, too few to say how many are "
+                "missed."
+            )
+        elif group["covered99"]["value"] < 1:
+            lines.append(
+                f"{name}: {1 - group['covered99']['value']:.1%} of the plates of the test split "
+                "are not fully hidden."
+            )
+    lines.append(
+        f"{overall['false_boxes_per_photo']:.3f} boxes a photo are on something that is no plate."
+    )
+    return lines
+
+
 def model_card(
     metrics: Mapping[str, Any],
     *,
@@ -123,7 +153,7 @@ def model_card(
         ],
         "training_photos": licences_sentence(data_sets),
         "intended_use": INTENDED_USE,
-        "limits": list(LIMITS),
+        "limits": [*LIMITS, *limits_on(figures, data_sets)],
         "file": "plates.onnx",
         "sha256": metrics["model"]["sha256"],
         "bytes": metrics["model"]["bytes"],

@@ -1,9 +1,15 @@
-"""This checkout: its commit, and what git would commit of it."""
+"""What every step needs: this checkout's commit, what git would commit of it, how a step ends."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import yaml
+
+from plateblur.errors import PlateblurError
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,3 +46,21 @@ def git_commit() -> str:
 
     commit = run("rev-parse", "HEAD") or "none"
     return f"{commit}+changes" if run("status", "--porcelain") else commit
+
+
+def run_step(main: Callable[[], None]) -> None:
+    """Run a step; what is wrong with its input ends it with one message and exit code 1.
+
+    `python -X dev -m training...` shows the traceback instead.
+
+    Args:
+        main: reads the command line and does the work.
+    """
+    try:
+        main()
+    except (PlateblurError, ValueError, OSError, RuntimeError, yaml.YAMLError) as error:
+        if sys.flags.dev_mode:
+            raise
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

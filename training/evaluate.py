@@ -27,8 +27,8 @@ from typing import Any
 from plateblur.detector import shipped_model
 from plateblur.sets.corrections import read_corrections
 from plateblur.sets.predictions import write_predictions
-from plateblur.sets.split import corrected_photo, labels_hash, read_split
-from training.checkout import git_commit, require_private
+from plateblur.sets.split import corrected_photo, kept_apart_of, labels_hash, names_hash, read_split
+from training.checkout import git_commit, require_private, run_step
 from training.evaluation.angles import draw_one_plate, recall_by_angle
 from training.evaluation.config import Config
 from training.evaluation.detections import describe, detector_of, predictions_of, score
@@ -61,6 +61,8 @@ def evaluate(config: Config) -> dict[str, Any]:
     require_private(config.out)
     config.out.mkdir(parents=True, exist_ok=True)
     labelled = read_split(config.data, config.split, manifest=config.manifest)
+    if config.kept_apart:
+        labelled = kept_apart_of(labelled, config.kept_apart)
     corrections = read_corrections(config.labels_overlay)
     corrected = [corrected_photo(photo, corrections) for photo in labelled]
     marks = [c for c in corrections if c.action == "mark"]
@@ -73,6 +75,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         "model": describe(config.model),
         "split": config.split,
         "labels_hash": labels_hash(labelled),
+        "photos_sha256": names_hash(labelled),
         "commit": git_commit(),
         "min_confidence": config.min_confidence,
         "margin": config.margin,
@@ -143,4 +146,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -32,7 +32,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-import yaml
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -46,6 +45,8 @@ from ultralytics import YOLO
 
 from plateblur.letterbox import letterbox
 from plateblur.photo import decode
+from plateblur.sets.split import split_photos
+from training.checkout import run_step
 
 OPSET = 18  # the newest that ultralytics states for its torch range; ONNX Runtime 1.31 runs it
 # Two 32-bit runtimes sum in different orders; a plate moved by a hundredth of a pixel is the same.
@@ -203,13 +204,11 @@ def calibration_photos(data: Path, *, most: int) -> list[Path]:
     """Return photos of the train split, evenly spread over the order of their names.
 
     Raises:
-        ValueError: the split is no folder, or holds no photo.
+        ValueError: there is no such split, or it holds no photo.
     """
-    described = yaml.safe_load(data.read_text())
-    folder = data.parent / described.get("path", "") / described["train"]
-    photos = sorted(folder.iterdir()) if folder.is_dir() else []
+    photos = sorted(set(split_photos(data, "train")), key=lambda photo: photo.name)
     if not photos:
-        raise ValueError(f"expected a folder of train photos, got {described['train']}")
+        raise ValueError(f"expected photos of train in {data}, found none")
     return photos[:: max(1, len(photos) // most)][:most]
 
 
@@ -343,4 +342,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

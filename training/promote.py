@@ -1,36 +1,37 @@
-"""Make a run's model the shipped one, if it is no worse than the one in place.
+"""Make a run's model the shipped one, if the gate lets it through.
 
     python -m training.promote runs/first/plates.onnx --data DATA.yaml
 
-It measures both on the test split over the same photos. The candidate replaces
-`plateblur/models/plates.onnx` if neither recall nor covered99 within 1:15 is worse (their paired
-95 % intervals reach up to no change at least) and it is better: in one of the two, or over the
-plates of all distances beyond chance. Otherwise nothing is written, the table says why and the exit
-code is 1. With the model go its card,
+It measures both models on the test split and on the photos that the run kept apart from training
+(`kept_apart` in its config), and asks `training/gate.py`, which has the rules. If the candidate is
+refused, nothing is written but the look itself, the reasons and tables are printed, and the exit
+code is 1. Otherwise it replaces `plateblur/models/plates.onnx`, and with the model go its card,
 `plateblur/models/plates.json`, `docs/figures.json` with the figures that the docs quote, and the
 table in each page that has a place for it: one change, ready to be committed.
+`docs/promotion-looks.json` counts how often each split was looked at.
 
-Given the shipped model itself it compares nothing and writes card and figures anew, because they
-are those of the model and of the code around it: run it so after a change of the detector's code.
+Given the shipped model itself it compares nothing and writes card and figures again, because they
+depend on the code around the model: do that after a change of the detector's code.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from plateblur.detector import OnnxDetector
-from plateblur.sets.split import data_hash
+from plateblur.sets.split import data_sets_of, is_data_of, is_kept_apart, sets_of, split_photos
+from training.ancestors import all_data_sets
+from training.calibrate import FEWEST_OF_A_KIND
 from training.card import (
     as_json,
     figures_to_quote,
@@ -38,16 +39,18 @@ from training.card import (
     pages_with_figures,
     replace_file,
 )
+from training.checkout import run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
+from training.evaluation.figures import headline
 from training.evaluation.report import difference_table
+from training.gate import Looks, reasons_to_refuse, seen_before
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-JUDGED = ("recall, within 1:15", "covered99, within 1:15")
-"""The figures that must not be worse; rows of `evaluate.differences`."""
 
-OVERALL = ("recall, overall", "covered99, overall")
-"""Of all plates. Where within 1:15 all but the odd plate is hidden, what is better shows here."""
+
+FROM_THE_GATE = ("kept_apart", "looks")
+"""Parts of a card that are not measured again with the shipped model itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,10 @@ class Config:
     """One promotion; the command line's options."""
 
     candidate: Path  # ONNX file of training/export.py
-    data: Path  # data.yaml of the data set with the test split
+    data: Path  # data.yaml with the test split, and the train split that photos were kept from
     run: Path | None = None  # run folder that it comes from; the candidate's own folder without it
-    train_data: Path | None = None  # data.yaml that the run trained on; `data` without it
-    manifest: Path | None = None  # CSV with each photo's set and licence; else beside train_data
+    train_data: Path | None = None  # data.yaml that the run trained on; else its own copy, or data
+    manifest: Path | None = None  # CSV with each photo's set and licence; else beside the data
     labels_overlay: Path | None = None  # corrections of labels, JSON lines
     models: Path = REPOSITORY / "plateblur" / "models"  # where the shipped model stands
     docs: Path = REPOSITORY / "docs"  # where figures.json stands, and pages that quote it
@@ -72,49 +75,69 @@ class RefusedError(Exception):
     """The candidate does not become the shipped model; the message says why."""
 
 
-def promote(config: Config, *, data_hash: str, date: str) -> list[Path]:
+def promote(config: Config, *, date: str) -> list[Path]:
     """Write model, card and figures and return the files that were written.
 
     Args:
         config: what to promote, and where to.
-        data_hash: of the data set that the run is said to have trained on, `train.data_hash`.
-        date: of the promotion, YYYY-MM-DD; that of the shipped model stays.
+        date: of today, YYYY-MM-DD; the card of the shipped model keeps that of its promotion.
 
     Raises:
-        RefusedError: no record of its run, not the model of that run, or worse than the one in
-            place; nothing was written outside the run folder.
+        RefusedError: no record of its run, not the model of that run, not calibrated, or refused
+            by the gate; outside the run folder only the look was written down.
     """
     run = config.run or config.candidate.parent
     shipped = config.models / "plates.onnx"
+    card_in_place = shipped.with_suffix(".json")
+    before = json.loads(card_in_place.read_text()) if card_in_place.exists() else None
     again = shipped.exists() and shipped.read_bytes() == config.candidate.read_bytes()
-    if again:
-        before = json.loads(shipped.with_suffix(".json").read_text())
-        record, export, data_sets, date = (
+    apart: dict[str, Any] | None = None
+    promoted_on = date
+    if again and before is not None:
+        record, export, data_sets, promoted_on = (
             before[part] for part in ("training", "export", "data_sets", "date")
         )
     else:
         record = read_run(run)
         export = read_export(config.candidate)
-        require_same_origin(export, record, run=run, data_hash=data_hash)
-        train_data = config.train_data or config.data
-        data_sets = count_data_sets(config.manifest or train_data.parent / "manifest.csv")
+        train_data = trained_on(config, run)
+        require_same_origin(export, record, run=run, train_data=train_data)
+        require_calibrated(export)
+        own = count_data_sets(config.manifest or manifest_of(train_data, config.data))
+        data_sets = all_data_sets(own, record, before)
+        if shipped.exists():
+            require_kept_apart(record, before, train_data=train_data, data=config.data)
 
-    metrics = evaluate(
-        EvaluationConfig(
-            data=config.data,
-            out=run / "promotion",
-            split="test",
-            model=config.candidate,
-            compare=shipped if shipped.exists() and not again else None,
-            manifest=config.manifest,
-            labels_overlay=config.labels_overlay,
-            threads=config.threads,
-            plots=config.plots,
-            contact_sheet=config.contact_sheet,
-        )
+    measured = EvaluationConfig(
+        data=config.data,
+        out=run / "promotion",
+        split="test",
+        model=config.candidate,
+        compare=shipped if shipped.exists() and not again else None,
+        manifest=config.manifest,
+        labels_overlay=config.labels_overlay,
+        threads=config.threads,
+        plots=config.plots,
+        contact_sheet=config.contact_sheet,
     )
-    if "compared" in metrics:
-        require_better(metrics["compared"]["differences"])
+    metrics = evaluate(measured)
+    if measured.compare:
+        apart = evaluate(
+            replace(
+                measured,
+                out=run / "promotion-kept-apart",
+                split="train",
+                kept_apart=tuple(record["config"]["kept_apart"]),
+                contact_sheet=False,  # a photo that a person has seen is not kept apart any more
+            )
+        )
+    reasons = [] if again else reasons_to_refuse(metrics, apart)
+    outcome = "measured again" if again else "refused" if reasons else "promoted"
+    looks = write_looks(
+        config.docs / "promotion-looks.json", metrics, apart, date=date, outcome=outcome
+    )
+    if reasons:
+        raise RefusedError(refusal(reasons, metrics, apart))
 
     figures = figures_to_quote(metrics)
     card = model_card(
@@ -123,8 +146,13 @@ def promote(config: Config, *, data_hash: str, date: str) -> list[Path]:
         record=record,
         export=export,
         data_sets=data_sets,
-        date=date,
+        date=promoted_on,
     )
+    kept = before if again and before else {}
+    card |= {part: kept[part] for part in FROM_THE_GATE if part in kept}
+    card["looks"] = card.get("looks", {}) | looks
+    if apart is not None:
+        card["kept_apart"] = kept_apart_figures(apart, record["config"]["kept_apart"])
     written = {
         shipped: config.candidate.read_bytes(),
         shipped.with_suffix(".json"): as_json(card),
@@ -133,7 +161,7 @@ def promote(config: Config, *, data_hash: str, date: str) -> list[Path]:
     }
     for path, content in written.items():
         replace_file(path, content)
-    return list(written)
+    return [*written, config.docs / "promotion-looks.json"]
 
 
 def read_run(run: Path) -> dict[str, Any]:
@@ -166,16 +194,31 @@ def read_export(candidate: Path) -> dict[str, Any]:
         "classes": list(metadata.classes),
         "end_to_end": metadata.end_to_end,
         "calibration": list(metadata.calibration),
+        "calibration_fit": json.loads(written["calibration_fit"])
+        if "calibration_fit" in written
+        else None,
         "opset": max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
         "ultralytics": written.get("ultralytics"),
         "weights_sha256": written.get("weights_sha256"),
     }
 
 
+def trained_on(config: Config, run: Path) -> Path:
+    """Return the `data.yaml` that a run trained on: as given, the run's own copy, or `data`."""
+    own = run.with_name(f"{run.name}.data") / "data.yaml"
+    return config.train_data or (own if own.exists() else config.data)
+
+
+def manifest_of(train_data: Path, data: Path) -> Path:
+    """Return the manifest beside what was trained on, or else beside the set that it is from."""
+    beside = train_data.parent / "manifest.csv"
+    return beside if beside.exists() else data.parent / "manifest.csv"
+
+
 def require_same_origin(
-    export: Mapping[str, Any], record: Mapping[str, Any], *, run: Path, data_hash: str
+    export: Mapping[str, Any], record: Mapping[str, Any], *, run: Path, train_data: Path
 ) -> None:
-    """Refuse a card that would tell of another run's model, or of other data.
+    """Refuse a card that would describe another run's model, or other data.
 
     Raises:
         RefusedError: the model was not exported from this run's weights, or the data set is not
@@ -187,11 +230,68 @@ def require_same_origin(
             f"expected a model exported from the weights in {run.name}/weights; those in its "
             f"metadata have the sha256 {export['weights_sha256']}"
         )
-    if data_hash != record["data_hash"]:
+    if not is_data_of(train_data, record["data_hash"]):
         raise RefusedError(
             f"expected the data set that {run.name} trained on, with the hash "
-            f"{record['data_hash'][:12]}, got one with {data_hash[:12]}; see --train-data"
+            f"{record['data_hash'][:12]}; {train_data} holds other photos or labels. See "
+            "--train-data"
         )
+
+
+def require_calibrated(export: Mapping[str, Any]) -> None:
+    """Refuse a model whose confidences nobody has measured.
+
+    Raises:
+        RefusedError: `training/calibrate.py` has not been run on it, or its curve was changed.
+    """
+    fit = export["calibration_fit"]
+    if fit is None or export["calibration"] != [fit["slope"], fit["shift"]]:
+        raise RefusedError(
+            "expected a calibrated model; run `python -m training.calibrate` on it, which also "
+            "writes what it measured into the file"
+        )
+    fewest = min(fit["boxes_on_plates"], fit["boxes_elsewhere"])
+    if fewest < FEWEST_OF_A_KIND:
+        raise RefusedError(
+            f"expected a calibration by at least {FEWEST_OF_A_KIND} boxes of each kind, got one "
+            f"by {fewest}"
+        )
+
+
+def require_kept_apart(
+    record: Mapping[str, Any], card: Mapping[str, Any] | None, *, train_data: Path, data: Path
+) -> None:
+    """Refuse a run without photos that neither it nor an earlier run was trained on.
+
+    Args:
+        record: of the run.
+        card: of the shipped model.
+        train_data: what the run trained on.
+        data: the set that photos were kept from.
+
+    Raises:
+        RefusedError: none were kept apart, or some were seen all the same.
+    """
+    sets = record["config"].get("kept_apart") or ()
+    if not sets:
+        raise RefusedError(
+            "expected photos that the run never saw, because test was looked at many times; train "
+            "with `kept_apart: [SET]` in the config"
+        )
+    if before := seen_before(sets, record, card):
+        raise RefusedError(
+            f"expected photos that no run has seen; of {', '.join(before)}, a run before this one "
+            "may have been trained on every photo"
+        )
+    known = sets_of(data)
+    apart = {
+        photo.name
+        for photo in split_photos(data, "train")  # photos of val are for everybody
+        if is_kept_apart(photo.name, known, of=sets)
+    }
+    seen = {photo.name for split in ("train", "val") for photo in split_photos(train_data, split)}
+    if both := apart & seen:
+        raise RefusedError(f"{len(both)} photos that were to be kept apart are in {train_data}")
 
 
 def count_data_sets(manifest: Path) -> list[dict[str, Any]]:
@@ -205,45 +305,65 @@ def count_data_sets(manifest: Path) -> list[dict[str, Any]]:
             f"expected {manifest.name} beside the training data, found none: the card must name "
             "each set and its licence; see --manifest"
         )
-    with manifest.open(newline="") as file:
-        # By image, because a manifest may list one twice.
-        rows = {row["image"]: row for row in csv.DictReader(file)}
-    sets: dict[str, dict[str, Any]] = {}
-    for row in rows.values():
-        one = sets.setdefault(
-            row["set"],
-            {
-                **{key: row.get(key, "") for key in ("set", "source", "licence", "region")},
-                "photos": {"train": 0, "val": 0, "test": 0},
-            },
-        )
-        one["photos"][row["split"]] += 1
-    return sorted(sets.values(), key=lambda one: -sum(one["photos"].values()))
+    return data_sets_of(manifest)
 
 
-def require_better(differences: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a candidate that is worse than the shipped model, or no better.
+def write_looks(
+    path: Path,
+    test: Mapping[str, Any],
+    apart: Mapping[str, Any] | None,
+    *,
+    date: str,
+    outcome: str,
+) -> dict[str, int]:
+    """Write down that the splits were looked at; return how often each was, this time included.
 
-    Worse is a figure within 1:15 whose whole paired interval lies below no change. Better is one
-    that is above it in the photos as they are, or one of all plates whose whole interval is.
-
-    Raises:
-        RefusedError: with the table of all differences.
+    Args:
+        path: of the file; made if absent.
+        test: metrics on test.
+        apart: metrics on the photos kept apart, if they were looked at.
+        date: of today.
+        outcome: "promoted", "refused" or "measured again".
     """
-    changes = {figure: differences[figure]["difference"] for figure in JUDGED}
-    if any(change["value"] is None for change in changes.values()):
-        reason = "the test split has no plates within 1:15 to judge by"
-    elif worse := [figure for figure, change in changes.items() if change["high"] < 0]:
-        reason = f"worse than the shipped model in {' and '.join(worse)}"
-    elif not (
-        any(change["value"] > 0 for change in changes.values())
-        or any(differences[figure]["difference"]["low"] > 0 for figure in OVERALL)
-    ):
-        reason = f"better than the shipped model in neither {' nor '.join((*JUDGED, *OVERALL))}"
-    else:
-        return
-    table = difference_table(differences, ("shipped", "candidate"))
-    raise RefusedError("\n".join([f"{reason}:", "", *table]))
+    looks, counts = Looks(path), {}
+    for name, metrics in (("test", test), ("kept apart", apart)):
+        if metrics is None:
+            continue
+        looks.add(
+            {
+                "date": date,
+                "split": name,
+                "photos": metrics["overall"]["photos"],
+                "photos_sha256": metrics["photos_sha256"],
+                "model_sha256": metrics["model"]["sha256"],
+                "outcome": outcome,
+            }
+        )
+        counts[name] = looks.count(metrics["photos_sha256"])
+    return counts
+
+
+def refusal(
+    reasons: Iterable[str], test: Mapping[str, Any], apart: Mapping[str, Any] | None
+) -> str:
+    """Return the reasons, and the table of differences on each split."""
+    lines = ["", *(f"- {reason}" for reason in reasons)]
+    for name, metrics in (("test", test), ("kept apart", apart)):
+        if metrics is not None and "compared" in metrics:
+            rows = metrics["compared"]["differences"]
+            lines += ["", f"On {name}:", "", *difference_table(rows, ("shipped", "candidate"))]
+    return "\n".join(lines)
+
+
+def kept_apart_figures(metrics: Mapping[str, Any], sets: Iterable[str]) -> dict[str, Any]:
+    """Return what the card says of the photos kept apart."""
+    overall = metrics["overall"]
+    return {
+        "sets": sorted(sets),
+        "photos": overall["photos"],
+        "plates": overall["plates"],
+        **{key: value for key, value in headline(metrics).items() if value is not None},
+    }
 
 
 def _sha256(data: bytes) -> str:
@@ -257,7 +377,9 @@ def main() -> None:
     parser.add_argument("candidate", type=Path, help="ONNX file of training/export.py")
     parser.add_argument("--data", type=Path, required=True, help="data.yaml with a test split")
     parser.add_argument("--run", type=Path, help="its run folder; else where the candidate is")
-    parser.add_argument("--train-data", type=Path, help="data.yaml trained on; else --data")
+    parser.add_argument(
+        "--train-data", type=Path, help="data.yaml trained on; else RUN.data, or --data"
+    )
     parser.add_argument("--manifest", type=Path, help="CSV with each photo's set and licence")
     parser.add_argument("--labels-overlay", type=Path, help="corrections of labels, JSON lines")
     for name in ("models", "docs", "readme"):
@@ -268,11 +390,7 @@ def main() -> None:
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
     config = Config(**vars(parser.parse_args()))
     try:
-        written = promote(
-            config,
-            data_hash=data_hash(config.train_data or config.data),
-            date=time.strftime("%Y-%m-%d"),
-        )
+        written = promote(config, date=time.strftime("%Y-%m-%d"))
     except RefusedError as refusal:
         sys.exit(f"refused: {refusal}")
     print("promoted; to be committed together:")
@@ -282,4 +400,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from training.checkout import run_step
 from training.evaluation.figures import headline
 
 RUNS = Path(__file__).parents[1] / "docs" / "training-runs.json"
@@ -82,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -30,11 +30,11 @@ from plateblur import drawn
 from plateblur.detector import shipped_model
 from plateblur.sets.labels import label_file
 from plateblur.sets.layout import DATA_YAML, make_folders
-from plateblur.sets.split import data_hash
+from plateblur.sets.split import is_data_of
 from training.average import average
-from training.calibrate import FITTED_FROM, calibrate
 from training.calibrate import Config as CalibrationConfig
-from training.checkout import ROOT
+from training.calibrate import calibrate
+from training.checkout import ROOT, run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
 from training.evaluation.figures import headline
@@ -42,6 +42,7 @@ from training.export import Config as ExportConfig
 from training.export import export
 from training.restore import Config as RestoreConfig
 from training.restore import restore
+from training.runs import is_done
 from training.train import Config, prepare_data, read_config, train
 
 RECIPE = Path(__file__).with_name("shipped.yaml")
@@ -86,8 +87,10 @@ def reproduce(recipe: dict[str, Any], options: Options) -> dict[str, Any]:
     weights = place(recipe["export"]["weights"], recipe, options)
     export(ExportConfig(Path(weights), model, size))
     overlay = overlay_of(recipe["calibration"]["overlay"], options)
-    floor = SMOKE_FLOOR if options.smoke else FITTED_FROM
-    fitted = calibrate(CalibrationConfig(model, data, overlay, fitted_from=floor))
+    config = CalibrationConfig(model, data, overlay)
+    if options.smoke:
+        config = replace(config, fitted_from=SMOKE_FLOOR, fewest=0)
+    fitted = calibrate(config)
     return compared(model, fitted, recipe, data=data, overlay=overlay, options=options)
 
 
@@ -113,12 +116,6 @@ def replay(stage: dict[str, Any], recipe: dict[str, Any], *, data: Path, options
         own = "epoch0.pt" if options.smoke and told["own"].startswith("epoch") else told["own"]
         start = Path(place(told["with"], recipe, options))
         average(run, start=start, share=told["share"], own=own)
-
-
-def is_done(run: Path) -> bool:
-    """Return whether a stage was trained to its end: only then its record tells the hours."""
-    record = run / "run.json"
-    return record.exists() and "hours" in json.loads(record.read_text())
 
 
 def config_of(stage: dict[str, Any], options: Options) -> Config:
@@ -239,16 +236,15 @@ def check_data(config: Config, stage: dict[str, Any], *, data: Path, options: Op
     """Refuse labels that are not those that the stage was trained on.
 
     Raises:
-        NotReproducibleError: with both hashes.
+        NotReproducibleError: they are others.
     """
     if options.smoke or options.other_data:
         return
     out = options.out / f"{stage['name']}.data"  # where the training prepares them, too
-    got = data_hash(prepare_data(config, data=data, out=out))
-    if got != stage["data_hash"]:
+    if not is_data_of(prepare_data(config, data=data, out=out), stage["data_hash"]):
         raise NotReproducibleError(
-            f"{stage['name']}: expected labels with the hash {stage['data_hash'][:12]}, got "
-            f"{got[:12]}; --other-data goes on with them"
+            f"{stage['name']}: expected data with the hash {stage['data_hash'][:12]}, got other "
+            "photos or labels; --other-data goes on with them"
         )
 
 
@@ -324,4 +320,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

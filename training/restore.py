@@ -34,6 +34,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from plateblur.detector import shipped_model
 from training import export
+from training.checkout import run_step
 from training.train import without_one_to_one_head
 
 MEASURED_PHOTOS = 200  # of train, whose activations give the statistics; more hardly move them
@@ -55,8 +56,12 @@ def restore(config: Config) -> Path:
 
     Raises:
         ValueError: the model is no export of that network, or the split train has no photos.
+        FileExistsError: `out` holds the weights of a run.
         RuntimeError: the weights would not compute what the model computes; nothing was written.
     """
+    made = config.out / "weights" / "restored.pt"
+    if any(path != made for path in made.parent.glob("*.pt")):
+        raise FileExistsError(f"{config.out} holds the weights of a run; give another folder")
     model = onnx.load(config.model)
     arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
     network = empty_network(config.network, arrays)
@@ -64,17 +69,17 @@ def restore(config: Config) -> Path:
     photos = export.calibration_photos(config.data, most=config.photos)
     separate_batch_norms(network, export.inputs_of(model, photos))
     export.check_parity(model, network)
-    weights = config.out / "weights" / "restored.pt"
-    weights.parent.mkdir(parents=True, exist_ok=True)
+    made.parent.mkdir(parents=True, exist_ok=True)
     torch.save(
         {"model": network, "train_args": {"task": "detect"}, "version": ultralytics_version},
-        weights,
+        made,
     )
     card = config.model.with_suffix(".json")
     if card.exists():  # so that the next run's record tells what came before it
-        training = json.loads(card.read_text())["training"]
-        (config.out / "run.json").write_text(json.dumps(training, indent=2) + "\n")
-    return weights
+        told = json.loads(card.read_text())
+        origin = {"card": {part: told[part] for part in ("name", "sha256", "data_sets")}}
+        (config.out / "run.json").write_text(json.dumps(told["training"] | origin, indent=2) + "\n")
+    return made
 
 
 def empty_network(name: str, arrays: Mapping[str, NDArray[np.float32]]) -> DetectionModel:
@@ -178,4 +183,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -10,19 +10,16 @@ learning rate at its end by then.
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import json
 import os
 import platform
 import shutil
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from ultralytics.data import utils as data_utils
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import plotting
+from ultralytics.utils.callbacks import get_default_callbacks, tensorboard
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
 
@@ -40,9 +38,18 @@ from plateblur.guidance import FAR_RATIO, plate_ratios
 from plateblur.photo import upright_hw
 from plateblur.sets.corrections import correct, parse_corrections
 from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
-from plateblur.sets.split import data_hash
+from plateblur.sets.split import data_hash, data_sets_of, is_kept_apart, sets_of, split_photos
 from training import augment
-from training.checkout import ROOT, git_commit
+from training.checkout import ROOT, git_commit, run_step
+from training.runs import (
+    count_from_the_start,
+    environment,
+    hours_trained,
+    require_new,
+    require_unfinished,
+    stop_early,
+    tell_progress,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +68,13 @@ class Config:
     degrees: float = 0.0  # random tilt, degrees either way; boxes of tilted plates get loose
     perspective: float = 0.0  # random perspective, ultralytics' unit; loose boxes too
     seed: int = 0  # weights, order and augmentation
-    augmentation: str = "first"  # list of training/augment.py: "first", or "plates"
+    augmentation: str = "first"  # list of training/augment.py: "first", "plates" or "any-way"
     overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
     far_times: int = 1  # how often an epoch shows a train photo with a far plate
     marked_times: int = 1  # the same for one on which the overlay marks what is taken for a plate
-    every: int = 1  # of how many train photos an epoch shows one; above 1 for quick comparisons
+    set_times: dict[str, int] = field(default_factory=dict)  # the same by the manifest's set
+    kept_apart: tuple[str, ...] = ()  # sets of which a quarter is kept for the gate, never seen
+    every: int = 1  # of how many train photos an epoch shows one; sets of `set_times` come whole
     cache: str = "ram"  # where decoded photos are kept: "ram", or "disk" where they don't fit
 
     def __post_init__(self) -> None:
@@ -76,15 +85,18 @@ class Config:
             )
         if self.cache not in ("ram", "disk"):
             raise ValueError(f"cache must be 'ram' or 'disk', got {self.cache!r}")
-        for name in ("far_times", "marked_times", "every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        numbers = ("far_times", "marked_times", "every")
+        times = {name: getattr(self, name) for name in numbers}
+        for name, value in (times | self.set_times).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 # The weights that are kept are a moving average of those of the last steps. ultralytics' 0.9999 and
 # 2000 suit runs of 100 epochs; in one of 3,000 steps they average over the last four.
-AVERAGE_DECAY = 0.998  # 500 steps, a fifth of such a run
-AVERAGE_RAMP = 200  # steps until two thirds of that
+AVERAGE_SHARE = 0.2  # of a run's steps are averaged over
+AVERAGE_STEPS = 500  # or so many, where that is fewer
+AVERAGE_RAMP = 0.4  # of those steps pass until the average holds on to two thirds as much
 
 
 class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultralytics
@@ -95,6 +107,8 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
     """
 
     model: Any
+    train_loader: Any
+    epochs: int
     best: Path
     last: Path
 
@@ -111,11 +125,29 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         super().set_model_attributes()
         # Here, because with several GPUs each process has an ultralytics of its own.
         v8DetectionLoss.get_assigned_targets_and_loss = loss_in_float32
-        trainer_module.ModelEMA = partial(ModelEMA, decay=AVERAGE_DECAY, tau=AVERAGE_RAMP)
+        trainer_module.ModelEMA = self.average
         if self.device.type == "cpu":
             self.model = self.model.to(memory_format=torch.channels_last)
             # ultralytics leaves one core free when it selects the CPU; on two cores that is half.
             self.add_callback("on_train_epoch_start", _use_every_core)
+
+    def average(self, model: Any) -> ModelEMA:
+        """Return the moving average of the weights, over as many steps as suit the run."""
+        steps = int(AVERAGE_SHARE * self.epochs * len(self.train_loader))
+        steps = min(max(steps, 1), AVERAGE_STEPS)
+        return ModelEMA(model, decay=1 - 1 / steps, tau=AVERAGE_RAMP * steps)
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Return ultralytics' dataset, after a look whether it has our augmentations."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        if mode == "train":
+            augment.require_augmentations(dataset, self.args.augmentations)
+        return dataset
+
+    def _close_dataloader_mosaic(self) -> None:
+        """End mosaic; ultralytics builds the augmentations again for that."""
+        super()._close_dataloader_mosaic()
+        augment.require_augmentations(self.train_loader.dataset, self.args.augmentations)
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Return the batch as float images in [0, 1], (N, 3, H, W), in the weights' layout."""
@@ -178,6 +210,19 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def with_tensorboard() -> dict[str, list[Callable[[Any], None]]]:
+    """Return ultralytics' callbacks and those that write the figures of each epoch for TensorBoard.
+
+    Others (MLflow, Weights & Biases) follow ultralytics' own settings. The drawing of the network
+    is left out: it traces the network before each training.
+    """
+    every: dict[str, list[Callable[[Any], None]]] = get_default_callbacks()
+    for event, callback in tensorboard.callbacks.items():
+        if event != "on_train_start":
+            every[event].append(callback)
+    return every
+
+
 def give_back_memory(_: DetectionTrainer) -> None:
     """Return to the system what validation left free in pieces that training can't use.
 
@@ -187,13 +232,17 @@ def give_back_memory(_: DetectionTrainer) -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def mixed_precision() -> str | bool:
-    """Return ultralytics' `amp` for this machine: bf16 where the CPU computes it, fp16 on CUDA.
+def mixed_precision(device: str | None = None) -> str | bool:
+    """Return ultralytics' `amp` for a device: bf16 where it computes it, else fp16 on GPUs alone.
 
-    Without avx512_bf16 a CPU emulates bf16, and training is nine times slower than in fp32.
+    Without avx512_bf16 a CPU emulates bf16, and training is nine times slower than in fp32. For
+    fp16 ultralytics first asks its hub for weights to try it with; for bf16 it doesn't.
+
+    Args:
+        device: "cpu", or GPUs such as "0,1"; without it, what is there.
     """
-    if torch.cuda.is_available():
-        return True
+    if device != "cpu" and torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else True
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else False
 
 
@@ -239,22 +288,32 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
     Raises:
         ValueError: a correction that does not fit the labels.
     """
-    as_it_is = not config.overlay and config.far_times == config.every == 1
+    as_it_is = (
+        not (config.overlay or config.set_times or config.kept_apart)
+        and config.far_times == config.every == 1
+    )
     if as_it_is and config.cache == "ram":  # on disk the cache would lie beside the set's photos
         return data
     shutil.rmtree(out, ignore_errors=True)
     overlay = (ROOT / config.overlay).read_text(encoding="utf-8") if config.overlay else ""
     corrections = parse_corrections(overlay)
     described = yaml.safe_load(data.read_text())
-    root = (data.parent / described.get("path", "")).resolve()
-    dropped = {one.image for one in corrections if one.action == "drop"}
+    sets = sets_of(data)
+    dropped = {one.image for one in corrections if one.action == "drop"} | {
+        name for name in sets if is_kept_apart(name, sets, of=config.kept_apart)
+    }
     applied = 0
     for split in ("train", "val"):
         images, labels = out / "images" / split, out / "labels" / split
         images.mkdir(parents=True)
         labels.mkdir(parents=True)
         listed: list[str] = []
-        photos = photos_of(root, described[split])[:: config.every if split == "train" else 1]
+        photos = split_photos(data, split)
+        if split == "train":
+            whole = [one for one in photos if sets.get(one.name) in config.set_times]
+            photos = [one for one in photos if sets.get(one.name) not in config.set_times][
+                :: config.every
+            ] + whole
         for photo in (one for one in photos if split != "train" or one.name not in dropped):
             link = images / photo.name
             if not link.exists():  # a list may name a photo several times
@@ -263,13 +322,21 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
                 label = label_file(photo)
                 image_hw = upright_hw(photo.read_bytes())
                 text = label.read_text() if label.exists() else ""
-                truth = correct(labels_to_xyxy(text, image_hw=image_hw), own)
-                link.symlink_to(photo)
+                try:
+                    labelled = labels_to_xyxy(text, image_hw=image_hw)
+                except ValueError as error:
+                    raise ValueError(f"{label}: {error}") from error
+                truth = correct(labelled, own)
+                link.symlink_to(photo.resolve())
                 kept = xyxy_to_labels(truth, image_hw=image_hw) if own else text
                 (labels / f"{photo.stem}.txt").write_text(kept)
                 far = plate_ratios(truth, image_hw=image_hw).min(initial=1) < FAR_RATIO
                 marked = any(c.action == "mark" for c in own)
-                times = max(config.far_times if far else 1, config.marked_times if marked else 1)
+                times = max(
+                    config.far_times if far else 1,
+                    config.marked_times if marked else 1,
+                    config.set_times.get(sets.get(photo.name, ""), 1),
+                )
             listed += [f"./images/{split}/{photo.name}\n"] * (times if split == "train" else 1)
         (out / f"{split}.txt").write_text("".join(listed))
         sys.stderr.write(f"{split}: {len(listed)} photos an epoch\n")
@@ -279,64 +346,6 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
         yaml.safe_dump({"train": "train.txt", "val": "val.txt", "names": described["names"]})
     )
     return prepared
-
-
-def photos_of(root: Path, listed: str) -> list[Path]:
-    """Return the photos of a split: of a folder, or of a list of files as ultralytics reads it."""
-    place = root / listed
-    if place.suffix == ".txt":
-        lines = place.read_text(encoding="utf-8").splitlines()
-        return [place.parent / line.strip() for line in lines if line.strip()]
-    return sorted(place.iterdir())
-
-
-def environment() -> dict[str, Any]:
-    """Return the versions and the machine that a run's figures depend on."""
-    packages = ("torch", "ultralytics-opencv-headless", "albumentations", "numpy")
-    return {
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "cpu_count": os.cpu_count(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-    }
-
-
-def hours_trained(results: Path) -> float:
-    """Return the hours of all stretches of a run, as the last epoch of its `results.csv` tells."""
-    with results.open(newline="") as file:
-        return round([float(row["time"]) for row in csv.DictReader(file)][-1] / 3600, 4)
-
-
-def count_from_the_start(trainer: Any, *, hours: float) -> None:
-    """Let a resumed run count its time and its epochs from its first stretch on.
-
-    ultralytics counts both from the resumption. It then takes the epochs that a budget of hours
-    still allows for all there are, and ends too early.
-
-    Args:
-        trainer: at the start of an epoch.
-        hours: of the stretches before.
-    """
-    if trainer.start_epoch:
-        trainer.train_time_start -= hours * 3600
-        trainer.start_epoch = 0
-
-
-def tell_progress(trainer: Any) -> None:
-    """Write after an epoch how many are done and when the last one will be."""
-    done, of = trainer.epoch + 1, trainer.epochs
-    if done > of:  # the best weights are validated once more
-        return
-    spent_s = time.time() - trainer.train_time_start
-    epoch_s = spent_s / (done - trainer.start_epoch)
-    ends = time.strftime("%a %H:%M", time.localtime(time.time() + epoch_s * (of - done)))
-    sys.stderr.write(f"epoch {done} of {of}, {epoch_s / 60:.1f} min each; done about {ends}\n")
-
-
-def stop_early(trainer: Any, *, after: int) -> None:
-    """End training after an epoch, counted from 1."""
-    trainer.stop = trainer.stop or trainer.epoch + 1 >= after
 
 
 def read_config(path: Path, overrides: list[str]) -> Config:
@@ -380,12 +389,14 @@ def train(
         stop_after: end after this epoch, the learning rate falling as for all of them.
         device: "cpu", or GPUs such as "0,1", trained on at once; without it, what is there.
     """
-    keep_freed_memory()
-    trainer_module.autocast = autocast_on_cpus_too
     run = run.resolve()
     last = run / "weights" / "last.pt"
-    if resume and not last.exists():
-        raise FileNotFoundError(f"--resume: expected a checkpoint at {last}, found none")
+    if resume:
+        require_unfinished(run)
+    else:
+        require_new(run)
+    keep_freed_memory()
+    trainer_module.autocast = autocast_on_cpus_too
     takes_over = config.model.endswith(".yaml") and weights.endswith(".pt")
     network = config.model if takes_over else weights
     record_file = run / "run.json"
@@ -394,6 +405,7 @@ def train(
     spent = hours_trained(run / "results.csv") if resume else 0.0
     if hours is not None and spent >= hours:
         raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
+    manifest = data.parent / "manifest.csv"
     # Beside the run, because ultralytics empties the run's folder before it trains on several GPUs.
     data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))
     trainer = PlateTrainer(
@@ -405,7 +417,8 @@ def train(
             "project": str(run.parent),
             "name": run.name,
             "exist_ok": True,
-            "epochs": config.epochs,
+            # With one epoch ultralytics ends after it, whatever the budget of hours still allows.
+            "epochs": config.epochs if hours is None else max(config.epochs, 2),
             "batch": config.batch,
             "nbs": config.batch,
             "imgsz": config.input_size,
@@ -420,14 +433,15 @@ def train(
             "degrees": config.degrees,
             "perspective": config.perspective,
             "augmentations": augment.LISTS[config.augmentation](),
-            "amp": mixed_precision(),
+            "amp": mixed_precision(device),
             "cache": config.cache,
             "seed": config.seed,
             "save_period": 1,  # weights/epoch0.pt and so on: the last epoch need not be the best
             "plots": True,
             **({} if hours is None else {"time": hours}),
             **({} if device is None else {"device": device}),
-        }
+        },
+        _callbacks=with_tensorboard(),
     )
     trainer.add_callback("on_train_epoch_start", partial(count_from_the_start, hours=spent))
     trainer.add_callback("on_fit_epoch_end", tell_progress)
@@ -439,8 +453,11 @@ def train(
         "weights": Path(weights).name,
         "commit": git_commit(),
         "data_hash": data_hash(data),
-        "environment": environment(),
+        "environment": {**environment(), "device": device, "amp": mixed_precision(device)},
     }
+    if manifest.exists():  # so that the card of a later run can name them too
+        names = {photo.name for split in ("train", "val") for photo in split_photos(data, split)}
+        record["data_sets"] = data_sets_of(manifest, photos=names)
     if hours is not None:
         record["hours_budget"] = hours
     before = Path(weights).resolve().parent.parent / "run.json"
@@ -485,4 +502,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

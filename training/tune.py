@@ -1,21 +1,23 @@
-"""Search hyperparameters with short runs of `train.py`; the study is a file and can go on.
+"""Search hyperparameters with short runs; the study is a file, can go on, and can be shared.
 
     python -m training.tune training/configs/yolo26n-640.yaml --data DATA.yaml --out runs/tuning
 
-Each trial is a run folder of its own, trained with the same budget of hours from the same weights,
-and judged by the best AP50-95 of its epochs on val: a box has to be tight for that, and a tight box
-hides the whole plate. No trial is cut short, because with a learning rate that falls over the whole
-budget an early epoch says little.
+Each trial is a run of `training.run` in a folder of its own, trained with the same budget of hours
+from the same weights, and judged by covered99 on val: the share of plates of which at least 99 % is
+hidden, with the export, calibration and second look that would be served. No trial is cut short,
+because with a learning rate that falls over the whole budget an early epoch says little.
 
 What is searched is `SPACE`, five numbers: the fewer, the sooner twenty trials say anything. The
-sampler is Optuna's TPE with a fixed seed. The table of trials stands in `--out`/trials.csv, the
-best as a config in `--out`/best.yaml; test is never looked at.
+sampler is Optuna's TPE. The table of trials is `--out`/trials.csv, the best as a config
+`--out`/best.yaml; test is never looked at. The same line started once for each GPU (with another
+`--device` and `--seed`) searches in parallel, because all of them share the study.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from typing import Any
 import optuna
 import yaml
 
-AP = "metrics/mAP50-95(B)"  # column of ultralytics' results.csv
+from training.checkout import run_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Config:
     trials: int  # of this call; added to those in the study
     hours: float  # of training, each trial
     weights: str | None = None  # to start from instead of the config's model
-    seed: int = 0  # of the sampler
+    seed: int = 0  # of the sampler; another one for each process that shares a study
+    device: str | None = None  # cpu, or a GPU such as 1; without it, what is there
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
@@ -71,33 +74,33 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def train_one(config: Config, values: dict[str, Any], run: Path) -> float:
-    """Train one trial in a process of its own and return its best AP50-95 on val.
+    """Take one trial from weights to figures in a process of its own; return covered99 on val.
 
     Raises:
-        subprocess.CalledProcessError: training failed; the trial counts as failed, not as bad.
+        subprocess.CalledProcessError: a step failed; the trial counts as failed, not as bad.
     """
     words = [
-        *(sys.executable, "-m", "training.train", str(config.base), "--data", str(config.data)),
-        *("--run", str(run), "--hours", str(config.hours)),
+        *(sys.executable, "-m", "training.run", str(config.base), "--data", str(config.data)),
+        *("--out", str(run), "--hours", str(config.hours)),
         *(("--weights", config.weights) if config.weights else ()),
+        *(("--device", config.device) if config.device else ()),
     ]
     for name, value in values.items():
         words += ["--set", f"{name}={value}"]
     subprocess.run(words, check=True, stdout=sys.stderr)
-    return best_ap(run / "results.csv")
+    return covered99(run / "summary.json")
 
 
-def best_ap(results: Path) -> float:
-    """Return the highest AP50-95 of a run's epochs."""
-    with results.open(newline="") as file:
-        return max(float(row[AP]) for row in csv.DictReader(file))
+def covered99(summary: Path) -> float:
+    """Return the share of val's plates that a run's model hides, of its `summary.json`."""
+    return float(json.loads(summary.read_text())["val"]["this"]["covered99"])
 
 
 def tune(config: Config) -> optuna.Study:
     """Run the trials, and write the table and the best config after each."""
     config.out.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        study_name="plates",
+        study_name="covered99",
         storage=f"sqlite:///{config.out.resolve() / 'study.db'}",
         sampler=optuna.samplers.TPESampler(seed=config.seed),
         direction="maximize",
@@ -120,11 +123,11 @@ def write_results(study: optuna.Study, config: Config) -> None:
     """Write `trials.csv`, and `best.yaml` once a trial was trained."""
     with (config.out / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("trial", "state", "ap50_95", *SPACE))
+        writer.writerow(("trial", "state", "covered99", *SPACE))
         for trial in study.trials:
             values = [trial.params.get(name, "") for name in SPACE]
-            ap = "" if trial.value is None else f"{trial.value:.4f}"
-            writer.writerow((trial.number, trial.state.name.lower(), ap, *values))
+            goal = "" if trial.value is None else f"{trial.value:.4f}"
+            writer.writerow((trial.number, trial.state.name.lower(), goal, *values))
     if any(trial.value is not None for trial in study.trials):
         base = yaml.safe_load(config.base.read_text()) or {}
         (config.out / "best.yaml").write_text(yaml.safe_dump(base | study.best_params))
@@ -138,6 +141,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the study")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--hours", type=float, default=0.5, help="of training, each trial")
+    parser.add_argument("--device", help="cpu, or a GPU such as 1; without it, what is there")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampler")
     parser.add_argument("--weights", help="start from this file instead of the config's model")
     config = Config(**vars(parser.parse_args()))
     study = tune(config)
@@ -148,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_step(main)

@@ -1,4 +1,4 @@
-"""Label forms of others: YOLO, Pascal VOC, COCO, CSV, and UFPR-ALPR's and RodoSol-ALPR's text.
+"""Label forms of others: YOLO, Pascal VOC, COCO, CSV, Label Studio, and two sets' own text.
 
 Layouts, each from its own documentation:
 
@@ -10,7 +10,12 @@ Layouts, each from its own documentation:
 - coco (cocodataset.org/#format-data): one or more `.json` with `images`, `annotations` and
   `categories`; `bbox` is x, y, width, height. A photo with a crowd box is left out.
 - csv: one or more `.csv`, a row a box, with a header: `image` or `filename`; `x1,y1,x2,y2` or
-  `xmin,ymin,xmax,ymax`; optionally `class`. A row without numbers says that a photo shows none.
+  `xmin,ymin,xmax,ymax`; optionally `class`, `width` and `height`. A row without numbers says that a
+  photo shows none.
+- label-studio (labelstud.io, "JSON" export): one or more `.json`, a list of tasks;
+  `rectanglelabels` in percent of the picture. A task that nobody submitted is left out.
+
+Where voc, coco, csv or label-studio state the size of the picture, it must be that of the photo.
 """
 
 from __future__ import annotations
@@ -18,20 +23,30 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import unquote
 from xml.etree.ElementTree import ParseError
 
 import defusedxml.ElementTree
 import numpy as np
 import yaml
 from defusedxml.common import DefusedXmlException
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
 
 from plateblur.sets import layout
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif"})
+DrawnOn = Literal["upright", "raster"]
+"""What labels were drawn on: the picture as it is shown, or as it is stored, before its EXIF turn.
+
+Tools differ in it, and most label files don't say.
+"""
+
+ORIENTATION = 0x0112  # Source: EXIF 2.3, the tag of this name; 1 is upright
+BESIDE = ("classes.txt", "obj.names", "train.txt", "val.txt", "test.txt")  # text files of YOLO sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +56,116 @@ class Labelled:
     Attributes:
         path: the photo, or for a single annotation that annotation.
         classes: the class of each box.
-        xyxy: (N, 4) float64, pixels of the upright image.
+        xyxy: (N, 4) float64, pixels of the picture that the labels were drawn on.
+        label: the file that the boxes are from.
+        size_wh: of the picture as the label file states it, pixels; None where it doesn't.
+        in_shares: the file gives shares of the picture; then `xyxy` are pixels of the upright one.
     """
 
     path: Path
     classes: tuple[str, ...]
     xyxy: TruthBoxes
+    label: Path
+    size_wh: tuple[int, int] | None = None
+    in_shares: bool = False
 
     def of(self, classes: Collection[str]) -> TruthBoxes:
         """Return the boxes of these classes, (M, 4) float64."""
         return self.xyxy[[name in classes for name in self.classes]].reshape(-1, 4)
 
 
-def photos_in(root: Path) -> list[Path]:
-    """Return the photos of a folder and of those in it."""
-    return sorted(path for path in root.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+def orientation_of(path: Path) -> int:
+    """Return a photo's EXIF orientation, 1 to 8; 1 where it has none, or Pillow doesn't open it."""
+    try:
+        with PillowImage.open(path) as stored:
+            return int(stored.getexif().get(ORIENTATION, 1))
+    except (UnidentifiedImageError, OSError, ValueError, TypeError):
+        return 1
+
+
+def upright_boxes(photo: Labelled, boxes: TruthBoxes, *, drawn_on: DrawnOn | None) -> TruthBoxes:
+    """Return boxes of a photo in pixels of the upright image.
+
+    Args:
+        photo: with its labels.
+        boxes: (N, 4) float64 of them, pixels of the picture that they were drawn on.
+        drawn_on: which picture that is; needed where the photo has an EXIF turn.
+
+    Raises:
+        ValueError: nobody said what the labels were drawn on, or they state another size.
+    """
+    height, width = layout.image_hw_of(photo.path)
+    orientation = orientation_of(photo.path)
+    swapped = orientation >= 5  # Source: EXIF 2.3; 5 to 8 swap the axes
+    raster_wh = (height, width) if swapped else (width, height)
+    if orientation != 1 and drawn_on is None and len(boxes):
+        raise ValueError(
+            f"the photo is turned when shown (EXIF orientation {orientation}); say with --drawn-on "
+            "whether the labels were drawn on the upright picture or on the raster as stored"
+        )
+    on_raster = drawn_on == "raster" and orientation != 1
+    expected = raster_wh if on_raster else (width, height)
+    if photo.size_wh not in (None, expected):
+        raise ValueError(f"the labels are of a picture of {photo.size_wh}, the photo is {expected}")
+    if not on_raster:
+        return boxes
+    if photo.in_shares:
+        boxes = boxes * np.tile([raster_wh[0] / width, raster_wh[1] / height], 2)
+    return turned(boxes, orientation=orientation, raster_wh=raster_wh)
+
+
+def turned(xyxy: TruthBoxes, *, orientation: int, raster_wh: tuple[int, int]) -> TruthBoxes:
+    """Return boxes of the stored raster in pixels of the upright image.
+
+    Args:
+        xyxy: (N, 4) float64, pixels of the raster.
+        orientation: EXIF orientation, 1 to 8.
+        raster_wh: width and height of the raster, pixels.
+    """
+    width, height = raster_wh
+    x, y = xyxy[:, [0, 2]], xyxy[:, [1, 3]]
+    if orientation in (2, 3, 7, 8):  # mirrored or turned so that x runs the other way
+        x = (width - x)[:, ::-1]
+    if orientation in (3, 4, 6, 7):
+        y = (height - y)[:, ::-1]
+    if orientation >= 5:
+        x, y = y, x
+    return np.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], axis=1)
+
+
+def orphans(form: str, root: Path) -> list[Path]:
+    """Return the label files of a folder that no photo is there for.
+
+    Of COCO and CSV there are none, because a photo that they name and that is absent is an error.
+    """
+    photos = layout.photos_in(root)
+    if form == "voc":
+        stems = {path.stem for path in photos}
+        return sorted(path for path in root.rglob("*.xml") if path.stem not in stems)
+    if form == "yolo":
+        known = {_yolo_label(path).resolve() for path in photos}
+        texts = (path for path in root.rglob("*.txt") if path.name not in BESIDE)
+        return sorted(
+            path for path in texts if path.resolve() not in known and _is_label(path, root)
+        )
+    return []
+
+
+def _is_label(path: Path, root: Path) -> bool:
+    if "labels" in path.relative_to(root).parts:
+        return True
+    try:
+        return len(
+            labels_to_xyxy(path.read_text(), image_hw=(1, 1), plate_classes=())
+        ) == 0 and bool(path.read_text().strip())
+    except (ValueError, OSError):
+        return False
 
 
 def read_yolo(root: Path) -> Iterator[Labelled]:
     """Yield what the label files of a YOLO folder say."""
     names = _yolo_names(root)
-    for path in photos_in(root):
+    for path in layout.photos_in(root):
         label = _yolo_label(path)
         if not label.is_file():
             continue
@@ -74,8 +178,14 @@ def read_yolo(root: Path) -> Iterator[Labelled]:
             ]
         except ValueError as error:
             raise layout.DatasetError(f"{label}: {error}") from error
+        if unknown := [number for number in numbers if names and number not in names]:
+            raise layout.DatasetError(
+                f"{label}: expected the classes {sorted(names)} of data.yaml, got {unknown}"
+            )
         yield Labelled(
             path=path,
+            label=label,
+            in_shares=True,
             classes=tuple(
                 names.get(number, str(number))
                 for number, found in zip(numbers, boxes, strict=True)
@@ -106,10 +216,9 @@ def _yolo_label(path: Path) -> Path:
 def read_voc(root: Path) -> Iterator[Labelled]:
     """Yield what the annotations of a Pascal VOC folder say."""
     annotations = _by_stem(root.rglob("*.xml"))
-    for path in photos_in(root):
+    for path in layout.photos_in(root):
         if path.stem in annotations:
-            found = voc_objects(_nearest(path, annotations[path.stem]))
-            yield Labelled(path, found.classes, found.xyxy)
+            yield replace(voc_objects(_nearest(path, annotations[path.stem])), path=path)
 
 
 def voc_objects(annotation: Path) -> Labelled:
@@ -120,13 +229,27 @@ def voc_objects(annotation: Path) -> Labelled:
     """
     classes, rows = [], []
     try:
-        for item in defusedxml.ElementTree.fromstring(annotation.read_bytes()).iter("object"):
+        tree = defusedxml.ElementTree.fromstring(annotation.read_bytes())
+        stated = [int(tree.findtext(f"size/{side}") or 0) for side in ("width", "height")]
+        for item in tree.iter("object"):
             classes.append(item.findtext("name", default="").strip())
             edges = ("xmin", "ymin", "xmax", "ymax")
             rows.append([float(item.findtext(f"bndbox/{edge}", default="")) for edge in edges])
     except (ParseError, DefusedXmlException, TypeError, ValueError) as error:
         raise layout.DatasetError(f"{annotation}: expected Pascal VOC, got {error}") from error
-    return Labelled(annotation, tuple(classes), np.array(rows, dtype=np.float64).reshape(-1, 4))
+    return Labelled(
+        path=annotation,
+        classes=tuple(classes),
+        xyxy=np.array(rows, dtype=np.float64).reshape(-1, 4),
+        label=annotation,
+        size_wh=_stated(stated),
+    )
+
+
+def _stated(size_wh: Sequence[int]) -> tuple[int, int] | None:
+    """Return a stated size; None for 0, which tools write where they don't know it."""
+    width, height = size_wh
+    return (width, height) if width and height else None
 
 
 def read_coco(root: Path) -> Iterator[Labelled]:
@@ -152,6 +275,8 @@ def _coco_photos(root: Path, path: Path, given: dict[str, Any]) -> Iterator[Labe
         xywh = xywh.reshape(-1, 4)
         yield Labelled(
             path=_photo(image["file_name"], near=path, by_name=by_name),
+            label=path,
+            size_wh=_stated([int(image.get(side) or 0) for side in ("width", "height")]),
             classes=tuple(names[annotation["category_id"]] for annotation in of_photo),
             xyxy=np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
         )
@@ -162,11 +287,17 @@ def read_csv(root: Path) -> Iterator[Labelled]:
     by_name = _by_name(root)
     for path in sorted(root.rglob("*.csv")):
         boxes: dict[str, list[tuple[str, list[float]]]] = {}
+        sizes: dict[str, tuple[int, int] | None] = {}
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             name_column, edges = _csv_columns(path, reader.fieldnames or ())
             for row in reader:
                 found = boxes.setdefault(row[name_column], [])
+                try:
+                    stated = [int(row.get(side) or 0) for side in ("width", "height")]
+                except ValueError as error:
+                    raise layout.DatasetError(f"{path}, line {reader.line_num}: {error}") from error
+                sizes[row[name_column]] = _stated(stated)
                 if any((row[edge] or "").strip() for edge in edges):
                     try:
                         box = [float(row[edge]) for edge in edges]
@@ -178,9 +309,60 @@ def read_csv(root: Path) -> Iterator[Labelled]:
         for name, found in boxes.items():
             yield Labelled(
                 path=_photo(name, near=path, by_name=by_name),
+                label=path,
+                size_wh=sizes[name],
                 classes=tuple(class_ for class_, _ in found),
                 xyxy=np.array([box for _, box in found], dtype=np.float64).reshape(-1, 4),
             )
+
+
+def read_label_studio(root: Path) -> Iterator[Labelled]:
+    """Yield what the JSON exports of Label Studio in a folder say; tasks that nobody did, nothing.
+
+    Of several people's annotations of a photo the last counts.
+    """
+    by_name = _by_name(root)
+    for path in sorted(root.rglob("*.json")):
+        try:
+            tasks = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(tasks, list):
+                raise TypeError("no list of tasks")
+            for task in tasks:
+                done = [one for one in task["annotations"] if not one.get("was_cancelled")]
+                if done:
+                    where = unquote(task["data"]["image"]).rpartition("?d=")[2]
+                    photo = _photo(where.lstrip("/"), near=path, by_name=by_name)
+                    yield _of_label_studio(photo, path, done[-1]["result"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise layout.DatasetError(
+                f"{path}: expected Label Studio's JSON export, got {error!r}"
+            ) from error
+
+
+def _of_label_studio(photo: Path, label: Path, results: list[dict[str, Any]]) -> Labelled:
+    height, width = layout.image_hw_of(photo)
+    classes, rows, size_wh = [], [], None
+    for result in (one for one in results if one["type"] == "rectanglelabels"):
+        if result.get("image_rotation"):
+            raise ValueError(f"{photo.name}: expected boxes on the picture as it is, not rotated")
+        size_wh = (int(result["original_width"]), int(result["original_height"]))
+        value = result["value"]
+        sides = (value["width"] / 100 * width, value["height"] / 100 * height)
+        # Source: Label Studio's documentation; turned clockwise around the top left corner.
+        angle = np.radians(value.get("rotation", 0))
+        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+        corners = np.array([[0, 0], [sides[0], 0], sides, [0, sides[1]]]) @ turn
+        corners += [value["x"] / 100 * width, value["y"] / 100 * height]
+        rows.append(np.concatenate([corners.min(axis=0), corners.max(axis=0)]))
+        classes.append(str(value["rectanglelabels"][0]))
+    return Labelled(
+        path=photo,
+        classes=tuple(classes),
+        xyxy=np.array(rows, dtype=np.float64).reshape(-1, 4),
+        label=label,
+        size_wh=size_wh,
+        in_shares=True,
+    )
 
 
 def _csv_columns(path: Path, header: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -204,7 +386,7 @@ def _by_stem(paths: Iterator[Path]) -> dict[str, list[Path]]:
 
 def _by_name(root: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    for path in photos_in(root):
+    for path in layout.photos_in(root):
         found.setdefault(path.name, []).append(path)
     return found
 
@@ -233,6 +415,7 @@ READERS: dict[str, Callable[[Path], Iterator[Labelled]]] = {
     "voc": read_voc,
     "coco": read_coco,
     "csv": read_csv,
+    "label-studio": read_label_studio,
 }
 
 

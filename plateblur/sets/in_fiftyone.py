@@ -6,6 +6,7 @@ Needs the extra `review`.
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,16 @@ DEFAULT_REASON: dict[Action, str] = {
 }
 
 TWIN = "stands in another split too"  # reason to drop a photo
+IN_APP: dict[Action, str] = {
+    "add": "drawn in the App",
+    "remove": "deleted in the App",
+    "move": "moved in the App",
+}
+"""Reasons of changes that a person made to boxes themselves, where no tag gives another."""
+
+MOVED_PX = 0.5  # a box moved by less is the same; the App keeps shares, which round a little
+APPLIED_IN: tuple[Action, ...] = ("drop", "remove", "move", "add", "mark")
+"""So that a box drawn in place of a deleted one is added once that is gone."""
 ADDRESS = "127.0.0.1"  # of the App: the photos are for this machine's eyes alone
 
 
@@ -86,12 +97,13 @@ def to_fiftyone(fo: Any, name: str, photos: Sequence[Reviewed]) -> Any:
         sample = fo.Sample(filepath=str(photo.path.resolve()))
         sample["set"], sample["region"] = photo.row.set, photo.row.region
         sample["size_wh"] = list(size_wh)
-        sample["truth"] = fo.Detections(
-            detections=[
-                fo.Detection(label="plate", bounding_box=_to_shares(box, size_wh))
-                for box in photo.truth
-            ]
-        )
+        labels = [
+            fo.Detection(label="plate", bounding_box=_to_shares(box, size_wh))
+            for box in photo.truth
+        ]
+        sample["truth"] = fo.Detections(detections=labels)
+        # What the labels were, so that boxes edited in the App are told from them.
+        sample["labelled"] = {label.id: _to_pixels(label.bounding_box, size_wh) for label in labels}
         sample["detections"] = fo.Detections(
             detections=[
                 fo.Detection(
@@ -157,7 +169,7 @@ def tag_and_save_views(dataset: Any, findings: Sequence[Finding]) -> None:
 
 
 def tagged_corrections(dataset: Any) -> list[dict[str, Any]]:
-    """Return the corrections that people tagged in the App, as records of an overlay.
+    """Return what people tagged, drew, moved or deleted in the App, as records of an overlay.
 
     Raises:
         DatasetError: a tag that does not fit its box; the message names photo and tag.
@@ -165,9 +177,10 @@ def tagged_corrections(dataset: Any) -> list[dict[str, Any]]:
     records = []
     for sample in dataset:
         name, size_wh = Path(sample.filepath).name, sample["size_wh"]
-        labels = [_to_pixels(one.bounding_box, size_wh) for one in sample["truth"].detections]
+        labels = list(sample["labelled"].values())
+        own = list(_edited(sample, name, size_wh))
         if "drop" in sample.tags:
-            records.append({"image": name, "action": "drop", "boxes": [], "reason": TWIN})
+            own.append({"image": name, "action": "drop", "boxes": [], "reason": TWIN})
         for field, allowed in (("truth", ("remove",)), ("detections", ("add", "move", "mark"))):
             for box in sample[field].detections:
                 actions = [tag for tag in box.tags if tag in get_args(Action)]
@@ -179,8 +192,33 @@ def tagged_corrections(dataset: Any) -> list[dict[str, Any]]:
                         f"{name}: expected one tag of {allowed} on a box of {field}, got {actions}"
                     )
                 pixels = _to_pixels(box.bounding_box, size_wh)
-                records.append(_record(name, actions[0], pixels, labels, reasons))
+                own.append(_record(name, actions[0], pixels, labels, reasons))
+        records += sorted(own, key=lambda record: APPLIED_IN.index(record["action"]))
     return records
+
+
+def _edited(sample: Any, name: str, size_wh: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield what a person did to the boxes of a photo without a tag for it."""
+
+    def record(action: Action, box: list[float], tags: Sequence[str] = ()) -> dict[str, Any]:
+        reason = ", ".join(tags) or IN_APP[action]
+        return {"image": name, "action": action, "boxes": [box], "reason": reason}
+
+    gone = dict(sample["labelled"])
+    for box in sample["truth"].detections:
+        pixels, before = _to_pixels(box.bounding_box, size_wh), gone.pop(box.id, None)
+        if set(box.tags) & set(get_args(Action)):
+            continue
+        if before is None:
+            yield record("add", pixels, box.tags)
+        elif np.abs(np.subtract(pixels, before)).max() > MOVED_PX:
+            yield record("move", pixels, box.tags) | {"replaces": [before]}
+    for before in gone.values():
+        yield record("remove", before)
+    for box in sample["detections"].detections:
+        drawn = box.confidence is None and not set(box.tags) & set(get_args(Action))
+        if drawn:
+            yield record("add", _to_pixels(box.bounding_box, size_wh), box.tags)
 
 
 def _record(
@@ -201,14 +239,39 @@ def _record(
     return record | {"reason": ", ".join(reasons) or DEFAULT_REASON[action]}
 
 
+def require_saved(fo: Any, config: Config) -> None:
+    """Refuse to replace a dataset in which somebody's work is that no overlay holds yet.
+
+    Raises:
+        DatasetError: there is some; the message says how to keep it.
+    """
+    if dataset_name(config) not in fo.list_datasets():
+        return
+    dataset = fo.load_dataset(dataset_name(config))
+    if not dataset.has_field("labelled"):  # of an earlier version, which kept no labels to compare
+        return
+    overlay = config.overlay
+    kept = overlay.read_text(encoding="utf-8").splitlines() if overlay and overlay.exists() else []
+    waiting = [one for one in tagged_corrections(dataset) if json.dumps(one) not in kept]
+    if waiting:
+        raise layout.DatasetError(
+            f"{dataset.name} holds {len(waiting)} corrections that were not saved; write them with "
+            "--save --overlay FILE, go on with --app --again, or throw them away with --fresh"
+        )
+
+
 def find(config: Config, photos: Sequence[Reviewed]) -> tuple[Any, list[Finding]]:
     """Return the dataset in FiftyOne and everything suspicious, each kind by rank.
 
     Args:
         config: names the dataset and the confidence.
         photos: of `read_reviewed`.
+
+    Raises:
+        DatasetError: an earlier dataset of this name holds corrections that were not saved.
     """
     fo, brain = fiftyone()
+    require_saved(fo, config)
     dataset = to_fiftyone(fo, dataset_name(config), photos)
     found = [
         *(f for p in photos for f in suspicious(p, min_confidence=config.min_confidence)),

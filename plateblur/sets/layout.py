@@ -12,9 +12,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -35,8 +37,14 @@ VAL_SHARE = TEST_SHARE = 0.1  # of the groups; every tenth is usual, and no figu
 NO_BOXES: TruthBoxes = np.empty((0, 4))
 """The boxes of a photo that was looked at and shows no plate."""
 
+LEAST_INSIDE = 0.5  # of a box; labels of cut plates reach over the edge, but not by most of them
+BROKEN_SHOWN = 10  # of the broken labels that a message names
+
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 """Formats that photos are kept in; OpenCV, which training reads with, opens them everywhere."""
+
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif"})
+"""Suffixes of photos in sets of others."""
 
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
@@ -87,12 +95,14 @@ class SourcePhoto:
         xyxy: (N, 4) float64, pixels of the upright image.
         split: the split that its source goes to.
         original_name: its name at the source.
+        label: the file that its boxes are from, for messages; None where each photo has none.
     """
 
     path: Path
     xyxy: TruthBoxes
     split: Split
     original_name: str
+    label: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +214,15 @@ def _chunk_names(
     return names, at
 
 
+def photos_in(root: Path) -> list[Path]:
+    """Return the photos of a folder and of those in it; hidden files are none (`._a.jpg`)."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
+    )
+
+
 def image_hw_of(path: Path) -> tuple[int, int]:
     """Return the height and width of a photo, upright, without decoding its pixels.
 
@@ -216,20 +235,28 @@ def image_hw_of(path: Path) -> tuple[int, int]:
         raise DatasetError(f"{path}: {error}") from error
 
 
-def inside(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:
-    """Return the boxes clipped to the image, without those that have no area in it.
+def clipped(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:
+    """Return the boxes clipped to the image; one that can't be a plate's is an error.
+
+    A box dropped in silence would make a photo with plates one without.
 
     Args:
         xyxy: (N, 4) float64, pixels.
         image_hw: height and width of the image, pixels.
 
-    Returns:
-        (M, 4) float64, M <= N.
+    Raises:
+        ValueError: a box without an area, or one of which more than half lies outside the image;
+            then the labels are of another size, or not of this photo.
     """
     height, width = image_hw
-    clipped = xyxy.clip(0, [width, height, width, height])
-    kept: TruthBoxes = clipped[(clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])]
-    return kept
+    within: TruthBoxes = xyxy.clip(0, [width, height, width, height])
+    for given, kept in zip(xyxy.tolist(), within.tolist(), strict=True):
+        area, left = ((x2 - x1, y2 - y1) for x1, y1, x2, y2 in (given, kept))
+        if not min(area) > 0:  # negated, so that NaN is refused too
+            raise ValueError(f"box {given} has no area; are its corners the wrong way round?")
+        if not left[0] * left[1] >= LEAST_INSIDE * area[0] * area[1]:
+            raise ValueError(f"box {given} lies outside the {width}x{height} photo")
+    return within
 
 
 def smallest_ratio(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> float | None:
@@ -244,15 +271,27 @@ def smallest_ratio(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> float | No
     return round(float(plate_ratios(xyxy, image_hw=image_hw).min()), 5)
 
 
-def new_folder(out: Path) -> None:
-    """Make the folder of a new set.
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Give a folder to write a new set into, which becomes `out` once all of it is written.
+
+    An error on the way leaves nothing behind.
 
     Raises:
         DatasetError: it is there and not empty; a set is never written over another.
     """
     if out.exists() and any(out.iterdir()):
         raise DatasetError(f"expected {out} to be empty or absent, it holds files")
-    make_folders(out)
+    part = out.with_name(f".{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        make_folders(part)
+        yield part
+        if out.exists():
+            out.rmdir()
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def make_folders(out: Path) -> None:
@@ -262,48 +301,80 @@ def make_folders(out: Path) -> None:
             (out / kind / split).mkdir(parents=True, exist_ok=True)
 
 
-def write_set(out: Path, card: SetCard, photos: Iterable[SourcePhoto]) -> list[Row]:
+def write_set(
+    out: Path, card: SetCard, photos: Iterable[SourcePhoto], *, leave_out_broken: bool = False
+) -> list[Row]:
     """Write a set and return its manifest; a photo that comes twice is written once.
 
     Args:
-        out: folder of the set, made here.
+        out: folder of the set, made here, or not at all.
         card: what the set says of itself.
         photos: in the order in which they are to stand in the manifest.
+        leave_out_broken: leave out a photo with a box that can't be a plate's, and say so, instead
+            of refusing the whole set.
 
     Raises:
-        DatasetError: `out` holds files, a photo is damaged, or there is no photo at all.
+        DatasetError: `out` holds files, a photo is damaged, a box is broken, or there is no photo.
     """
-    new_folder(out)
     rows: dict[str, Row] = {}
-    for photo in photos:
-        data = photo.path.read_bytes()
-        name = f"{card.name}-{hashlib.sha256(data).hexdigest()[:12]}"
-        if name in rows:
-            continue
-        try:
-            data, suffix, image_hw = without_metadata(data)
-        except PhotoError as error:
-            raise DatasetError(f"{photo.original_name}: {error}") from error
-        boxes = inside(photo.xyxy, image_hw=image_hw)
-        rows[name] = Row(
-            image=f"images/{photo.split}/{name}{suffix}",
-            split=photo.split,
-            set=card.name,
-            source=card.source,
-            licence=card.licence,
-            region=card.region,
-            width=image_hw[1],
-            height=image_hw[0],
-            plates=len(boxes),
-            smallest_plate_height_ratio=smallest_ratio(boxes, image_hw=image_hw),
-            sha256=hashlib.sha256(data).hexdigest(),
-            original_name=photo.original_name,
-        )
-        write_photo(out, rows[name], data, boxes)
-    if not rows:
-        raise DatasetError(f"{card.name}: expected photos, found none")
-    write_manifest(out, list(rows.values()))
+    broken: list[str] = []
+    with new_folder(out) as part:
+        for photo in photos:
+            data = photo.path.read_bytes()
+            name = f"{card.name}-{hashlib.sha256(data).hexdigest()[:12]}"
+            if name in rows:
+                continue
+            try:
+                data, suffix, image_hw = without_metadata(data)
+                boxes = clipped(photo.xyxy, image_hw=image_hw)
+            except PhotoError as error:
+                raise DatasetError(f"{photo.original_name}: {error}") from error
+            except ValueError as error:
+                of = f" ({photo.label})" if photo.label else ""
+                broken.append(f"{photo.original_name}{of}: {error}")
+                continue
+            rows[name] = Row(
+                image=f"images/{photo.split}/{name}{suffix}",
+                split=photo.split,
+                set=card.name,
+                source=card.source,
+                licence=card.licence,
+                region=card.region,
+                width=image_hw[1],
+                height=image_hw[0],
+                plates=len(boxes),
+                smallest_plate_height_ratio=smallest_ratio(boxes, image_hw=image_hw),
+                sha256=hashlib.sha256(data).hexdigest(),
+                original_name=photo.original_name,
+            )
+            write_photo(part, rows[name], data, boxes)
+        report_broken(broken, leave_out=leave_out_broken)
+        if not rows:
+            raise DatasetError(f"{card.name}: expected photos, found none")
+        write_manifest(part, list(rows.values()))
     return list(rows.values())
+
+
+def report_broken(broken: Sequence[str], *, leave_out: bool) -> None:
+    """Say which photos have broken labels.
+
+    Args:
+        broken: a line for each of them.
+        leave_out: they are left out.
+
+    Raises:
+        DatasetError: there are some, and they are not to be left out.
+    """
+    if not broken:
+        return
+    more = [f"and {len(broken) - BROKEN_SHOWN} more"] if len(broken) > BROKEN_SHOWN else []
+    lines = "\n".join(f"  {line}" for line in [*broken[:BROKEN_SHOWN], *more])
+    if not leave_out:
+        raise DatasetError(
+            f"{len(broken)} photos have broken labels; correct them, or leave these photos out "
+            f"with --leave-out-broken:\n{lines}"
+        )
+    sys.stderr.write(f"left out, because their labels are broken: {len(broken)}\n{lines}\n")
 
 
 def write_photo(root: Path, row: Row, data: bytes, xyxy: TruthBoxes) -> None:

@@ -121,10 +121,10 @@ def read_members(root: Path, corrections: dict[str, list[Correction]]) -> list[M
         try:
             looks = perceptual_hash(data)
             boxes = correct(boxes, corrections.get(row.name, ()))
+            boxes = layout.clipped(boxes, image_hw=(row.height, row.width))
         except (PhotoError, ValueError) as error:
             raise layout.DatasetError(f"{path}: {error}") from error
         image_hw = (row.height, row.width)
-        boxes = layout.inside(boxes, image_hw=image_hw)
         ratio = layout.smallest_ratio(boxes, image_hw=image_hw)
         corrected = replace(row, plates=len(boxes), smallest_plate_height_ratio=ratio)
         members.append(Member(root, corrected, boxes, looks))
@@ -237,15 +237,14 @@ def write_merged(
     """Write the joined set and return its manifest.
 
     Args:
-        out: folder of the set, made here.
+        out: folder of the set, its folders made.
         members: the photos.
         oversample: how often a set's train photos stand in `train.txt`, which `data.yaml` then
             names; the files and the manifest hold each photo once.
 
     Raises:
-        DatasetError: `out` holds files, or two different photos have one name.
+        DatasetError: two different photos have one name.
     """
-    layout.new_folder(out)
     rows: list[layout.Row] = []
     roots: dict[str, Path] = {}
     for member in members:
@@ -343,9 +342,10 @@ def merge(sets: Sequence[Path], out: Path, config: Config) -> str:
         licences = sorted({member.row.licence for member in members})
         raise layout.DatasetError(f"no photo is left; the licences are {licences}")
 
-    rows = write_merged(out, kept, config.oversample)
-    plates = distribution(kept)
-    _write_reports(out, removed, plates)
+    with layout.new_folder(out) as part:
+        rows = write_merged(part, kept, config.oversample)
+        plates = distribution(kept)
+        _write_reports(part, removed, plates)
     here = {member.row.name for member in members}
     away = sum(correction.image not in here for correction in config.corrections)
     lines = [

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,7 +201,7 @@ def _blurred_pixels(xyxy: Floats, margin: float) -> Ints:
     return _whole_pixels(expand(xyxy.astype(np.float32), margin).astype(np.float64))
 
 
-def _whole_pixels(xyxy: Floats) -> Ints:
+def _whole_pixels(xyxy: NDArray[np.floating[Any]]) -> Ints:
     return np.hstack([np.floor(xyxy[:, :2]), np.ceil(xyxy[:, 2:])]).astype(np.int64)
 
 

@@ -24,7 +24,18 @@ def command_line(page: str | None) -> argparse.ArgumentParser:
     """
     parser = argparse.ArgumentParser(description=page.splitlines()[0] if page else None)
     parser.add_argument("--out", type=Path, required=True, help="folder of the new set")
+    parser.add_argument(
+        "--leave-out-broken", action="store_true", help="leave out photos with broken labels"
+    )
     return parser
+
+
+def write(
+    given: argparse.Namespace, card: layout.SetCard, photos: Iterable[layout.SourcePhoto]
+) -> None:
+    """Write the set that a recipe's command line asks for, and print its counts."""
+    rows = layout.write_set(given.out, card, photos, leave_out_broken=given.leave_out_broken)
+    print(layout.counts(rows))
 
 
 def source_folder(out: Path) -> Path:
@@ -61,7 +72,7 @@ def from_git(
         root = fetch.checkout(given.repository, commit=given.commit, to=work)
     else:
         root = fetch.locate(given.source, sha256=None, to=work)
-    print(layout.counts(layout.write_set(given.out, card, photos(root))))
+    write(given, card, photos(root))
 
 
 def on_request(
@@ -80,7 +91,7 @@ def on_request(
     parser.add_argument("--sha256", help="of the archive")
     given = parser.parse_args(argv)
     root = fetch.locate(given.source, sha256=given.sha256, to=source_folder(given.out))
-    print(layout.counts(layout.write_set(given.out, card, photos(root))))
+    write(given, card, photos(root))
 
 
 def archive_arguments(parser: argparse.ArgumentParser, *, source: str) -> None:

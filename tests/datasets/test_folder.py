@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 import folder
 from plateblur.sets import fetch, forms, layout
-from tests.datasets.drawn import draw
+from tests.datasets.drawn import draw, encoded, scene
 
 PLATE, CAR = (40, 60, 104, 76), (20, 30, 200, 200)
 # Of a 320x240 photo, the plate and the car above.
@@ -224,3 +225,138 @@ def test_damaged_labels_are_named(
     (root / name).write_text(text)
     with pytest.raises(layout.DatasetError, match=message):
         list(forms.READERS[form](root))
+
+
+EDGES = dict(zip(("xmin", "ymin", "xmax", "ymax"), PLATE, strict=True))
+BOX = "".join(f"<{edge}>{value}</{edge}>" for edge, value in EDGES.items())
+SIZE = "<size><width>{}</width><height>{}</height></size>"
+TURNED = 6  # EXIF: the raster is to be turned clockwise by a quarter
+
+
+def labelled_photo(root: Path, form: str, *, orientation: int, stated: str = "") -> None:
+    """A photo stored as 320x240, with PLATE drawn on its raster, and its label of some form."""
+    exif = Image.Exif()
+    exif[forms.ORIENTATION] = orientation
+    draw(root / "a.jpg", 1)
+    (root / "a.jpg").write_bytes(encoded(scene(1), exif=exif))
+    if form == "yolo":
+        (root / "a.txt").write_text(f"0 {YOLO_PLATE}\n")
+    elif form == "voc":
+        one = VOC.format("plate", BOX).replace("<object>", f"{stated}<object>", 1)
+        (root / "a.xml").write_text(one)
+    elif form == "coco":
+        x1, y1, x2, y2 = PLATE
+        box = {"image_id": 1, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        image = {"id": 1, "file_name": "a.jpg"}
+        categories = [{"id": 1, "name": "plate"}]
+        given = {"categories": categories, "images": [image], "annotations": [box]}
+        (root / "a.json").write_text(json.dumps(given))
+    else:
+        (root / "a.csv").write_text(f"image,x1,y1,x2,y2\na.jpg,{','.join(map(str, PLATE))}\n")
+
+
+def convert(form: str, root: Path, out: Path, *options: str) -> Path:
+    folder.main([str(root), "--form", form, "--out", str(out), "--name", "mine", *options])
+    return out
+
+
+@pytest.mark.parametrize("form", STAND_INS)
+def test_labels_of_a_turned_photo_ask_what_they_were_drawn_on(form: str, tmp_path: Path) -> None:
+    labelled_photo(tmp_path / "in", form, orientation=TURNED)
+    with pytest.raises(layout.DatasetError, match=r"EXIF orientation 6\); say with --drawn-on"):
+        convert(form, tmp_path / "in", tmp_path / "out")
+    out = convert(form, tmp_path / "in", tmp_path / "raster", "--drawn-on", "raster")
+    (row,) = layout.read_manifest(out)
+    x1, y1, x2, y2 = PLATE
+    turned = [[240 - y2, x1, 240 - y1, x2]]
+    np.testing.assert_allclose(layout.read_boxes(out, row), turned, atol=0.01)
+    assert (row.width, row.height) == (240, 320)
+
+
+def test_labels_drawn_on_the_upright_picture_stay(tmp_path: Path) -> None:
+    labelled_photo(tmp_path / "in", "csv", orientation=TURNED)
+    out = convert("csv", tmp_path / "in", tmp_path / "out", "--drawn-on", "upright")
+    (row,) = layout.read_manifest(out)
+    np.testing.assert_allclose(layout.read_boxes(out, row), [PLATE], atol=0.01)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_turn_as_pillow_turns_pictures(orientation: int) -> None:
+    raster = Image.new("L", (30, 20))
+    raster.paste(255, (3, 5, 10, 8))
+    exif = raster.getexif()
+    exif[forms.ORIENTATION] = orientation
+    upright = ImageOps.exif_transpose(raster)
+    given = np.array([[3.0, 5.0, 10.0, 8.0]])
+    (box,) = forms.turned(given, orientation=orientation, raster_wh=(30, 20)).tolist()
+    assert tuple(box) == upright.getbbox()
+
+
+@pytest.mark.parametrize(
+    ("stated", "refused"),
+    [((320, 240), False), ((0, 0), False), ((640, 480), True), ((240, 320), True)],
+    ids=["the photo's", "not known", "before it was made smaller", "turned"],
+)
+def test_a_stated_size_must_be_that_of_the_photo(
+    stated: tuple[int, int], refused: bool, tmp_path: Path
+) -> None:
+    labelled_photo(tmp_path / "in", "voc", orientation=1, stated=SIZE.format(*stated))
+    if refused:
+        with pytest.raises(layout.DatasetError, match=r"a\.jpg \(.*a\.xml\): the labels are of a"):
+            convert("voc", tmp_path / "in", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+    else:
+        convert("voc", tmp_path / "in", tmp_path / "out")
+
+
+def test_a_class_number_without_a_name_is_an_error(tmp_path: Path) -> None:
+    yolo(tmp_path / "in")
+    (tmp_path / "in/labels/valid/2.txt").write_text(f"7 {YOLO_PLATE}\n")
+    with pytest.raises(layout.DatasetError, match=r"2\.txt: expected the classes .*got \[7\]"):
+        converted("yolo", tmp_path / "in", tmp_path / "out")
+
+
+def test_inverted_corners_in_a_table_are_an_error_and_name_the_table(tmp_path: Path) -> None:
+    draw(tmp_path / "in" / "a.jpg", 1)
+    (tmp_path / "in" / "a.csv").write_text("image,x1,y1,x2,y2\na.jpg,104,76,40,60\n")
+    with pytest.raises(layout.DatasetError, match=r"a\.jpg \(.*a\.csv\): box .* has no area"):
+        convert("csv", tmp_path / "in", tmp_path / "out")
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_photo_with_cars_alone_is_no_photo_without_plates_unless_you_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    yolo(tmp_path / "in")
+    (tmp_path / "in/labels/valid/2.txt").write_text(f"0 {YOLO_CAR}\n")
+    assert len(converted("yolo", tmp_path / "in", tmp_path / "out")) == 1
+    printed = capsys.readouterr().out
+    assert "boxes of other classes, left out: car 2" in printed
+    assert "all their boxes are of other classes: 1" in printed
+    assert len(converted("yolo", tmp_path / "in", tmp_path / "more", "--negatives")) == 2
+
+
+@pytest.mark.parametrize(
+    ("form", "orphan"), [("yolo", "labels/train/9.txt"), ("voc", "train/annots/9.xml")]
+)
+def test_labels_without_a_photo_are_counted(
+    form: str, orphan: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = made(form, tmp_path / "in")
+    (root / orphan).write_text("")
+    (root / "classes.txt").write_text("plate\n")
+    converted(form, root, tmp_path / "out")
+    assert "labels without a photo: 1" in capsys.readouterr().out
+
+
+def test_roboflow_s_own_layout_with_what_macos_leaves_in_it(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    name = "car_jpg.rf.0123456789abcdef0123456789abcdef"
+    draw(root / "train" / "images" / f"{name}.jpg", 1)
+    for path in (".DS_Store", f"train/images/._{name}.jpg", "train/images/.DS_Store"):
+        (root / path).write_bytes(b"no photo")
+    (root / "train" / "labels").mkdir()
+    (root / "train" / "labels" / f"{name}.txt").write_text(f"0 {YOLO_PLATE}\n")
+    (root / "data.yaml").write_text("train: ../train/images\nnc: 1\nnames: ['plate']\n")
+    (row,) = converted("yolo", root, tmp_path / "out", "--keep-splits")
+    assert (row.split, row.plates) == ("train", 1)

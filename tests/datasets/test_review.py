@@ -93,7 +93,12 @@ def sample(
     def boxes(tagged: dict[Any, list[str]]) -> SimpleNamespace:
         return SimpleNamespace(
             detections=[
-                SimpleNamespace(bounding_box=in_fiftyone._to_shares(box, (320, 240)), tags=tags)
+                SimpleNamespace(
+                    id=str(box),
+                    bounding_box=in_fiftyone._to_shares(box, (320, 240)),
+                    tags=tags,
+                    confidence=0.9,
+                )
                 for box, tags in tagged.items()
             ]
         )
@@ -102,7 +107,12 @@ def sample(
         filepath = "somewhere/a.webp"
         tags = photo_tags
 
-    return Sample(truth=boxes(truth), detections=boxes(detections), size_wh=[320, 240])
+    return Sample(
+        truth=boxes(truth),
+        detections=boxes(detections),
+        size_wh=[320, 240],
+        labelled={str(box): list(box) for box in truth},
+    )
 
 
 def test_tags_become_corrections_that_mend_the_labels() -> None:
@@ -118,6 +128,44 @@ def test_tags_become_corrections_that_mend_the_labels() -> None:
         np.array([BELOW, FAR_OFF]), parse_corrections("\n".join(map(json.dumps, records)))
     )
     np.testing.assert_allclose(mended, [PLATE, (150, 10, 190, 30)], atol=0.1)
+
+
+def test_boxes_drawn_moved_and_deleted_in_the_app_are_corrections_too() -> None:
+    shown = sample({PLATE: [], FAR_OFF: [], BELOW: ["remove"]}, {LOOSE: []})
+    kept, deleted, _ = shown["truth"].detections
+    kept.bounding_box = in_fiftyone._to_shares(LOOSE, (320, 240))
+    drawn = SimpleNamespace(id="new", tags=["half covered"], confidence=None)
+    drawn.bounding_box = in_fiftyone._to_shares((150.0, 10.0, 190.0, 30.0), (320, 240))
+    shown["truth"].detections.remove(deleted)
+    shown["truth"].detections.append(drawn)
+    records = in_fiftyone.tagged_corrections([shown])
+    assert [(record["action"], record["reason"]) for record in records] == [
+        ("remove", "deleted in the App"),
+        ("remove", "no plate"),
+        ("move", "moved in the App"),
+        ("add", "half covered"),
+    ]
+    corrected_boxes = correct(
+        np.array([PLATE, FAR_OFF, BELOW]), parse_corrections("\n".join(map(json.dumps, records)))
+    )
+    np.testing.assert_allclose(corrected_boxes, [LOOSE, (150, 10, 190, 30)], atol=0.1)
+
+
+def test_what_was_not_saved_is_not_replaced(tmp_path: Path) -> None:
+    class Kept(list[Any]):
+        name = "plateblur-set-val"
+
+        def has_field(self, _: str) -> bool:
+            return True
+
+    dataset = Kept([sample({}, {PLATE: ["add"]})])
+    fo = SimpleNamespace(list_datasets=lambda: [dataset.name], load_dataset=lambda _: dataset)
+    overlay = tmp_path / "overlay.jsonl"
+    config = findings.Config(tmp_path / "set", "val", Path("m.onnx"), overlay=overlay)
+    with pytest.raises(layout.DatasetError, match="holds 1 corrections that were not saved"):
+        in_fiftyone.require_saved(fo, config)
+    append_corrections(overlay, in_fiftyone.tagged_corrections(dataset))
+    in_fiftyone.require_saved(fo, config)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from plateblur.sets import layout
 from plateblur.sets.labels import TruthBoxes
-from tests.datasets.drawn import draw, encoded, scene
+from tests.datasets.drawn import Edges, draw, encoded, scene
 
 CARD = layout.SetCard("drawn", "this test", "CC0", "nowhere")
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "plates"
@@ -113,18 +113,59 @@ def test_a_file_that_is_no_photo_has_no_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        ((10, 10, 20, 20), [(10, 10, 20, 20)]),
-        ((-5, -5, 20, 20), [(0, 0, 20, 20)]),
-        ((90, 40, 120, 60), [(90, 40, 100, 50)]),
-        ((100, 0, 120, 20), []),
-        ((20, 20, 20, 30), []),
+        ((10, 10, 20, 20), (10, 10, 20, 20)),
+        ((-4, -4, 20, 20), (0, 0, 20, 20)),
+        ((94, 44, 104, 54), None),
+        ((95, 20, 105, 30), (95, 20, 100, 30)),
+        ((96, 20, 106, 30), None),
+        ((100, 0, 120, 20), None),
+        ((20, 20, 20, 30), None),
+        ((20, 20, 10, 30), None),
+        ((20, 20, float("nan"), 30), None),
     ],
-    ids=["inside", "over the corner", "over the far corner", "just outside", "without area"],
+    ids=[
+        *("inside", "over the corner", "mostly over the corner", "half over an edge"),
+        *("more than half over it", "just outside", "without area", "inverted", "no number"),
+    ],
 )
-def test_boxes_are_clipped_to_the_image(
-    given: tuple[float, float, float, float], kept: list[tuple[float, float, float, float]]
+def test_boxes_are_clipped_to_the_image_or_refused(given: Edges, kept: Edges | None) -> None:
+    if kept is None:
+        with pytest.raises(ValueError, match=r"box \["):
+            layout.clipped(boxes(given), image_hw=(50, 100))
+    else:
+        assert layout.clipped(boxes(given), image_hw=(50, 100)).tolist() == [list(kept)]
+
+
+PLATE: Edges = (32, 60, 96, 84)
+INVERTED, OUTSIDE = (96, 84, 32, 60), (900, 60, 964, 84)
+
+
+@pytest.mark.parametrize("box", [INVERTED, OUTSIDE], ids=["inverted", "outside"])
+def test_a_photo_with_a_broken_box_never_becomes_one_without_plates(
+    box: Edges, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert layout.inside(boxes(given), image_hw=(50, 100)).tolist() == boxes(*kept).tolist()
+    photos = [
+        layout.SourcePhoto(draw(tmp_path / f"{n}.jpg", n), boxes(b), "train", f"{n}", Path("l.csv"))
+        for n, b in enumerate([PLATE, box])
+    ]
+    with pytest.raises(layout.DatasetError, match=r"1 photos have broken labels.*\n  1 \(l\.csv\)"):
+        layout.write_set(tmp_path / "out", CARD, photos)
+    assert not list(tmp_path.glob("*out*"))
+    rows = layout.write_set(tmp_path / "out", CARD, photos, leave_out_broken=True)
+    assert [row.plates for row in rows] == [1]
+    assert "left out, because their labels are broken: 1" in capsys.readouterr().err
+
+
+def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    good, bad = (draw(tmp_path / f"{n}.jpg", n) for n in range(2))
+    bad.write_bytes(bad.read_bytes()[:900])
+    photos = [layout.SourcePhoto(p, layout.NO_BOXES, "train", p.name) for p in (good, bad)]
+    with pytest.raises(layout.DatasetError, match="damaged"):
+        layout.write_set(tmp_path / "out", CARD, photos)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.jpg", "1.jpg"]
+    (tmp_path / "out").mkdir()
+    layout.write_set(tmp_path / "out", CARD, photos[:1])
+    assert (tmp_path / "out" / "data.yaml").exists()
 
 
 def write(root: Path, *, photos: int = 2) -> Path:

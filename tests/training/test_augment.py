@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import albumentations as A  # noqa: N812 - the name its own documentation uses
+import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 import pytest
 from PIL import Image
+from ultralytics.data.augment import Albumentations, Compose
 
-from training import augment
+from training import augment, train
+from training.checkout import ROOT
 
 PLATE = (100.0, 60.0, 180.0, 84.0)
 
@@ -87,6 +93,63 @@ def test_glare_is_brightest_on_the_plate() -> None:
     y, x = np.unravel_index(np.argmax((lit.astype(int) - before).sum(axis=2)), before.shape[:2])
     assert 100 <= x <= 180
     assert 60 <= y <= 84
+
+
+@pytest.mark.parametrize("name", augment.LISTS)
+def test_every_list_comes_back_from_what_ultralytics_keeps_of_it(name: str) -> None:
+    kept = [A.to_dict(step) for step in augment.LISTS[name]()]
+    steps = [lambda labels: labels, Compose([Albumentations(p=1.0, transforms=kept)])]
+    augment.require_augmentations(SimpleNamespace(transforms=Compose(steps)), kept)
+
+
+class Leaning(A.Affine):  # type: ignore[misc]
+    """A transform that albumentations can write down and can't build again."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__(rotate=(-45, 45), p=p)
+
+
+@pytest.mark.parametrize(
+    ("built", "expected"),
+    [
+        ([Leaning()], [Leaning()]),
+        ([A.ToGray()], [A.ToGray(), A.Blur()]),
+        ([A.ToGray(p=0.1)], [A.ToGray(p=0.2)]),
+        (None, [A.ToGray()]),  # ultralytics' own list
+        (None, []),
+    ],
+    ids=["not built again", "one is missing", "another chance", "its own", "none asked for"],
+)
+def test_a_dataset_without_our_augmentations_is_refused(
+    built: list[Any] | None, expected: list[Any]
+) -> None:
+    kept = None if built is None else [A.to_dict(step) for step in built]
+    dataset = SimpleNamespace(transforms=Compose([Albumentations(p=1.0, transforms=kept)]))
+    with pytest.raises(RuntimeError, match="would run without some of its augmentations"):
+        augment.require_augmentations(dataset, [A.to_dict(step) for step in expected])
+
+
+def test_a_process_of_several_gpus_knows_our_augmentations(tmp_path: Path) -> None:
+    """Each GPU's process gets the trainer as ultralytics hands it over: pickled by value."""
+    cloudpickle.register_pickle_by_value(train)
+    try:
+        trainer = cloudpickle.dumps(train.PlateTrainer)
+    finally:
+        cloudpickle.unregister_pickle_by_value(train)
+    (tmp_path / "trainer.pkl").write_bytes(trainer)
+    kept = [A.to_dict(step) for step in augment.any_way_augmentations()]
+    (tmp_path / "kept.pkl").write_bytes(cloudpickle.dumps(kept))
+    script = """
+import pickle, sys
+import albumentations as A
+trainer, kept = (pickle.load(open(path, "rb")) for path in sys.argv[1:])
+print(trainer.__name__, len([A.from_dict(step) for step in kept]), "training.train" in sys.modules)
+"""
+    files = [str(tmp_path / name) for name in ("trainer.pkl", "kept.pkl")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *files], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.split() == ["PlateTrainer", str(len(kept)), "False"], done.stderr[-2000:]
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ pytestmark = [
 def run(*words: str | Path) -> str:
     """Run a script of the project and return its standard output; fail with what it said."""
     offline = {**os.environ, "YOLO_OFFLINE": "True"}  # noqa: TID251 - for a child process
+    offline.pop("PYTEST_CURRENT_TEST", None)  # ultralytics writes nothing for TensorBoard in tests
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True, env=offline
     )
@@ -76,6 +77,7 @@ def test_a_run_keeps_what_it_was_made_of(run_folder: Path, data: Path) -> None:
     assert record["hours"] >= 0
     assert (run_folder / "weights" / "last.pt").exists()
     assert (run_folder / "results.csv").exists()
+    assert list(run_folder.glob("events.out.tfevents.*"))  # for TensorBoard
 
 
 def test_an_export_agrees_with_torch_and_tells_of_its_run(model: Path, data: Path) -> None:
@@ -173,15 +175,6 @@ def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Pa
     assert epochs == ["1", "2", "3"]
     assert len(record["earlier_stretches"]) == 1
     assert {name: record[name] for name in came_from} == came_from
-
-
-def test_a_changed_label_changes_the_hash_of_the_data(data: Path, tmp_path: Path) -> None:
-    labels = tmp_path / "labels" / "train"
-    labels.mkdir(parents=True)
-    (labels / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
-    before = data_hash(tmp_path / "data.yaml")
-    (labels / "a.txt").write_text("0 0.5 0.5 0.1 0.2\n")
-    assert data_hash(tmp_path / "data.yaml") != before
 
 
 def test_the_command_line_overrides_the_config_file(tmp_path: Path) -> None:

@@ -411,12 +411,14 @@ def test_a_photo_on_its_side_has_the_size_that_people_see(tmp_path: Path) -> Non
     ("described", "complaint"),
     [
         ("train: images/train\n", "expected `test:` with a folder"),
-        ("test: [images/a, images/b]\n", "expected `test:` with a folder"),
-        ("test: photos.txt\n", "expected `test:` with a folder"),
+        ("test:\n", "expected `test:` with a folder"),
+        ("[]\n", "expected `test:` with a folder"),
+        ("test: [images/a, images/b]\n", "a list of photos for `test`, got images/a"),
+        ("test: photos.txt\n", "a list of photos for `test`, got photos.txt"),
     ],
-    ids=["no such split", "several folders", "a list file"],
+    ids=["no such split", "an empty one", "no mapping", "absent folders", "an absent list"],
 )
-def test_a_split_that_is_no_folder_is_refused(
+def test_a_split_that_is_not_there_is_refused(
     tmp_path: Path, described: str, complaint: str
 ) -> None:
     data = tmp_path / "data.yaml"
@@ -444,3 +446,56 @@ def test_a_split_is_found_as_ultralytics_finds_it(tmp_path: Path, path: str | No
     data = tmp_path / "other.yaml"
     data.write_text("test: images/test\n" + (f"path: {path}\n" if path else ""))
     assert [photo.path.name for photo in read_split(data, "test")] == ["000.png", "001.png"]
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        "test: images\n",
+        "test: [images/test, images/more]\n",
+        "test: photos.txt\n",
+        "test: [photos.txt, images/more]\n",
+        "test: ../images\n",  # as Roboflow writes it
+    ],
+    ids=["folders in a folder", "several folders", "a list", "both", "Roboflow's"],
+)
+def test_a_split_may_be_several_folders_or_a_list(tmp_path: Path, described: str) -> None:
+    root = tmp_path / "set"
+    stand_in(root, photos=2)
+    for kind, name in (("images", "002.png"), ("labels", "002.txt")):
+        (root / kind / "more").mkdir()
+        source = root / kind / "test" / name.replace("002", "001")
+        (root / kind / "more" / name).write_bytes(source.read_bytes())
+    for name in (".DS_Store", "._000.png", "notes.txt"):  # as macOS leaves them
+        (root / "images" / "test" / name).write_bytes(b"no photo")
+    more = "" if "more" in described else "images/more/002.png\n"
+    (root / "photos.txt").write_text(f"./images/test/000.png\nimages/test/001.png\n\n{more}")
+    (root / "data.yaml").write_text(described)
+    photos = read_split(root / "data.yaml", "test")
+    assert [photo.path.name for photo in photos] == ["000.png", "001.png", "002.png"]
+    assert len(photos[2].truth) == len(photos[1].truth)
+
+
+def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    stand_in(root, photos=1)
+    (root / "images" / "more").mkdir()
+    (root / "images" / "more" / "000.png").write_bytes(
+        (root / "images" / "test" / "000.png").read_bytes()
+    )
+    (root / "data.yaml").write_text("test: images\n")
+    with pytest.raises(ValueError, match="names tell photos apart"):
+        read_split(root / "data.yaml", "test")
+
+
+def test_two_models_of_one_file_name_keep_a_row_each(tmp_path: Path) -> None:
+    data = stand_in(tmp_path / "set", photos=5)
+    model = stored(data, tmp_path / "found.jsonl")
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / "found.jsonl"
+    write_predictions({p.path.name: np.zeros((0, 5)) for p in read_split(data, "test")}, other)
+    for compared in (other, model):
+        evaluate(Config(data, tmp_path / "out", model=model, compare=compared))
+        table = (tmp_path / "out" / "report.md").read_text().split("| model |")[1].splitlines()
+        names = [line.split("|")[1].strip() for line in table if line.startswith("| found")]
+        assert len(set(names)) == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import albumentations as A  # noqa: N812 - the name its own documentation uses
 import numpy as np
 import pytest
 import torch
@@ -20,17 +21,15 @@ from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.loss import v8DetectionLoss
 
 from plateblur.sets.labels import labels_to_xyxy
-from plateblur.sets.split import data_hash
+from plateblur.sets.split import data_hash, read_split, split_photos
 from tests.datasets.drawn import draw
-from training import train
+from training import augment, train
+from training.export import calibration_photos
+from training.runs import count_from_the_start, hours_trained, tell_progress
 from training.train import (
     Config,
-    count_from_the_start,
-    hours_trained,
     loss_in_float32,
-    photos_of,
     prepare_data,
-    tell_progress,
     ultralytics_loss,
 )
 
@@ -106,8 +105,7 @@ def test_a_dropped_photo_of_train_is_not_trained_on(data: Path, tmp_path: Path) 
     config = Config(overlay=str(tmp_path / "overlay.jsonl"))
     prepared = prepare_data(config, data=data, out=tmp_path / "copy")
     names = {
-        split: [photo.stem for photo in photos_of(prepared.parent, f"{split}.txt")]
-        for split in ("train", "val")
+        split: [photo.stem for photo in split_photos(prepared, split)] for split in ("train", "val")
     }
     assert names == {"train": ["train-0", "train-2", "train-3"], "val": ["val-0", "val-1"]}
     assert not (tmp_path / "copy" / "labels" / "train" / "train-1.txt").exists()
@@ -117,13 +115,12 @@ def test_a_photo_with_a_far_plate_comes_several_times_an_epoch_in_train_alone(
     data: Path, tmp_path: Path
 ) -> None:
     prepared = prepare_data(Config(far_times=3), data=data, out=tmp_path / "copy")
-    described = yaml.safe_load(prepared.read_text())
-    names = [photo.name for photo in photos_of(prepared.parent, described["train"])]
+    names = [photo.name for photo in split_photos(prepared, "train")]
     assert {name: names.count(name) for name in names} == {
         **{f"train-{number}.png": 1 for number in range(3)},
         "train-3.png": 3,
     }
-    assert len(photos_of(prepared.parent, described["val"])) == 2
+    assert len(split_photos(prepared, "val")) == 2
 
 
 def test_a_photo_with_something_that_is_taken_for_a_plate_comes_several_times_too(
@@ -135,16 +132,15 @@ def test_a_photo_with_something_that_is_taken_for_a_plate_comes_several_times_to
     (tmp_path / "overlay.jsonl").write_text("\n".join(lines) + "\n")
     config = Config(overlay=str(tmp_path / "overlay.jsonl"), far_times=3, marked_times=2)
     prepared = prepare_data(config, data=data, out=tmp_path / "copy")
-    names = [photo.stem for photo in photos_of(prepared.parent, "train.txt")]
+    names = [photo.stem for photo in split_photos(prepared, "train")]
     assert [names.count(f"train-{number}") for number in range(4)] == [2, 1, 1, 3]
-    assert len(photos_of(prepared.parent, "val.txt")) == 2
+    assert len(split_photos(prepared, "val")) == 2
 
 
 def test_of_every_few_train_photos_one_is_trained_on(data: Path, tmp_path: Path) -> None:
     prepared = prepare_data(Config(every=3), data=data, out=tmp_path / "copy")
     names = {
-        split: [photo.stem for photo in photos_of(prepared.parent, f"{split}.txt")]
-        for split in ("train", "val")
+        split: [photo.stem for photo in split_photos(prepared, split)] for split in ("train", "val")
     }
     assert names == {"train": ["train-0", "train-3"], "val": ["val-0", "val-1"]}
 
@@ -152,9 +148,23 @@ def test_of_every_few_train_photos_one_is_trained_on(data: Path, tmp_path: Path)
 def test_a_prepared_set_can_be_prepared_again(data: Path, tmp_path: Path) -> None:
     once = prepare_data(Config(far_times=2), data=data, out=tmp_path / "once")
     twice = prepare_data(Config(far_times=2), data=once, out=tmp_path / "twice")
-    names = [photo.name for photo in photos_of(twice.parent, "train.txt")]
+    names = [photo.name for photo in split_photos(twice, "train")]
     assert names.count("train-3.png") == 4
     assert data_hash(once) == data_hash(twice)
+
+
+def test_an_oversampled_set_works_in_every_later_step(data: Path, tmp_path: Path) -> None:
+    """`merge.py --oversample` names a list of photos where other sets name a folder."""
+    photos = split_photos(data, "train")
+    listed = data.with_name("train.txt")
+    listed.write_text("".join(f"./{p.relative_to(data.parent)}\n" for p in [*photos, photos[0]]))
+    oversampled = data.with_name("oversampled.yaml")
+    oversampled.write_text(data.read_text().replace("images/train", "train.txt"))
+    assert data_hash(oversampled) == data_hash(data)
+    assert calibration_photos(oversampled, most=9) == photos
+    assert len(read_split(oversampled, "train")) == len(photos)
+    prepared = prepare_data(Config(cache="disk"), data=oversampled, out=tmp_path / "copy")
+    assert len(split_photos(prepared, "train")) == len(photos) + 1
 
 
 def test_a_stale_correction_stops_the_run_before_it_trains(data: Path, tmp_path: Path) -> None:
@@ -268,3 +278,49 @@ def test_a_budget_of_hours_ends_a_run_and_is_kept_for_its_resumption(
     assert 1 <= len(rows) < 1000
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["hours_budget"] == 0.0005
+
+
+def test_a_run_that_would_train_without_its_augmentations_fails(
+    data: Path, overlay: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaning(A.Affine):  # type: ignore[misc]
+        def __init__(self, p: float = 0.5) -> None:
+            super().__init__(rotate=(-45, 45), p=p)
+
+    monkeypatch.setitem(augment.LISTS, "plates", lambda: [A.ToGray(), Leaning()])
+    with pytest.raises(RuntimeError, match="would run without some of its augmentations"):
+        trained(tmp_path / "run", data, overlay)
+    assert not (tmp_path / "run" / "results.csv").exists()
+
+
+@pytest.mark.parametrize("weights", ["best.pt", "last.pt", "restored.pt"])
+def test_a_run_is_never_overwritten(
+    data: Path, overlay: Path, tmp_path: Path, weights: str
+) -> None:
+    kept = tmp_path / "run" / "weights" / weights
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"days of work")
+    with pytest.raises(FileExistsError, match="holds the weights of a run, which is never over"):
+        trained(tmp_path / "run", data, overlay)
+    assert kept.read_bytes() == b"days of work"
+
+
+def test_a_run_that_has_ended_is_not_resumed(data: Path, overlay: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    (tmp_path / "run" / "weights" / "last.pt").write_bytes(b"weights")
+    (tmp_path / "run" / "run.json").write_text('{"hours": 2}')
+    with pytest.raises(FileExistsError, match="has ended; go on from its weights"):
+        trained(tmp_path / "run", data, overlay, "--resume")
+
+
+@pytest.mark.slow
+def test_a_budget_of_hours_is_used_although_the_config_has_one_epoch(
+    data: Path, tmp_path: Path
+) -> None:
+    config = train.read_config(ROOT / "training" / "configs" / "smoke.yaml", ["epochs=1"])
+    run = tmp_path / "run"
+    train.train(
+        config, data=data, run=run, weights=config.model, resume=False, hours=1.0, stop_after=2
+    )
+    with (run / "results.csv").open(newline="") as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]

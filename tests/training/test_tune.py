@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 from dataclasses import fields
 from pathlib import Path
@@ -61,7 +62,8 @@ def test_a_trial_is_a_run_with_its_own_values_and_the_same_hours(
     def run(words: list[str], **_: Any) -> None:
         called.append(words)
         (tmp_path / "trial").mkdir()
-        (tmp_path / "trial" / "results.csv").write_text(f"epoch,{tune.AP}\n1,0.25\n2,0.5\n3,0.4\n")
+        told = {"val": {"this": {"covered99": 0.5}, "shipped": {"covered99": 0.9}}}
+        (tmp_path / "trial" / "summary.json").write_text(json.dumps(told))
 
     monkeypatch.setattr(subprocess, "run", run)
     assert tune.train_one(config, {"degrees": 2.5}, tmp_path / "trial") == 0.5

@@ -15,6 +15,7 @@ class Config:
     data: Path  # data.yaml of a YOLO data set
     out: Path  # folder of the report; made here
     split: str = "test"  # "val" to choose by, "test" to report
+    kept_apart: tuple[str, ...] = ()  # of train only what is kept apart of these sets: for the gate
     model: Path = Path()  # ONNX model, or a file of stored predictions
     compare: Path | None = None  # a second one, measured on the same photos
     manifest: Path | None = None  # CSV with each photo's set and region; else beside the data

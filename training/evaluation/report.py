@@ -210,7 +210,7 @@ def _angles(angles: Mapping[str, Any]) -> list[str]:
 
 def _comparison(metrics: Mapping[str, Any]) -> list[str]:
     other = metrics["compared"]
-    names = (other["model"]["file"], metrics["model"]["file"])
+    names = distinct_names(other["model"], metrics["model"])
     return [
         "## Compared",
         "",
@@ -222,6 +222,19 @@ def _comparison(metrics: Mapping[str, Any]) -> list[str]:
         *_box_table({names[0]: other["overall"], names[1]: metrics["overall"]}, "model"),
         "",
     ]
+
+
+def distinct_names(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what two models are called where both appear, never alike.
+
+    Args:
+        first: file name and sha256 of the model that is compared with.
+        second: of the model in question.
+    """
+    if first["file"] != second["file"]:
+        return first["file"], second["file"]
+    names = [f"{one['file']} ({one['sha256'][:8]})" for one in (first, second)]
+    return (names[0], names[1]) if names[0] != names[1] else (f"{names[0]} compared", names[1])
 
 
 def difference_table(rows: Mapping[str, Mapping[str, Any]], names: tuple[str, str]) -> list[str]:

@@ -1,0 +1,110 @@
+"""A data set's hash, and the photos that are kept apart."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from plateblur.sets.split import (
+    LabelledPhoto,
+    data_hash,
+    data_sets_of,
+    is_data_of,
+    is_kept_apart,
+    kept_apart_of,
+)
+
+LABEL = "0 0.5 0.5 0.1 0.1\n"
+
+
+def a_set(root: Path, *, train: str = "images/train", photos: str = "images/train") -> Path:
+    """Write a set of one photo in train and one in val; the photos are never decoded here."""
+    for split, folder in (("train", photos), ("val", "images/val")):
+        labels = root / folder.replace("images", "labels")
+        for made in (root / folder, labels):
+            made.mkdir(parents=True)
+        (root / folder / f"{split}.jpg").write_bytes(split.encode())
+        (labels / f"{split}.txt").write_text(LABEL)
+    (root / "list.txt").write_text(f"{photos}/train.jpg\n")
+    (root / "data.yaml").write_text(f"train: {train}\nval: images/val\n")
+    return root / "data.yaml"
+
+
+@pytest.mark.parametrize(
+    ("train", "photos"),
+    [
+        ("images/train", "images/train"),
+        ("list.txt", "images/train"),
+        ("[list.txt]", "images/train"),
+        ("train/images", "train/images"),  # Roboflow's layout
+        ("other/images", "other/images"),
+    ],
+)
+@pytest.mark.parametrize("changed", ["label", "photo", "another photo"])
+def test_the_hash_covers_photos_and_labels_wherever_they_are(
+    tmp_path: Path, train: str, photos: str, changed: str
+) -> None:
+    data = a_set(tmp_path, train=train, photos=photos)
+    before = data_hash(data)
+    assert is_data_of(data, before)
+    folder = tmp_path / photos
+    if changed == "label":
+        (tmp_path / photos.replace("images", "labels") / "train.txt").write_text(LABEL * 2)
+    elif changed == "photo":
+        (folder / "train.jpg").write_bytes(b"another")
+    else:
+        (folder / "more.jpg").write_bytes(b"more")
+        (tmp_path / "list.txt").write_text(f"{photos}/train.jpg\n{photos}/more.jpg\n")
+    assert data_hash(data) != before
+    assert not is_data_of(data, before)
+
+
+@pytest.mark.parametrize("missing", ["photos", "labels"])
+def test_nothing_to_hash_is_an_error(tmp_path: Path, missing: str) -> None:
+    data = a_set(tmp_path)
+    folder = {"photos": "images/train", "labels": "labels/train"}[missing]
+    for path in (tmp_path / folder).iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="found none"):
+        data_hash(data)
+
+
+def test_a_hash_of_before_still_names_its_labels(tmp_path: Path) -> None:
+    data = a_set(tmp_path)
+    labels = "".join(f"{split}/{split}.txt\n{LABEL}" for split in ("train", "val"))
+    recorded = hashlib.sha256(labels.encode()).hexdigest()
+    assert is_data_of(data, recorded)
+    (tmp_path / "labels" / "val" / "val.txt").write_text(LABEL * 2)
+    assert not is_data_of(data, recorded)
+
+
+def test_no_labels_at_all_are_those_of_no_run(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\n")
+    assert not is_data_of(tmp_path / "data.yaml", hashlib.sha256(b"").hexdigest())
+
+
+def test_the_same_quarter_of_a_set_is_kept_apart_everywhere() -> None:
+    sets = {f"{number}.jpg": "new" if number % 2 else "old" for number in range(2000)}
+    apart = [name for name in sets if is_kept_apart(name, sets, of=["new"])]
+    assert all(sets[name] == "new" for name in apart)
+    assert 200 < len(apart) < 300
+    assert not any(is_kept_apart(name, sets, of=[]) for name in sets)
+
+    photos = [LabelledPhoto(Path(n), (1, 1), None, {"set": s}) for n, s in sets.items()]  # type: ignore[arg-type]
+    assert [photo.path.name for photo in kept_apart_of(photos, ["new"])] == apart
+    with pytest.raises(ValueError, match="to keep apart, found none"):
+        kept_apart_of(photos, ["absent"])
+
+
+def test_the_sets_of_a_manifest_are_counted_by_photo(tmp_path: Path) -> None:
+    rows = ["image,split,set,source,licence,region", *["a.jpg,train,own,here,MIT,Spain"] * 2]
+    rows += ["b.jpg,val,own,here,MIT,Spain", "c.jpg,train,other,there,,"]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows) + "\n")
+    own, other = data_sets_of(tmp_path / "manifest.csv")
+    assert own["photos"] == {"train": 1, "val": 1, "test": 0}
+    assert (other["set"], other["licence"]) == ("other", "")
+    assert [one["set"] for one in data_sets_of(tmp_path / "manifest.csv", photos={"c.jpg"})] == [
+        "other"
+    ]

@@ -1,0 +1,165 @@
+"""Fine-tune the shipped detector on your data, in one line: from data to figures beside its own.
+
+    python -m training.run training/configs/yolo26n-896.yaml --data DATA.yaml --out runs/mine
+
+Restores the shipped model's weights to begin from, trains, exports, calibrates on val, evaluates on
+val and compares with the shipped model. The same line goes on after a kill: what is done stays.
+Each step is a command of its own too (`python -m training`), on the same folder. Test is not looked
+at, and nothing is promoted: those are decisions, not steps.
+
+A calibration by too few boxes is refused; then the model keeps the network's own confidence, and
+`summary.json` says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from plateblur.detector import shipped_model
+from training.calibrate import CalibrationRefusedError, calibrate
+from training.calibrate import Config as CalibrationConfig
+from training.checkout import ROOT, run_step
+from training.evaluate import evaluate
+from training.evaluation.config import Config as EvaluationConfig
+from training.evaluation.figures import headline
+from training.export import Config as ExportConfig
+from training.export import export
+from training.restore import Config as RestoreConfig
+from training.restore import restore
+from training.runs import is_done
+from training.train import Config, read_config, train
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Where, on what and from what; the command line fills it."""
+
+    data: Path  # data.yaml of a YOLO data set
+    out: Path  # run folder, made here
+    weights: str | None = None  # begin from this file; else from the shipped model where it fits
+    hours: float | None = None  # budget of training, in place of the config's epochs
+    device: str | None = None  # cpu, or GPUs such as 0,1; without it, what is there
+
+
+def run(config: Config, options: Options) -> dict[str, Any]:
+    """Take every step that is not done yet, and return what `summary.json` holds.
+
+    Args:
+        config: of the training.
+        options: where, on what and from what.
+    """
+    if not is_done(options.out):
+        train(
+            config,
+            data=options.data,
+            run=options.out,
+            weights=first_weights(config, options),
+            resume=(options.out / "weights" / "last.pt").exists(),
+            hours=options.hours,
+            device=options.device,
+        )
+    best, model = options.out / "weights" / "best.pt", options.out / "plates.onnx"
+    if metadata_of(model).get("weights_sha256") != hashlib.sha256(best.read_bytes()).hexdigest():
+        export(ExportConfig(best, model, config.input_size))
+    overlay = ROOT / config.overlay if config.overlay else None
+    refused = None
+    if "calibration_fit" not in metadata_of(model):
+        try:
+            calibrate(CalibrationConfig(model, options.data, overlay))
+        except CalibrationRefusedError as refusal:
+            refused = str(refusal)
+            sys.stderr.write(f"not calibrated: {refused}\n")
+    metrics = measured(model, overlay, options)
+    fit = metadata_of(model).get("calibration_fit")
+    summary = {
+        "model": str(model),
+        "sha256": metrics["model"]["sha256"],
+        "calibration": json.loads(fit) if fit else None,
+        "calibration_refused": refused,
+        "val": {"this": headline(metrics), "shipped": headline(metrics["compared"])},
+        "differences": metrics["compared"]["differences"],
+    }
+    (options.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def first_weights(config: Config, options: Options) -> str:
+    """Return the weights to begin from: as given, the shipped model's, or the config's own.
+
+    The shipped model's are taken where the config is for the same network.
+    """
+    if options.weights:
+        return options.weights
+    network = Path(config.model).stem
+    card = json.loads(shipped_model().with_suffix(".json").read_text())
+    if Path(card["training"]["config"]["model"]).stem != network or config.model.endswith(".yaml"):
+        return config.model
+    kept = options.out.with_name(f"{options.out.name}.start")  # training may empty its own folder
+    made = kept / "weights" / "restored.pt"
+    if not made.exists():
+        restore(RestoreConfig(shipped_model(), f"{network}.yaml", options.data, kept))
+    return str(made)
+
+
+def measured(model: Path, overlay: Path | None, options: Options) -> dict[str, Any]:
+    """Return the figures of the model on val beside those of the shipped one."""
+    out = options.out / "val"
+    before = out / "metrics.json"
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    if before.exists():
+        metrics: dict[str, Any] = json.loads(before.read_text())
+        if metrics["model"]["sha256"] == sha256:
+            return metrics
+    return evaluate(
+        EvaluationConfig(
+            data=options.data,
+            out=out,
+            split="val",
+            model=model,
+            compare=shipped_model(),
+            labels_overlay=overlay,
+        )
+    )
+
+
+def metadata_of(model: Path) -> dict[str, str]:
+    """Return what an export says of itself; nothing where there is none."""
+    if not model.exists():
+        return {}
+    loaded = onnx.load(model, load_external_data=False)
+    return {entry.key: entry.value for entry in loaded.metadata_props}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Read the command line, take the steps and print the summary."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("config", type=Path, help="a file of training/configs")
+    parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
+    parser.add_argument("--out", type=Path, help="run folder; else runs/ and the config's name")
+    parser.add_argument("--weights", help="begin from this file instead of the shipped model")
+    parser.add_argument("--hours", type=float, help="budget, instead of the config's epochs")
+    parser.add_argument("--device", help="cpu, or GPUs such as 0,1; without it, what is there")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
+    given = parser.parse_args(argv)
+    options = Options(
+        data=given.data,
+        out=given.out or Path("runs") / given.config.stem,
+        weights=given.weights,
+        hours=given.hours,
+        device=given.device,
+    )
+    summary = run(read_config(given.config, given.set), options)
+    sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    run_step(main)
