@@ -82,8 +82,8 @@ def test_a_method_looks_the_same_at_every_size(method: Method, scale: int) -> No
 
 def test_a_mosaic_has_so_many_rows_of_square_cells_of_one_colour() -> None:
     inside = blur_boxes(scene(), boxes([70, 8, 202, 41]), method="mosaic", margin=0.0)[8:41, 70:202]
-    rows = 1 + np.count_nonzero(np.any(np.diff(inside.astype(int), axis=0), axis=(1, 2)))
-    columns = 1 + np.count_nonzero(np.any(np.diff(inside.astype(int), axis=1), axis=(0, 2)))
+    rows = 1 + int(np.count_nonzero(np.any(np.diff(inside.astype(int), axis=0), axis=(1, 2))))
+    columns = 1 + int(np.count_nonzero(np.any(np.diff(inside.astype(int), axis=1), axis=(0, 2))))
     assert (rows, columns) == (MOSAIC_ROWS, round(MOSAIC_ROWS * 132 / 33))
 
 

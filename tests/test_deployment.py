@@ -97,7 +97,9 @@ def test_the_image_sets_what_the_settings_know() -> None:
     assert "PLATEBLUR_MODE=production" in words
 
 
-def test_compose_names_settings_that_are_there_and_holds_no_secret(compose: dict[str, Any]) -> None:
+def test_compose_names_settings_that_are_there_and_holds_no_secret(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = compose["services"]["app"]["environment"]
     assert set(given) <= set(Settings().to_environment())
     secret = "8f1c2d7e" * 8
@@ -114,7 +116,9 @@ def test_compose_names_settings_that_are_there_and_holds_no_secret(compose: dict
             if start >= 0:
                 value = value[:start] + content + value[value.index("}", start) + 1 :]
         filled[name] = value
-    settings = Settings.from_environment(filled)
+    for name, value in filled.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_environment()
     assert settings.public_url == "https://blur.example"
     assert settings.database_url == f"postgresql://plateblur:{secret}@postgres/plateblur"
 

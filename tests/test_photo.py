@@ -320,7 +320,7 @@ def test_a_png_that_says_it_moves_is_refused(frames: int) -> None:
 # --- Hostile input --------------------------------------------------------------------------
 
 
-def taken_or_refused(data: bytes, **limits: int) -> Photo | None:
+def taken_or_refused(data: bytes, **limits: Any) -> Photo | None:
     """Return the photo, or None for a `PhotoError`; anything else fails, a warning too."""
     try:
         photo = decode(data, **limits)

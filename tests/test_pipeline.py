@@ -11,13 +11,12 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms
 
-from plateblur import pipeline
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.draw import COLOUR
 from plateblur.errors import DetectionError, EncodeError, PhotoDecodeError, PhotoTooLargeError
 from plateblur.photo import Photo, decode
-from plateblur.pipeline import COUNT_FLOOR, blur_photo, find_plates
-from plateblur.types import BlurOptions, Method
+from plateblur.pipeline import blur_photo, find_plates
+from plateblur.types import COUNT_FLOOR, BlurOptions, Method
 from tests.fakes import (
     BrokenDetector,
     DarkDetector,
@@ -238,7 +237,7 @@ def test_the_detector_sees_the_upright_image_down_to_the_counted_floor() -> None
     exif = PillowImage.Exif()
     exif[0x0112] = 6
     blurred = blur_photo(encoded(STREET, exif=exif.tobytes()), Watching())
-    assert seen == [((140, 90, 3), pipeline.COUNT_FLOOR)]
+    assert seen == [((140, 90, 3), COUNT_FLOOR)]
     assert blurred.image_hw == (140, 90)
 
 
