@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "THIRD_PARTY.md"
-EXTRAS = ("", "serve", "demo", "openvino", "train", "review")
+EXTRAS = ("", "serve", "demo", "exact", "buckets", "parquet", "openvino", "train", "review")
 """What a user may install; "" is the base. The image holds the base and `serve`."""
 
 LONGEST_LICENCE = 60  # characters; a longer field holds the licence's whole text

@@ -102,16 +102,16 @@ def letterbox(image: Image, *, input_size: int, stride: int, turn: int = 0) -> L
 def _resized(image: Image, size_wh: tuple[int, int]) -> Image:
     """Return `image` in another size.
 
-    Averaging when shrinking: linear sampling would skip strokes of far plates in large photos.
-    OpenCV averages pairs of pixels at ten times the speed of any other number, and what is less
-    than twice as large linear sampling doesn't skip. So it is halved as often as that goes.
+    Averaging when shrinking, because linear sampling skips strokes of far plates: even where less
+    than half is left, one plate of val in 83 was lost by it. OpenCV averages pairs of pixels at ten
+    times the speed of any other number, so the image is halved as often as that goes.
     """
     across, down = image.shape[1] / size_wh[0], image.shape[0] / size_wh[1]
     while min(across, down) >= 2 and image.shape[0] % 2 == image.shape[1] % 2 == 0:
         half_wh = (image.shape[1] // 2, image.shape[0] // 2)
         image = _as_image(cv2.resize(image, half_wh, interpolation=cv2.INTER_AREA))
         across, down = across / 2, down / 2
-    interpolation = cv2.INTER_AREA if max(across, down) > 2 else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if max(across, down) > 1 else cv2.INTER_LINEAR
     return _as_image(cv2.resize(image, size_wh, interpolation=interpolation))
 
 

@@ -97,6 +97,7 @@ def event(**data: Any) -> gr.EventData:
     return gr.EventData(None, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -434,7 +435,10 @@ def test_the_page_says_how_long_photos_are_kept_and_where_the_source_code_is(
 ) -> None:
     page = replace(page_in(tmp_path), source_url=source_url)
 
-    config = json.dumps(build_demo(page).get_config_file())
+    async def config_of_the_page() -> Any:  # In a loop, because Gradio leaves one open otherwise.
+        return build_demo(page).get_config_file()
+
+    config = json.dumps(asyncio.run(config_of_the_page()))
     footer = footer_of(page)
 
     assert json.dumps(footer)[1:-1] in config

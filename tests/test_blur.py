@@ -98,6 +98,7 @@ box = st.tuples(
 ).map(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]])
 
 
+@pytest.mark.slow
 @given(st.lists(box, min_size=1, max_size=4), st.integers(0, 99), st.sampled_from([0, 0.15, 0.4]))
 @settings(max_examples=60, deadline=None)
 def test_no_layout_of_boxes_lets_their_inside_through(
@@ -117,6 +118,7 @@ def test_no_layout_of_boxes_lets_their_inside_through(
     assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_tall_plate_is_veiled_at_a_smaller_size_and_as_tight() -> None:
     hw = (700, 900)
     xyxy = boxes([101, 53, 803, 611], [700, 590, 871, 655])
@@ -287,6 +289,7 @@ def test_a_plate_that_fills_a_large_photo_takes_no_minutes(method: Method) -> No
     assert time.process_time() - start < 5  # a kernel of the plate's height would take a minute
 
 
+@pytest.mark.slow
 def test_a_veil_works_on_what_is_around_the_boxes_alone() -> None:
     """Beside the copy that comes back, a large photo costs no more than a small one."""
     image = street(1500, 2000)

@@ -22,7 +22,10 @@ from plateblur.types import BlurOptions
 from tests import jobs
 from tests.demo.fakes import DrawnDetector, drawn_photo
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's limits are Linux's")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="the kernel's limits are Linux's"),
+]
 
 LIMITS = WorkLimits(processor_s=1, clock_s=60, memory_bytes=200_000_000)
 SOON_S = 30.0  # on a machine that trains a model meanwhile

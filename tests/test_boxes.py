@@ -168,6 +168,7 @@ detections = some_boxes(100.0, most=12).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(detections)
 def test_nms_keeps_the_best_and_nothing_that_overlaps_it(
     given_: tuple[Boxes, np.ndarray, float],
@@ -182,6 +183,7 @@ def test_nms_keeps_the_best_and_nothing_that_overlaps_it(
     assert (among <= np.float32(threshold)).all()
 
 
+@pytest.mark.slow
 @given(detections)
 def test_nms_drops_only_what_a_better_box_stands_for(
     given_: tuple[Boxes, np.ndarray, float],

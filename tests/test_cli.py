@@ -603,6 +603,7 @@ class FirstIsSlowest(FixedDetector):
         return super().detect(image, min_confidence=min_confidence)
 
 
+@pytest.mark.slow
 def test_reports_and_results_are_in_the_order_of_the_photos(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,6 +649,7 @@ cli.app(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
 def test_stopping_finishes_the_photos_in_hand_and_no_other(
     here: Path, stop: signal.Signals
@@ -944,6 +946,7 @@ def test_a_kill_midway_leaves_the_earlier_photo_whole(here: Path) -> None:
     assert [job.photo.name for job in find_photos([here], recursive=True).jobs] == ["a.png"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_midway_leaves_nothing_behind(here: Path) -> None:
     put({"a.png": DATA}, here)
     with subprocess.Popen(
@@ -956,6 +959,7 @@ def test_ctrl_c_midway_leaves_nothing_behind(here: Path) -> None:
     assert tree(here) == {"a.png": DATA}
 
 
+@pytest.mark.slow
 def test_the_operators_commands_are_among_the_commands(here: Path) -> None:
     listed = run("--help")
     made = CliRunner().invoke(
@@ -972,6 +976,7 @@ def test_the_operators_commands_are_among_the_commands(here: Path) -> None:
     assert (here / "store").is_dir()
 
 
+@pytest.mark.slow
 def test_photos_are_blurred_without_loading_the_store() -> None:
     done = subprocess.run(
         [
@@ -1049,6 +1054,7 @@ def test_what_is_left_out_of_a_clip_is_said(here: Path) -> None:
     assert "left out: 1 sound track" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_clip_that_was_killed_is_resumed(here: Path) -> None:
     (here / "in.mp4").write_bytes(drawn_clip(driving(60)))
     work = here / ".out.mp4.work" / "looked-0.jsonl"

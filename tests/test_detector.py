@@ -334,6 +334,7 @@ def test_what_is_left_open_is_chosen_and_told(tmp_path: Path, engine: Engine) ->
     assert len(detector.detect(IMAGE, min_confidence=0.25, effort="fast")) == 2
 
 
+@pytest.mark.slow
 def test_looks_in_batches_find_what_looks_one_by_one_find(
     shipped: OnnxDetector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +388,7 @@ def shipped() -> OnnxDetector:
     return OnnxDetector.shipped(threads=2)
 
 
+@pytest.mark.slow
 @needs_model
 def test_the_shipped_model_finds_a_drawn_plate(shipped: OnnxDetector) -> None:
     scene = drawn.draw_scene(3, image_hw=(540, 960), plates=1, ratios=(1 / 12, 1 / 8))
@@ -396,6 +398,7 @@ def test_the_shipped_model_finds_a_drawn_plate(shipped: OnnxDetector) -> None:
     assert any((box[:2] <= centre).all() and (centre <= box[2:]).all() for box in found.xyxy)
 
 
+@pytest.mark.slow
 @needs_model
 def test_the_shipped_model_says_the_same_in_several_threads_at_once(
     shipped: OnnxDetector,
@@ -482,6 +485,7 @@ def red_cells(folder: Path, *, cell: int = 8) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("at_xy", "effort"),
     [

@@ -81,6 +81,7 @@ def test_a_jpeg_without_jfif_says_nothing_of_density() -> None:
     assert display_of(encoded(PillowImage.fromarray(STREET).convert("CMYK"))).density is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cicp", [(12, 13), (9, 16), (9, 18)], ids=["p3", "pq", "hlg"])
 def test_a_heic_says_the_same_of_its_colours(cicp: tuple[int, int]) -> None:
     out = io.BytesIO()

@@ -22,6 +22,8 @@ from plateblur.types import BlurOptions, Detections, Image, Projection
 from tests.fakes import boxes, encoded, opened
 from tests.test_panorama import DARK, PALE, PLACES, PatchDetector, Sometimes
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS: dict[str, tuple[Projection, tuple[int, int]]] = {
     "3x2": ("cubemap", (240, 360)),
     "strip": ("cubemap", (120, 720)),

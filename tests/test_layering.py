@@ -101,6 +101,7 @@ def test_detection_files_import_only_each_other(path: Path) -> None:
     assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES)
 
 
+@pytest.mark.slow
 @each(lambda path: part_of(path) in DETECTION - {"engines"})
 def test_one_file_has_the_inference_engines(path: Path) -> None:
     assert not others(path) & {"onnxruntime", "openvino"}
@@ -113,6 +114,7 @@ def test_only_the_demo_draws_its_page(path: Path) -> None:
     assert "gradio" not in others(path)
 
 
+@pytest.mark.slow
 def test_only_the_commands_know_the_service() -> None:
     assert {named(path) for path in FILES if "serving" in ours(path)} == {"cli_serving.py"}
 
@@ -156,6 +158,7 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@pytest.mark.slow
 def test_no_import_goes_round_in_a_circle() -> None:
     known = modules()
     graph = {

@@ -102,6 +102,7 @@ def test_the_cost_follows_the_area_and_not_its_square() -> None:
 sizes = st.integers(1, 20_000)
 
 
+@pytest.mark.slow
 @given(height=sizes, width=sizes, px=st.floats(4, 100), thorough=st.booleans())
 def test_a_plate_of_any_size_is_whole_in_a_look_that_shows_it_large_enough(
     height: int, width: int, px: float, thorough: bool

@@ -107,6 +107,7 @@ outline = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(outline, min_size=1, max_size=4), st.integers(0, 99), st.sampled_from([0, 0.3]))
 @settings(max_examples=60, deadline=None)
 def test_no_layout_of_outlines_lets_their_inside_through(

@@ -320,6 +320,7 @@ class Crowd:
         return Detections(xyxy, np.full(120, 0.9, np.float32))
 
 
+@pytest.mark.slow
 def test_thousands_of_boxes_take_no_minutes() -> None:
     panorama = Panorama((1000, 2000), (2000, 1000))
     image = np.full((1000, 2000, 3), PALE, np.uint8)
@@ -392,12 +393,14 @@ def test_no_tags_make_more_views_than_the_pixels_are_worth(numbers: list[int]) -
         assert len(planned_views(panorama, view_px=1920)) < 200
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 def test_no_packet_stops_a_photo(packet: bytes) -> None:
     for xmp_packet in (packet, xmp(**TOLD)[:-20] + packet, b"<a>" * 5000 + packet):
         panorama_of(xmp_packet, image_hw=(200, 400), projection="auto")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF"])
 def test_a_panorama_leaves_blurred_and_as_a_panorama(format_: str) -> None:
     image = with_plate(WHOLE, 180, -30)

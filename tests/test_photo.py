@@ -402,6 +402,7 @@ def test_a_truncated_photo_is_refused_wherever_it_ends(data: bytes) -> None:
         assert photo is None, f"{length} of {len(data)} bytes were taken"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", RICH.values(), ids=RICH)
 def test_flipped_bytes_give_a_photo_or_a_photo_error(data: bytes) -> None:
     rng = np.random.default_rng(7)
@@ -413,6 +414,7 @@ def test_flipped_bytes_give_a_photo_or_a_photo_error(data: bytes) -> None:
         taken_or_refused(bytes(damaged), max_pixels=1_000_000)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(sorted(RICH)), st.data())
 @settings(max_examples=80, deadline=None)
 def test_bytes_cut_out_or_put_in_give_a_photo_or_a_photo_error(
@@ -604,6 +606,7 @@ def test_the_byte_limit_is_exact() -> None:
         decode(data, max_bytes=len(data) - 1)
 
 
+@pytest.mark.slow
 def test_a_large_photo_within_the_limit_is_no_bomb() -> None:
     """Pillow alone would warn: its own limit lies below ours."""
     photo = decode(encoded(PillowImage.new("1", (9500, 9500)), "PNG"))
@@ -745,6 +748,7 @@ def test_a_jpeg_stays_as_progressive_as_it_was(progressive: bool) -> None:
     assert bool(written.info.get("progressive")) == progressive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_", ["JPEG", "PNG", "HEIF"])
 def test_grey_stays_grey(format_: str) -> None:
     photo = decode(encoded(in_mode("L"), format_))

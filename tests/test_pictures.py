@@ -74,6 +74,7 @@ def test_the_plot_shows_original_labels_beside_corrected_ones() -> None:
         assert f">{group['recall']['value']:.0%}</text>" in both
 
 
+@pytest.mark.slow
 def test_the_screenshot_shows_the_page_as_it_is() -> None:
     pytest.importorskip("gradio")
     recorded = json.loads(pictures.RECORD.read_text())

@@ -241,6 +241,7 @@ def test_the_detector_sees_the_upright_image_down_to_the_counted_floor() -> None
     assert blurred.image_hw == (140, 90)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not (SHARED.is_dir() and shipped_model().is_file()), reason="needs shared photos and a model"
 )

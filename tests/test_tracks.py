@@ -229,6 +229,7 @@ def test_a_closer_look_is_asked_for_where_a_plate_should_be() -> None:
         np.testing.assert_allclose(places[frame][0], at(frame)[:4], atol=0.5)
 
 
+@pytest.mark.slow
 def test_a_plate_that_stays_in_view_takes_memory_by_its_frames_alone() -> None:
     frames = 3_000
     found = drive(dict.fromkeys(range(frames), 0.9), count=frames, speed=0)

@@ -28,6 +28,8 @@ from tests.clips import (
 )
 from tests.fakes import DarkDetector, boxes
 
+pytestmark = pytest.mark.slow
+
 
 def blurred(data: bytes, detector: Any = None, **options: Any) -> bytes:
     out = io.BytesIO()

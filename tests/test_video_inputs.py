@@ -43,6 +43,8 @@ from tests.clips import (
 )
 from tests.fakes import boxes
 
+pytestmark = pytest.mark.slow
+
 WRAP_S = 2**33 / 90_000  # Source: ISO/IEC 13818-1: time stamps of 33 bits at 90 kHz
 SECONDS = len(driving()) / RATE
 

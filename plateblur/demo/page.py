@@ -369,7 +369,7 @@ class Page:
                 visitor_of(session_of(request)), token, max_bytes=self.limits.photo_bytes
             )
         except NotThereError:
-            return failed_photo(name, "The upload did not arrive whole. Please drop it again.")
+            return failed_photo(name, "The upload was incomplete. Please drop it again.")
         except NoRoomError as error:
             too_large = PhotoTooLargeError(str(error))
             return failed_photo(name, explain(too_large, self.limits))

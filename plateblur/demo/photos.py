@@ -253,7 +253,7 @@ def explain(error: PlateblurError, limits: Limits) -> str:
         )
     if isinstance(error, TooCostlyError):
         return (
-            f"This photo takes too long to process in the demo: {error}. Try saving it again as a "
+            f"This photo takes more work than the demo allows: {error}. Try saving it again as a "
             f"plain JPEG, or use the plateblur command."
         )
     if isinstance(error, PhotoDecodeError):

@@ -276,7 +276,7 @@ def _read_whole(path: Path, *, max_bytes: int) -> bytes:
                 raise NoRoomError(f"expected at most {max_bytes} bytes, got {told.st_size}")
             return source.read(max_bytes)
     except OSError as error:
-        raise NotThereError("the upload did not arrive whole") from error
+        raise NotThereError("the upload was incomplete") from error
 
 
 def _remove(path: Path) -> None:

@@ -28,6 +28,7 @@ def run(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", list(PlanKind))
 def test_create_makes_an_account_that_works(run: Run, tmp_path: Path, plan: PlanKind) -> None:
     made = run(
@@ -43,6 +44,7 @@ def test_create_makes_an_account_that_works(run: Run, tmp_path: Path, plan: Plan
     assert f"{plan} until" in run("list").output
 
 
+@pytest.mark.slow
 def test_an_account_is_shown_locked_unlocked_and_deleted(run: Run) -> None:
     run("create", EMAIL, "--password-stdin", "--username", "ana", stdin=PASSWORD)
     assert "status: pending" in run("show", EMAIL).output
@@ -59,6 +61,7 @@ def test_an_account_is_shown_locked_unlocked_and_deleted(run: Run) -> None:
     assert run("list").output == ""
 
 
+@pytest.mark.slow
 def test_mark_paid_opens_the_package(run: Run, tmp_path: Path) -> None:
     run("create", EMAIL, "--password-stdin", "--activate", stdin=PASSWORD)
     store = open_store(tmp_path)

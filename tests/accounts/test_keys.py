@@ -72,6 +72,7 @@ def test_a_wrong_key_costs_a_look_up_alone(
     assert count_failures(store) == 0
 
 
+@pytest.mark.slow
 def test_keys_have_a_bound_and_so_have_revoked_ones(store: Store) -> None:
     account_id = make_account(store).account_id
     for number in range(api_keys.MAX_REVOKED + 10):

@@ -46,6 +46,7 @@ def set_month(store: Store, predictions: int) -> None:
         connection.execute(update(PackageMonth).values(predictions=predictions))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plan", "error"),
     [
@@ -184,6 +185,7 @@ def test_usage_tells_what_is_left_and_when_more_comes(
     ]
 
 
+@pytest.mark.slow
 def test_64_parallel_clients_on_a_plan_with_50_left_get_exactly_50(
     store: Store, gate: StoreGate, url: str
 ) -> None:

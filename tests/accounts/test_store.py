@@ -59,6 +59,7 @@ def test_migrations_lead_from_nothing_to_the_models(empty_url: str) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_workers_that_start_at_once_migrate_once(empty_url: str) -> None:
     barrier = threading.Barrier(6)
 

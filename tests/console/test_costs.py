@@ -22,7 +22,7 @@ from tests.console.fakes import ADDRESS_OF_INVOICE, Stand, Visitor, hidden, link
 from tests.console.test_entry import FORM, NEW_PASSWORD
 from tests.web.fakes import basic
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.slow, pytest.mark.anyio]
 
 LINK = "x" * 43
 

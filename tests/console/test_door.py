@@ -57,6 +57,7 @@ async def test_the_token_of_before_the_log_in_is_no_good_after_it(stand: Stand) 
     assert answer.status_code == HTTPStatus.FORBIDDEN
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", NOT_OF_ANYONE, ids=named)
 async def test_a_stranger_is_sent_to_the_log_in(stand: Stand, page: Page) -> None:
     visitor = stand.visitor()
@@ -65,6 +66,7 @@ async def test_a_stranger_is_sent_to_the_log_in(stand: Stand, page: Page) -> Non
     assert answer.text == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", OF_OPERATOR, ids=named)
 async def test_the_operators_pages_are_for_the_operator(stand: Stand, page: Page) -> None:
     visitor = await stand.visit_as()

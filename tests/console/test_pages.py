@@ -109,6 +109,7 @@ async def test_more_streams_than_one_person_needs_are_told_to_come_back_later(
     assert (await visitor.get("/console/events")).text.strip() == "retry: 60000"
 
 
+@pytest.mark.slow
 async def test_a_stream_ends_when_the_service_is_stopped(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +194,7 @@ async def test_a_key_is_shown_once_and_works_until_it_is_revoked(stand: Stand) -
         stand.gate.authenticate_key(key[0], address="203.0.113.9")
 
 
+@pytest.mark.slow
 async def test_other_peoples_things_are_not_there(stand: Stand) -> None:
     owner = await stand.visit_as("owner@plates.io")
     await order(owner)
@@ -209,6 +211,7 @@ async def test_other_peoples_things_are_not_there(stand: Stand) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_what_was_typed_stays_text_on_every_page(stand: Stand) -> None:
     visitor = await stand.visit_as()
     operator = await stand.visit_as("boss@plates.io", role="operator")
@@ -265,6 +268,7 @@ async def test_a_key_deletes_no_account(stand: Stand) -> None:
     assert account_id(stand)
 
 
+@pytest.mark.slow
 async def test_another_address_counts_once_its_letter_is_opened(stand: Stand) -> None:
     visitor = await stand.visit_as()
     form = {"email": "new@plates.io", "email_password": PASSWORD}

@@ -94,6 +94,7 @@ async def test_without_its_secret_there_is_no_such_route(stand: Stand) -> None:
     assert (await post(stand, notice())).status_code == HTTPStatus.NOT_FOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_by", ["the provider", "the operator"])
 async def test_a_second_payment_is_logged_and_shown_to_the_operator(
     paying: Stand, caplog: pytest.LogCaptureFixture, first_by: str

@@ -114,6 +114,7 @@ def test_the_command_line_wants_one_source(source: list[str], tmp_path: Path) ->
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "code", "says"),
     [("CCPD2019", 0, "photos"), ("absent", 1, "error: expected a folder or an archive")],

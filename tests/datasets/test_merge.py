@@ -136,6 +136,7 @@ def test_a_planted_leak_is_refused_by_name(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_planted_leak_ends_the_script_with_code_1(tmp_path: Path) -> None:
     a = a_set(tmp_path, "a", [("test", encoded(scene(1)))])
     b = a_set(tmp_path, "b", [("train", smaller(1))])

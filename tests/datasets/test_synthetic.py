@@ -18,6 +18,8 @@ from plateblur import drawn
 from plateblur.drawn import examples
 from plateblur.sets.labels import xyxy_to_labels
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SMALL = (360, 640)
 

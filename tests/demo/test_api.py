@@ -125,6 +125,7 @@ def endpoint(answer: bytes) -> Iterator[tuple[str, list[Any]]]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["shell", "python"])
 def test_a_snippet_sends_the_documented_request(tmp_path: Path, language: str) -> None:
     if language == "shell" and not shutil.which("curl"):

@@ -22,6 +22,8 @@ from tests.demo.fakes import DrawnDetector, drawn_photo, uploaded
 from tests.test_headers import png_header
 from tests.test_photo import png_of
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ("veil", 0.25, 0.45, False, "strip")
 LIMITS = WorkLimits(30, 120, memory_bytes=400 * 1024**2)
 CLIP_LIMITS = WorkLimits(30, 120, memory_bytes=400 * 1024**2, file_bytes=10**8)
@@ -71,7 +73,7 @@ def test_a_photo_that_needs_too_much_memory_is_told_and_the_next_one_blurred(pag
     refused, *_ = drop(page, large)
     view, *_ = drop(page, drawn_photo())
 
-    assert "takes more work than the demo gives" in refused["failure"]  # type: ignore[index]
+    assert "it needs more memory than is given to one photo" in refused["failure"]  # type: ignore[index]
     assert "before" in view  # type: ignore[operator]
 
 

@@ -24,6 +24,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_has_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

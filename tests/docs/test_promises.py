@@ -355,6 +355,7 @@ def test_the_default_for_a_costly_photo_names_the_time_that_the_cost_page_gives(
 # Third parties
 
 
+@pytest.mark.slow
 def test_the_notices_are_those_of_the_lock() -> None:
     third_party = importlib.import_module("docs.third_party")
     try:

@@ -72,6 +72,7 @@ def test_a_last_line_that_was_cut_short_is_dropped_and_the_next_begins_afresh(
     assert [line.get("output") for line in lines] == [None, "a.jpg", "c.jpg"]
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_byte_leaves_a_manifest_that_opens(path: Path) -> None:
     filled(path, photo_line(), photo_line("b.jpg"))
     whole = path.read_bytes()

@@ -129,6 +129,7 @@ def test_a_dataset_without_our_augmentations_is_refused(
         augment.require_augmentations(dataset, [A.to_dict(step) for step in expected])
 
 
+@pytest.mark.slow
 def test_a_process_of_several_gpus_knows_our_augmentations(tmp_path: Path) -> None:
     """Each GPU's process gets the trainer as ultralytics hands it over: pickled by value."""
     cloudpickle.register_pickle_by_value(train)

@@ -86,6 +86,7 @@ def drawn_val(folder: Path, photos: int = 1) -> list[drawn.Scene]:
     return scenes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("is_corrected", "most"), [(False, 0), (True, 1)], ids=["as is", "mended"])
 def test_the_curve_is_fitted_to_corrected_labels(
     is_corrected: bool, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +115,7 @@ def test_a_few_boxes_bend_the_curve_but_little(correct: list[bool]) -> None:
     assert abs(shift) < 4
 
 
+@pytest.mark.slow
 def test_too_few_boxes_are_refused_and_the_model_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

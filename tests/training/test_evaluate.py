@@ -27,6 +27,8 @@ from training.evaluation.config import Config as FullConfig
 from training.evaluation.plots import draw_angles
 from training.evaluation.report import report
 
+pytestmark = pytest.mark.slow
+
 SCORER = Path(__file__).resolve().parents[3] / "shared" / "tools" / "score.py"
 HW = (300, 400)
 Config = partial(FullConfig, plots=False)  # drawing takes most of the time

@@ -89,6 +89,7 @@ def model(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_a_model_goes_with_its_card_and_comes_back(
     stand_in: tuple[str, dict[str, bytes]], model: Path, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_model_goes_with_its_card_and_comes_back(
     assert json.loads(pulled.with_suffix(".json").read_text()) == card
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_the_card_s_is_refused_on_both_ways(
     stand_in: tuple[str, dict[str, bytes]], model: Path, tmp_path: Path
 ) -> None:

@@ -28,6 +28,8 @@ from training.reproduce import (
 )
 from training.train import read_config
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "plates"
 IMAGE_HW = (120, 160)

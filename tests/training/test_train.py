@@ -33,6 +33,8 @@ from training.train import (
     ultralytics_loss,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NEAR = (40.0, 60.0, 120.0, 84.0)  # 24 px of 240: 1:10
 FAR = (40.0, 60.0, 60.0, 66.0)  # 1:40

@@ -31,9 +31,12 @@ from tests.web.test_faults import (
     Live,
 )
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("mono") is None or shutil.which("mcs") is None, reason="mono is not installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("mono") is None or shutil.which("mcs") is None, reason="mono is not installed"
+    ),
+]
 
 MIB = 1024 * 1024
 BEFORE_THE_BODY = sorted({"1001", *BY_THE_STORE} - {"1002", "1004"})

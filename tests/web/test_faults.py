@@ -45,6 +45,8 @@ from tests.accounts.fakes import (
 from tests.ports import free_port
 from tests.web.fakes import FakeBlur, basic, documented_client, photo_bytes, running, text_of
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["postgres", "url"]  # fixtures of the account tests
 
 PATH = "/plateblurer.aspx"

@@ -341,6 +341,7 @@ async def test_an_answer_that_is_no_photo_within_the_limits_is_refused(
             await fetcher_to(port, max_bytes=1000).fetch(f"http://photos.example:{port}/")
 
 
+@pytest.mark.slow
 async def test_a_host_that_drips_is_left_in_time() -> None:
     drips: list[int] = []
 
@@ -418,6 +419,7 @@ async def test_tls_is_checked_against_the_name_in_the_url(
                 await fetcher.fetch(f"https://{host}:{port}/")
 
 
+@pytest.mark.slow
 async def test_a_handshake_that_hangs_is_left_in_time_and_leaves_no_socket() -> None:
     async with attacker(sending(b"")) as (port, _):
         with pytest.raises(FetchError, match="longer than"):

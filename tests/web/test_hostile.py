@@ -50,6 +50,8 @@ from tests.web.fakes import (
     text_of,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTED, MODERN = "/plateblurer.aspx", "/v1/blur"
 MIB = 1024 * 1024
@@ -864,7 +866,7 @@ def test_a_name_server_is_an_address_and_may_have_a_port(
 
 @pytest.mark.parametrize("text", ["dns.example", "", "1.2.3", "9.9.9.9:port"])
 def test_a_name_server_that_is_no_address_is_no_setting(text: str) -> None:
-    with pytest.raises(SettingsError, match="PHOTO_URL_NAMESERVERS must hold ADDRESS"):
+    with pytest.raises(SettingsError, match="PHOTO_URL_NAMESERVERS: must hold ADDRESS"):
         Settings(photo_url_nameservers=(text,))
 
 

@@ -33,6 +33,8 @@ from tests.web.fakes import (
     text_of,
 )
 
+pytestmark = pytest.mark.slow
+
 PATH = "/plateblurer.aspx"
 LIMIT = 5 * 1024 * 1024
 PHOTO = photo_bytes()

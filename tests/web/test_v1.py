@@ -251,6 +251,7 @@ async def test_figures_that_cannot_be_told_do_not_cost_the_photo() -> None:
     assert "ratelimit-limit" not in answer.headers
 
 
+@pytest.mark.slow
 async def test_a_used_up_plan_says_when_to_come_back() -> None:
     gate = FakeGate(limit=1, requests=1)
     answer = await make_stand(gate=gate).client.post("/v1/blur", files=FORM, headers=BEARER)
@@ -260,6 +261,7 @@ async def test_a_used_up_plan_says_when_to_come_back() -> None:
     assert answer.headers["ratelimit-remaining"] == "0"
 
 
+@pytest.mark.slow
 async def test_scripts_of_other_origins_may_ask() -> None:
     stand = make_stand()
     preflight = await stand.client.options(
