@@ -39,7 +39,7 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path, empty_sqlite: Path) -> str:
     """An empty, migrated store's URL, once on each database."""
     if request.param == "sqlite":
