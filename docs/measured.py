@@ -168,7 +168,25 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def any_way() -> str:
+    """Return what detectors hide of photos that are turned, tilted, shaken or all plate."""
+    told = _results("any_way.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/any_way.py`."
+    names = list(told["figures"])
+    rows = []
+    for kind, first in told["figures"][names[0]].items():
+        for size in (key for key in first if key not in ("photos", "false boxes")):
+            hidden = [told["figures"][name][kind][size]["hidden"] for name in names]
+            label = f"{kind}, {size}"
+            rows.append([label, str(first[size]["plates"]), *map(str, hidden)])
+        false = [told["figures"][name][kind]["false boxes"] for name in names]
+        rows.append([f"{kind}: false boxes in {first['photos']} photos", "", *map(str, false)])
+    return _table(["hidden to 99 %, one look", "plates", *names], rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
+    "any-way": any_way,
     "attributions": attributions,
     "cost": cost,
     "licences": licences,

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plateblur.errors import EncodeError
-from plateblur.jpeg import JpegCoding, bare_jpeg
+from plateblur.jpeg import JpegCoding, bare_jpeg, with_head
 from plateblur.types import Image
 
 # Source: JFIF 1.02, page 3: Y, Cb and Cr of a pixel, to which 128 is added for Cb and Cr.
@@ -89,7 +89,7 @@ def rewrite(jpeg: JpegCoding, pixels: Image, changed: NDArray[np.bool_], *, head
     # Because the old blocks of a plate would be there if jpeglib had passed them on.
     if not all(np.array_equal(*pair) for pair in zip(blocks, again, strict=True)):
         raise EncodeError("the blurred photo was written with other blocks than it was to have")
-    return b"\xff\xd8" + head + bare_jpeg(data)[2:]
+    return with_head(data, head)
 
 
 def _blocks(coded: Any) -> list[Coefficients]:

@@ -126,6 +126,11 @@ def header_segments(data: bytes) -> bytes:
     return b"".join(data[start:end] for _, start, end in leading)
 
 
+def with_head(data: bytes, head: bytes) -> bytes:
+    """Return a JPEG whose metadata are those of `head`, as `header_segments` returns them."""
+    return b"\xff\xd8" + head + bare_jpeg(data)[2:]
+
+
 def is_cut(data: bytes) -> bool:
     """Return whether a JPEG with a scan ends before its end marker."""
     segments = list(jpeg_segments(data))

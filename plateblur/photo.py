@@ -62,6 +62,7 @@ from plateblur.jpeg import (
     header_segments,
     loaded,
     standard_qualities,
+    with_head,
 )
 from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
 from plateblur.metadata import orientation as exif_orientation
@@ -269,10 +270,7 @@ def encode_exactly(
         turn_back = UPRIGHT[{6: 8, 8: 6}.get(jpeg.orientation, jpeg.orientation)]
         pixels, changed = turn_back(pixels), turn_back(changed.view(np.uint8)).view(np.bool_)
     try:
-        one_pixel = PillowImage.new("L" if photo.is_grey else "RGB", (1, 1))
-        written = _saved(one_pixel, JPEG.name, _encoder_options(photo, kept))
-        head = header_segments(with_display(written, kept.display))
-        return rewrite(jpeg, pixels, changed, head=head)
+        return rewrite(jpeg, pixels, changed, head=_jpeg_head(photo, kept))
     except _DECODER_ERRORS as error:
         raise EncodeError("the blurred photo could not be written as JPEG") from error
 
@@ -304,9 +302,11 @@ def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
 def _encoded(photo: Photo, pixels: Image, kept: Metadata) -> bytes:
     if photo.format == GIF.name:
         return _saved(gif_image(photo.pixels, pixels, photo.alpha), GIF.name, {})
-    quality = _standard_quality(photo, kept)
+    quality = _standard_quality(photo)
     if quality is not None and photo.jpeg is not None:
-        return encode_plain(pixels, quality, photo.jpeg.subsampling)
+        data = encode_plain(pixels, quality, photo.jpeg.subsampling)
+        is_bare = replace(kept, display=Display()) == Metadata()
+        return data if is_bare else with_head(data, _jpeg_head(photo, kept))
     image = _as_pillow(photo, pixels)
     options = _encoder_options(photo, kept)
     if photo.format == "HEIF":
@@ -320,15 +320,19 @@ def _encoded(photo: Photo, pixels: Image, kept: Metadata) -> bytes:
         return _saved(image, "JPEG", options | {"progressive": False})
 
 
-def _standard_quality(photo: Photo, kept: Metadata) -> int | None:
+def _jpeg_head(photo: Photo, kept: Metadata) -> bytes:
+    """Return the segments of metadata that the JPEG of `photo` begins with."""
+    one_pixel = PillowImage.new("L" if photo.is_grey else "RGB", (1, 1))
+    written = _saved(one_pixel, JPEG.name, _encoder_options(photo, kept))
+    return header_segments(with_display(written, kept.display))
+
+
+def _standard_quality(photo: Photo) -> int | None:
     """Return the quality at which libjpeg writes `photo` as it came, or None where Pillow must.
 
-    Pillow first copies the pixels into a form of its own, which takes a third as long as the
-    encoding. Without it there are neither tables of a camera nor metadata.
+    Pillow first copies the pixels, 4 bytes each, but without it there are no tables of a camera.
     """
-    if photo.jpeg is None or photo.jpeg.progressive or photo.is_grey or photo.alpha is not None:
-        return None
-    if photo.format != JPEG.name or replace(kept, display=Display()) != Metadata():
+    if photo.jpeg is None or photo.jpeg.progressive or photo.is_grey or photo.format != JPEG.name:
         return None
     return standard_qualities().get(as_key(photo.jpeg.quantisation))
 
