@@ -155,7 +155,7 @@ def test_a_command_without_its_extra_says_what_to_install(
     done = run_clean(clean, command, cwd=tmp_path)
     assert done.returncode == 2
     needs, install = done.stderr.splitlines()
-    assert needs.startswith("This command needs the package ")
+    assert needs.startswith("This command requires the package ")
     assert install == f"Run: pip install 'plateblur[{extra}]'"
 
 

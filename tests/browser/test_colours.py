@@ -84,6 +84,7 @@ def test_an_avif_of_high_range_is_shown_in_the_colours_of_the_input(show: Show) 
     data = case.read_bytes() if case.exists() else made
     blurred = blur_photo(data, FixedDetector()).data
     before, after = show(data), show(blurred)
-    assert np.abs(before - after).mean() < 4
     plain = blurred.replace(b"nclx" + blurred[blurred.index(b"nclx") + 4 :][:4], b"nclx\0\1\0\x0d")
-    assert np.abs(before - show(plain)).mean() > 4 or not case.exists()
+    # Encoded anew, in 8 bits; stretched over PQ's range that shows a little.
+    assert (lost := np.abs(before - after).mean()) < 6
+    assert np.abs(before - show(plain)).mean() > 2 * lost or not case.exists()

@@ -98,7 +98,7 @@ def log_in(page: Page, served: Served, username: str, password: str) -> None:
 
 def sign_up(page: Page, served: Served, email: str) -> None:
     page.goto(f"{served.url}/console/signup")
-    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("E-mail", exact=True).fill(email)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_label("I agree to the terms of use.").check()
     page.get_by_label("I have read the privacy notice.").check()
