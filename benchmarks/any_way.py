@@ -4,7 +4,7 @@
         --model shipped=plateblur/models/plates.onnx --model tried=runs/tried/plates.onnx
 
 For a detector that is meant to see plates any way round, beside the shipped one, each calibrated.
-Photos of val, as they are and laid out anew. A plate counts as hidden as in `benchmarks/looks.py`.
+Photos of val, unchanged and transformed. A plate counts as hidden as in `benchmarks/looks.py`.
 Nothing of the photos gets into the results.
 """
 

@@ -1,7 +1,7 @@
 """A JPEG written again with its blocks as they came, except those that show what is hidden.
 
 A JPEG holds its picture in blocks of 8 x 8 samples, each as 64 quantised coefficients. Blocks that
-hold a hidden or otherwise changed pixel are made anew from the changed pixels; nothing of their
+hold a hidden or otherwise changed pixel are computed from the changed pixels; nothing of their
 old coefficients goes in. All others keep theirs to the bit, so no photo loses quality however often
 it is blurred.
 

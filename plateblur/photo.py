@@ -270,7 +270,8 @@ def encode_exactly(
         turn_back = UPRIGHT[{6: 8, 8: 6}.get(jpeg.orientation, jpeg.orientation)]
         pixels, changed = turn_back(pixels), turn_back(changed.view(np.uint8)).view(np.bool_)
     try:
-        return rewrite(jpeg, pixels, changed, head=_jpeg_head(photo, kept))
+        data = rewrite(jpeg, pixels, changed, head=_jpeg_head(photo, kept))
+        return with_display(data, kept.display)
     except _DECODER_ERRORS as error:
         raise EncodeError("the blurred photo could not be written as JPEG") from error
 
@@ -323,8 +324,7 @@ def _encoded(photo: Photo, pixels: Image, kept: Metadata) -> bytes:
 def _jpeg_head(photo: Photo, kept: Metadata) -> bytes:
     """Return the segments of metadata that the JPEG of `photo` begins with."""
     one_pixel = PillowImage.new("L" if photo.is_grey else "RGB", (1, 1))
-    written = _saved(one_pixel, JPEG.name, _encoder_options(photo, kept))
-    return header_segments(with_display(written, kept.display))
+    return header_segments(_saved(one_pixel, JPEG.name, _encoder_options(photo, kept)))
 
 
 def _standard_quality(photo: Photo) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -189,14 +189,12 @@ def hide_plates(
     ignored = zones.is_ignored(detections, photo.image_hw)
     detections = detections.take(~ignored)
     panorama = panorama_in(photo, options.projection)
-    hidden = np.zeros(photo.image_hw, np.bool_) if options.exact else None
     # Where the parts that don't change are kept as they came, writing needs the old pixels too.
     in_place = in_place and not options.exact and photo.format != GIF.name
     if detections.corners is None:
-        if hidden is not None:
-            bounds = hidden_bounds(detections.xyxy, image_hw=photo.image_hw, margin=options.margin)
-            for x1, y1, x2, y2 in bounds:
-                hidden[y1:y2, x1:x2] = True
+        hidden = hidden_bounds(
+            detections.xyxy, image_hw=photo.image_hw, margin=options.margin
+        ).tolist()
         blurred = blur_boxes(
             photo.pixels,
             detections.xyxy,
@@ -211,21 +209,17 @@ def hide_plates(
         regions = _regions(
             detections.xyxy, detections.corners, panorama, photo.image_hw, margin=options.margin
         )
-        for x1, y1, x2, y2 in (region.bounds for region in regions):
-            if hidden is not None:
-                hidden[y1:y2, x1:x2] = True
+        hidden = [region.bounds for region in regions]
         blurred = blur_regions(photo.pixels, regions, method=options.method, in_place=in_place)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, regions))
     always = zones.regions(photo.image_hw)
-    for x1, y1, x2, y2 in (region.bounds for region in always):
-        if hidden is not None:
-            hidden[y1:y2, x1:x2] = True
     if always:
         blurred = blur_regions(blurred, always, method=options.method, in_place=True)
         if photo.alpha is not None:
             photo = replace(photo, alpha=opaque_regions(photo.alpha, always))
     shown = draw_detections(blurred, detections) if options.draw_boxes else blurred
+    hidden += [region.bounds for region in always]
     data, notes = _written(photo, shown, hidden, options)
     return BlurredPhoto(
         data=data,
@@ -243,26 +237,27 @@ def hide_plates(
 
 
 def _written(
-    photo: Photo, shown: Image, hidden: NDArray[np.bool_] | None, options: BlurOptions
+    photo: Photo, shown: Image, hidden: Iterable[Sequence[int]], options: BlurOptions
 ) -> tuple[bytes, list[str]]:
     """Return the encoded photo, and what was lost that was to be kept.
 
     Args:
         photo: as decoded.
         shown: its pixels as they are to be.
-        hidden: (H, W), the pixels of which nothing old may be written; None unless the rest is to
-            stay as it came.
+        hidden: `xyxy` of what is hidden, whole pixels, of which nothing old may be written.
         options: how it is to be blurred.
     """
     notes = []
     if options.metadata != "strip" and photo.format in WITHOUT_METADATA:
         notes.append(f"metadata isn't kept in a {photo.format}")
-    if hidden is not None and photo.format not in LOSSLESS and not photo.is_lossless:
-        changed = hidden | (shown != photo.pixels).any(axis=2)
+    if options.exact and photo.format not in LOSSLESS and not photo.is_lossless:
+        changed = (shown != photo.pixels).any(axis=2)
+        for x1, y1, x2, y2 in hidden:
+            changed[y1:y2, x1:x2] = True
         try:
             return encode_exactly(photo, shown, changed, metadata=options.metadata), notes
         except NotExactError as reason:
-            notes.append(f"encoded anew, not kept bit for bit: {reason}")
+            notes.append(f"encoded again, not kept bit for bit: {reason}")
     return encode(photo, shown, metadata=options.metadata), notes
 
 

@@ -1,6 +1,6 @@
-"""How each method looks, held by pictures: `python -m tests.test_blur_golden` makes them anew.
+"""How each method looks, compared with pictures that `python -m tests.test_blur_golden` makes.
 
-Make them anew only where a method is meant to look different, and look at them before you commit.
+Make them again only if a method is meant to look different, and look at them before you commit.
 """
 
 from __future__ import annotations

@@ -85,10 +85,10 @@ class Outputs:
             target: where it goes.
             data: what is written; a path is a whole file in the same folder, which is moved.
             ours: what an earlier run wrote there, which may be replaced.
-            first: called when `data` is on the disk and before it has its name.
+            first: called with its size and time when `data` is on the disk, before it has its name.
 
         Returns:
-            None: what `first` is told of the file stays true.
+            None; the file keeps the size and time that `first` was given.
 
         Raises:
             FileExistsError: there is what must not be written over.

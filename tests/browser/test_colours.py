@@ -85,6 +85,6 @@ def test_an_avif_of_high_range_is_shown_in_the_colours_of_the_input(show: Show) 
     blurred = blur_photo(data, FixedDetector()).data
     before, after = show(data), show(blurred)
     plain = blurred.replace(b"nclx" + blurred[blurred.index(b"nclx") + 4 :][:4], b"nclx\0\1\0\x0d")
-    # Encoded anew, in 8 bits; stretched over PQ's range that shows a little.
+    # It was encoded again, in 8 bits; PQ stretches its range, so a little of that shows.
     assert (lost := np.abs(before - after).mean()) < 6
     assert np.abs(before - show(plain)).mean() > 2 * lost or not case.exists()

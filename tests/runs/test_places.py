@@ -273,8 +273,6 @@ def s3() -> Iterator[dict[str, str]]:
     """Yield the environment of a moto server with the bucket `survey`."""
     if not (find_spec("moto") and find_spec("s3fs")):
         pytest.skip("needs moto and the extra buckets")
-    import boto3
-
     port = free_port()
     environment = {
         "AWS_ACCESS_KEY_ID": "AKIAKEYOFTESTS",
@@ -286,13 +284,7 @@ def s3() -> Iterator[dict[str, str]]:
     with subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
         try:
             wait_for(port, child)
-            client = boto3.client(
-                "s3",
-                endpoint_url=environment["AWS_ENDPOINT_URL"],
-                aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-                aws_secret_access_key=SECRET,
-                region_name="us-east-1",
-            )
+            client = s3_client(environment)
             client.create_bucket(Bucket="survey")
             for number in range(12):
                 client.put_object(Bucket="survey", Key=f"in/{number:02}.png", Body=PHOTO)
@@ -313,16 +305,20 @@ def wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
     raise TimeoutError("the S3 server didn't start")
 
 
-def listed(environment: dict[str, str], prefix: str) -> dict[str, bytes]:
+def s3_client(environment: dict[str, str]) -> Any:
     import boto3
 
-    client = boto3.client(
+    return boto3.client(
         "s3",
         endpoint_url=environment["AWS_ENDPOINT_URL"],
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=SECRET,
         region_name="us-east-1",
     )
+
+
+def listed(environment: dict[str, str], prefix: str) -> dict[str, bytes]:
+    client = s3_client(environment)
     found = client.list_objects_v2(Bucket="survey", Prefix=prefix).get("Contents", [])
     data = {
         each["Key"]: client.get_object(Bucket="survey", Key=each["Key"])["Body"].read()
