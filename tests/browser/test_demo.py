@@ -86,6 +86,14 @@ class SeesBoth(DrawnDetector):
         return super().detect(image, min_confidence=min_confidence)
 
 
+def holds_something(path: Path) -> bool:
+    """Whether there is a file that isn't empty."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
 @dataclass
 class Served:
     """The demo while it is served: where, and where it may write."""
@@ -97,7 +105,9 @@ class Served:
     outside: list[str] = field(default_factory=list)
 
     def files(self) -> list[Path]:
-        return [path for path in self.folder.rglob("*") if path.is_file() and path.stat().st_size]
+        """Return the files that hold something; the demo may delete them meanwhile."""
+        walked = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
+        return [path for path in walked if holds_something(path)]
 
 
 class PhotoServer(BaseHTTPRequestHandler):
