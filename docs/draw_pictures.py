@@ -190,7 +190,7 @@ def page_digest() -> str:
     from plateblur.demo.visits import Visits
     from plateblur.web.fetcher import PhotoFetcher
 
-    async def said() -> list[Any]:  # in a loop, because Gradio leaves one open otherwise
+    async def said() -> list[Any]:  # in a loop, because otherwise Gradio keeps one open
         with TemporaryDirectory() as folder:
             nobody: Any = None
             visits = Visits(Path(folder) / "gradio")
@@ -203,8 +203,8 @@ def page_digest() -> str:
         ]
 
     assets = [path.read_text() for path in sorted(PAGE_ASSETS.iterdir())]
-    told = json.dumps([asyncio.run(said()), assets])
-    return hashlib.sha256(told.encode()).hexdigest()
+    shown = json.dumps([asyncio.run(said()), assets])
+    return hashlib.sha256(shown.encode()).hexdigest()
 
 
 PICTURES: dict[str, Callable[[], bytes]] = {

@@ -44,6 +44,7 @@ from plateblur.types import BlurOptions, BlurredPhoto, Detector
 T = TypeVar("T")
 
 START_S = 60.0  # for a worker to load its detector, on a machine that is busy
+CLOCK_TIMES = 3  # times the processor time, because other work may use the processors
 LOOK_S = 0.05  # how often somebody's leaving is looked for
 SPENT_SHARE = 0.25  # of its memory limit: a worker that holds as much after a job is replaced
 BASE_FILES = 64  # that a worker may have open
@@ -69,6 +70,11 @@ class WorkLimits:
     clock_s: float
     memory_bytes: int
     file_bytes: int = 0
+
+    @classmethod
+    def of_photo(cls, *, processor_s: int, memory_mb: int) -> WorkLimits:
+        """Return the limits of one photo, which may wait for other work on the processors."""
+        return cls(processor_s, CLOCK_TIMES * processor_s, memory_mb * 1024**2)
 
 
 class Workers(Protocol):

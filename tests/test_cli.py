@@ -932,6 +932,7 @@ write_atomically(Path("a.png"), b"new" * 100_000)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_midway_leaves_the_earlier_photo_whole(here: Path) -> None:
     put({"a.png": DATA}, here)
     with subprocess.Popen([sys.executable, "-c", STOPPED_MIDWAY], stdout=subprocess.PIPE) as child:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from plateblur.guidance import GUIDANCE_RATIO
 from plateblur.sets.metrics import Scores, calibration, precision_recall_curve, share
 
-# Source: Okabe and Ito, "Color Universal Design": told apart with every kind of colour vision.
+# Source: Okabe and Ito, "Color Universal Design": distinct with every kind of colour vision.
 BLUE, ORANGE, PINK, GREY = "#0072B2", "#E69F00", "#CC79A7", "#777777"
 
 
@@ -78,7 +78,7 @@ def draw_precision_recall(scores: Scores, path: Path) -> None:
 
 
 def draw_calibration(scores: Scores, path: Path) -> None:
-    """Draw how often boxes of each confidence are right, beside what would be perfect."""
+    """Draw how often boxes of each confidence are right, next to the ideal."""
     bins = calibration(scores.box_confidence, scores.match[0] >= 0)
     figure, axes = _empty_plot("confidence", "share of boxes that are on a plate (IoU 0.5)")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="perfectly calibrated")
