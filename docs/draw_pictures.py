@@ -38,7 +38,7 @@ ASSETS = Path(__file__).parent / "assets"
 RECORD = ASSETS / "pictures.json"
 """What the demo's page said when its screenshot was taken."""
 
-BLUE, RED, GREEN, ORANGE = (28, 58, 120), (150, 28, 32), (36, 74, 58), (196, 92, 34)
+BLUE, RED, ORANGE = (28, 58, 120), (150, 28, 32), (196, 92, 34)
 STREET = 5  # seed of a street in the sun
 STANDING = (
     Driver(1, "eu", "saloon", True, BLUE, -1.55, 8.9),

@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow  # each worker would take 4 s to import Gradio
 
 MARGIN, CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
 DEFAULTS: Any = ("veil", MARGIN, CONFIDENCE, False, "strip")
-VIEW, PICKER, DOWNLOAD, ZIPPER, ZIPPED = range(5)
+VIEW, PICKER, DOWNLOAD = range(3)
 
 
 def heic_photo() -> bytes:

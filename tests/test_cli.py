@@ -898,7 +898,6 @@ def test_help_says_which_methods_are_cosmetic() -> None:
 
 # --- The real command -----------------------------------------------------------------------
 
-COMMAND = [sys.executable, "-m", "plateblur.cli"]
 needs_model = pytest.mark.skipif(not shipped_model().is_file(), reason="no model is shipped yet")
 
 
