@@ -124,8 +124,8 @@ def main() -> None:
     corrections = read_corrections(given.overlay)
     val = [corrected_photo(photo, corrections) for photo in read_split(given.data, "val")]
     figures = json.loads(given.results.read_text())["figures"] if given.results.exists() else {}
-    for told in given.model:
-        name, _, path = told.partition("=")
+    for named in given.model:
+        name, _, path = named.partition("=")
         figures[name] = measure(OnnxDetector(Path(path)), val)
     written = {"machine": machine(), "looks": "one", "figures": figures}
     given.results.write_text(json.dumps(written, indent=2) + "\n")

@@ -31,6 +31,7 @@ from plateblur.cli_options import (
     ManifestOption,
     Margin,
     MasksFolder,
+    MaxPixels,
     MethodOption,
     MinConfidence,
     ModelOption,
@@ -196,9 +197,7 @@ def blur(
     yolo: YoloFolder = None,
     masks: MasksFolder = None,
     instance_masks: InstanceMasksFolder = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
-    ] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -385,9 +384,7 @@ def detect(
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     recursive: Recursive = False,
     list_file: ListFile = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
-    ] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,

@@ -5,14 +5,14 @@
     python -m training.evaluate --data DATA.yaml --split val --out runs/b/val \
         --model runs/b/plates.onnx --compare runs/a/plates.onnx --contact-sheet
 
-It runs the detector that is served, once, down to a low confidence, and writes into `--out`
-`metrics.json` (every figure), `report.md` (tables), plots, and `predictions.jsonl`: a line a photo,
-`{"image": name, "boxes": [[x1, y1, x2, y2, confidence], ...]}`, pixels of the upright photo.
-`--model` and `--compare` take such a file too, so that a detector which can't be run here can be
-measured. `--angles 20` also tells from which angles drawn plates are found.
+It runs the detector as it is served, once, down to a low confidence, and writes into `--out`
+`metrics.json` (every figure), `report.md` (tables), plots, and `predictions.jsonl`, one line
+per photo: `{"image": name, "boxes": [[x1, y1, x2, y2, confidence], ...]}`, in pixels of the upright
+photo. `--model` and `--compare` also accept such a file, to measure a detector that can't run here.
+`--angles 20` also measures from which angles drawn plates are found.
 
-`--out` holds what was found on people's photos: it stands outside the repository, or git ignores
-it there.
+`--out` will hold what was found on people's photos, so it must be outside the repository or
+ignored by git.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from training.evaluation.sheets import draw_false_boxes, draw_misses
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """Write the report into `config.out` and return what `metrics.json` holds."""
+    """Write the report into `config.out` and return the content of `metrics.json`."""
     if config.confidence_floor > config.min_confidence:
         raise ValueError(
             f"the floor {config.confidence_floor} must not be above the minimum confidence "

@@ -129,7 +129,7 @@ def test_the_report_leads_with_what_is_missed(tmp_path: Path) -> None:
     metrics = evaluate(replace(config, plots=True))
     report = (tmp_path / "out" / "report.md").read_text()
     headings = [line for line in report.splitlines() if line.startswith("## ")]
-    assert headings[0] == "## What is missed"
+    assert headings[0] == "## Missed plates"
     assert f"{metrics['overall']['missed']['count']} are missed" in report
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
     written = {path.name for path in (tmp_path / "out").iterdir()}
@@ -487,7 +487,7 @@ def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
         (root / "images" / "test" / "000.png").read_bytes()
     )
     (root / "data.yaml").write_text("test: images\n")
-    with pytest.raises(ValueError, match="names tell photos apart"):
+    with pytest.raises(ValueError, match="photos need different names"):
         read_split(root / "data.yaml", "test")
 
 

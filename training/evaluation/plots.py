@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from plateblur.guidance import GUIDANCE_RATIO
 from plateblur.sets.metrics import Scores, calibration, precision_recall_curve, share
 
-# Source: Okabe and Ito, "Color Universal Design": told apart with every kind of colour vision.
+# Source: Okabe and Ito, "Color Universal Design": distinct with every kind of colour vision.
 BLUE, ORANGE, PINK, GREY = "#0072B2", "#E69F00", "#CC79A7", "#777777"
 LINES = ("-", "--")  # of the model, and of the one beside it
 SHIFTS = (0.99, 1.01)  # of their points, so that intervals don't cover each other
@@ -108,7 +108,7 @@ def draw_precision_recall(models: Mapping[str, Scores], path: Path, *, of: str) 
 
 
 def draw_calibration(models: Mapping[str, Scores], path: Path, *, of: str) -> None:
-    """Draw how often boxes of each confidence are right, beside what would be perfect.
+    """Draw how often boxes of each confidence are right, next to the ideal.
 
     Args:
         models: by the name in the legend; the first is drawn solid, with its numbers of boxes.
