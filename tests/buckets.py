@@ -144,7 +144,9 @@ def google_bucket(folder: Path) -> Iterator[Bucket]:
     command = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     command += ["-backend", "memory", "-external-url", address, "-log-level", "error"]
     with server(command, port):
-        yield Bucket("gs://survey", {"STORAGE_EMULATOR_HOST": address})
+        # It speaks the usual interface alone, without gcsfs's one for zonal buckets.
+        plain = {"GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"}
+        yield Bucket("gs://survey", {"STORAGE_EMULATOR_HOST": address, **plain})
 
 
 @contextmanager

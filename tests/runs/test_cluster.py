@@ -41,6 +41,8 @@ def ray_environment() -> Iterator[None]:
     told = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_raylet_start_wait_time_s": str(LONGEST_S),
+        "RAY_agent_register_timeout_ms": str(1000 * LONGEST_S),
+        "RAY_worker_register_timeout_seconds": str(LONGEST_S),
         "PYTHONPATH": str(ROOT),
     }
     before = dict(os.environ)  # noqa: TID251
@@ -160,10 +162,25 @@ def test_the_outputs_are_those_of_one_machine(cluster: Any, photos: Path, tmp_pa
     assert not (there / "broken.jpg").exists()
 
 
-def test_a_folder_that_workers_do_not_see_is_said(
-    cluster: Any, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_keeps_workers_from_starting_is_said(
+    cluster: Any, photos: Path, tmp_path: Path
 ) -> None:
-    """The driver sees `/proc/self`, which is another folder for every process."""
-    run = begin("blur", "/proc/self/cwd/in", "-o", tmp_path / "out", cluster=cluster)
+    (tmp_path / "mine.onnx").write_bytes(b"no model")
+    model = ["--model", tmp_path / "mine.onnx"]
+    run = begin("blur", photos, "-o", tmp_path / "out", *model, cluster=cluster)
     told = end(run)
     assert run.returncode == 2, told
+    assert "plateblur: " in told.splitlines()[-1]
+    assert "Traceback" not in told
+    assert not list((tmp_path / "out").glob("*.jpg"))
+
+
+def test_a_cluster_that_is_not_there_is_said(ray_environment: None, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    command = [sys.executable, "-c", CALL, "blur", "a.jpg", "-o", "out", "--cluster", "127.0.0.1:9"]
+    told = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_S, check=False
+    )
+    assert told.returncode == 2, told.stderr
+    assert "there is no Ray cluster at 127.0.0.1:9" in told.stderr
+    assert not (tmp_path / "out").exists()
