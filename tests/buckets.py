@@ -29,13 +29,15 @@ PLACES = {  # kind: the package that reaches it
     "gs": "gcsfs",
 }
 PROGRAM = """
-import sys, fsspec
+import pathlib, sys, fsspec
 what, url, folder = sys.argv[1:]
 system, path = fsspec.core.url_to_fs(url)
 if what == "make":
     system.mkdir(path)
 elif what == "put":
-    system.put(folder + "/", path, recursive=True)
+    for file in (each for each in pathlib.Path(folder).rglob("*") if each.is_file()):
+        name = file.relative_to(folder).as_posix()
+        system.pipe_file(path + "/" + name, file.read_bytes())
 elif system.exists(path):
     system.get(path + "/", folder, recursive=True)
 """
@@ -65,19 +67,20 @@ class Bucket:
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-            self._call("put", self.url, folder)
+            self.call("put", self.url, folder)
 
     def files(self, below: str) -> dict[str, bytes]:
         """Return the files in a folder of the bucket, by their path below it."""
         with tempfile.TemporaryDirectory() as folder:
-            self._call("get", f"{self.url}/{below}", folder)
+            self.call("get", f"{self.url}/{below}", folder)
             return {
                 path.relative_to(folder).as_posix(): path.read_bytes()
                 for path in Path(folder).rglob("*")
                 if path.is_file()
             }
 
-    def _call(self, *arguments: str) -> None:
+    def call(self, *arguments: str) -> None:
+        """Run one step of the helper program."""
         command = [sys.executable, "-c", PROGRAM, *arguments]
         subprocess.run(command, env=self.everything(), check=True, timeout=600)
 
@@ -88,7 +91,7 @@ def bucket_of(kind: str, folder: Path) -> Iterator[Bucket]:
     if not find_spec(PLACES[kind]):
         pytest.skip("needs the extra buckets")
     with {"s3": s3_bucket, "az": azure_bucket, "gs": google_bucket}[kind](folder) as bucket:
-        bucket._call("make", bucket.url, "")
+        bucket.call("make", bucket.url, "")
         yield bucket
 
 

@@ -20,6 +20,7 @@ from plateblur.drawn.scene import draw_scene
 from plateblur.photo import decode
 from plateblur.runs.manifest import MANIFEST_NAME
 from tests.fakes import encoded
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -31,7 +32,6 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 CALL = "from plateblur.cli import app; app()"  # as the installed command does
-NODE = {"include_dashboard": False, "object_store_memory": 80_000_000}
 LONGEST_S = 580  # a machine that does other work too
 
 
@@ -57,13 +57,23 @@ def cluster(ray_environment: None) -> Iterator[Any]:
     """Yield a cluster of two nodes with a core each, beside a head without any."""
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **node()})
     try:
-        made.add_node(num_cpus=1, **NODE)
-        made.add_node(num_cpus=1, **NODE)
+        made.add_node(num_cpus=1, **node())
+        made.add_node(num_cpus=1, **node())
         yield made
     finally:
         made.shutdown()
+
+
+def node() -> dict[str, Any]:
+    """Return how a node is started: small, and with ports that are known.
+
+    Ray ends a node whose agent hasn't chosen its own port within 15 s.
+    """
+    kinds = ("metrics_agent", "metrics_export", "runtime_env_agent", "dashboard_agent_listen")
+    ports = {f"{kind}_port": free_port() for kind in kinds}
+    return {"include_dashboard": False, "object_store_memory": 80_000_000, **ports}
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +140,7 @@ def test_a_node_is_killed_in_the_middle_and_every_photo_is_done_once(
         cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
     finally:
         told = end(run)
-        cluster.add_node(num_cpus=1, **NODE)
+        cluster.add_node(num_cpus=1, **node())
     assert run.returncode == 0, told
     check_against_manifest(photos, out)
     assert lines(out)[-1]["outcome"]["done"] == 40, told
