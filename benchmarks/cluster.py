@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +55,37 @@ def run(arguments: Sequence[str], environment: dict[str, str] | None = None) -> 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     machine_before = _busy_and_all()
     started = time.monotonic()
-    largest = 0.0
+    largest = worker = 0.0
     everything = {**os.environ, **(environment or {})}  # noqa: TID251
     command = [sys.executable, "-c", CALL, *arguments]
     with subprocess.Popen(command, env=everything, stderr=subprocess.DEVNULL) as child:
         while child.poll() is None:
             time.sleep(0.2)
             largest = max(largest, resident_mb(child.pid))
+            worker = max([worker, *map(resident_mb, workers_of_ray())])
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
     seconds = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     busy, every = (now - then for now, then in zip(_busy_and_all(), machine_before, strict=True))
-    return {"seconds": seconds, "cpu_s": cpu, "memory_mb": largest, "machine_busy": busy / every}
+    return {
+        "seconds": seconds,
+        "cpu_s": cpu,
+        "memory_mb": largest,
+        "worker_mb": worker,
+        "machine_busy": busy / every,
+    }
+
+
+def workers_of_ray() -> list[int]:
+    """Return the process ids of Ray's workers on this machine that do photos."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended
+            if path.read_bytes().startswith(b"ray::Worker"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def _busy_and_all() -> tuple[float, float]:
@@ -87,7 +104,10 @@ def row(name: str, photos: int, took: dict[str, float], *, driver_alone: bool) -
         "busy share of the machine": round(took["machine_busy"], 3),
     }
     if driver_alone:
-        return shown | {"driver CPU ms a photo": round(1000 * took["cpu_s"] / photos, 2)}
+        return shown | {
+            "driver CPU ms a photo": round(1000 * took["cpu_s"] / photos, 2),
+            "worker MB": round(took["worker_mb"]),
+        }
     return shown | {
         "photos a core hour": round(3600 * photos / took["cpu_s"]),
         "busy share of the cores": round(took["cpu_s"] / took["seconds"] / cores(), 3),

@@ -136,7 +136,7 @@ class Crew:
             for one in self._members:
                 with suppress(RayError):
                     ray.kill(one.actor)
-            if self._losses and self._order.out is not None:
+            if self._losses:
                 lost = {self._tasks[number].target for number in self._losses}
                 with suppress(OSError):
                     remove_parts({file.parent for file in lost if isinstance(file, Path)})
