@@ -15,6 +15,8 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
+from plateblur.cli_live import EXAMPLES as LIVE_EXAMPLES
+from plateblur.cli_live import live
 from plateblur.cli_options import (
     AlwaysHide,
     CocoFile,
@@ -58,6 +60,7 @@ from plateblur.cli_runs import (
     find_photos,
     finish,
     names_one_file,
+    open_detector,
     place_of,
     places_of,
     say,
@@ -448,6 +451,7 @@ def detect(
     finish(tally, work, "", verb="found", hidden=quiet)
 
 
+app.command(epilog=LIVE_EXAMPLES)(live)
 app.command()(demo)
 app.command()(serve)
 
@@ -463,13 +467,3 @@ def open_detector_for(
     threads = max(1, cores() // workers)
     cv2.setNumThreads(threads)
     return open_detector(engine, device, threads=threads, model=model), workers
-
-
-def open_detector(
-    engine: Engine, device: Device, *, threads: int | None = None, model: Path | None = None
-) -> OnnxDetector:
-    """Return the detector, or end the command with the reason."""
-    with ending_on_bad_start():
-        if model is None:
-            return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
-        return OnnxDetector(model, engine=engine, device=device, threads=threads)
