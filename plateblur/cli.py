@@ -16,6 +16,8 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
+from plateblur.cli_live import EXAMPLES as LIVE_EXAMPLES
+from plateblur.cli_live import live
 from plateblur.cli_options import (
     AlwaysHide,
     ClusterOption,
@@ -61,6 +63,7 @@ from plateblur.cli_runs import (
     find_photos,
     finish,
     names_one_file,
+    open_detector,
     place_of,
     places_of,
     say,
@@ -473,6 +476,7 @@ def detect(
     finish(tally, work, "", verb="found", hidden=quiet)
 
 
+app.command(epilog=LIVE_EXAMPLES)(live)
 app.command()(demo)
 app.command()(serve)
 
@@ -488,13 +492,3 @@ def open_detector_for(
     threads = max(1, cores() // workers)
     limit_opencv(threads)
     return open_detector(engine, device, threads=threads, model=model), workers
-
-
-def open_detector(
-    engine: Engine, device: Device, *, threads: int | None = None, model: Path | None = None
-) -> OnnxDetector:
-    """Return the detector, or end the command with the reason."""
-    with ending_on_bad_start():
-        if model is None:
-            return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
-        return OnnxDetector(model, engine=engine, device=device, threads=threads)
