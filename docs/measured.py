@@ -208,14 +208,124 @@ def mutants() -> str:
     )
 
 
+NODES, CORES_A_NODE = 100, 16  # of the cluster that the calculation is for
+# Source: Amazon S3 User Guide, "Optimizing Amazon S3 performance": for each prefix of a bucket.
+S3_READS, S3_WRITES = 5500, 3500
+
+
+def survey_cost() -> str:
+    """Return how many photos a core does in an hour, on one machine and on Ray."""
+    told, long = _results("cluster.json"), _results("survey.json")
+    if told is None or long is None:
+        return "Not measured yet: run `benchmarks/cluster.py` and `benchmarks/survey.py`."
+    rows = []
+    for one in [*told["side by side"], *told["bucket"]]:
+        hourly = one.get("photos a core hour")
+        rows.append(
+            [
+                one["how"],
+                f"{one['photos a second']:g}",
+                "" if hourly is None else f"{hourly:,}",
+                "" if hourly is None else f"{100_000 / hourly * EXAMPLE_RATE:.2f}",
+                f"{one['busy share of the machine']:.2f}",
+            ]
+        )
+    here, ray = (
+        [one["photos a second"] for one in told["side by side"] if one["how"].startswith(where)]
+        for where in ("this machine", "Ray")
+    )
+    header = [
+        *("", "photos a second", "photos a core hour"),
+        *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores that was busy"),
+    ]
+    memory = next(value for name, value in long.items() if name.startswith("memory MB"))
+    return (
+        f"Each photo a {told['photo']}, on {told['machine']}:\n\n{_table(header, rows)}\n\n"
+        f"Two workers do {here[1] / here[0]:.2f} times as much as one, on Ray "
+        f"{ray[1] / ray[0]:.2f} times. On Ray, the nodes and the command shared two cores.\n\n"
+        f"A run of {long['photos']:,} drawn photos ({', '.join(long['sizes'])} pixels) was killed "
+        f"with `kill -9` after {', '.join(f'{n:,}' for n in long['killed after'])} photos and run "
+        f"again each time: {long['outputs as their last line says']:,} outputs as the manifest "
+        f"says, {long['photos whose turn was cut off by a kill']} photos done again because a kill "
+        f"had cut them off. Memory in ten equal parts of the last process: "
+        f"{', '.join(map(str, memory[-1]))} MB. The run took {long['seconds']:.0f} s, and one "
+        f"with nothing to do {long['seconds of a run with nothing to do']:.1f} s."
+    )
+
+
+def cluster_limits() -> str:
+    """Return what a cluster of 100 nodes would do, and which part saturates first."""
+    told = _results("cluster.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/cluster.py`."
+    on_ray = {one["how"]: one for one in [*told["side by side"], *told["bucket"]]}
+    each = on_ray["Ray, 2 workers"]["photos a second"] / 2
+    cores = NODES * CORES_A_NODE
+    rate = each * cores
+    asks = on_ray["S3 to S3, Ray"]["requests a photo"]
+    reads = asks.get("GET", 0) + asks.get("HEAD", 0)
+    writes = asks.get("PUT", 0) + asks.get("POST", 0)
+    parts = told["parts"]
+    batch, lines = list(parts["manifest lines a second, by lines an fsync"].items())[-1]
+    driver_ms = on_ray["S3 to S3, Ray"]["driver CPU ms a photo"]
+    message = sum(parts["message bytes"].values())
+    moved = parts["photo bytes"] + parts["output bytes"]
+    limits = [
+        ["the command, one core", f"{driver_ms:g} ms of processor time", 1000 / driver_ms],
+        ["the manifest", f"2 lines; {lines:,} a second with {batch} an fsync", lines / 2],
+        ["S3, reads of one prefix", f"{reads:g} of {S3_READS:,} a second", S3_READS / reads],
+        ["S3, writes of one prefix", f"{writes:g} of {S3_WRITES:,} a second", S3_WRITES / writes],
+    ]
+    rows = [
+        [name, what, f"{most:,.0f}", f"{most / each:,.0f}"]
+        for name, what, most in sorted(limits, key=lambda limit: limit[2])
+    ]
+    first = min(limits, key=lambda limit: limit[2])
+    node = rate / NODES * moved / 1e6
+    killed = told["node killed"]
+    return (
+        f"A calculation from measured parts; no such cluster was at hand. A core does {each:.1f} "
+        f"photos a second, so {NODES} nodes of {CORES_A_NODE} cores would do {rate:,.0f}, if "
+        "nothing else held them up:\n\n"
+        + _table(["part", "a photo takes", "photos a second", "enough for so many cores"], rows)
+        + f"\n\n{first[0][0].upper()}{first[0][1:]} is the first to saturate. Photos under "
+        "several prefixes (folders) multiply what S3 gives; several commands, each with a folder "
+        "and a manifest of its own, multiply the rest.\n\n"
+        f"Through Ray go {message:,} bytes for a photo, and none of its pixels: "
+        f"{rate * message / 1e6:,.0f} MB a second for all nodes, and the model once for each "
+        f"worker. Each node reads and writes {node:,.0f} MB a second of photos "
+        f"({moved / 1e6:.2f} MB each).\n\n"
+        f"A node was killed after {killed['node killed after']} of {killed['photos']} photos: "
+        f"exit code {killed['exit code']}, {killed['outputs as their last line says']} outputs as "
+        f"the manifest says, {killed['unfinished files left by kills']} unfinished files."
+    )
+
+
+def cluster_memory() -> str:
+    """Return how much memory a run took on one machine and in each worker on Ray."""
+    told = _results("cluster.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/cluster.py`."
+    rows = [
+        [one["how"], f"{one[name]} MB", what]
+        for one in told["side by side"]
+        for name, what in (("memory MB", "the command"), ("worker MB", "the largest worker"))
+        if name in one
+    ]
+    return f"With {told['photo']}:\n\n" + _table(["", "memory", "of"], rows)
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
     "attributions": attributions,
+    "cluster-limits": cluster_limits,
+    "cluster-memory": cluster_memory,
     "cost": cost,
     "licences": licences,
     "looks-by-size": looks_by_size,
     "mutants": mutants,
     "plan-cost": plan_cost,
+    "survey-cost": survey_cost,
     "third-party": third_party,
     "thresholds": thresholds,
 }

@@ -191,6 +191,15 @@ Workers = Annotated[
         min=1, help="Number of photos to process in parallel; by default, the number of cores."
     ),
 ]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Blur the photos on a Ray cluster: auto for the one of this machine, HOST:PORT, or "
+        "ray://HOST:PORT. Requires plateblur[cluster].",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")]
 
 

@@ -27,8 +27,7 @@ from plateblur.draw import COLOUR
 from plateblur.errors import DetectionError, ModelError
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
-from plateblur.runs.files import LOCK_NAME
-from plateblur.runs.manifest import MANIFEST_NAME
+from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME
 from plateblur.types import Detections, Image, Searched
 from tests.clips import drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes, encoded, opened, street

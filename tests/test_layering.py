@@ -27,7 +27,8 @@ RUNS = {"runs"}
 # Where parts meet. `app.py` and `serve.py` only start commands of `cli_serving`: what is installed
 # has neither of them, so what they need is in `demo.serving` and `serving`.
 JOINS = {
-    *("__init__", "cli", "cli_options", "cli_runs", "cli_serving", "console", "demo", "serving"),
+    *("__init__", "cli", "cli_live", "cli_options", "cli_runs", "cli_serving", "console", "demo"),
+    "serving",
 }
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}

@@ -25,13 +25,15 @@ from tests.fakes import boxes
 
 RATE = 10
 
+Row = tuple[float, float, float, float, float]
 
-def seen(*rows: tuple[float, float, float, float, float]) -> Detections:
+
+def seen(*rows: Row) -> Detections:
     """Return detections of rows of `xyxy` and confidence."""
     return Detections(boxes(*(row[:4] for row in rows)), np.array([r[4] for r in rows], np.float32))
 
 
-def at(frame: int, confidence: float = 0.9, *, speed: float = 5) -> tuple[float, ...]:
+def at(frame: int, confidence: float = 0.9, *, speed: float = 5) -> Row:
     left = 100 + speed * frame
     return (left, 50, left + 40, 60, confidence)
 
@@ -64,7 +66,7 @@ def followed(
 
 def drive(sightings: dict[int, float], count: int = 30, *, speed: float = 5) -> list[Detections]:
     return [
-        seen(at(frame, sightings[frame], speed=speed)) if frame in sightings else seen()  # type: ignore[arg-type]
+        seen(at(frame, sightings[frame], speed=speed)) if frame in sightings else seen()
         for frame in range(count)
     ]
 

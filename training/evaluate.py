@@ -97,10 +97,12 @@ def evaluate(config: Config) -> dict[str, Any]:
     if config.angles:
         detector = detector_of(config.model, config)
         metrics["angles"] = recall_by_angle(detector, draw_one_plate, config)
+    names = plot_names(config)
+    shown = {names[0]: scores}
     if config.compare:
         other_predictions, other_milliseconds = predictions_of(config.compare, labelled, config)
         write_predictions(other_predictions, config.out / "predictions-compared.jsonl")
-        other = score(photos, other_predictions, config)
+        other = shown[names[1]] = score(photos, other_predictions, config)
         metrics["compared"] = {
             "model": describe(config.compare),
             "detect_ms_median": other_milliseconds,
@@ -109,9 +111,10 @@ def evaluate(config: Config) -> dict[str, Any]:
         }
     (config.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     if config.plots:
-        draw_recall_by_ratio(scores, config.out / "recall-by-ratio.png")
-        draw_precision_recall(scores, config.out / "precision-recall.png")
-        draw_calibration(scores, config.out / "calibration.png")
+        of = f"{config.split}: {len(scores.plate_ratio)} plates in {len(photos)} photos"
+        draw_recall_by_ratio(shown, config.out / "recall-by-ratio.png", of=of)
+        draw_precision_recall(shown, config.out / "precision-recall.png", of=of)
+        draw_calibration(shown, config.out / "calibration.png", of=of)
         if "angles" in metrics:
             draw_angles(metrics["angles"], config.out / "recall-by-angle.png")
     if config.contact_sheet:
@@ -119,6 +122,12 @@ def evaluate(config: Config) -> dict[str, Any]:
         draw_false_boxes(scores, photos, predictions, config.out / "false-boxes.jpg")
     (config.out / "report.md").write_text(report(metrics))
     return metrics
+
+
+def plot_names(config: Config) -> tuple[str, str]:
+    """Return what the plots call the model and the one beside it, never the same."""
+    names = (config.model.stem, config.compare.stem if config.compare else "")
+    return names if names[0] != names[1] else (f"{names[0]} (new)", f"{names[1]} (compared)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -78,10 +78,10 @@ def reproduce(recipe: dict[str, Any], options: Options) -> dict[str, Any]:
         NotReproducibleError: data, overlay or first weights have changed.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    data = chosen_data(recipe, options)
     for stage in recipe["stages"]:
         sys.stderr.write(f"stage {stage['name']}\n")
-        replay(stage, recipe, data=data, options=options)
+        replay(stage, recipe, data=chosen_data(recipe, stage, options), options=options)
+    data = chosen_data(recipe, recipe["calibration"], options)
     model = options.out / "plates.onnx"
     size = SMOKE_SIZE if options.smoke else recipe["export"]["input_size"]
     weights = place(recipe["export"]["weights"], recipe, options)
@@ -185,27 +185,40 @@ def overlay_of(version: dict[str, str] | None, options: Options) -> Path | None:
     return file
 
 
-def chosen_data(recipe: dict[str, Any], options: Options) -> Path:
-    """Return the `data.yaml` of the recipe's sets alone, or of drawn scenes for a smoke run.
+def chosen_data(recipe: dict[str, Any], step: dict[str, Any], options: Options) -> Path:
+    """Return the `data.yaml` of a step's sets alone, or of drawn scenes for a smoke run.
+
+    Args:
+        recipe: names the sets of all steps.
+        step: a stage or the calibration; `more_sets` are those that it takes beside.
+        options: where they are.
 
     Raises:
         NotReproducibleError: no data set was given, or sets are missing from it.
     """
-    out = options.out / "data"
+    more = step.get("more_sets", [])
+    out = options.out / "-".join(["data", *more])
     if options.smoke:
+        out = options.out / "data"
         if not (out / "data.yaml").exists():
             shares = (0.6, 0.2, 0.2)
             drawn.write_set(out, count=16, seed=7, image_hw=(270, 480), split_shares=shares)
         return out / "data.yaml"
     if options.data is None:
         raise NotReproducibleError("expected --data, or --smoke")
-    missing = choose_sets(options.data.parent, recipe["sets"], out=out)
+    missing = choose_sets(options.data.parent, [*recipe["sets"], *more], out=out)
     if missing and not options.other_data:
         raise NotReproducibleError(
             f"expected photos of {', '.join(missing)} in {options.data.parent}, found none; "
             "docs/howto/reproduce.md says where each set is from. --other-data goes on without them"
         )
     return out / "data.yaml"
+
+
+def all_sets(recipe: dict[str, Any]) -> set[str]:
+    """Return the sets of all steps of a recipe."""
+    steps = [*recipe["stages"], recipe["calibration"]]
+    return {*recipe["sets"], *(name for step in steps for name in step.get("more_sets", []))}
 
 
 def choose_sets(root: Path, sets: Collection[str], *, out: Path) -> list[str]:
