@@ -132,8 +132,8 @@ def check(given: Path, out: Path, manifest: Path) -> dict[str, int]:
         raise ValueError(f"{len(names)} photos, {len(there)} outputs, {len(last)} in the manifest")
     for name, line in last.items():
         hashes = [hashlib.sha256((folder / name).read_bytes()) for folder in (given, out)]
-        told = [line["input"]["sha256"], line["written"]["sha256"]]
-        if [each.hexdigest() for each in hashes] != told or line["state"] != "done":
+        recorded = [line["input"]["sha256"], line["written"]["sha256"]]
+        if [each.hexdigest() for each in hashes] != recorded or line["state"] != "done":
             raise ValueError(f"{name} isn't as the manifest says")
     photo_lines = sum("output" in one for one in lines)
     return {

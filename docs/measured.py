@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plateblur.accounts.plans import PREDICTIONS_PER_MONTH, PRICE_CENTS
-from plateblur.accounts.types import PlanKind
+from plateblur.accounts.plans import PRICE_CENTS
+from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PlanKind
 from plateblur.looks import plan_looks
 
 ROOT = Path(__file__).parents[1]
@@ -40,10 +40,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def thresholds() -> str:
     """Return what each minimum confidence misses and blurs without need."""
-    told = _results("thresholds.json")
-    if told is None:
+    results = _results("thresholds.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/thresholds.py`."
-    first = told["corrected"][0], told["original"][0]
+    first = results["corrected"][0], results["original"][0]
     header = [
         "minimum confidence",
         *(
@@ -69,18 +69,18 @@ def thresholds() -> str:
                 )
             ),
         ]
-        for corrected, original in zip(told["corrected"], told["original"], strict=True)
+        for corrected, original in zip(results["corrected"], results["original"], strict=True)
     ]
-    return f"{told['photos']} photos of {told['split']}:\n\n" + _table(header, rows)
+    return f"{results['photos']} photos of {results['split']}:\n\n" + _table(header, rows)
 
 
 def cost() -> str:
     """Return the processor time of 1,000 photos, and what that costs at an example rate."""
-    told = _results("service_load.json")
-    if told is None:
+    results = _results("service_load.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/service_load.py`."
     rows = []
-    for name, milliseconds in told["cpu_ms_a_photo"].items():
+    for name, milliseconds in results["cpu_ms_a_photo"].items():
         seconds = PHOTOS * milliseconds / 1000
         rows.append(
             [
@@ -91,12 +91,12 @@ def cost() -> str:
             ]
         )
     header = ["", "a photo", f"{PHOTOS:,} photos", f"at {EXAMPLE_RATE:g} a core-hour"]
-    rate = told["photos_a_second"]["service"]
+    rate = results["photos_a_second"]["service"]
     return (
-        f"A {told['photo'].split(',')[0]} of {told['photo'].split(', ')[1]}, measured on "
-        f"{told['machine']}. Processor time of all cores together:\n\n{_table(header, rows)}\n\n"
+        f"A {results['photo'].split(',')[0]} of {results['photo'].split(', ')[1]}, measured on "
+        f"{results['machine']}. Processor time of all cores together:\n\n{_table(header, rows)}\n\n"
         f"The service did {rate:g} photos a second there, so {PHOTOS:,} photos took "
-        f"{PHOTOS / rate:.0f} s. It used {told['rss_mib']['2000']:.0f} MiB of memory."
+        f"{PHOTOS / rate:.0f} s. It used {results['rss_mib']['2000']:.0f} MiB of memory."
     )
 
 
@@ -119,10 +119,10 @@ def looks_by_size() -> str:
 
 def plan_cost() -> str:
     """Return how many photos a month of a plan covers, and what 1,000 of them cost."""
-    told = _results("thresholds.json")
-    if told is None:
+    results = _results("thresholds.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/thresholds.py`."
-    counted = told["counted"]
+    counted = results["counted"]
     photos = PREDICTIONS_PER_MONTH / counted["predictions_a_photo"]
     rows = [
         [kind.value, f"{cents / 100:.2f} USD", f"{cents / 100 / (photos / 1000):.2f} USD"]
@@ -132,7 +132,7 @@ def plan_cost() -> str:
         )
     ]
     return (
-        f"The photos of {told['split']} show {counted['plates_a_photo']:.2f} plates each on "
+        f"The photos of {results['split']} show {counted['plates_a_photo']:.2f} plates each on "
         f"average, and the detector keeps {counted['predictions_a_photo']:.2f} boxes of at least "
         f"{counted['floor']:g}, so {PREDICTIONS_PER_MONTH:,} predictions are about "
         f"{round(photos, -2):,.0f} such photos.\n\n"
@@ -170,19 +170,42 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def any_way() -> str:
     """Return what detectors hide of photos that are turned, tilted, shaken or all plate."""
-    told = _results("any_way.json")
-    if told is None:
+    results = _results("any_way.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/any_way.py`."
-    names = list(told["figures"])
+    names = list(results["figures"])
     rows = []
-    for kind, first in told["figures"][names[0]].items():
+    for kind, first in results["figures"][names[0]].items():
         for size in (key for key in first if key not in ("photos", "false boxes")):
-            hidden = [told["figures"][name][kind][size]["hidden"] for name in names]
+            hidden = [results["figures"][name][kind][size]["hidden"] for name in names]
             label = f"{kind}, {size}"
             rows.append([label, str(first[size]["plates"]), *map(str, hidden)])
-        false = [told["figures"][name][kind]["false boxes"] for name in names]
+        false = [results["figures"][name][kind]["false boxes"] for name in names]
         rows.append([f"{kind}: false boxes in {first['photos']} photos", "", *map(str, false)])
     return _table(["hidden to 99 %, one look", "plates", *names], rows)
+
+
+def mutants() -> str:
+    """Return the share of random changes of the code that the tests notice."""
+    results = _results("mutants.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.mutants`."
+    rows = [
+        [
+            ", ".join(f"`{pattern}`" for pattern in row["files"]),
+            str(row["mutants"]),
+            f"{row['noticed']} of {row['sample']}",
+            f"{row['share']:.0%}",
+            f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}",
+        ]
+        for row in results["rows"].values()
+    ]
+    every = results["detection"]
+    header = ["files", "possible changes", "noticed", "share", "95 % interval"]
+    return (
+        f"{_table(header, rows)}\n\nOf all changes of the detection files about "
+        f"{every['share']:.0%} are noticed, each row weighing as many as it has."
+    )
 
 
 NODES, CORES_A_NODE = 100, 16  # of the cluster that the calculation is for
@@ -300,6 +323,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cost": cost,
     "licences": licences,
     "looks-by-size": looks_by_size,
+    "mutants": mutants,
     "plan-cost": plan_cost,
     "survey-cost": survey_cost,
     "third-party": third_party,

@@ -16,6 +16,8 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
+from plateblur.cli_live import EXAMPLES as LIVE_EXAMPLES
+from plateblur.cli_live import live
 from plateblur.cli_options import (
     AlwaysHide,
     ClusterOption,
@@ -33,6 +35,7 @@ from plateblur.cli_options import (
     ManifestOption,
     Margin,
     MasksFolder,
+    MaxPixels,
     MethodOption,
     MinConfidence,
     ModelOption,
@@ -60,6 +63,7 @@ from plateblur.cli_runs import (
     find_photos,
     finish,
     names_one_file,
+    open_detector,
     place_of,
     places_of,
     say,
@@ -200,9 +204,7 @@ def blur(
     yolo: YoloFolder = None,
     masks: MasksFolder = None,
     instance_masks: InstanceMasksFolder = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
-    ] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -414,9 +416,7 @@ def detect(
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     recursive: Recursive = False,
     list_file: ListFile = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
-    ] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -476,6 +476,7 @@ def detect(
     finish(tally, work, "", verb="found", hidden=quiet)
 
 
+app.command(epilog=LIVE_EXAMPLES)(live)
 app.command()(demo)
 app.command()(serve)
 
@@ -491,13 +492,3 @@ def open_detector_for(
     threads = max(1, cores() // workers)
     limit_opencv(threads)
     return open_detector(engine, device, threads=threads, model=model), workers
-
-
-def open_detector(
-    engine: Engine, device: Device, *, threads: int | None = None, model: Path | None = None
-) -> OnnxDetector:
-    """Return the detector, or end the command with the reason."""
-    with ending_on_bad_start():
-        if model is None:
-            return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
-        return OnnxDetector(model, engine=engine, device=device, threads=threads)

@@ -133,6 +133,7 @@ Thorough = Annotated[
         help="Also search enlarged parts and rotated copies. Many times slower.",
     ),
 ]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")]
 SmallestPlate = Annotated[
     float,
     typer.Option(

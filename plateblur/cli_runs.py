@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from plateblur.cli_serving import extra
-from plateblur.detector import shipped_model
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.engines import Device, Engine
 from plateblur.errors import ModelError, RunError
 from plateblur.formats import BY_SUFFIX, TAKEN
 from plateblur.runs.clips import CONTAINERS, ClipWork, clear_work, part_of, plate_lines, take_clip
@@ -201,6 +202,16 @@ def ending_on_bad_start() -> Iterator[None]:
     except (ModelError, RunError) as error:
         console.print(f"plateblur: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
+
+
+def open_detector(
+    engine: Engine, device: Device, *, threads: int | None = None, model: Path | None = None
+) -> OnnxDetector:
+    """Return the detector, or end the command with the reason."""
+    with ending_on_bad_start():
+        if model is None:
+            return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
+        return OnnxDetector(model, engine=engine, device=device, threads=threads)
 
 
 def say(lines: Iterable[str], *, hidden: bool) -> None:

@@ -324,6 +324,7 @@ def _answers(url: str) -> bool:
     ],
     ids=["photo", "too long", "thrice too long", "no photo"],
 )
+@pytest.mark.slow
 def test_a_documented_client_notices_no_proxy(proxied: str, text: str, cd: str) -> None:
     answer = httpx.post(
         f"{proxied}/plateblurer.aspx",
@@ -335,5 +336,6 @@ def test_a_documented_client_notices_no_proxy(proxied: str, text: str, cd: str) 
 
 
 @needs_caddy
+@pytest.mark.slow
 def test_figures_stay_inside(proxied: str) -> None:
     assert httpx.get(f"{proxied}/metrics", timeout=60).status_code == 404

@@ -260,7 +260,7 @@ class CountedAnswer(Response):
             else:
                 LOG.info(
                     "answer not taken; given back",
-                    extra={"told": {"reference": scope["state"]["reference"]}},
+                    extra={"fields": {"reference": scope["state"]["reference"]}},
                 )
                 await asyncio.get_running_loop().run_in_executor(None, self.give_back)
 
