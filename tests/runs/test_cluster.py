@@ -64,7 +64,7 @@ def started() -> Any:
     from ray.cluster_utils import Cluster
 
     for tries_left in (2, 1, 0):
-        made = Cluster()
+        made: Any = Cluster()
         try:
             for cores in (0, 1, 1):
                 made.add_node(num_cpus=cores, **node())
