@@ -34,7 +34,6 @@ from plateblur.web.logs import configure_logging
 from plateblur.web.settings import LOCAL_URL, hand_to_workers
 
 WORKER_STARTS_S = 60  # with less, uvicorn restarts slowly loading workers for ever
-CLOCK_TIMES = 3  # times the processor time, because other work may use the processors
 
 
 def run_service(
@@ -123,10 +122,8 @@ def build() -> FastAPI:
     workers = BoundedWorkers(
         detector_of(settings),
         count=settings.blur_threads,
-        limits=WorkLimits(
-            processor_s=settings.photo_work_s,
-            clock_s=CLOCK_TIMES * settings.photo_work_s,
-            memory_bytes=settings.photo_memory_mb * 1024**2,
+        limits=WorkLimits.of_photo(
+            processor_s=settings.photo_work_s, memory_mb=settings.photo_memory_mb
         ),
     )
     workers.start()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -26,7 +27,8 @@ RUNS = {"runs"}
 # Where parts meet. `app.py` and `serve.py` only start commands of `cli_serving`: what is installed
 # has neither of them, so what they need is in `demo.serving` and `serving`.
 JOINS = {
-    *("__init__", "cli", "cli_options", "cli_runs", "cli_serving", "console", "demo", "serving"),
+    *("__init__", "cli", "cli_live", "cli_options", "cli_runs", "cli_serving", "console", "demo"),
+    "serving",
 }
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
@@ -42,6 +44,7 @@ def part_of(path: Path) -> str:
     return inside.parts[0] if len(inside.parts) > 1 else inside.stem
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Return the full names of what a file imports, wherever in it."""
     names: set[str] = set()

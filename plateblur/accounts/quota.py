@@ -37,6 +37,7 @@ from plateblur.accounts.models import Account, PackageMonth, RequestRow, UsageDa
 from plateblur.accounts.periods import KEEP_REQUESTS
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
+    PREDICTIONS_PER_MONTH,
     AccountClosedError,
     DailyQuotaError,
     InProgressError,
@@ -97,7 +98,7 @@ _THE_MONTH = and_(
 _MONTH = select(PackageMonth.predictions).where(_THE_MONTH)
 _ADD_TO_MONTH = (
     update(PackageMonth)
-    .where(_THE_MONTH, PackageMonth.predictions + _MORE_PREDICTIONS <= plans.PREDICTIONS_PER_MONTH)
+    .where(_THE_MONTH, PackageMonth.predictions + _MORE_PREDICTIONS <= PREDICTIONS_PER_MONTH)
     .values(predictions=PackageMonth.predictions + _MORE_PREDICTIONS)
 )
 _ADD_TO_DAY = (
@@ -300,7 +301,7 @@ def usage(store: Store, account_id: int, plan: PlanPeriod, *, now: datetime) -> 
         window_limit=plans.window_limit(plan.kind),
         window_resets_at=plans.window_resets_at(plan.kind, oldest=oldest, now=now),
         predictions=predictions,
-        predictions_limit=plans.PREDICTIONS_PER_MONTH if paid else None,
+        predictions_limit=PREDICTIONS_PER_MONTH if paid else None,
         month_resets_at=plans.month_of(plan.starts_at, now)[1] if paid else None,
     )
 
@@ -420,7 +421,7 @@ def _predictions(
 def _month_is_used_up(plan: PlanPeriod, now: datetime) -> PaidQuotaError:
     resets_at = plans.month_of(plan.starts_at, now)[1]
     return PaidQuotaError(
-        f"The package allows {plans.PREDICTIONS_PER_MONTH} predictions a month.",
+        f"The package allows {PREDICTIONS_PER_MONTH} predictions a month.",
         retry_after_s=max(1, ceil((resets_at - now).total_seconds())),
     )
 
@@ -428,7 +429,7 @@ def _month_is_used_up(plan: PlanPeriod, now: datetime) -> PaidQuotaError:
 def _check_month(connection: Connection, account_id: int, plan: PlanPeriod, now: datetime) -> None:
     if plan.kind is PlanKind.TRIAL:
         return
-    if _predictions(connection, account_id, plan, now) >= plans.PREDICTIONS_PER_MONTH:
+    if _predictions(connection, account_id, plan, now) >= PREDICTIONS_PER_MONTH:
         raise _month_is_used_up(plan, now)
 
 
@@ -444,7 +445,7 @@ def _add_to_month(
     if connection.execute(_ADD_TO_MONTH, month | {"more_predictions": predictions}).rowcount:
         return
     used = connection.execute(_MONTH, month).scalar()  # no row yet, or too few left
-    if used is not None or predictions > plans.PREDICTIONS_PER_MONTH:
+    if used is not None or predictions > PREDICTIONS_PER_MONTH:
         raise _month_is_used_up(plan, now)
     connection.execute(
         insert(PackageMonth).values(

@@ -45,11 +45,18 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
 from plateblur.errors import PlateblurError
+
+# What the plans allow. Source: the product page's packages (contract, section 3).
+TRIAL_PERIOD = timedelta(days=7)
+TRIAL_REQUESTS_PER_DAY = 50
+PAID_REQUESTS_PER_WINDOW = 50
+PAID_WINDOW = timedelta(seconds=60)
+PREDICTIONS_PER_MONTH = 10_000
 
 
 class PlanKind(StrEnum):

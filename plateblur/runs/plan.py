@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from plateblur.errors import PhotoTooLargeError, RunError
 from plateblur.formats import BY_SUFFIX, OTHER_SUFFIXES, other_picture, sniff
 from plateblur.photo import MAX_BYTES
-from plateblur.runs.files import LOCK_NAME, explain, is_part, seen_at
-from plateblur.runs.manifest import MANIFEST_NAME, Seen, Version
+from plateblur.runs.files import explain, is_part, seen_at
+from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME, Seen, Version
 from plateblur.runs.places import Remote, is_zip, opened_zip, remote_files
 from plateblur.runs.places import is_folder as is_remote_folder
 from plateblur.zones import NO_ZONES, Zones
@@ -229,6 +229,8 @@ def _plan_remote(
         for file, below in remote_files(place, recursive=recursive):
             if below is None:
                 found.skipped.append((file, FOLDER))
+            elif below.name in (MANIFEST_NAME, LOCK_NAME):
+                found.skipped.append((file, OF_RUN))
             elif ".." in below.parts or below.is_absolute() or "\\" in str(below):
                 found.failed.append((file, "its path would lead out of the output folder"))
             elif file.suffix.lower() in BY_SUFFIX or file.suffix.lower() in OTHER_SUFFIXES:

@@ -162,7 +162,7 @@ async def _keep_up(upkeep: Callable[[], None]) -> None:
             await to_thread.run_sync(upkeep)
         except PlateblurError as error:
             LOG.warning(
-                "upkeep failed, will be retried", extra={"told": {"error": type(error).__name__}}
+                "upkeep failed, will be retried", extra={"fields": {"error": type(error).__name__}}
             )
         await asyncio.sleep(UPKEEP_EVERY_S)
 

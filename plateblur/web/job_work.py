@@ -151,7 +151,7 @@ class JobWork:
         LOG.info(
             "photo of a job failed",
             extra={
-                "told": {
+                "fields": {
                     "reference": reference,
                     "cd": failure.cd,
                     "account": claim.account_id,
@@ -207,14 +207,15 @@ def _log_unexpected(error: Exception) -> None:
     """Log what and where it was, not its message, because it could contain anything."""
     where = where_raised(error)
     LOG.error(
-        "unexpected error in a job", extra={"told": {"error": type(error).__name__, "where": where}}
+        "unexpected error in a job",
+        extra={"fields": {"error": type(error).__name__, "where": where}},
     )
     forget(error)
 
 
 async def _rest_after(error: PlateblurError) -> None:
     LOG.warning(
-        "work on jobs failed, will be retried", extra={"told": {"error": type(error).__name__}}
+        "work on jobs failed, will be retried", extra={"fields": {"error": type(error).__name__}}
     )
     forget(error)
     await asyncio.sleep(BROKEN_S)

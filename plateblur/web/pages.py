@@ -13,6 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
+from plateblur.accounts.types import (
+    PAID_REQUESTS_PER_WINDOW,
+    PAID_WINDOW,
+    PREDICTIONS_PER_MONTH,
+    TRIAL_PERIOD,
+    TRIAL_REQUESTS_PER_DAY,
+)
 from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, SENTENCES, STATUSES, TOO_LONG
 from plateblur.web.schemas import TAG_ID
 from plateblur.web.service import Service
@@ -45,9 +52,10 @@ CLIENTS = (
 # The cause of each error code, shown next to its fixed sentence.
 MEANINGS = {
     "1001": "The Authorization header is missing or isn't valid Basic authentication.",
-    "1002": "The trial's 50 requests for today (UTC) are used up.",
-    "1003": "The seven-day trial is over, and there is no paid plan.",
-    "1004": "More than 50 requests within 60 seconds, or 10,000 predictions this month.",
+    "1002": f"The trial's {TRIAL_REQUESTS_PER_DAY} requests for today (UTC) are used up.",
+    "1003": f"The {TRIAL_PERIOD.days}-day trial is over, and there is no paid plan.",
+    "1004": f"More than {PAID_REQUESTS_PER_WINDOW} requests within {PAID_WINDOW.seconds} seconds, "
+    f"or {PREDICTIONS_PER_MONTH:,} predictions this month.",
     "1005": "The paid plan has ended.",
     "1006": "The account has neither a trial nor a paid plan.",
     "1007": "Internal error: the trial could not be found.",

@@ -269,7 +269,7 @@ class WatchedAnswer(Response):
             if not was_sent:
                 LOG.info(
                     "answer not taken",
-                    extra={"told": {"reference": scope["state"]["reference"]}},
+                    extra={"fields": {"reference": scope["state"]["reference"]}},
                 )
             done = self._on_sent if was_sent else self.on_lost
             await asyncio.get_running_loop().run_in_executor(None, done)

@@ -22,6 +22,10 @@ DATA_DIR = Path("data")
 LOCAL_URL = "http://127.0.0.1:8000"
 MIN_SECRET_CHARS = 32  # Source: 128 bits as hex digits.
 V1_MAX_PIXELS = 16384 * 8192  # The largest common panorama.
+# What one photo may cost, here and in the demo, unless the operator says otherwise.
+PHOTO_PIXELS = 60_000_000  # phones have up to 50 million
+PHOTO_WORK_S = 40  # of processors; a HEIC of 12 megapixels takes 17
+PHOTO_MEMORY_MB = 2048  # in addition to the model
 SAMPLE_SECRETS = ("change-me", "changeme", "sample", "example", "secret", "password", "test")
 """Beginnings of secrets that were copied from documentation."""
 
@@ -99,7 +103,7 @@ class Settings(BaseSettings):
         gt=0,
     )
     max_pixels: int = _told(
-        60_000_000, "maximum pixels of a photo on the documented endpoint", gt=0
+        PHOTO_PIXELS, "maximum pixels of a photo on the documented endpoint", gt=0
     )
     v1_max_pixels: int = _told(
         V1_MAX_PIXELS, "maximum pixels of a photo on /v1; panoramas have up to 134 million", gt=0
@@ -116,11 +120,13 @@ class Settings(BaseSettings):
     )
     blur_threads: int = _told(2, "photos processed in parallel per worker", gt=0)
     photo_work_s: int = _told(
-        40,
+        PHOTO_WORK_S,
         "processor seconds per photo; a HEIC of 12 megapixels takes 17, a JPEG less than 1",
         gt=0,
     )
-    photo_memory_mb: int = _told(2048, "memory per photo, in addition to the model", gt=0)
+    photo_memory_mb: int = _told(
+        PHOTO_MEMORY_MB, "memory per photo, in addition to the model", gt=0
+    )
     queue_limit: int = _told(64, "photos that can wait; further requests get a busy error", ge=0)
     body_limit: int = _told(
         96,
