@@ -358,7 +358,7 @@ def host(url: str, port: int, hook_port: int, data_dir: Path) -> None:
     from plateblur.accounts.job_queue import StoreQueue
     from plateblur.accounts.jobs import StoreJobs
     from plateblur.bounded import BoundedWorkers, WorkLimits
-    from plateblur.serving import CLOCK_TIMES, detector_of, job_limits
+    from plateblur.serving import detector_of, job_limits
     from plateblur.web import Settings, create_app
     from plateblur.web.connections import BoundedConnection
     from plateblur.web.fetcher import PhotoFetcher, Reach
@@ -367,10 +367,8 @@ def host(url: str, port: int, hook_port: int, data_dir: Path) -> None:
     workers = BoundedWorkers(
         detector_of(settings),
         count=settings.blur_threads,
-        limits=WorkLimits(
-            processor_s=settings.photo_work_s,
-            clock_s=CLOCK_TIMES * settings.photo_work_s,
-            memory_bytes=settings.photo_memory_mb * 1024**2,
+        limits=WorkLimits.of_photo(
+            processor_s=settings.photo_work_s, memory_mb=settings.photo_memory_mb
         ),
     )
     workers.start()

@@ -144,6 +144,7 @@ def create_app(
         exception_handlers=_handlers(service),
     )
     app.state.service = service
+    app.state.has_jobs = jobs is not None
     app.include_router(documented_router(service))
     app.include_router(v1_router(service))
     if jobs and work:

@@ -30,6 +30,8 @@ PHOTO_FIELDS = ("photo", "photos", "file", "files", "zip")
 MAX_NAME_CHARS = 255
 MAX_FIELDS = 32
 MAX_FIELD_BYTES = 8 * 1024
+ZIP_GROWTH = 2  # A ZIP of photos unpacks to about its own size.
+ZIP_SLACK_BYTES = 8 * 1024**2  # Of what is no photo: unpacked in a moment.
 MAX_ZIP_ENTRIES = 10_000  # Read as a list; a job has far fewer photos.
 # Source: APPNOTE.TXT, 4.3.16 and 4.3.15: the end of a ZIP, and what stands before it in a ZIP64.
 ZIP_END, ZIP_END_BYTES, ZIP64_LOCATOR, ZIP64_LOCATOR_BYTES = b"PK\5\6", 22, b"PK\6\7", 20
@@ -155,13 +157,20 @@ def zip_items(file: Any, *, max_photo_bytes: int) -> Iterator[NewItem]:
     Raises:
         Failure: 1014, no ZIP, or too many entries.
     """
-    _refuse_many_entries(file)
+    unpacked, most_unpacked = 0, ZIP_GROWTH * _refuse_many_entries(file) + ZIP_SLACK_BYTES
     try:
         with zipfile.ZipFile(file) as opened:
             for entry in opened.infolist():
                 parts = PurePosixPath(entry.filename).parts
                 if entry.is_dir() or not parts or any(name in parts for name in SYSTEM_NAMES):
                     continue
+                unpacked += min(entry.file_size, max_photo_bytes)
+                if unpacked > most_unpacked:
+                    raise Failure(
+                        "1014",
+                        "The ZIP unpacks to far more than its size. Photos don't.",
+                        status=HTTPStatus.UNPROCESSABLE_ENTITY,
+                    )
                 yield _zip_item(opened, entry, max_photo_bytes)
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise Failure(
@@ -190,8 +199,8 @@ def _zip_item(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, max_photo_bytes: 
     return NewItem(name, photo=data) if why is None else NewItem(name, photo=b"", error=why)
 
 
-def _refuse_many_entries(file: Any) -> None:
-    """Read the number of entries as `zipfile` will, because it makes an object of each first."""
+def _refuse_many_entries(file: Any) -> int:
+    """Return the size of a ZIP; count its entries first, as `zipfile` makes an object of each."""
     refused = Failure("1014", "The ZIP is damaged.", status=HTTPStatus.UNPROCESSABLE_ENTITY)
     file.seek(0, io.SEEK_END)
     size = file.tell()
@@ -215,6 +224,7 @@ def _refuse_many_entries(file: Any) -> None:
             f"The ZIP has more than {MAX_ZIP_ENTRIES} entries.",
             status=HTTPStatus.UNPROCESSABLE_ENTITY,
         )
+    return int(size)
 
 
 def _no_photo(data: bytes, *, max_photo_bytes: int) -> str | None:

@@ -19,7 +19,7 @@ from plateblur.errors import PlateblurError
 from plateblur.web.credentials import BASIC, BEARER, Access, let_in, recognise
 from plateblur.web.failures import NOTHING, Failure, busy, problem
 from plateblur.web.fetcher import FetchError
-from plateblur.web.job_forms import Received, receive_form, receive_json
+from plateblur.web.job_forms import ZIP_GROWTH, Received, receive_form, receive_json
 from plateblur.web.job_schemas import (
     JobAccepted,
     JobAnswer,
@@ -35,8 +35,6 @@ from plateblur.web.schemas import MEDIA_TYPES
 from plateblur.web.service import Service, WatchedAnswer, Written, receive_spooled
 from plateblur.web.spool import Spool
 from plateblur.web.webhooks import new_secret
-
-ZIP_GROWTH = 2  # A ZIP of photos unpacks to about its own size.
 
 
 def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]) -> APIRouter:

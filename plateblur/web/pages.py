@@ -135,6 +135,7 @@ def add_pages(app: FastAPI) -> None:
                 "clients": sources,
                 "tag_id": TAG_ID,
                 "photo_url": service.settings.photo_url,
+                "jobs": app.state.has_jobs,
                 "v1_max_mb": service.settings.v1_max_mb,
                 "v1_trial_max_mb": service.settings.v1_trial_max_mb,
                 "real_status_codes": service.settings.real_status_codes,

@@ -73,7 +73,8 @@ def test_a_copy_of_sqlite_brings_everything_back_but_jobs(tmp_path: Path) -> Non
     for name in ("python", "plateblur"):
         link = tmp_path / ".venv" / "bin" / name
         link.symlink_to(sys.executable if name == "python" else "/bin/true")
-    backup, restore = [], []
+    backup: list[str] = []
+    restore: list[str] = []
     for line in commands("SQLite"):
         (restore if restore or line.startswith("cp backup") else backup).append(line)
     run = {"shell": True, "check": True, "cwd": tmp_path}

@@ -361,6 +361,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "too many entries": ({"files": files(many_entries(MAX_ZIP_ENTRIES + 1))}, 422, "1014"),
     "a ZIP64": ({"files": files(zip64())}, 422, "1014"),
+    "a bomb of many entries": (
+        {"files": files(zip_of({f"{n}.jpg": bytes(4 * 1024**2) for n in range(3)}))},
+        422,
+        "1014",
+    ),
     "a ZIP that is cut": ({"files": files(zip_of({"1.jpg": PHOTO})[:-30])}, 422, "1014"),
     "a form that is none": (
         {"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
