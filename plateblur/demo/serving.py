@@ -36,6 +36,7 @@ PHOTO_LIMITS = WorkLimits(processor_s=40, clock_s=120, memory_bytes=2 * 1024**3)
 CLIP_LIMITS = WorkLimits(
     processor_s=40 * 60, clock_s=60 * 60, memory_bytes=2 * 1024**3, file_bytes=512 * 1024**2
 )
+LIVE_LIMITS = WorkLimits(processor_s=5, clock_s=15, memory_bytes=512 * 1024**2)
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
 
@@ -130,6 +131,7 @@ def page_of(
         BoundedWorkers(make_detector, count=1, limits=CLIP_LIMITS, fresh=True),
         Visits(folder / "gradio"),
         PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+        live_workers=BoundedWorkers(make_detector, count=1, limits=LIVE_LIMITS),
         **more,
     )
 
