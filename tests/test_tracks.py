@@ -163,11 +163,6 @@ def test_times_that_do_not_fit_are_refused(at_s: list[float]) -> None:
         followed([seen()] * 3, at_s)
 
 
-def panned(frames: int, by: float) -> list[Step]:
-    """Return the steps of a camera that pans to the right: what it sees moves left by `by`."""
-    return [STILL, *[np.array([1.0, 0.0, -by, 0.0])] * (frames - 1)]
-
-
 def test_a_plate_is_where_the_camera_left_it_however_that_moved() -> None:
     pan = [0, -40, -80, -60, -10, 50, 90, 100, 60, 0]  # px, where one thing is seen
     rows = [(300 + x, 50, 340 + x, 60, 0.9) for x in pan]
