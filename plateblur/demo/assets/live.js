@@ -66,12 +66,13 @@ async function run(mine) {
       failures = 0;
       const now = performance.now();
       times.push(now);
-      while (now - times[0] > 3000) times.shift();
-      const rate = times.length > 1 ? ((times.length - 1) * 1000) / (now - times[0]) : 0;
+      while (times.length > 2 && now - times[0] > 3000) times.shift();
+      const rate = ((times.length - 1) * 1000) / (now - times[0]);
       const plates = Number(answer.headers.get("X-Plates"));
       $(".pb-live-told").textContent =
         `${plates} ${plates === 1 ? "plate" : "plates"} hidden, ` +
-        `${rate.toFixed(1)} frames a second, ${Math.round(now - begun)} ms behind.`;
+        (times.length > 1 ? `${rate.toFixed(1)} frames a second, ` : "") +
+        `${Math.round(now - begun)} ms behind.`;
       $(".pb-live-told").hidden = false;
     } catch (error) {
       failures += 1;
