@@ -373,7 +373,7 @@ def test_a_photo_is_taken_with_the_camera(page: Page) -> None:
 
 
 @pytest.fixture(scope="module")
-def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def watching(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """A browser whose camera sees the drawn photo."""
     film = tmp_path_factory.mktemp("camera") / "street.y4m"
     height, width = IMAGE_HW
@@ -386,10 +386,10 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         check=True,
     )
     flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield chromium
-        chromium.close()
+    # Of the same Playwright, because a thread can have but one.
+    chromium = browser.browser_type.launch(executable_path=CHROMIUM, args=flags)
+    yield chromium
+    chromium.close()
 
 
 def test_the_live_view_shows_blurred_frames_alone(watching: Browser, served: Served) -> None:
