@@ -45,8 +45,9 @@ FAQS = (
     ),
     Faq(
         "Do you store my photos?",
-        "No. Photos sent to the API are processed in memory. Neither photos nor their URLs are "
-        "stored or logged.",
+        "No. Photos are processed in memory. Neither photos nor their URLs are stored or logged. "
+        "There are two exceptions, both encrypted: a request of more than 5 MB is on disk until it "
+        "is processed, and a background job until you fetch its results, delete it or it expires.",
     ),
     Faq(
         "When does a paid plan start?",

@@ -24,6 +24,10 @@ The error tree, with the codes of the documented contract ("cd"):
         `-- PaidQuotaError        1004
 
     BusyError                         no capacity for costly work, such as checking a password
+    RepeatError                       a request with an idempotency key that can't be taken
+    |-- OtherRequestError             the key was sent with another request
+    |-- InProgressError               the first request with the key isn't finished
+    `-- TooManyRepeatsError
 
 The console's errors have a tree of their own; their messages may be shown to the user:
 
@@ -161,8 +165,26 @@ class Usage:
     month_resets_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What makes a request count once, however often it is sent.
+
+    Attributes:
+        key: the client's name for the request.
+        fingerprint: of all that decides its answer; a repeat has the same one.
+    """
+
+    key: str
+    fingerprint: bytes
+
+
 class Reservation(Protocol):
     """One request that was counted before its work."""
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the request was counted when it was first sent, so that it isn't again."""
+        ...
 
     def settle(self, *, predictions: int) -> None:
         """Keep the request counted, and add its predictions to the month, in one transaction.
@@ -205,11 +227,19 @@ class Gate(Protocol):
         """Return the plan that this account's requests count on, or raise a `PlanError`."""
         ...
 
-    def admit(self, identity: Identity, plan: PlanPeriod) -> AbstractContextManager[Reservation]:
+    def admit(
+        self, identity: Identity, plan: PlanPeriod, *, once: Once | None = None
+    ) -> AbstractContextManager[Reservation]:
         """Count one request on entering; give it back unless it was settled on leaving.
+
+        Args:
+            identity: whose request.
+            plan: on which it counts.
+            once: counts it once for all requests with the same key, within 24 hours.
 
         Raises:
             QuotaError: on entering; nothing was counted.
+            RepeatError: on entering; nothing was counted.
         """
         ...
 
@@ -247,6 +277,22 @@ class BusyError(PlateblurError):
     def __init__(self, *, retry_after_s: int) -> None:
         super().__init__("The service is busy. Please try again shortly.")
         self.retry_after_s = retry_after_s
+
+
+class RepeatError(PlateblurError):
+    """A request with an idempotency key that can't be taken; nothing was counted."""
+
+
+class OtherRequestError(RepeatError):
+    """The key was sent with another request."""
+
+
+class InProgressError(RepeatError):
+    """The first request with the key isn't finished."""
+
+
+class TooManyRepeatsError(RepeatError):
+    """The request was repeated too often."""
 
 
 class UnknownCredentialsError(AccessError):

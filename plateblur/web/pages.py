@@ -64,7 +64,7 @@ MEANINGS = {
     "1010": "Internal error: the invoice could not be found.",
     "1011": "Internal error: the invoice's data is damaged.",
     "1012": "The database was unavailable when looking up the invoice.",
-    "1013": "The request body is larger than 5 MB, or contains no photo.",
+    "1013": "The request body is larger than 5 MB (more under /v1), or contains no photo.",
     "1014": "Invalid JSON, a wrong type, invalid base64, both photo fields, a URL that can't be "
     "fetched, an unsupported file, too many fields, or too many pixels.",
     "1015": "The user name, password or API key is wrong.",
@@ -135,6 +135,9 @@ def add_pages(app: FastAPI) -> None:
                 "clients": sources,
                 "tag_id": TAG_ID,
                 "photo_url": service.settings.photo_url,
+                "jobs": app.state.has_jobs,
+                "v1_max_mb": service.settings.v1_max_mb,
+                "v1_trial_max_mb": service.settings.v1_trial_max_mb,
                 "real_status_codes": service.settings.real_status_codes,
             },
         )
