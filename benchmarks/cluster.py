@@ -122,7 +122,7 @@ def ray_cluster(nodes: int) -> Iterator[Any]:
     os.environ["PYTHONPATH"] = str(ROOT)  # noqa: TID251
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **_node()})
+    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **_node()})
     try:
         for _ in range(nodes):
             made.add_node(num_cpus=1, **_node())

@@ -78,7 +78,7 @@ ROWS = {
     "tracks": _detection("tracks"),
     "panorama": _detection("panorama"),
     "equirectangular": Row(("plateblur/equirectangular.py",), ("tests/test_panorama.py",)),
-    "sphere": Row(("plateblur/sphere.py",), ("tests/test_panorama.py", "tests/test_faces.py")),
+    "sphere": _detection("sphere", "panorama"),
     "accounts": Row(("plateblur/accounts/*.py",), ("tests/accounts", "tests/console")),
     "web": Row(("plateblur/web/*.py",), ("tests/web",)),
 }

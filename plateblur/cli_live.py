@@ -143,20 +143,20 @@ def live(
         detector = open_detector(engine, device, model=model)
     stop = threading.Event()
     _stop_on_signals(stop)
-    told = _Told(hidden=quiet)
+    progress = _Told(hidden=quiet)
     failure: PlateblurError | None = None
     try:
         blur_live(
             taken, given, detector, options, how, stop=stop,
-            say=lambda line: say([line], hidden=quiet), tell=told,
+            say=lambda line: say([line], hidden=quiet), tell=progress,
         )  # fmt: skip
     except PlateblurError as error:
         failure = error
     if failure is not None:
         console.print(f"plateblur: {failure}", style="red", markup=False, soft_wrap=True)
-    told.finish(given)
+    progress.finish(given)
     if as_json:
-        typer.echo(json.dumps(asdict(told.counts)))
+        typer.echo(json.dumps(asdict(progress.counts)))
     if failure is not None:
         raise typer.Exit(1)
 
@@ -220,7 +220,7 @@ class _Told:
             "dropped because too many waited": counts.crowded,
             "not sent": counts.unsent,
         }
-        told = [f"{count} {what}" for what, count in losses.items() if count]
+        lost = [f"{count} {what}" for what, count in losses.items() if count]
         return ", ".join(
-            [f"{minutes}:{seconds:02} {plates} hidden in {counts.shown} frames", *told]
+            [f"{minutes}:{seconds:02} {plates} hidden in {counts.shown} frames", *lost]
         )

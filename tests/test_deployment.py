@@ -5,6 +5,7 @@ No Docker engine and no cluster are asked for; the linters and schemas come from
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import kubernetes_validate
 import pytest
 import yaml
 from typer.main import get_command
@@ -181,8 +181,10 @@ def pod_templates() -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_the_kubernetes_files_fit_the_schema(version: str) -> None:
+    kubernetes_validate = importlib.import_module("kubernetes_validate")  # takes seconds
     for document in [*parsed("job.yaml"), parsed("rayjob.yaml")[0]]:
         kubernetes_validate.validate(document, version, strict=True)
     # The schema of RayJob is KubeRay's; its pods are Kubernetes' own.
@@ -191,7 +193,9 @@ def test_the_kubernetes_files_fit_the_schema(version: str) -> None:
         kubernetes_validate.validate(pod, version, strict=True)
 
 
+@pytest.mark.slow
 def test_a_wrong_kubernetes_file_would_be_noticed() -> None:
+    kubernetes_validate = importlib.import_module("kubernetes_validate")
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"contaners": []}}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(pod, KUBERNETES[0], strict=True)

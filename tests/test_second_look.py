@@ -90,7 +90,9 @@ def test_a_box_is_looked_at_until_the_answer_is_clear(
 
 
 def test_boxes_are_decided_on_their_own() -> None:
-    both = FirstLook(np.float32([0.6, 0.95]), np.float32([50, 50]), np.array([True, True]))
+    both = FirstLook(
+        np.array([0.6, 0.95], np.float32), np.array([50, 50], np.float32), np.array([True, True])
+    )
     assert is_decided(both, np.zeros((2, 1), np.float32)).tolist() == [False, True]
 
 

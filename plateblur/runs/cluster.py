@@ -292,8 +292,10 @@ class Crew:
         if not member.is_ready:
             self._failed_starts += 1
             if self._failed_starts > MOST_FAILED_STARTS:
-                told = str(why).strip().splitlines()[-1]
-                raise RunError(f"the cluster's workers end before they are ready: {told}") from why
+                reason = str(why).strip().splitlines()[-1]
+                raise RunError(
+                    f"the cluster's workers end before they are ready: {reason}"
+                ) from why
         error = f"{MOST_LOSSES} workers ended while they had this photo in hand"
         for number in sorted(member.in_hand):
             record = {"photo": str(self._tasks[number].job.photo), "error": error}

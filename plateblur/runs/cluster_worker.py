@@ -193,13 +193,13 @@ class Worker:
         for each in given:
             self._replies[each.number] = queue.SimpleQueue()
             self._pool.submit(self._do, each)
-        told: list[Message] = []
+        messages: list[Message] = []
         try:
-            told.append(self._messages.get(timeout=PATIENCE_S))
+            messages.append(self._messages.get(timeout=PATIENCE_S))
             while True:
-                told.append(self._messages.get_nowait())
+                messages.append(self._messages.get_nowait())
         except queue.Empty:
-            return told
+            return messages
 
     def _do(self, given: Given) -> None:
         def append(line: dict[str, Any], *, onto: int | None = None) -> int:

@@ -111,8 +111,8 @@ class Ledger:
             entry = self.manifest.entries.get(task.output)
             if entry is None or task.is_taken or self._again.redo:
                 left.todo.append(task)
-            elif told := self._settings_changed(task, entry):
-                changed[told] += 1
+            elif change := self._settings_changed(task, entry):
+                changed[change] += 1
                 left.todo.append(task)
             elif _surely(self._would_fail_again, task, entry):
                 left.failed.append((task, self.manifest.line_at(entry.offset)["error"]))
@@ -122,7 +122,7 @@ class Ledger:
                 older[software] += software != self._software
             else:
                 left.todo.append(task)
-        left.notes += [f"changed since {n} were done: {told}" for told, n in changed.items()]
+        left.notes += [f"changed since {n} were done: {change}" for change, n in changed.items()]
         left.notes += [
             f"kept: {n} done by {software}; --redo does them again with {self._software}"
             for software, n in older.items()
@@ -159,12 +159,12 @@ class Ledger:
     def _settings_changed(self, task: Task, entry: Entry) -> str:
         """Return what has changed since a photo was done: "min_confidence was 0.45, is 0.3"."""
         before = self.manifest.runs.get(entry.run, {}).get("settings", {})
-        told = [
+        changes = [
             f"{name} was {_shown(before.get(name))}, is {_shown(self._settings.get(name))}"
             for name in self._settings | before
             if before.get(name) != self._settings.get(name)
         ]
-        return ", ".join([*told, *(["zones"] if entry.zones != task.zones_name else [])])
+        return ", ".join([*changes, *(["zones"] if entry.zones != task.zones_name else [])])
 
     def _would_fail_again(self, task: Task, entry: Entry) -> bool:
         if (

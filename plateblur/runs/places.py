@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import zipfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -74,7 +76,12 @@ class Remote:
         """
         try:
             with self.system.open(self.path, "rb", cache_type="none") as file:
-                return bytes(file.read(MAX_BYTES + 1))
+                size = getattr(file, "size", None)
+                if size == 0:
+                    return b""
+                # No more than there is: gcsfs asks for parts beyond the end, which is an error.
+                most = MAX_BYTES + 1
+                return bytes(file.read(most if size is None else min(size, most)))
         except Exception as error:  # noqa: BLE001 - every place has errors of its own
             _raise(self.address, error)
 
@@ -257,6 +264,13 @@ def opened_zip(path: Path) -> Remote:
     except Exception as error:  # zipfile raises several kinds
         raise RunError(f"{path} can't be read as a ZIP file") from error
     return Remote(f"zip://{path.absolute().as_posix()}", "", system)
+
+
+def named_twice(path: Path) -> dict[str, int]:
+    """Return which names several files of a ZIP file have, and how many."""
+    with zipfile.ZipFile(path) as archive:
+        counts = Counter(archive.namelist())
+    return {name: count for name, count in counts.items() if count > 1}
 
 
 def remote_files(

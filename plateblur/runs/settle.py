@@ -44,7 +44,7 @@ class Written(Protocol):
     def write(
         self, target: Any, data: Any, *, ours: Seen | None, first: Callable[[Seen], object]
     ) -> Seen | None:
-        """Write an output, after `first`; return how it looks where `first` couldn't be told."""
+        """Write an output, after `first`; return how it looks where `first` is unknown."""
 
 
 class Append(Protocol):

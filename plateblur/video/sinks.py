@@ -151,7 +151,7 @@ class Sending:
         if self._zero_s is None:
             self._zero_s = self._key_s = time_s
         pts = round((time_s - self._zero_s) / TIME_BASE)
-        # Two within a millisecond can't be told apart by FLV.
+        # Two within a millisecond are the same to FLV.
         pts = pts if self._last is None else max(pts, self._last + TIME_BASE.denominator // 1000)
         self._last = pts
         frame = frame_of(planes, self._picture.colours)

@@ -150,10 +150,10 @@ class Sounds:
         self._source = source
         self._tracks = {track.index: _Out(source, target, track, kind) for track in tracks}
         for track in self._tracks.values():
-            told = dict(track.stream.metadata)
+            tags = dict(track.stream.metadata)
             track.out.metadata.clear()
-            if metadata != "strip" and "language" in told:
-                track.out.metadata["language"] = told["language"]
+            if metadata != "strip" and "language" in tags:
+                track.out.metadata["language"] = tags["language"]
 
     def packets(self, zero_s: Fraction) -> Iterator[Any]:
         """Yield the packets to write, roughly in order.

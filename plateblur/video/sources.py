@@ -276,8 +276,8 @@ class _Camera(Live):
 
     def __init__(self, device: cv2.VideoCapture) -> None:
         self._device = device
-        told = device.get(cv2.CAP_PROP_FPS)
-        self.rate = Fraction(round(told)) if 1 <= told <= 1000 else None
+        per_second = device.get(cv2.CAP_PROP_FPS)
+        self.rate = Fraction(round(per_second)) if 1 <= per_second <= 1000 else None
 
     def frames(self) -> Iterator[av.VideoFrame | av.AudioFrame | None]:
         """See `Live.frames`."""

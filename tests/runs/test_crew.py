@@ -242,8 +242,10 @@ def test_a_worker_that_can_not_start_ends_the_run_with_its_reason(
 ) -> None:
     from ray.exceptions import RayTaskError
 
+    made: Any = RayTaskError
+
     def fails(worker: Worker, order: Order, model: bytes) -> None:
-        raise RayTaskError("start", "traceback", ModelError("expected an ONNX model"))
+        raise made("start", "traceback", ModelError("expected an ONNX model"))
 
     monkeypatch.setattr(Worker, "start", fails)
     ray_with(never)

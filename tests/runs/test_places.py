@@ -110,6 +110,19 @@ def test_a_broken_zip_file_can_not_start(here: Path) -> None:
     assert "survey.zip can't be read as a ZIP file" in result.stderr
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_a_zip_file_has_twice_is_said(here: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for data in (PHOTO, PHOTO + b" "):
+            archive.writestr("a.png", data)
+    Path("survey.zip").write_bytes(out.getvalue())
+    result = run("blur", "survey.zip", "-o", "out")
+    assert result.exit_code == 1
+    assert "survey.zip: it holds a.png 2 times, and only the last can be read" in result.stderr
+    assert outputs() == {"a.png"}
+
+
 def test_a_list_names_photos_and_keeps_their_paths(here: Path) -> None:
     for name in ("x/a.png", "y/a.png"):
         Path(name).parent.mkdir()
@@ -223,6 +236,35 @@ def test_photos_of_a_bucket_are_not_replaced_in_place(here: Path, memory: Any) -
     result = run("blur", "memory://in", "--in-place")
     assert result.exit_code == 2
     assert memory.cat("/in/a.png") == PHOTO
+
+
+def test_a_long_list_asks_a_bucket_once_a_photo(
+    here: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.pipe({"/in/a.png": PHOTO, "/in/b.png": PHOTO})
+    Path("list.txt").write_text("memory://in/a.png\nmemory://in/b.png\n")
+    asked: list[str] = []
+    monkeypatch.setattr(type(memory), "isdir", lambda _, path: asked.append(path))
+    assert run("blur", "--list", "list.txt", "-o", "out").exit_code == 0
+    assert asked == []
+
+
+def test_no_more_is_asked_for_than_there_is() -> None:
+    """gcsfs splits what is asked for into parts, and a part beyond the end is an error."""
+
+    class File(io.BytesIO):
+        size = 3
+
+        def read(self, most: int | None = -1) -> bytes:
+            assert most is not None
+            assert 0 <= most <= self.size
+            return super().read(most)
+
+    class System:
+        def open(self, *_: object, **__: object) -> File:
+            return File(b"abc")
+
+    assert Remote("gs://b/a", "b/a", System()).read_bytes() == b"abc"
 
 
 def test_detect_reads_from_there_too(here: Path, memory: Any) -> None:

@@ -14,6 +14,7 @@ import pytest
 from plateblur.web import logs
 
 PACKAGE = Path(logs.__file__).parents[1]
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
 @pytest.fixture
@@ -87,7 +88,11 @@ def test_whoever_logs_more_than_an_event_says_it_in_fields() -> None:
     keys = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.keyword) and node.arg == "extra":
-                assert isinstance(node.value, ast.Dict), path
-                keys |= {ast.unparse(key) for key in node.value.keys if key is not None}
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr not in LEVELS:
+                continue
+            for more in (one.value for one in node.keywords if one.arg == "extra"):
+                assert isinstance(more, ast.Dict), path
+                keys |= {ast.unparse(key) for key in more.keys if key is not None}
     assert keys == {"'fields'"}
