@@ -27,7 +27,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -228,11 +228,12 @@ def storm(store: Store, url: str, plan: Plan, command: Command, data: bytes) -> 
 
 
 def kill_at_random(hosts: Hosts, seen: Seen, over: threading.Event) -> None:
-    """Kill one host after the other until `over`."""
+    """Kill hosts until `over`; only while all of them answer, so that each has worked."""
     draw = random.Random(7)  # noqa: S311 - which host is no secret
     while not over.wait(draw.uniform(*KILL_EVERY_S)):
-        hosts.kill(draw.randrange(len(hosts.ports)))
-        seen.killed += 1
+        if all(is_alive(port) for port in hosts.ports):
+            hosts.kill(draw.randrange(len(hosts.ports)))
+            seen.killed += 1
 
 
 def client(
@@ -240,14 +241,14 @@ def client(
 ) -> list[tuple[int, str]]:
     """Do this client's share of the jobs, and return them with its number."""
     mine = range(number, plan.jobs, plan.clients)
-    asking = Asking(ports, number, seen)
     open_jobs: list[str] = []
     done: list[tuple[int, str]] = []
-    for _ in mine:
-        open_jobs.append(asking.begin(plan.photos, data, hook_port))
-        if len(open_jobs) > AHEAD:
-            done.append((number, asking.fetch_all(open_jobs.pop(0))))
-    done += [(number, asking.fetch_all(job)) for job in open_jobs]
+    with closing(Asking(ports, number, seen)) as asking:
+        for _ in mine:
+            open_jobs.append(asking.begin(plan.photos, data, hook_port))
+            if len(open_jobs) > AHEAD:
+                done.append((number, asking.fetch_all(open_jobs.pop(0))))
+        done += [(number, asking.fetch_all(job)) for job in open_jobs]
     return done
 
 
@@ -257,6 +258,10 @@ class Asking:
     def __init__(self, ports: list[int], number: int, seen: Seen) -> None:
         self._ports, self._at, self._seen = ports, number, seen
         self._http = httpx.Client(auth=(address_of(number), PASSWORD), timeout=120)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def ask(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Return an answer that is no failure of a host."""
@@ -312,7 +317,8 @@ def count_reported(seen: Seen, ports: list[int], jobs: list[tuple[int, str]]) ->
         time.sleep(0.5)
     for number, job_id in jobs:
         if not seen.webhooks[job_id]:
-            job = Asking(ports, number, seen).ask("GET", f"/v1/jobs/{job_id}").json()
+            with closing(Asking(ports, number, seen)) as asking:
+                job = asking.ask("GET", f"/v1/jobs/{job_id}").json()
             reported += job["webhook"]["status"] != "delivered"
     return reported
 

@@ -40,7 +40,7 @@ ONCE_PARAMETER: dict[str, Any] = {
         "type": "string",
         "minLength": 1,
         "maxLength": MAX_KEY_CHARS,
-        "pattern": "^[A-Za-z0-9._:-]+$",
+        "pattern": "^[!-~]([ -~]*[!-~])?$",
     },
     "example": "5f1f6b1e-8a55-4c0e-9c39-3a1d5f0f9a10",
 }

@@ -387,7 +387,7 @@ def test_a_photo_whose_worker_was_killed_is_answered_once_and_counted_once(
     job_id = begin(jobs, ana)
     process = multiprocessing.get_context("spawn").Process(target=die, args=(url, after))
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == -signal.SIGKILL
     clock.turn(seconds=CLAIM_FOR.total_seconds())
     assert work(gate, queue) == (0 if after else 1)

@@ -188,7 +188,7 @@ def test_a_request_whose_worker_was_killed_is_counted_once_when_it_is_sent_again
     work: Callable[..., None] = die_before if before else die_after
     process = multiprocessing.get_context("spawn").Process(target=work, args=(url, ana))
     process.start()
-    process.join(60)
+    process.join(300)
     assert process.exitcode == -signal.SIGKILL
     if before:
         with pytest.raises(InProgressError):
