@@ -41,7 +41,7 @@ from tests.rays import Nodes, ray_cluster
 
 RESULTS = Path(__file__).parent / "results" / "cluster.json"
 SIZE = (1080, 1920)
-SCENES = 24
+SCENES = 12
 BATCHES = (1, 16, 256)  # lines that the driver writes with one fsync
 
 
