@@ -31,6 +31,7 @@ from plateblur.cli_options import (
     ManifestOption,
     Margin,
     MasksFolder,
+    MetadataOption,
     MethodOption,
     MinConfidence,
     ModelOption,
@@ -48,6 +49,7 @@ from plateblur.cli_options import (
     ZonesName,
     effort_of,
 )
+from plateblur.cli_review import APPLY_EXAMPLES, apply
 from plateblur.cli_runs import (
     SOFTWARE,
     blur_clips,
@@ -68,9 +70,10 @@ from plateblur.cores import cores
 from plateblur.detector import OnnxDetector
 from plateblur.engines import Device, Engine
 from plateblur.photo import MAX_PIXELS, decode
-from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
+from plateblur.pipeline import DEFAULTS, blur_given, blur_photo, find_plates, panorama_in
 from plateblur.runs.clips import ClipWork, clip_target
 from plateblur.runs.files import explain
+from plateblur.runs.given import corrections_of
 from plateblur.runs.ledger import PHOTO_FAULTS, Again
 from plateblur.runs.photos import MaskFolders, photo_maker
 from plateblur.runs.plan import Job, Task
@@ -80,7 +83,7 @@ from plateblur.runs.run import How, started
 from plateblur.runs.sides import Sides
 from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, pixels_of
 from plateblur.runs.zones import ZoneFiles, zones_of
-from plateblur.types import BlurOptions, MetadataPolicy
+from plateblur.types import BlurOptions, BlurredPhoto, MetadataPolicy
 
 EXIT_CODES = """
 Exit codes: 0 every photo was done; 1 at least one failed, and is listed at the end;
@@ -133,9 +136,11 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def main(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Find licence plates in photos and make them unreadable."""
+    ctx.obj = open_detector_for  # for commands in other files
     if version:
         typer.echo(f"plateblur {metadata.version('plateblur')}")
         raise typer.Exit
@@ -158,15 +163,7 @@ def blur(
     method: MethodOption = DEFAULTS.method,
     margin: Margin = DEFAULTS.margin,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
-    metadata_policy: Annotated[
-        MetadataPolicy,
-        typer.Option(
-            "--metadata",
-            help="strip removes everything except the colour profile and a panorama's projection; "
-            "safe also keeps time, camera and other panorama tags; keep keeps most metadata, "
-            "including the GPS position, but no thumbnails and previews.",
-        ),
-    ] = DEFAULTS.metadata,
+    metadata_policy: MetadataOption = DEFAULTS.metadata,
     draw_boxes: Annotated[
         bool, typer.Option("--draw-boxes", help="Also draw boxes and confidences.")
     ] = False,
@@ -260,10 +257,19 @@ def blur(
             detector, workers = open_detector_for(
                 engine, device, workers, photos=len(run.left.todo), model=model
             )
+            reviews = corrections_of(run.manifest)
+            say(reviews.notes(run.left.todo), hidden=quiet)
+
+            def blurred(data: bytes, task: Task) -> BlurredPhoto:
+                plates = reviews.of(task, data)
+                if plates is not None:
+                    return blur_given(
+                        data, plates, options, max_pixels=max_pixels, zones=task.zones
+                    )
+                return blur_photo(data, detector, options, max_pixels=max_pixels, zones=task.zones)
+
             make = photo_maker(
-                lambda data, task: blur_photo(
-                    data, detector, options, max_pixels=max_pixels, zones=task.zones
-                ),
+                blurred,
                 PixelsInHand(PIXELS_A_WORKER * workers),
                 mask_folders,
                 run,
@@ -448,6 +454,7 @@ def detect(
     finish(tally, work, "", verb="found", hidden=quiet)
 
 
+app.command(epilog=APPLY_EXAMPLES + EXIT_CODES)(apply)
 app.command()(demo)
 app.command()(serve)
 
