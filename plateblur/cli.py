@@ -49,7 +49,7 @@ from plateblur.cli_options import (
     ZonesName,
     effort_of,
 )
-from plateblur.cli_review import APPLY_EXAMPLES, apply
+from plateblur.cli_review import APPLY_EXAMPLES, AUDIT_EXIT_CODES, apply, audit, review
 from plateblur.cli_runs import (
     SOFTWARE,
     blur_clips,
@@ -455,6 +455,8 @@ def detect(
 
 
 app.command(epilog=APPLY_EXAMPLES + EXIT_CODES)(apply)
+app.command()(review)
+app.command(epilog=AUDIT_EXIT_CODES)(audit)
 app.command()(demo)
 app.command()(serve)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +29,7 @@ from plateblur.cli_options import (
     Quiet,
     Workers,
     ZonesName,
+    finite,
 )
 from plateblur.cli_runs import (
     SOFTWARE,
@@ -40,10 +43,13 @@ from plateblur.cli_runs import (
     settings_of,
     shown,
 )
+from plateblur.cli_serving import extra
 from plateblur.cores import cores
 from plateblur.errors import RunError
 from plateblur.photo import MAX_PIXELS
 from plateblur.pipeline import DEFAULTS, blur_given
+from plateblur.runs.audit import audit_of, drawn
+from plateblur.runs.files import write_atomically
 from plateblur.runs.given import Given, corrected, given_by, options_of, reviewed_run
 from plateblur.runs.ledger import Again
 from plateblur.runs.photos import MaskFolders, photo_maker
@@ -63,8 +69,19 @@ plateblur apply plates.json survey/ -o out/
 
 plateblur apply labels/ survey/ -o out/ --detect
 """
+AUDIT_EXIT_CODES = """
+Exit codes: 0 the sample was drawn, or the claim holds; 1 the sample isn't finished, or the claim
+doesn't hold; 2 the command could not start.
+"""
+AUDIT_NAME = "plateblur-audit"
 OF_THE_RUN = ("method", "margin", "metadata_policy", "exact", "min_confidence", "model")
 """Options that a run has chosen, so that a corrected photo can't have others."""
+
+
+RunFolder = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Output folder of a run.", exists=True, file_okay=False),
+]
 
 
 def apply(
@@ -174,6 +191,110 @@ def apply(
                 sides_of=mask_folders.of,
             )
             _hide(batch, how, detector, mask_folders, workers=at_a_time, quiet=quiet)
+
+
+def review(
+    run: RunFolder,
+    manifest: ManifestOption = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any free port.")
+    ] = 7861,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open the page in your browser.")
+    ] = False,
+) -> None:
+    """Look through the photos of a run and correct what is hidden. Requires plateblur[workspace].
+
+    The page is served to this machine only, until Ctrl-C. What people change and look at is written
+    beside the manifest; `plateblur apply` then writes the corrected photos.
+    """
+    with extra("workspace"):
+        from plateblur.review.serving import run_workspace
+    with ending_on_bad_start():
+        run_workspace(
+            run,
+            manifest,
+            port=port,
+            opens_browser=open_browser,
+            say=lambda address: typer.echo(f"Open {address} (Ctrl-C ends)"),
+        )
+
+
+def audit(
+    run: RunFolder,
+    manifest: ManifestOption = None,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0.00001,
+            max=0.99999,
+            callback=finite,
+            help="The claim: fewer than this share of the photos have a readable plate.",
+        ),
+    ] = 0.01,
+    confidence: Annotated[
+        float,
+        typer.Option(min=0.5, max=0.99999, callback=finite, help="Confidence of the claim."),
+    ] = 0.95,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of photos to draw; by default as many as the claim needs if none of them "
+            "has a readable plate.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the draw; by default a random one.")
+    ] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Draw a new sample in place of the last one.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write the report: FILE.html and FILE.pdf; by default "
+            "plateblur-audit beside the manifest.",
+        ),
+    ] = None,
+) -> None:
+    """Draw a random sample of a run to look at, and report what it shows of all photos.
+
+    The first call draws the sample. Look at it with `plateblur review RUN`. The next call writes
+    the report as HTML and PDF. Requires plateblur[workspace].
+    """
+    with extra("workspace"):
+        from plateblur.review.report import audit_html, audit_pdf, claim_of
+    with ending_on_bad_start():
+        reviewed = reviewed_run(run, manifest)
+        if new or reviewed.log.sample is None:
+            drawn_now = drawn(
+                reviewed,
+                size=sample,
+                share=share,
+                confidence=confidence,
+                seed=secrets.randbits(32) if seed is None else seed,
+            )
+            reviewed.log.draw(drawn_now)
+            say(
+                [
+                    f"{number(len(drawn_now.outputs), 'photo')} of {drawn_now.population} drawn. "
+                    f"Look at them with: plateblur review {run}"
+                ],
+                hidden=False,
+            )
+            return
+        told = audit_of(reviewed)
+    typer.echo(claim_of(told))
+    if told.left:
+        raise typer.Exit(1)
+    stem = report or reviewed.manifest.path.with_name(AUDIT_NAME)
+    now = datetime.now(UTC)
+    write_atomically(stem.with_suffix(".html"), audit_html(told, now=now).encode())
+    write_atomically(stem.with_suffix(".pdf"), audit_pdf(told, now=now))
+    say([f"-> {stem.with_suffix('.html')} and .pdf"], hidden=False)
+    if not told.holds:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def each(chosen: Callable[[Path], bool]) -> pytest.MarkDecorator:
 
 
 def test_every_file_has_its_place_in_the_table() -> None:
-    known = BASE | DETECTION | RUNS | JOINS | {"accounts", "drawn", "sets", "web"}
+    known = BASE | DETECTION | RUNS | JOINS | {"accounts", "drawn", "review", "sets", "web"}
     assert {part_of(path) for path in FILES} == known
 
 
@@ -205,6 +205,12 @@ def test_no_file_bends_where_imports_come_from(folder: str) -> None:
 def test_runs_leave_decoding_and_blurring_to_the_detection_files(path: Path) -> None:
     assert ours(path) <= DETECTION | BASE | RUNS | {"sets"}  # it writes the label files of a run
     assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES | VISION - {"numpy"})
+
+
+@each(of("review"))
+def test_the_workspace_knows_runs_and_a_web_server_and_no_service(path: Path) -> None:
+    assert ours(path) <= DETECTION | BASE | RUNS | {"review"}
+    assert not others(path) & (HEAVY | STORES | {"fastapi", "pydantic"})
 
 
 @each(of("accounts"))

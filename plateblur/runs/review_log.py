@@ -84,6 +84,7 @@ class Review:
         looked_at: whether someone has finished with it.
         readable: for a photo of a sample: whether a plate could be read in its output as it was
             written; None where nobody has said so.
+        seen: of the output that `readable` is about, its SHA-256 in hex.
         by: name of who changed it last.
         at: when that was, ISO 8601 in UTC.
         revision: how many lines it has; 0 before the first.
@@ -94,6 +95,7 @@ class Review:
     plates: tuple[Plate, ...]
     looked_at: bool = False
     readable: bool | None = None
+    seen: str = ""
     by: str = ""
     at: str = ""
     revision: int = 0
@@ -111,7 +113,7 @@ class Review:
             "at": self.at,
             "by": self.by,
             "looked_at": self.looked_at,
-            **({} if self.readable is None else {"readable": self.readable}),
+            **({} if self.readable is None else {"readable": self.readable, "seen": self.seen}),
             "sha256": self.sha256,
             "plates": [plate.as_json() for plate in self.plates],
         }
@@ -330,6 +332,17 @@ def is_written(plates: Iterable[Plate], line: dict[str, Any]) -> bool:
     return wanted == sorted((plate.xyxy, plate.corners or ()) for plate in plates_of(line))
 
 
+def is_judged(review: Review, line: dict[str, Any]) -> bool:
+    """Return whether somebody said whether a plate is readable in the output that is there.
+
+    Or in the one before, if what was written since is what that person corrected.
+    """
+    if review.readable is None:
+        return False
+    is_same = review.seen == line["written"]["sha256"]
+    return is_same or (review.is_corrected and is_written(review.plates, line))
+
+
 def now() -> str:
     """Return the time as lines have it: ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -362,6 +375,7 @@ def _review(told: dict[str, Any]) -> Review:
         plates=tuple(_plate(each) for each in told["plates"]),
         looked_at=told["looked_at"],
         readable=told.get("readable"),
+        seen=told.get("seen", ""),
         by=told["by"],
         at=told["at"],
         revision=told["revision"],
