@@ -56,7 +56,8 @@ pictures: .venv-test/.installed ## Update the pictures in docs/assets; requires 
 	.venv-test/bin/python -m docs.draw_pictures
 
 # Ruff checks every file, because that takes only a fifth of a second.
-quick: format lint types fast ## Check format, lint and types, and run the tests that aren't slow
+quick: format lint ## Check format, lint and types, and run the tests that aren't slow
+	$(MAKE) --no-print-directory --jobs=2 types fast
 
 test: format lint types unit ## Check format, lint and types, and run every test
 

@@ -119,15 +119,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
     parser.add_argument("--overlay", type=Path, required=True, help="corrections of labels")
     parser.add_argument("--model", action="append", required=True, metavar="NAME=ONNX")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="others in it stay")
     given = parser.parse_args()
     corrections = read_corrections(given.overlay)
     val = [corrected_photo(photo, corrections) for photo in read_split(given.data, "val")]
-    figures = {}
-    for told in given.model:
-        name, _, path = told.partition("=")
+    figures = json.loads(given.results.read_text())["figures"] if given.results.exists() else {}
+    for named in given.model:
+        name, _, path = named.partition("=")
         figures[name] = measure(OnnxDetector(Path(path)), val)
     written = {"machine": machine(), "looks": "one", "figures": figures}
-    RESULTS.write_text(json.dumps(written, indent=2) + "\n")
+    given.results.write_text(json.dumps(written, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
 
 

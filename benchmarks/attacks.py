@@ -87,7 +87,7 @@ class Attack:
     mixes: bool = True
 
 
-def told(answer: tuple[int, bytes]) -> str:
+def summary(answer: tuple[int, bytes]) -> str:
     """Return what an answer says, in a few words that many answers share."""
     status, body = answer
     size = f"{len(body) / 1e6:.1f} MB" if len(body) > 100_000 else "short"
@@ -108,7 +108,7 @@ def many_objects() -> bytes:
 def objects_in_a_refused_body(service: Service) -> str:
     """Send very many small JSON objects in a field that nobody asked for."""
     path = random.choice([DOCUMENTED, MODERN])  # noqa: S311 - no secret
-    return told(service.post(path, many_objects(), authorization=service.attacker()))
+    return summary(service.post(path, many_objects(), authorization=service.attacker()))
 
 
 @cache
@@ -124,7 +124,7 @@ def many_keys() -> bytes:
 
 def unknown_keys(service: Service) -> str:
     """Send very many unknown keys to the endpoint that refuses unknown keys."""
-    return told(service.post(MODERN, many_keys(), authorization=service.attacker()))
+    return summary(service.post(MODERN, many_keys(), authorization=service.attacker()))
 
 
 def form_fields(service: Service) -> str:
@@ -132,7 +132,7 @@ def form_fields(service: Service) -> str:
     part = b'--b\r\nContent-Disposition: form-data; name="f"\r\n\r\nx\r\n'
     body = part * (LIMIT // len(part) - 1) + b"--b--\r\n"
     form = "multipart/form-data; boundary=b"
-    return told(service.post(MODERN, body, media_type=form, authorization=service.attacker()))
+    return summary(service.post(MODERN, body, media_type=form, authorization=service.attacker()))
 
 
 def endless_prefix(service: Service) -> str:
@@ -141,7 +141,7 @@ def endless_prefix(service: Service) -> str:
         [(DOCUMENTED, "base64_Photo_String"), (MODERN, "photo")]
     )
     body = json.dumps({name: "data:" + ";" * (LIMIT - 100)}).encode()
-    return told(service.post(path, body, authorization=service.attacker()))
+    return summary(service.post(path, body, authorization=service.attacker()))
 
 
 @cache
@@ -161,21 +161,21 @@ def profile_in_every_crop(service: Service) -> str:
     """Ask for the crops of a photo whose colour profile is large."""
     photo = base64.b64encode(street_with_a_profile()).decode()
     body = json.dumps({"base64_Photo_String": photo, "boundingBoxCrop": "YES"}).encode()
-    return told(service.post(DOCUMENTED, body, authorization=service.attacker()))
+    return summary(service.post(DOCUMENTED, body, authorization=service.attacker()))
 
 
 def silent_name_server(service: Service) -> str:
     """Name a host whose name server never answers; 16 of them used to stop all look-ups."""
     host = f"{random.randrange(10**9)}.silent.test"  # noqa: S311 - no secret
     body = json.dumps({"photo_url": f"http://{host}/a.jpg"}).encode()
-    return told(service.post(DOCUMENTED, body, authorization=service.attackers[0]))
+    return summary(service.post(DOCUMENTED, body, authorization=service.attackers[0]))
 
 
 def known_name_beside_it(service: Service) -> str:
     """Meanwhile, of another account: a name that its server answers at once with "unknown"."""
     started = time.perf_counter()
     body = json.dumps({"photo_url": "http://unknown.test/a.jpg"}).encode()
-    answer = told(service.post(DOCUMENTED, body, authorization=service.attackers[1]))
+    answer = summary(service.post(DOCUMENTED, body, authorization=service.attackers[1]))
     return answer + (" within 1 s" if time.perf_counter() - started < 1 else " after 1 s or more")
 
 
@@ -206,7 +206,7 @@ def write_all_then_read(service: Service) -> str:
                 answer += part
         except ConnectionError as error:
             return type(error).__name__
-    return told((int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]))
+    return summary((int(answer.split()[1]), answer.partition(b"\r\n\r\n")[2]))
 
 
 def half_a_header(service: Service) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 import httpx
 from PIL import Image as PillowImage
 
-from benchmarks.attacks import DOCUMENTED, Attack, Service, told
+from benchmarks.attacks import DOCUMENTED, Attack, Service, summary
 from benchmarks.service import PASSWORD, address_of
 from plateblur.drawn.scene import draw_scene
 
@@ -61,7 +61,7 @@ def taken(client: httpx.Client, path: str) -> str:
 
 
 def photo_on_the_server(service: Service) -> str:
-    """Ask the demo for a photo that lies on the server and was never uploaded."""
+    """Ask the demo for a photo that is on the server and was never uploaded."""
     photo = service.folder / "private" / "photo.jpg"
     if not photo.exists():
         photo.parent.mkdir(mode=0o700, exist_ok=True)
@@ -123,7 +123,7 @@ def costly_photo(service: Service) -> str:
     """Send a small photo that is slow or large to decode."""
     photo = random.choice(costly_photos())  # noqa: S311 - no secret
     body = json.dumps({"base64_Photo_String": base64.b64encode(photo).decode()}).encode()
-    return told(service.post(DOCUMENTED, body, authorization=service.attacker()))
+    return summary(service.post(DOCUMENTED, body, authorization=service.attacker()))
 
 
 # --- Accounts ----------------------------------------------------------------------------------

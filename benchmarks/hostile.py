@@ -1,4 +1,4 @@
-"""Attack the service, and tell what came back, what it cost, and how long others waited.
+"""Attack the service, and report what came back, what it cost, and how long others waited.
 
     python -m benchmarks.hostile [--only 3 5] [--soak] [--minutes 5]
 
@@ -44,7 +44,7 @@ from benchmarks.attacks import (
     many_keys,
     many_objects,
     street_with_a_profile,
-    told,
+    summary,
 )
 from benchmarks.attacks_on_pages import ON_PAGES, taken, visitor
 from benchmarks.machine import machine
@@ -159,7 +159,7 @@ def somebody_else(service: Service) -> Iterator[Waits]:
             if answer[1].startswith(b'{"created"'):
                 seen.times_s.append(time.perf_counter() - started)
             else:
-                seen.errors.append(told(answer))
+                seen.errors.append(summary(answer))
             over.wait(PAUSE_S)
 
     thread = threading.Thread(target=loop)

@@ -3,7 +3,7 @@
     python -m benchmarks.looks --data DATA.yaml --overlay datasets/corrections/plates.jsonl
 
 Everything is laid out of the photos of a split, in memory, and goes the served way: encoded, then
-`decode` and `find_plates`. A plate counts as hidden where at least 99 % of it lies under the boxes
+`decode` and `find_plates`. A plate counts as hidden where at least 99 % of it is under the boxes
 with the margin that is blurred.
 
 - frames: photos side by side at their own size, 8 x 4 and 4 x 3 cells of 960 px. What is found in
@@ -98,7 +98,7 @@ class Found:
     seconds: float
     looks: int
 
-    def told(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """Return the figures as they are written."""
         small = self.ratio < FAR_RATIO
         return {
@@ -259,8 +259,8 @@ def measure_frames(photos: Sequence[LabelledPhoto], detector: OnnxDetector) -> A
         frames = find(side_by_side(used, columns=columns, rows=rows), detector)
         large = alone.height_px >= SMALL_PX
         table[name] = {
-            "frames": frames.told(),
-            "one by one": alone.told(),
+            "frames": frames.figures(),
+            "one by one": alone.figures(),
             "share of one by one": round(float(frames.hidden.sum() / alone.hidden.sum()), 4),
             f"share of one by one, {SMALL_PX:g} px and more": round(
                 float(frames.hidden[large].sum() / alone.hidden[large].sum()), 4
@@ -277,7 +277,7 @@ def measure_fill(photos: Sequence[LabelledPhoto], detector: OnnxDetector) -> Any
         f"{fill:.0%}": {
             effort: find(
                 islice(cut_to_the_plate(photos, fill), MOST_CUT), detector, effort=effort
-            ).told()
+            ).figures()
             for effort in ("fast", "default")
         }
         for fill in FILLS
@@ -290,7 +290,7 @@ def measure_turned(photos: Sequence[LabelledPhoto], detector: OnnxDetector) -> A
         str(degrees): {
             effort: find(
                 islice(turned(photos, quarters), MOST_TURNED), detector, effort=effort
-            ).told()
+            ).figures()
             for effort in ("default", "thorough")
         }
         for degrees, quarters in TURNS.items()
@@ -305,7 +305,7 @@ def measure_effort(photos: Sequence[LabelledPhoto], detector: OnnxDetector) -> A
         if (photo.truth[:, 3] - photo.truth[:, 1] < FAR_RATIO * photo.image_hw[0]).any()
     ]
     return {
-        effort: find(as_they_are(far), detector, effort=effort).told()
+        effort: find(as_they_are(far), detector, effort=effort).figures()
         for effort in get_args(Effort)
     }
 
@@ -316,11 +316,11 @@ def measure_cost(photos: Sequence[LabelledPhoto], detector: OnnxDetector) -> Any
     frames = list(side_by_side(photos[: COST_FRAMES * columns * rows], columns=columns, rows=rows))
     find(frames[:1], detector, effort="fast")  # to warm up
     once = find(frames, detector, effort="fast")
-    table = {"one look": once.told() | {"times one look": 1.0}}
+    table = {"one look": once.figures() | {"times one look": 1.0}}
     for px in COSTS_PX:
         found = find(frames, detector, smallest_plate_px=px)
         times = round(found.seconds / once.seconds, 1)
-        table[f"{px:g} px"] = found.told() | {"times one look": times}
+        table[f"{px:g} px"] = found.figures() | {"times one look": times}
     return table
 
 
@@ -334,7 +334,7 @@ def measure_engines(photos: Sequence[LabelledPhoto], _: OnnxDetector) -> Any:
             detector = OnnxDetector.shipped(engine=engine)
         except ModelError:
             continue  # not installed
-        table[detector.runs_on] = find(as_they_are(photos), detector).told()
+        table[detector.runs_on] = find(as_they_are(photos), detector).figures()
     return table
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, told alike in every file of figures."""
+"""What a benchmark ran on, in the same words in every file of figures."""
 
 from __future__ import annotations
 

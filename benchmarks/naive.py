@@ -147,7 +147,7 @@ def folder_script(name: str, photos: Path, out: Path) -> None:
 
 
 class Contestant:
-    """A process that does photos when told."""
+    """A process that blurs photos on request."""
 
     def __init__(self, name: str, out: Path) -> None:
         """Start it and wait until it is ready."""

@@ -2,7 +2,7 @@
 
     python -m benchmarks.outlines
 
-Drawn scenes tell each plate's four corners, which no labelled set does. For each plate that the
+Drawn scenes have each plate's four corners, which no labelled set has. For each plate that the
 detector finds, three ways of hiding it are compared: the box, an outline worked out from the box
 and the slope of the edges inside it, and the true corners, which no outline can beat. All have the
 default margin. Written to `benchmarks/results/outlines.json`: the share of plates of which at least

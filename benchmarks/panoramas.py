@@ -241,7 +241,7 @@ def tally(scene: Scene, found: Detections, panorama: Panorama) -> list[dict[str,
 
 
 def is_false(labels: NDArray[np.bool_], regions: Sequence[Region]) -> bool:
-    """Return whether a detection lies on no label; of a part beyond the image nothing is asked."""
+    """Return whether a detection is on no label; parts beyond the image are ignored."""
     on_label = pixels = 0
     for region in regions:
         x1, y1, x2, y2 = region.bounds

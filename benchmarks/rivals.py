@@ -42,7 +42,7 @@ FASTANPR = "fastanpr==0.1.13"
 # Source: the wheel on PyPI; weights are a pickle, which is not opened unless it is that very file.
 FASTANPR_SHA256 = "58f6ad86f35f09574e13484ead3346ae8cc052facae150041ed4a894ac2f3828"
 CASCADE = "haarcascade_russian_plate_number.xml"
-# Source: ultralytics' default, which fastanpr leaves as it is. Ours counts at its own default.
+# Source: ultralytics' default, which fastanpr keeps. Ours counts at its own default.
 RIVAL_CONFIDENCE = 0.25
 
 Find = Callable[[NDArray[np.uint8]], NDArray[np.float64]]

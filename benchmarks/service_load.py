@@ -154,7 +154,7 @@ def not_the_photo(port: int, body: bytes, headers: list[str], *, requests: int) 
     """Return the share of a request's time that is not the photo, of one client alone.
 
     Alone, because with many the rest waits for the photo of somebody else. The service's own
-    metrics tell both times.
+    metrics give both times.
     """
     before = metrics(port)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)

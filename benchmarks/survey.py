@@ -1,11 +1,11 @@
 """A long run over drawn photos that is killed at random and resumed, checked against its outputs.
 
-    python -m benchmarks.survey --photos 2000 --kills 3
+    python -m benchmarks.survey --photos 10000 --kills 3
 
 The command runs as a user runs it, with the shipped model, in processes of its own. They are
 killed with SIGKILL, and the same line is run again. In the end each output must be there once,
-whole, and as the last line of the manifest says. Speed, memory and busy cores go into
-`benchmarks/results/survey.json`; they are this machine's.
+whole, and as the last line of the manifest says. Photos are small, so that ten thousand take
+minutes; every one has content of its own. Figures go into `benchmarks/results/survey.json`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import platform
 import random
 import resource
 import signal
@@ -22,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.machine import machine
 from plateblur.cores import cores
 from plateblur.drawn.scene import draw_scene
 from plateblur.runs.manifest import MANIFEST_NAME
 
 RESULTS = Path(__file__).parent / "results" / "survey.json"
-SCENES = 12  # drawn; each photo is one of them with noise of its own
-IMAGE_HW = (1080, 1920)
-LOOK_EVERY_S = 0.25  # at the memory
+SIZES = ((360, 640), (480, 640), (640, 480), (540, 960))  # of the photos in turn, height and width
+LOOK_EVERY_S = 0.5  # at the memory and the manifest
 CALL = "from plateblur.cli import app; app()"  # as the installed command does
+PARTS_OF_RUN = 10  # that memory is told for
 
 
 @dataclass(slots=True)
@@ -46,66 +46,85 @@ class Part:
 
     Attributes:
         seconds: by the clock.
-        memory_mb: resident, at each look.
-        done: photos that are done when it ends, of all.
+        memory_mb: resident, of the process and its children, at each look.
+        lines: of photos in the manifest when it ends.
         code: exit code; negative for the signal that ended it.
     """
 
     seconds: float
     memory_mb: list[float]
-    done: int
+    lines: int
     code: int
 
 
-def draw(folder: Path, *, photos: int) -> None:
+def draw(folder: Path, *, photos: int, scenes: int, sizes: Sequence[tuple[int, int]]) -> None:
     """Write drawn photos, each with content of its own."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(1)
-    scenes = [draw_scene(seed=seed, plates=3, image_hw=IMAGE_HW).image for seed in range(SCENES)]
+    images = [
+        draw_scene(seed=seed, plates=1 + seed % 3, image_hw=sizes[seed % len(sizes)]).image
+        for seed in range(scenes)
+    ]
     for number in range(photos):
-        image = scenes[number % SCENES].copy()
+        image = images[number % scenes].copy()
         image[:16, :16] = rng.integers(0, 256, (16, 16, 3))
         quality = [cv2.IMWRITE_JPEG_QUALITY, 90]
         cv2.imwrite(str(folder / f"{number:06}.jpg"), image[..., ::-1], quality)
 
 
-def run_part(given: Path, out: Path, *, workers: int, until: int | None) -> Part:
-    """Run the command; kill it once so many photos are done, or let it end."""
-    command = [sys.executable, "-c", CALL, "blur", str(given), "-o", str(out), "-q"]
+class Lines:
+    """Counts the photos in a growing manifest without reading any line twice."""
+
+    def __init__(self, manifest: Path) -> None:
+        """Begin with the first line of `manifest`."""
+        self._path = manifest
+        self._read = 0
+        self.count = 0
+
+    def update(self) -> int:
+        """Return how many there are now."""
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+            self._read += len(new)
+            self.count += new.count(b'"state"')
+        return self.count
+
+
+def run_part(arguments: Sequence[str], lines: Lines, *, until: int | None) -> Part:
+    """Run the command; kill it once the manifest has so many photos, or let it end."""
     started = time.monotonic()
     memory: list[float] = []
-    with subprocess.Popen([*command, "--workers", str(workers)]) as child:
+    with subprocess.Popen([sys.executable, "-c", CALL, *arguments]) as child:
         while child.poll() is None:
             time.sleep(LOOK_EVERY_S)
             memory.append(resident_mb(child.pid))
-            if until is not None and outputs_in(out) >= until:
+            if until is not None and lines.update() >= until:
                 child.send_signal(signal.SIGKILL)
                 break
         code = child.wait()
-    return Part(time.monotonic() - started, memory, outputs_in(out), code)
+    return Part(time.monotonic() - started, memory, lines.update(), code)
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process; 0 where it has ended."""
+    """Return the resident memory of a process and of all below it; 0 where it has ended."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, IndexError):
+        status = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
         return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    rss = next((line.split()[1] for line in status.splitlines() if line.startswith("Rss:")), "0")
+    return int(rss) / 1000 + sum(resident_mb(int(child)) for child in children)
 
 
-def outputs_in(folder: Path) -> int:
-    """Return how many outputs have their name."""
-    return sum(1 for _ in folder.glob("*.jpg")) if folder.exists() else 0
-
-
-def check(given: Path, out: Path) -> dict[str, int]:
+def check(given: Path, out: Path, manifest: Path) -> dict[str, int]:
     """Return what the manifest and the outputs show.
 
     Raises:
         ValueError: a photo is lost, or an output isn't as its last line says.
     """
-    lines = [json.loads(line) for line in (out / MANIFEST_NAME).read_text().splitlines()]
+    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
     last = {line["output"]: line for line in lines if "output" in line}
     names = {path.name for path in given.glob("*.jpg")}
     there = {path.name for path in out.glob("*.jpg")}
@@ -113,48 +132,50 @@ def check(given: Path, out: Path) -> dict[str, int]:
         raise ValueError(f"{len(names)} photos, {len(there)} outputs, {len(last)} in the manifest")
     for name, line in last.items():
         hashes = [hashlib.sha256((folder / name).read_bytes()) for folder in (given, out)]
-        told = [line["input"]["sha256"], line["written"]["sha256"]]
-        if [each.hexdigest() for each in hashes] != told or line["state"] != "done":
+        recorded = [line["input"]["sha256"], line["written"]["sha256"]]
+        if [each.hexdigest() for each in hashes] != recorded or line["state"] != "done":
             raise ValueError(f"{name} isn't as the manifest says")
+    photo_lines = sum("output" in one for one in lines)
     return {
         "outputs as their last line says": len(last),
-        "photos whose turn was cut off by a kill": sum("output" in one for one in lines)
-        - len(last),
+        "different outputs": len({line["written"]["sha256"] for line in last.values()}),
+        "photos whose turn was cut off by a kill": photo_lines - len(last),
         "unfinished files left by kills": len(list(out.glob(".plateblur-*.part"))),
         "plates": sum(line["plates"] for line in last.values()),
+        "manifest, bytes a photo": round(manifest.stat().st_size / len(last)),
     }
 
 
 def measure(photos: int, kills: int, workers: int, folder: Path) -> dict[str, Any]:
     """Return what a run shows that is killed so often and resumed."""
     given, out = folder / "in", folder / "out"
-    draw(given, photos=photos)
+    draw(given, photos=photos, scenes=min(photos, 100), sizes=SIZES)
     chance = random.Random(1)  # noqa: S311 - when to kill
     points = sorted(chance.sample(range(photos // 10, photos * 9 // 10), kills))
+    line = ["blur", str(given), "-o", str(out), "-q", "--workers", str(workers)]
+    lines = Lines(out / MANIFEST_NAME)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    parts = [run_part(given, out, workers=workers, until=until) for until in [*points, None]]
+    parts = [run_part(line, lines, until=until) for until in [*points, None]]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    shown = check(given, out)
-    again = run_part(given, out, workers=workers, until=None)
+    shown = check(given, out, out / MANIFEST_NAME)
+    again = run_part(line, lines, until=None)
     seconds = sum(part.seconds for part in parts)
     busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    tail = parts[-1].memory_mb
     return {
-        "machine": f"{cores()} cores, {platform.processor() or platform.machine()}",
+        "machine": machine(),
         "photos": photos,
-        "size": f"{IMAGE_HW[1]} x {IMAGE_HW[0]}",
+        "sizes": [f"{width} x {height}" for height, width in SIZES],
         "workers": workers,
-        "killed after": [part.done for part in parts[:-1]],
+        "killed after": [part.lines for part in parts[:-1]],
         "exit codes": [part.code for part in parts],
         "seconds": round(seconds, 1),
         "photos a second": round(photos / seconds, 2),
         "photos a core hour": round(photos / busy * 3600),
         "busy share of the cores": round(busy / seconds / cores(), 3),
-        "largest memory MB": [round(max(part.memory_mb, default=0)) for part in parts],
-        "memory MB in the last part, second to last quarter": [
-            round(float(np.median(some)))
-            for some in np.array_split(np.array(tail), 4)[1:]
-            if len(some)
+        f"memory MB of each process, {PARTS_OF_RUN} equal parts of its time": [
+            [round(float(np.median(some))) for some in np.array_split(part.memory_mb, PARTS_OF_RUN)]
+            for part in parts
+            if len(part.memory_mb) >= PARTS_OF_RUN
         ],
         "seconds of a run with nothing to do": round(again.seconds, 2),
         **shown,

@@ -1,9 +1,9 @@
-"""Cars on Chinese car parks, one plate a photo, 720x1160: github.com/detectRecog/CCPD.
+"""Cars in Chinese car parks, one plate per photo, 720x1160: github.com/detectRecog/CCPD.
 
     python datasets/ccpd.py CCPD2019.tar.xz --out datasets/out/ccpd --per-folder 1000
 
-The archives are on Google Drive and BaiduYun (links in the repository's README): fetch one by
-hand, or give the address of a mirror of yours with its hash.
+The archives are on Google Drive and BaiduYun (links in the repository's README): download
+one by hand, or give the address of your own mirror with its hash.
 
 Layout, from that README and its `split/*.txt`: `ccpd_base/`, `ccpd_blur/`, ... (CCPD2019) or
 `ccpd_green/{train,val,test}/` (CCPD2020) of photos whose names are the labels, seven fields
@@ -34,16 +34,16 @@ NAME = re.compile(
 
 
 def parse_name(stem: str) -> tuple[TruthBoxes, str]:
-    """Return the plate's box and its characters' numbers, which tell vehicles apart.
+    """Return the plate's box and its characters' numbers, which identify a vehicle.
 
     Args:
         stem: file name without its suffix.
 
     Returns:
-        (1, 4) float64, pixels; and the numbers as they stand in the name.
+        (1, 4) float64, pixels; and the numbers as in the name.
 
     Raises:
-        DatasetError: no name of CCPD's form.
+        DatasetError: the name doesn't have CCPD's form.
     """
     match = NAME.fullmatch(stem)
     if match is None:
@@ -60,7 +60,7 @@ def photos(root: Path, *, per_folder: int | None) -> Iterator[layout.SourcePhoto
 
     Args:
         root: folder that holds the `ccpd_*` folders, at any depth.
-        per_folder: take at most so many of each of them, drawn by their names' hash; else all.
+        per_folder: at most that many of each, chosen by their names' hash; default: all.
 
     Raises:
         DatasetError: a name of another form.

@@ -3,7 +3,7 @@
     python datasets/folder.py PHOTOS --form voc --name mine --licence "CC BY 4.0" --out OUT
 
 `plateblur/sets/forms.py` describes the forms: YOLO's, Pascal VOC's, COCO's, CSV and Label Studio's.
-A photo that no label speaks of is left out: nobody has looked whether it shows plates.
+A photo without any label entry is left out: nobody has checked it for plates.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ROBOFLOW = re.compile(r"_(jpg|jpeg|png|webp)\.rf\.[0-9a-f]{32}$")
 
 
 def plate_classes(labelled: Sequence[Labelled], wanted: Collection[str]) -> set[str]:
-    """Return the classes that are plates: those wanted, or the only one that there is.
+    """Return the classes that are plates: those requested, or the only class.
 
     Raises:
-        DatasetError: a wanted class is not there, or none is wanted and there are several.
+        DatasetError: a requested class is missing, or none is requested and there are several.
     """
     found = {name for photo in labelled for name in photo.classes}
     missing = set(wanted) - found
@@ -49,7 +49,7 @@ def group_of(name: str, pattern: re.Pattern[str] | None) -> str:
     Args:
         name: its path in the folder.
         pattern: finds it in the name, as its first group or as a whole; without one, the name
-            itself, less what Roboflow adds to the versions of a photo.
+            itself, without what Roboflow adds to versions of a photo.
 
     Raises:
         DatasetError: the pattern finds nothing.

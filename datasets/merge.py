@@ -4,7 +4,7 @@
         --licence "MIT" --licence "Apache-2.0*" --cap ccpd=2000 --oversample openlpr=3
         --overlay overlay.jsonl                                                   (on one line)
 
-It ends with exit code 1 and the names where a photo of test stands in train or val. The steps are
+It ends with exit code 1 and names where a photo of test is also in train or val. The steps are
 those of `plateblur/sets/merge.py`.
 """
 

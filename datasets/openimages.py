@@ -6,7 +6,7 @@
 Layout, as FiftyOne arranges a download (fiftyone/utils/openimages.py, docs.voxel51.com/
 integrations/open_images.html): `{train,validation,test}/data/ID.jpg`, boxes as shares of the
 picture in `labels/detections.csv`, and names of the classes' ids in `metadata/classes.csv`. Only
-the download is FiftyOne's; its database is not needed, so that none has to run.
+FiftyOne's download is used, not its database.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ EDGES = ("XMin", "YMin", "XMax", "YMax")
 
 
 def fetch_zoo(to: Path, *, max_photos: int | None) -> Path:
-    """Download the photos that show a plate, or find them there already, and return the folder.
+    """Download the photos that show a plate unless they exist, and return the folder.
 
     Args:
         to: folder for FiftyOne's zoo.
-        max_photos: at most so many of each split; else all.
+        max_photos: at most that many of each split; default: all.
 
     Raises:
         DatasetError: FiftyOne is not installed.

@@ -36,7 +36,7 @@ QUERY = "SELECT filename, imheight, imwidth, imgareas FROM annotations WHERE isd
 
 
 def find_database(root: Path) -> Path:
-    """Return the database of a checkout, or of an archive of it with a folder around all.
+    """Return the database of a checkout, or of an archive with one top folder.
 
     Raises:
         DatasetError: there is none.
@@ -55,7 +55,7 @@ def areas(database: Path) -> dict[str, tuple[tuple[int, int], TruthBoxes]]:
         database: SQLite file of the repository.
 
     Raises:
-        DatasetError: one of another layout, or damaged.
+        DatasetError: it has another layout, or is damaged.
     """
     # Opened read-only: git has checked the file, and SQLite would write beside it.
     connection = sqlite3.connect(f"{database.resolve().as_uri()}?mode=ro&immutable=1", uri=True)
@@ -78,7 +78,7 @@ def _rectangles(text: str) -> TruthBoxes:
 
 
 def photos(root: Path) -> Iterator[layout.SourcePhoto]:
-    """Yield the labelled photos of a checkout; those that no one labelled are left out.
+    """Yield the labelled photos of a checkout; unlabelled ones are left out.
 
     Args:
         root: folder that holds the repository's files, at any depth.

@@ -4,21 +4,21 @@
         --overlay datasets/corrections/plates.jsonl --sheets runs/redraw
 
 cuts the plates of a set out, and with `--added` those that the overlay added to others: enlarged,
-off the middle by chance, under a ruler, six on a sheet. Among them stand `--controls` other plates,
-whose labels stay: they tell how well is drawn. Each person writes a JSON line a cut-out, its edges
-read off the ruler: `{"id": 7, "box": [x1, y1, x2, y2]}`, per cent of the cut-out's width and
-height; `null` where no plate is to be seen. Then
+off centre at random, under a ruler, six on a sheet. `--controls` adds other plates, whose labels
+stay: they show how good the drawing is. Each person writes a JSON line per cut-out, with the edges
+read off the ruler: `{"id": 7, "box": [x1, y1, x2, y2]}`, in per cent of the cut-out's width and
+height; `null` where no plate is visible. Then
 
     python datasets/redraw.py SET --split test --sheets runs/redraw \
         --drawn A.jsonl --drawn B.jsonl --drawn C.jsonl --summary docs/redrawn.json \
         --overlay datasets/corrections/plates.jsonl --move
 
-takes the median of each edge, tells how far people agree with each other and with the labels, near
+takes the median of each edge, says how far people agree with each other and with the labels, near
 and far, beside a detector's boxes (`--predictions`), and with `--move` writes a correction for each
 label in question on which they agree.
 
-How well plates can be boxed at all is the other thing that this tells: whoever judges a detector by
-AP50-95 can't ask more of it than people reach against each other.
+It also shows how well plates can be boxed at all: AP50-95 can't ask more of a detector than people
+reach against each other.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def choose(
         sets: whose labels may be replaced.
         added: those that a correction added to other sets may be, too.
         controls: how many of the others are mixed in.
-        seed: of the choice, the order, and where in its cut-out a plate lies.
+        seed: of the choice, the order, and the position of a plate in its cut-out.
     """
     chance = random.Random(seed)  # noqa: S311 - no secret
     plates = []
@@ -131,7 +131,7 @@ def choose(
 
 
 def _around(label: Box, chance: random.Random) -> tuple[float, ...]:
-    """Return what a cut-out shows: more than the plate, which must not lie in its middle."""
+    """Return what a cut-out shows: more than the plate, which must not be in its middle."""
     x1, y1, x2, y2 = label.tolist()
     shape = CELL_WH[0] / CELL_WH[1]
     wide = max((x2 - x1) * chance.uniform(1.45, 1.75), (y2 - y1) * shape * chance.uniform(1.7, 2.1))
@@ -142,12 +142,12 @@ def _around(label: Box, chance: random.Random) -> tuple[float, ...]:
 
 
 def draw_sheets(cut_outs: Sequence[CutOut], *, photos: Mapping[str, Path], out: Path) -> list[Path]:
-    """Write the sheets and, for the second step, where each cut-out lies; return the sheets.
+    """Write the sheets and, for the second step, the position of each cut-out; return the sheets.
 
     Args:
         cut_outs: in the order of their numbers.
         photos: paths by file name.
-        out: folder, made here; for local eyes, because it shows people's plates.
+        out: folder, created if needed; keep it private, because it shows people's plates.
     """
     out.mkdir(parents=True, exist_ok=True)
     written = []
@@ -300,7 +300,7 @@ def redrawn(cut_outs: Sequence[CutOut], drawn: Sequence[Mapping[int, Box]]) -> l
     """Return the corrections: the median in place of each label, where people agree on a plate.
 
     Controls keep their labels, and so do those that the median hardly differs from. Where the
-    median lies on another plate than the label, the label stays too.
+    median is on another plate than the label, the label stays too.
 
     Args:
         cut_outs: of the sheets.
@@ -351,11 +351,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         cut_outs = read_key(given.sheets)
         drawn = [read_drawn(file, cut_outs) for file in given.drawn]
         found = read_predictions(given.predictions) if given.predictions else None
-        told = agreement(cut_outs, drawn, found)
-        columns = next(iter(told.values()), {})
-        print(layout.table(("", *columns), [(name, *one.values()) for name, one in told.items()]))
+        agreed = agreement(cut_outs, drawn, found)
+        columns = next(iter(agreed.values()), {})
+        print(layout.table(("", *columns), [(name, *one.values()) for name, one in agreed.items()]))
         if given.summary:
-            given.summary.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+            given.summary.write_text(json.dumps(agreed, indent=2) + "\n", encoding="utf-8")
         if given.move:
             added = append_corrections(given.overlay, redrawn(cut_outs, drawn))
             print(f"{len(added)} of {sum(not one.control for one in cut_outs)} labels moved")

@@ -83,7 +83,7 @@ def measure_excess(photos: Sequence[findings.Reviewed]) -> list[Excess]:
     pairs = [pair for photo in photos for pair in matched(photo)]
     labels, boxes = (np.array([pair[i] for pair in pairs]).reshape(-1, 4) for i in (0, 1))
     sides = boxes[:, 2:] - boxes[:, :2]
-    # How far each edge of the box lies outside the label; left, top, right, bottom.
+    # How far each edge of the box is outside the label; left, top, right, bottom.
     outside = (boxes - labels) * [-1, -1, 1, 1] / np.hstack([sides, sides])
     band_of = np.digitize(sides[:, 1], BANDS_PX) - 1
     measured = []

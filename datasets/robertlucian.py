@@ -4,8 +4,8 @@
 
 Layout, read in the repository on GitHub at `COMMIT`: `dataset/{train,valid}/images/` with
 `RIDE.mp4#t=SECOND.jpg`, and `annots/` beside it with an `.xml` of the same name, Pascal VOC
-written by VoTT. Its own two parts are drawn frame by frame from the same rides, so that
-neighbouring seconds stand in both; here each ride is cut in time instead.
+written by VoTT. Its own two parts are drawn frame by frame from the same rides, so both
+have neighbouring seconds; here each ride is cut in time instead.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ Ask for it as github.com/raysonlaroca/ufpr-alpr-dataset says; it may not be pass
 Layout, from that README and from the parsers of several people who have it (a code search for
 `position_plate:`): `{training,validation,testing}/trackNNNN/trackNNNN[FF].png` beside a `.txt` of
 the same name. One line of it gives the plate: `position_plate: x y width height` in one release,
-`corners: x,y x,y x,y x,y` in another. A track shows one vehicle and stands in one part, so that
-the set's own split is kept.
+`corners: x,y x,y x,y x,y` in another. A track shows one vehicle and is in one part, so the set's
+own split is kept.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
         root: folder that holds `training`, `validation` and `testing`, at any depth.
 
     Raises:
-        DatasetError: a frame outside these, of no track, or of a track that stands in two of them.
+        DatasetError: a frame outside these, of no track, or of a track that is in two of them.
     """
     split_of_track: dict[str, layout.Split] = {}
     for path in sorted(root.rglob("track*.png")):
@@ -81,7 +81,7 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
         split = split_of_track.setdefault(match["track"], SPLIT_OF_PART[part])
         if split != SPLIT_OF_PART[part]:
             raise layout.DatasetError(
-                f"{match['track']} stands in {split} and in {SPLIT_OF_PART[part]}"
+                f"{match['track']} is in {split} and in {SPLIT_OF_PART[part]}"
             )
         yield layout.SourcePhoto(
             path, plate_box(path.with_suffix(".txt")), split, f"{part}/{path.name}"

@@ -2,8 +2,8 @@
 
     python docs/draw_architecture.py
 
-Places are set by hand; every arrow must be an import that the code has, so that the picture can't
-tell of a way that is gone. `tests/test_docs.py` holds the file to what this draws.
+Places are set by hand; every arrow must be an import that the code has, so the picture can't
+show a way that no longer exists. `tests/test_docs.py` holds the file to what this draws.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ARROWS = (
 
 STYLE = (
     "text{font:13px system-ui,sans-serif;text-anchor:middle;fill:#1c2330}"
-    ".told{font-size:11px;fill:#4a5568}"
+    ".text{font-size:11px;fill:#4a5568}"
     "rect{fill:#eef2fb;stroke:#3f51b5;stroke-width:1.3}"
     "path{fill:none;stroke:#3f51b5;stroke-width:1.3;marker-end:url(#head)}"
 )
@@ -103,11 +103,11 @@ def _corner(name: str) -> tuple[float, float]:
 def _box(name: str) -> str:
     x, y = _corner(name)
     width, height = BOX_WH
-    _, _, path, told = BOXES[name]
+    _, _, path, text = BOXES[name]
     return (
         f'<rect x="{x:g}" y="{y:g}" width="{width}" height="{height}" rx="6"/>'
         f'<text x="{x + width / 2:g}" y="{y + 22:g}">{escape(path)}</text>'
-        f'<text class="told" x="{x + width / 2:g}" y="{y + 40:g}">{escape(told)}</text>'
+        f'<text class="text" x="{x + width / 2:g}" y="{y + 40:g}">{escape(text)}</text>'
     )
 
 
@@ -115,7 +115,7 @@ def _arrow(source: str, target: str) -> str:
     """Return a line from the source's lower edge to the target's upper one, or side to side."""
     (x1, y1), (x2, y2) = _corner(source), _corner(target)
     width, height = BOX_WH
-    if x1 > x2 + width and y1 + height < y2 - height:  # around what stands between
+    if x1 > x2 + width and y1 + height < y2 - height:  # around what is between
         along = f"H{x2 + width + 11:g} V{y2 + height / 2:g} H{x2 + width:g}"
         return f'<path d="M{x1:g} {y1 + height / 2:g} {along}"/>'
     if y1 == y2:

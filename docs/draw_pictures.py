@@ -38,7 +38,7 @@ ASSETS = Path(__file__).parent / "assets"
 RECORD = ASSETS / "pictures.json"
 """What the demo's page said when its screenshot was taken."""
 
-BLUE, RED, GREEN, ORANGE = (28, 58, 120), (150, 28, 32), (36, 74, 58), (196, 92, 34)
+BLUE, RED, ORANGE = (28, 58, 120), (150, 28, 32), (196, 92, 34)
 STREET = 5  # seed of a street in the sun
 STANDING = (
     Driver(1, "eu", "saloon", True, BLUE, -1.55, 8.9),
@@ -190,7 +190,7 @@ def page_digest() -> str:
     from plateblur.demo.visits import Visits
     from plateblur.web.fetcher import PhotoFetcher
 
-    async def said() -> list[Any]:  # in a loop, because Gradio leaves one open otherwise
+    async def said() -> list[Any]:  # in a loop, because otherwise Gradio keeps one open
         with TemporaryDirectory() as folder:
             nobody: Any = None
             visits = Visits(Path(folder) / "gradio")
@@ -203,8 +203,8 @@ def page_digest() -> str:
         ]
 
     assets = [path.read_text() for path in sorted(PAGE_ASSETS.iterdir())]
-    told = json.dumps([asyncio.run(said()), assets])
-    return hashlib.sha256(told.encode()).hexdigest()
+    shown = json.dumps([asyncio.run(said()), assets])
+    return hashlib.sha256(shown.encode()).hexdigest()
 
 
 PICTURES: dict[str, Callable[[], bytes]] = {

@@ -39,14 +39,14 @@ def settings() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         shown = written(field.default)
-        told = f"{field.description}{'' if field.repr else ' (secret)'}".replace("|", "\\|")
-        rows.append([f"`{PREFIX}{name.upper()}`", f"`{shown}`" if shown else "", told])
+        text = f"{field.description}{'' if field.repr else ' (secret)'}".replace("|", "\\|")
+        rows.append([f"`{PREFIX}{name.upper()}`", f"`{shown}`" if shown else "", text])
     return _table(["variable", "default", "what it does"], rows)
 
 
 def error_codes() -> str:
     """Return the table of the service's codes."""
-    rows = [[f"`{cd}`", str(STATUSES[cd]), told] for cd, told in SENTENCES.items()]
+    rows = [[f"`{cd}`", str(STATUSES[cd]), sentence] for cd, sentence in SENTENCES.items()]
     return _table(["cd", "status on `/v1`", "description starts with"], rows)
 
 
@@ -72,31 +72,31 @@ def card() -> str:
     """Return what the card of the shipped model says, beside its figures."""
     if not CARD.exists():
         return "No model is shipped in this checkout."
-    told = json.loads(CARD.read_text())
+    data = json.loads(CARD.read_text())
     rows = [
         [
             one["set"],
             f"{one['source']}, {one['licence']}",
             *(str(one["photos"][s]) for s in ("train", "val", "test")),
         ]
-        for one in told["data_sets"]
+        for one in data["data_sets"]
     ]
     return "\n".join(
         [
-            f"**{told['name']}**, {told['date']}, {told['bytes'] / 1e6:.1f} MB, licence "
-            f"{told['licence']}, sha256 `{told['sha256'][:16]}`...",
+            f"**{data['name']}**, {data['date']}, {data['bytes'] / 1e6:.1f} MB, licence "
+            f"{data['licence']}, sha256 `{data['sha256'][:16]}`...",
             "",
             "## Intended use",
             "",
-            told["intended_use"],
+            data["intended_use"],
             "",
             "## Limits",
             "",
-            *(f"- {limit}" for limit in told["limits"]),
+            *(f"- {limit}" for limit in data["limits"]),
             "",
             "## Data sets",
             "",
-            f"**{told['training_photos']}** All photos were reduced in size and stored without "
+            f"**{data['training_photos']}** All photos were reduced in size and stored without "
             "metadata. Many labels were converted or corrected.",
             "",
             _table(["set", "source, licence as stated", "train", "val", "test"], rows),
@@ -121,14 +121,14 @@ FIGURES = {
 
 def training_step() -> str:
     """Return how fast each way to train is."""
-    told = json.loads((RESULTS / "training_step.json").read_text())
+    data = json.loads((RESULTS / "training_step.json").read_text())
     rows = [
-        [way, f"{seconds:.3f}", f"{told['times_as_fast'][way]:.2f}"]
-        for way, seconds in told["seconds_an_image"].items()
+        [way, f"{seconds:.3f}", f"{data['times_as_fast'][way]:.2f}"]
+        for way, seconds in data["seconds_an_image"].items()
     ]
     return "\n".join(
         [
-            f"On {told['machine']} ({told['cpu']}), {told['network']}:",
+            f"On {data['machine']} ({data['cpu']}), {data['network']}:",
             "",
             _table(["way", "s an image", "times as fast"], rows),
         ]
@@ -153,7 +153,7 @@ def runs() -> str:
 
 
 def comparisons() -> str:
-    """Return the short runs that were made to tell ways to train apart."""
+    """Return the short runs that were made to compare ways of training."""
     columns = {
         name.removeprefix(COMPARISON): [
             f"{entry['training']['hours']:g}",
@@ -168,7 +168,7 @@ def comparisons() -> str:
 
 def labels_corrected() -> str:
     """Return how many boxes the overlay corrects, by split, and the photos that it drops."""
-    told = json.loads((ROOT / "docs" / "label-corrections.json").read_text())
+    data = json.loads((ROOT / "docs" / "label-corrections.json").read_text())
     columns = {
         "add": "plates without a label, added",
         "move": "labels moved onto their plate",
@@ -177,20 +177,20 @@ def labels_corrected() -> str:
     }
     rows = [
         [split, *(str(corrected[action]) for action in columns)]
-        for split, corrected in told.items()
+        for split, corrected in data.items()
     ]
     return _table(["split", *columns.values()], rows)
 
 
 def label_findings() -> str:
     """Return what `datasets/review.py` found suspicious, by split and set."""
-    told = json.loads((ROOT / "docs" / "label-findings.json").read_text())
+    data = json.loads((ROOT / "docs" / "label-findings.json").read_text())
     rows = [
         [split, name, *(str(number) for number in numbers.values())]
-        for split, found in told.items()
+        for split, found in data.items()
         for name, numbers in found["sets"].items()
     ]
-    kinds = next(iter(told["train"]["sets"].values()))
+    kinds = next(iter(data["train"]["sets"].values()))
     return _table(["split", "set", *kinds], rows)
 
 
@@ -226,12 +226,12 @@ def _fit(group: dict[str, float] | None) -> tuple[str, str]:
 
 def redrawn() -> str:
     """Return how far plates that were drawn again agree with each other and with the labels."""
-    told = json.loads((ROOT / "docs" / "redrawn.json").read_text())
+    data = json.loads((ROOT / "docs" / "redrawn.json").read_text())
     rows = [
         [group, *("" if share is None else str(share) for share in shares.values())]
-        for group, shares in told.items()
+        for group, shares in data.items()
     ]
-    return _table(["group", *next(iter(told.values()))], rows)
+    return _table(["group", *next(iter(data.values()))], rows)
 
 
 def int8() -> str:
@@ -246,18 +246,18 @@ def second_look() -> str:
 
 def second_look_cost() -> str:
     """Return how many times as long as the first look alone detecting takes."""
-    told = json.loads((RESULTS / "second_look.json").read_text())
-    ratios = told["times_the_first_look"]
+    data = json.loads((RESULTS / "second_look.json").read_text())
+    ratios = data["times_the_first_look"]
     rows = [[name, *(f"{ratio:g}" for ratio in each.values())] for name, each in ratios.items()]
-    corner = f"{told['photos']} photos of {told['split']}, {told['machine']}"
+    corner = f"{data['photos']} photos of {data['split']}, {data['machine']}"
     return _table([corner, *next(iter(ratios.values()))], rows)
 
 
 def panoramas() -> str:
     """Return how many plates of panoramas are hidden, by width and by the way of looking."""
-    told = json.loads((RESULTS / "panoramas.json").read_text())
-    parts = [f"Photos of {told['split']}, projected at several heights ({told['machine']})."]
-    for width, measured in told["by width"].items():
+    data = json.loads((RESULTS / "panoramas.json").read_text())
+    parts = [f"Photos of {data['split']}, projected at several heights ({data['machine']})."]
+    for width, measured in data["by width"].items():
         hidden = measured["hidden"]
         groups = hidden["views"]
         rows = [
@@ -271,7 +271,7 @@ def panoramas() -> str:
             rows.append([figure, *(f"{measured[figure].get(way, '')}" for way in hidden)])
         corner = f"{measured['panoramas']} panoramas of {int(width):,} px: covered99"
         parts.append(_table([corner, *hidden], rows))
-    large = told["100 MP"]
+    large = data["100 MP"]
     memory = large["peak MB above the decoded photo"]
     parts.append(
         f"A panorama of {large['megapixels']:g} megapixels takes {large['looks']} looks, "
@@ -283,22 +283,22 @@ def panoramas() -> str:
 
 def outlines() -> str:
     """Return what hiding outlines instead of boxes would change in drawn scenes."""
-    told = json.loads((RESULTS / "outlines.json").read_text())
+    data = json.loads((RESULTS / "outlines.json").read_text())
     rows = [
         [f"{tilt} degrees: {figure}", *(f"{value:g}" for value in measured[figure].values())]
-        for tilt, measured in told.items()
+        for tilt, measured in data.items()
         for figure in measured
         if figure != "plates"
     ]
-    ways = next(iter(told.values()))["covered99"]
+    ways = next(iter(data.values()))["covered99"]
     return _table(["camera tilted", *ways], rows)
 
 
 def looks() -> str:
     """Return what the looks hide of large, cut and turned photos, of far plates, by engine."""
-    told = _looks_results()
+    data = _looks_results()
     parts = []
-    if "frames" in told:
+    if "frames" in data:
         rows = [
             [
                 f"{layout} photos side by side, {each['frames']['photos']} frames",
@@ -306,20 +306,20 @@ def looks() -> str:
                 *(f"{each[name]:.3f}" for name in SHARES_OF_FRAMES),
                 f"{each['false boxes a look']:.3f}",
             ]
-            for layout, each in told["frames"]["figures"].items()
+            for layout, each in data["frames"]["figures"].items()
         ]
         names = ["of what is hidden one by one", "12 px and more", "false boxes a look"]
         parts.append(_table(["frames", "plates", *names], rows))
     for piece, title in LOOKED_AT.items():
-        if piece in told:
-            parts.append(_looked_at(title, told[piece]["figures"]))
+        if piece in data:
+            parts.append(_looked_at(title, data[piece]["figures"]))
     return "\n\n".join(parts) or NOT_MEASURED
 
 
 def _looks_results() -> dict[str, Any]:
     path = RESULTS / "looks.json"
-    told: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return told
+    data: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return data
 
 
 NOT_MEASURED = "Not measured yet: run `benchmarks/looks.py`."
@@ -356,8 +356,8 @@ def _looked_at(title: str, figures: dict[str, Any]) -> str:
 
 def looks_cost() -> str:
     """Return what looking for smaller plates costs on large frames."""
-    told = _looks_results()
-    if "cost" not in told:
+    data = _looks_results()
+    if "cost" not in data:
         return NOT_MEASURED
     rows = [
         [
@@ -366,9 +366,9 @@ def looks_cost() -> str:
             f"{each['times one look']:g}",
             f"{each['covered99']:.3f}",
         ]
-        for name, each in told["cost"]["figures"].items()
+        for name, each in data["cost"]["figures"].items()
     ]
-    corner = f"7680 x 3840, {told['cost']['machine']}, {told['cost']['engine']}"
+    corner = f"7680 x 3840, {data['cost']['machine']}, {data['cost']['engine']}"
     return _table([corner, "looks", "times one look", "at least 99 % hidden"], rows)
 
 
@@ -394,11 +394,11 @@ def _differences(ending: str, first: str, second: str) -> str:
 
 def rivals() -> str:
     """Return other detectors beside ours, on the same photos and counted by the same code."""
-    told = json.loads((RESULTS / "rivals.json").read_text())
+    data = json.loads((RESULTS / "rivals.json").read_text())
     parts = []
     for labels, key in (("corrected", "figures"), ("original", "labels as they are")):
-        columns = {name: one[key] for name, one in told["detectors"].items()}
-        corner = f"{told['photos']} photos of {told['split']}, {labels} labels"
+        columns = {name: one[key] for name, one in data["detectors"].items()}
+        corner = f"{data['photos']} photos of {data['split']}, {labels} labels"
         shown = {name: _figures(one) for name, one in columns.items()}
         parts += [_side_by_side(corner, FIGURES.values(), shown), _ahead(labels, columns)]
     return "\n\n".join(parts)
@@ -449,14 +449,14 @@ def _command(command: Any, path: str) -> list[str]:
         return [line for name, one in named for line in _command(one, f"{path} {name}")]
     rows = []
     for one in command.params:
-        told = getattr(one, "help", None) or ""
+        text = getattr(one, "help", None) or ""
         if one.param_type_name == "argument":
-            rows.append([f"`{one.metavar or one.name.upper()}`", "", told])
+            rows.append([f"`{one.metavar or one.name.upper()}`", "", text])
         elif one.name != "help":
             plain = (
                 one.default is not None and one.default is not False and not callable(one.default)
             )
-            rows.append([f"`{', '.join(one.opts)}`", f"`{one.default}`" if plain else "", told])
+            rows.append([f"`{', '.join(one.opts)}`", f"`{one.default}`" if plain else "", text])
     return [
         f"## `{path}`",
         "",

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plateblur.accounts.plans import PREDICTIONS_PER_MONTH, PRICE_CENTS
-from plateblur.accounts.types import PlanKind
+from plateblur.accounts.plans import PRICE_CENTS
+from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PlanKind
 from plateblur.looks import plan_looks
 
 ROOT = Path(__file__).parents[1]
@@ -40,10 +40,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def thresholds() -> str:
     """Return what each minimum confidence misses and blurs without need."""
-    told = _results("thresholds.json")
-    if told is None:
+    results = _results("thresholds.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/thresholds.py`."
-    first = told["corrected"][0], told["original"][0]
+    first = results["corrected"][0], results["original"][0]
     header = [
         "minimum confidence",
         *(
@@ -69,18 +69,18 @@ def thresholds() -> str:
                 )
             ),
         ]
-        for corrected, original in zip(told["corrected"], told["original"], strict=True)
+        for corrected, original in zip(results["corrected"], results["original"], strict=True)
     ]
-    return f"{told['photos']} photos of {told['split']}:\n\n" + _table(header, rows)
+    return f"{results['photos']} photos of {results['split']}:\n\n" + _table(header, rows)
 
 
 def cost() -> str:
     """Return the processor time of 1,000 photos, and what that costs at an example rate."""
-    told = _results("service_load.json")
-    if told is None:
+    results = _results("service_load.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/service_load.py`."
     rows = []
-    for name, milliseconds in told["cpu_ms_a_photo"].items():
+    for name, milliseconds in results["cpu_ms_a_photo"].items():
         seconds = PHOTOS * milliseconds / 1000
         rows.append(
             [
@@ -91,12 +91,12 @@ def cost() -> str:
             ]
         )
     header = ["", "a photo", f"{PHOTOS:,} photos", f"at {EXAMPLE_RATE:g} a core-hour"]
-    rate = told["photos_a_second"]["service"]
+    rate = results["photos_a_second"]["service"]
     return (
-        f"A {told['photo'].split(',')[0]} of {told['photo'].split(', ')[1]}, measured on "
-        f"{told['machine']}. Processor time of all cores together:\n\n{_table(header, rows)}\n\n"
+        f"A {results['photo'].split(',')[0]} of {results['photo'].split(', ')[1]}, measured on "
+        f"{results['machine']}. Processor time of all cores together:\n\n{_table(header, rows)}\n\n"
         f"The service did {rate:g} photos a second there, so {PHOTOS:,} photos took "
-        f"{PHOTOS / rate:.0f} s. It used {told['rss_mib']['2000']:.0f} MiB of memory."
+        f"{PHOTOS / rate:.0f} s. It used {results['rss_mib']['2000']:.0f} MiB of memory."
     )
 
 
@@ -119,10 +119,10 @@ def looks_by_size() -> str:
 
 def plan_cost() -> str:
     """Return how many photos a month of a plan covers, and what 1,000 of them cost."""
-    told = _results("thresholds.json")
-    if told is None:
+    results = _results("thresholds.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/thresholds.py`."
-    counted = told["counted"]
+    counted = results["counted"]
     photos = PREDICTIONS_PER_MONTH / counted["predictions_a_photo"]
     rows = [
         [kind.value, f"{cents / 100:.2f} USD", f"{cents / 100 / (photos / 1000):.2f} USD"]
@@ -132,7 +132,7 @@ def plan_cost() -> str:
         )
     ]
     return (
-        f"The photos of {told['split']} show {counted['plates_a_photo']:.2f} plates each on "
+        f"The photos of {results['split']} show {counted['plates_a_photo']:.2f} plates each on "
         f"average, and the detector keeps {counted['predictions_a_photo']:.2f} boxes of at least "
         f"{counted['floor']:g}, so {PREDICTIONS_PER_MONTH:,} predictions are about "
         f"{round(photos, -2):,.0f} such photos.\n\n"
@@ -170,28 +170,162 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
 
 def any_way() -> str:
     """Return what detectors hide of photos that are turned, tilted, shaken or all plate."""
-    told = _results("any_way.json")
-    if told is None:
+    results = _results("any_way.json")
+    if results is None:
         return "Not measured yet: run `benchmarks/any_way.py`."
-    names = list(told["figures"])
+    names = list(results["figures"])
     rows = []
-    for kind, first in told["figures"][names[0]].items():
+    for kind, first in results["figures"][names[0]].items():
         for size in (key for key in first if key not in ("photos", "false boxes")):
-            hidden = [told["figures"][name][kind][size]["hidden"] for name in names]
+            hidden = [results["figures"][name][kind][size]["hidden"] for name in names]
             label = f"{kind}, {size}"
             rows.append([label, str(first[size]["plates"]), *map(str, hidden)])
-        false = [told["figures"][name][kind]["false boxes"] for name in names]
+        false = [results["figures"][name][kind]["false boxes"] for name in names]
         rows.append([f"{kind}: false boxes in {first['photos']} photos", "", *map(str, false)])
     return _table(["hidden to 99 %, one look", "plates", *names], rows)
+
+
+def mutants() -> str:
+    """Return the share of random changes of the code that the tests notice."""
+    results = _results("mutants.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.mutants`."
+    rows = [
+        [
+            ", ".join(f"`{pattern}`" for pattern in row["files"]),
+            str(row["mutants"]),
+            f"{row['noticed']} of {row['sample']}",
+            f"{row['share']:.0%}",
+            f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}",
+        ]
+        for row in results["rows"].values()
+    ]
+    every = results["detection"]
+    header = ["files", "possible changes", "noticed", "share", "95 % interval"]
+    return (
+        f"{_table(header, rows)}\n\nOf all changes of the detection files about "
+        f"{every['share']:.0%} are noticed, each row weighing as many as it has."
+    )
+
+
+NODES, CORES_A_NODE = 100, 16  # of the cluster that the calculation is for
+# Source: Amazon S3 User Guide, "Optimizing Amazon S3 performance": for each prefix of a bucket.
+S3_READS, S3_WRITES = 5500, 3500
+
+
+def survey_cost() -> str:
+    """Return how many photos a core does in an hour, on one machine and on Ray."""
+    told, long = _results("cluster.json"), _results("survey.json")
+    if told is None or long is None:
+        return "Not measured yet: run `benchmarks/cluster.py` and `benchmarks/survey.py`."
+    rows = []
+    for one in [*told["side by side"], *told["bucket"]]:
+        hourly = one.get("photos a core hour")
+        rows.append(
+            [
+                one["how"],
+                f"{one['photos a second']:g}",
+                "" if hourly is None else f"{hourly:,}",
+                "" if hourly is None else f"{100_000 / hourly * EXAMPLE_RATE:.2f}",
+                f"{one['busy share of the machine']:.2f}",
+            ]
+        )
+    here, ray = (
+        [one["photos a second"] for one in told["side by side"] if one["how"].startswith(where)]
+        for where in ("this machine", "Ray")
+    )
+    header = [
+        *("", "photos a second", "photos a core hour"),
+        *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores that was busy"),
+    ]
+    memory = next(value for name, value in long.items() if name.startswith("memory MB"))
+    return (
+        f"Each photo a {told['photo']}, on {told['machine']}:\n\n{_table(header, rows)}\n\n"
+        f"Two workers do {here[1] / here[0]:.2f} times as much as one, on Ray "
+        f"{ray[1] / ray[0]:.2f} times. On Ray, the nodes and the command shared two cores.\n\n"
+        f"A run of {long['photos']:,} drawn photos ({', '.join(long['sizes'])} pixels) was killed "
+        f"with `kill -9` after {', '.join(f'{n:,}' for n in long['killed after'])} photos and run "
+        f"again each time: {long['outputs as their last line says']:,} outputs as the manifest "
+        f"says, {long['photos whose turn was cut off by a kill']} photos done again because a kill "
+        f"had cut them off. Memory in ten equal parts of the last process: "
+        f"{', '.join(map(str, memory[-1]))} MB. The run took {long['seconds']:.0f} s, and one "
+        f"with nothing to do {long['seconds of a run with nothing to do']:.1f} s."
+    )
+
+
+def cluster_limits() -> str:
+    """Return what a cluster of 100 nodes would do, and which part saturates first."""
+    told = _results("cluster.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/cluster.py`."
+    on_ray = {one["how"]: one for one in [*told["side by side"], *told["bucket"]]}
+    each = on_ray["Ray, 2 workers"]["photos a second"] / 2
+    cores = NODES * CORES_A_NODE
+    rate = each * cores
+    asks = on_ray["S3 to S3, Ray"]["requests a photo"]
+    reads = asks.get("GET", 0) + asks.get("HEAD", 0)
+    writes = asks.get("PUT", 0) + asks.get("POST", 0)
+    parts = told["parts"]
+    batch, lines = list(parts["manifest lines a second, by lines an fsync"].items())[-1]
+    driver_ms = on_ray["S3 to S3, Ray"]["driver CPU ms a photo"]
+    message = sum(parts["message bytes"].values())
+    moved = parts["photo bytes"] + parts["output bytes"]
+    limits = [
+        ["the command, one core", f"{driver_ms:g} ms of processor time", 1000 / driver_ms],
+        ["the manifest", f"2 lines; {lines:,} a second with {batch} an fsync", lines / 2],
+        ["S3, reads of one prefix", f"{reads:g} of {S3_READS:,} a second", S3_READS / reads],
+        ["S3, writes of one prefix", f"{writes:g} of {S3_WRITES:,} a second", S3_WRITES / writes],
+    ]
+    rows = [
+        [name, what, f"{most:,.0f}", f"{most / each:,.0f}"]
+        for name, what, most in sorted(limits, key=lambda limit: limit[2])
+    ]
+    first = min(limits, key=lambda limit: limit[2])
+    node = rate / NODES * moved / 1e6
+    killed = told["node killed"]
+    return (
+        f"A calculation from measured parts; no such cluster was at hand. A core does {each:.1f} "
+        f"photos a second, so {NODES} nodes of {CORES_A_NODE} cores would do {rate:,.0f}, if "
+        "nothing else held them up:\n\n"
+        + _table(["part", "a photo takes", "photos a second", "enough for so many cores"], rows)
+        + f"\n\n{first[0][0].upper()}{first[0][1:]} is the first to saturate. Photos under "
+        "several prefixes (folders) multiply what S3 gives; several commands, each with a folder "
+        "and a manifest of its own, multiply the rest.\n\n"
+        f"Through Ray go {message:,} bytes for a photo, and none of its pixels: "
+        f"{rate * message / 1e6:,.0f} MB a second for all nodes, and the model once for each "
+        f"worker. Each node reads and writes {node:,.0f} MB a second of photos "
+        f"({moved / 1e6:.2f} MB each).\n\n"
+        f"A node was killed after {killed['node killed after']} of {killed['photos']} photos: "
+        f"exit code {killed['exit code']}, {killed['outputs as their last line says']} outputs as "
+        f"the manifest says, {killed['unfinished files left by kills']} unfinished files."
+    )
+
+
+def cluster_memory() -> str:
+    """Return how much memory a run took on one machine and in each worker on Ray."""
+    told = _results("cluster.json")
+    if told is None:
+        return "Not measured yet: run `benchmarks/cluster.py`."
+    rows = [
+        [one["how"], f"{one[name]} MB", what]
+        for one in told["side by side"]
+        for name, what in (("memory MB", "the command"), ("worker MB", "the largest worker"))
+        if name in one
+    ]
+    return f"With {told['photo']}:\n\n" + _table(["", "memory", "of"], rows)
 
 
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
     "attributions": attributions,
+    "cluster-limits": cluster_limits,
+    "cluster-memory": cluster_memory,
     "cost": cost,
     "licences": licences,
     "looks-by-size": looks_by_size,
+    "mutants": mutants,
     "plan-cost": plan_cost,
+    "survey-cost": survey_cost,
     "third-party": third_party,
     "thresholds": thresholds,
 }

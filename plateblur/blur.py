@@ -6,7 +6,7 @@ colour, rounded to 3 bits a channel. All else is filled in from around the box. 
 overlap, the group of them counts as one box.
 
 `solid` takes nothing from inside. `mosaic` and `gaussian` average what is inside; averages of
-known letter shapes can be told apart, so they are cosmetic and can be attacked.
+known letter shapes can be distinguished, so they are cosmetic and can be attacked.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ from plateblur.types import BlurOptions, BlurredPhoto, Detector
 T = TypeVar("T")
 
 START_S = 60.0  # for a worker to load its detector, on a machine that is busy
+CLOCK_TIMES = 3  # times the processor time, because other work may use the processors
 LOOK_S = 0.05  # how often somebody's leaving is looked for
 SPENT_SHARE = 0.25  # of its memory limit: a worker that holds as much after a job is replaced
 BASE_FILES = 64  # that a worker may have open
@@ -70,6 +71,11 @@ class WorkLimits:
     memory_bytes: int
     file_bytes: int = 0
 
+    @classmethod
+    def of_photo(cls, *, processor_s: int, memory_mb: int) -> WorkLimits:
+        """Return the limits of one photo, which may wait for other work on the processors."""
+        return cls(processor_s, CLOCK_TIMES * processor_s, memory_mb * 1024**2)
+
 
 class Workers(Protocol):
     """Does jobs for whoever calls, each with a detector as its first argument."""
@@ -87,7 +93,7 @@ class Workers(Protocol):
             job: a function that can be imported by its name.
             arguments: picklable, as what comes back is.
             ended: the job is ended when it is set.
-            progress: is told what the job tells; such a job takes `progress` as a keyword.
+            progress: is called with what the job reports; such a job takes `progress` as a keyword.
 
         Raises:
             TooCostlyError: over a limit, or the worker broke on it.
@@ -302,11 +308,11 @@ class _Place:
             if left_s <= 0:
                 raise TooCostlyError(f"it needs more than {clock_s:.0f} s")
             if worker.connection.poll(min(left_s, LOOK_S)):
-                kind, told, is_spent = pickle.loads(worker.connection.recv_bytes())  # noqa: S301
+                kind, value, is_spent = pickle.loads(worker.connection.recv_bytes())  # noqa: S301
                 if kind == "progress" and progress is not None:
-                    progress(told)
+                    progress(value)
                 elif kind == "done":
-                    return told, is_spent
+                    return value, is_spent
 
     def drop(self) -> None:
         """End the worker, if there is one, and wait until it is gone."""
@@ -344,7 +350,11 @@ def _start_worker(make_detector: Callable[[], Detector], limits: WorkLimits) -> 
 # What follows runs in the worker.
 
 
-def _work_on() -> None:
+# Where lines aren't counted as covered, a worker runs them, which may write no file about it.
+# tests/test_bounded.py tests what they do.
+
+
+def _work_on() -> None:  # pragma: no cover
     """Do jobs until the parent has gone."""
     _end_with_parent()
     connection = Connection(int(sys.argv[1]))
@@ -402,7 +412,7 @@ def _lacked_memory(error: BaseException | None) -> bool:
     return False
 
 
-def _end_with_parent() -> None:
+def _end_with_parent() -> None:  # pragma: no cover
     """Have the kernel end this process when the parent's end of its standard input is closed.
 
     By a signal, because it has to hold while a decoder is at work, and no thread of Python's then
@@ -422,7 +432,7 @@ def _end_with_parent() -> None:
         sys.exit(1)
 
 
-def _limit(memory_bytes: int, file_bytes: int) -> None:
+def _limit(memory_bytes: int, file_bytes: int) -> None:  # pragma: no cover
     """Have the kernel refuse more memory, and larger files."""
     import resource
 
@@ -435,7 +445,7 @@ def _limit(memory_bytes: int, file_bytes: int) -> None:
         resource.setrlimit(what, (most, most))
 
 
-def _limit_processor(seconds: int) -> None:
+def _limit_processor(seconds: int) -> None:  # pragma: no cover
     """Have the kernel end this process when it has been at work for so much longer."""
     import resource
 
@@ -447,10 +457,10 @@ def _data_bytes() -> int:
     """Return how much of its memory limit this process uses; 0 where the kernel doesn't tell."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123
-            told = next(line for line in status if line.startswith("VmData:"))
+            line = next(line for line in status if line.startswith("VmData:"))
     except (OSError, StopIteration):
         return 0
-    return int(told.split()[1]) * 1024
+    return int(line.split()[1]) * 1024
 
 
 def _blur(detector: Detector, data: bytes, options: BlurOptions, max_pixels: int) -> BlurredPhoto:

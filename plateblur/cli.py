@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import cv2
 import typer
 import typer.main
 from typer.core import TyperGroup
 
+from plateblur.cli_live import EXAMPLES as LIVE_EXAMPLES
+from plateblur.cli_live import live
 from plateblur.cli_options import (
     AlwaysHide,
+    ClusterOption,
     CocoFile,
     CsvFile,
     DamagedPhotos,
@@ -31,6 +35,7 @@ from plateblur.cli_options import (
     ManifestOption,
     Margin,
     MasksFolder,
+    MaxPixels,
     MetadataOption,
     MethodOption,
     MinConfidence,
@@ -51,39 +56,42 @@ from plateblur.cli_options import (
 )
 from plateblur.cli_review import APPLY_EXAMPLES, AUDIT_EXIT_CODES, apply, audit, review
 from plateblur.cli_runs import (
-    SOFTWARE,
     blur_clips,
     blur_one_clip,
     check_side_file,
+    cluster_at,
     console,
     ending_on_bad_start,
     find_photos,
     finish,
     names_one_file,
+    open_detector,
     place_of,
     places_of,
     say,
     settings_of,
 )
 from plateblur.cli_serving import demo, extra, serve
-from plateblur.cores import cores
-from plateblur.detector import OnnxDetector
+from plateblur.cores import cores, limit_opencv
+from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.engines import Device, Engine
 from plateblur.photo import MAX_PIXELS, decode
-from plateblur.pipeline import DEFAULTS, blur_given, blur_photo, find_plates, panorama_in
+from plateblur.pipeline import DEFAULTS, find_plates, panorama_in
 from plateblur.runs.clips import ClipWork, clip_target
 from plateblur.runs.files import explain
 from plateblur.runs.given import corrections_of
-from plateblur.runs.ledger import PHOTO_FAULTS, Again
+from plateblur.runs.ledger import Again
+from plateblur.runs.manifest import SOFTWARE
 from plateblur.runs.photos import MaskFolders, photo_maker
 from plateblur.runs.plan import Job, Task
-from plateblur.runs.progress import Done, Tally, progress
+from plateblur.runs.progress import Doing, Done, Tally, progress
 from plateblur.runs.report import described
 from plateblur.runs.run import How, started
+from plateblur.runs.settle import PHOTO_FAULTS
 from plateblur.runs.sides import Sides
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, pixels_of
+from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, done_in_order, pixels_of
 from plateblur.runs.zones import ZoneFiles, zones_of
-from plateblur.types import BlurOptions, BlurredPhoto, MetadataPolicy
+from plateblur.types import BlurOptions, MetadataPolicy
 
 EXIT_CODES = """
 Exit codes: 0 every photo was done; 1 at least one failed, and is listed at the end;
@@ -193,9 +201,7 @@ def blur(
     yolo: YoloFolder = None,
     masks: MasksFolder = None,
     instance_masks: InstanceMasksFolder = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
-    ] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -204,6 +210,7 @@ def blur(
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
     workers: Workers = None,
+    cluster: ClusterOption = None,
     quiet: Quiet = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a summary as one JSON object.")
@@ -250,34 +257,52 @@ def blur(
             zones=ZoneFiles(zones_of(ignore_zone or (), always_hide or ()), name=zones),
             sides_of=mask_folders.of,
         )
-        with started(given, work, how) as run:
+        with cluster_at(cluster), started(given, work, how) as run:
             for path in sides.files():
                 check_side_file(path, run)
             say(run.left.notes, hidden=quiet)
-            detector, workers = open_detector_for(
-                engine, device, workers, photos=len(run.left.todo), model=model
-            )
-            reviews = corrections_of(run.manifest)
-            say(reviews.notes(run.left.todo), hidden=quiet)
+            keeps_pictures = in_place and not drop_other_pictures
+            corrections = corrections_of(run.manifest)
+            say(corrections.notes(run.left.todo), hidden=quiet)
 
-            def blurred(data: bytes, task: Task) -> BlurredPhoto:
-                plates = reviews.of(task, data)
-                if plates is not None:
-                    return blur_given(
-                        data, plates, options, max_pixels=max_pixels, zones=task.zones
-                    )
-                return blur_photo(data, detector, options, max_pixels=max_pixels, zones=task.zones)
+            def here() -> AbstractContextManager[Doing]:
+                detector, number = open_detector_for(
+                    engine, device, workers, photos=len(run.left.todo), model=model
+                )
+                make = photo_maker(
+                    lambda data, task: corrections.blur(
+                        data, task, detector, options, max_pixels=max_pixels
+                    ),
+                    PixelsInHand(PIXELS_A_WORKER * number),
+                    mask_folders,
+                    run.inputs,
+                    is_one_file=run.is_one_file,
+                    keeps_pictures=keeps_pictures,
+                )
+                return nullcontext(run.here(Job.take, make, number))
 
-            make = photo_maker(
-                blurred,
-                PixelsInHand(PIXELS_A_WORKER * workers),
-                mask_folders,
-                run,
-                keeps_pictures=in_place and not drop_other_pictures,
-            )
-            tally, outcomes = run.carry_out(
-                Job.take, make, "Blurring", workers, console=console, hidden=quiet
-            )
+            def elsewhere() -> AbstractContextManager[Doing]:
+                from plateblur.runs.cluster import crew_of
+                from plateblur.runs.cluster_worker import Order
+
+                order = Order(
+                    software=SOFTWARE,
+                    options=options,
+                    max_pixels=max_pixels,
+                    engine=engine,
+                    device=device,
+                    out=target,
+                    is_one_file=run.is_one_file,
+                    overwrite=overwrite,
+                    keeps_pictures=keeps_pictures,
+                    masks=mask_folders,
+                    run=run.ledger.settler.run,
+                    corrections=corrections,
+                )
+                return crew_of(run, order, model or shipped_model(), given, workers=workers)
+
+            with here() if cluster is None else elsewhere() as doing:
+                tally, outcomes = run.carry_out(doing, "Blurring", console=console, hidden=quiet)
             tally.failures += sides.write(run, outcomes)
     if as_json:
         typer.echo(json.dumps(tally.summary(work, out, seconds=time.monotonic() - begun)))
@@ -391,9 +416,7 @@ def detect(
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
     recursive: Recursive = False,
     list_file: ListFile = None,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")
-    ] = MAX_PIXELS,
+    max_pixels: MaxPixels = MAX_PIXELS,
     fast: Fast = False,
     thorough: Thorough = False,
     smallest_plate_px: SmallestPlate = DEFAULTS.smallest_plate_px,
@@ -442,9 +465,8 @@ def detect(
     tally = Tally(failures=list(work.failed))
     for _, done in progress(
         [Task(job, job.photo, "") for job in work.jobs],
-        lambda task: detect_one(task.job),
+        partial(done_in_order, do=lambda task: detect_one(task.job), workers=workers),
         "Looking",
-        workers,
         tally,
         console=console,
         hidden=quiet,
@@ -457,6 +479,7 @@ def detect(
 app.command(epilog=APPLY_EXAMPLES + EXIT_CODES)(apply)
 app.command()(review)
 app.command(epilog=AUDIT_EXIT_CODES)(audit)
+app.command(epilog=LIVE_EXAMPLES)(live)
 app.command()(demo)
 app.command()(serve)
 
@@ -470,15 +493,5 @@ def open_detector_for(
     """
     workers = max(1, min(workers or cores(), photos))
     threads = max(1, cores() // workers)
-    cv2.setNumThreads(threads)
+    limit_opencv(threads)
     return open_detector(engine, device, threads=threads, model=model), workers
-
-
-def open_detector(
-    engine: Engine, device: Device, *, threads: int | None = None, model: Path | None = None
-) -> OnnxDetector:
-    """Return the detector, or end the command with the reason."""
-    with ending_on_bad_start():
-        if model is None:
-            return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
-        return OnnxDetector(model, engine=engine, device=device, threads=threads)

@@ -142,6 +142,7 @@ Thorough = Annotated[
         help="Also search enlarged parts and rotated copies. Many times slower.",
     ),
 ]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Maximum size of a photo, in pixels.")]
 SmallestPlate = Annotated[
     float,
     typer.Option(
@@ -197,6 +198,15 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1, help="Number of photos to process in parallel; by default, the number of cores."
+    ),
+]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Blur the photos on a Ray cluster: auto for the one of this machine, HOST:PORT, or "
+        "ray://HOST:PORT. Requires plateblur[cluster].",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")]

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import cv2
 import typer
 
 from plateblur.cli_options import (
@@ -32,7 +31,6 @@ from plateblur.cli_options import (
     finite,
 )
 from plateblur.cli_runs import (
-    SOFTWARE,
     console,
     ending_on_bad_start,
     finish,
@@ -44,7 +42,7 @@ from plateblur.cli_runs import (
     shown,
 )
 from plateblur.cli_serving import extra
-from plateblur.cores import cores
+from plateblur.cores import cores, limit_opencv
 from plateblur.errors import RunError
 from plateblur.photo import MAX_PIXELS
 from plateblur.pipeline import DEFAULTS, blur_given
@@ -52,6 +50,7 @@ from plateblur.runs.audit import audit_of, drawn
 from plateblur.runs.files import write_atomically
 from plateblur.runs.given import Given, corrected, given_by, options_of, reviewed_run
 from plateblur.runs.ledger import Again
+from plateblur.runs.manifest import SOFTWARE
 from plateblur.runs.photos import MaskFolders, photo_maker
 from plateblur.runs.plan import File, Plan, Task
 from plateblur.runs.progress import number
@@ -346,7 +345,7 @@ def _hide(
     """Hide what is given in the photos of a batch, and say what came of it."""
     given, options = batch.given, replace(batch.options, mask=bool(masks))
     nothing = to_hide(())
-    cv2.setNumThreads(max(1, cores() // workers))
+    limit_opencv(max(1, cores() // workers))
     with started([job.photo for job in given.work.jobs], given.work, how) as run:
         for task in run.tasks:
             wanted = given.plates.get(task.job.inside)
@@ -367,20 +366,16 @@ def _hide(
                 zones=task.zones,
             )
 
-        tally, _ = run.carry_out(
-            given.take,
-            photo_maker(
-                hidden,
-                PixelsInHand(PIXELS_A_WORKER * workers),
-                masks,
-                run,
-                keeps_pictures=False,
-            ),
-            "Hiding",
-            workers,
-            console=console,
-            hidden=quiet,
+        make = photo_maker(
+            hidden,
+            PixelsInHand(PIXELS_A_WORKER * workers),
+            masks,
+            run.inputs,
+            is_one_file=False,
+            keeps_pictures=False,
         )
+        doing = run.here(given.take, make, workers)
+        tally, _ = run.carry_out(doing, "Hiding", console=console, hidden=quiet)
     if given.without:
         say([f"boxes for {number(given.without, 'other photo')} were passed over"], hidden=quiet)
     finish(tally, given.work, f" -> {how.out}", hidden=quiet)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from plateblur.detector import shipped_model
+from plateblur.cli_serving import extra
+from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.engines import Device, Engine
 from plateblur.errors import ModelError, RunError
 from plateblur.formats import BY_SUFFIX, TAKEN
 from plateblur.runs.clips import CONTAINERS, ClipWork, clear_work, part_of, plate_lines, take_clip
 from plateblur.runs.files import Outputs, explain, write_atomically
-from plateblur.runs.ledger import PHOTO_FAULTS
 from plateblur.runs.model import model_at
 from plateblur.runs.places import is_remote, opened
 from plateblur.runs.plan import File, Plan, counted, is_clip, on_disk, plan
 from plateblur.runs.progress import Tally
 from plateblur.runs.run import How, Run, started
+from plateblur.runs.settle import PHOTO_FAULTS
 from plateblur.types import BlurOptions
 
-SOFTWARE = f"plateblur {metadata.version('plateblur')}"
 BESIDE = ("crops", "mask")  # options that change no photo
 
 console = Console(stderr=True)  # standard output is for results alone
@@ -176,16 +176,26 @@ def blur_clips(
         say(run.left.notes, hidden=quiet)
         clips = open_work()
         tally, _ = run.carry_out(
-            take_clip,
-            clips.make,
+            run.here(take_clip, clips.make, 1),
             "Blurring",
-            1,
             console=console,
             hidden=quiet,
             unit="clips",
             after=lambda task: clear_work(on_disk(task.target)),
         )
     finish(tally, work, f" -> {how.out}", hidden=quiet, what="clip")
+
+
+@contextmanager
+def cluster_at(address: str | None) -> Iterator[None]:
+    """Use a Ray cluster in the block, if one was named."""
+    if address is None:
+        yield
+        return
+    with extra("cluster"):
+        from plateblur.runs.cluster import connected
+    with connected(address):
+        yield
 
 
 @contextmanager
@@ -196,6 +206,16 @@ def ending_on_bad_start() -> Iterator[None]:
     except (ModelError, RunError) as error:
         console.print(f"plateblur: {error}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(2) from error
+
+
+def open_detector(
+    engine: Engine, device: Device, *, threads: int | None = None, model: Path | None = None
+) -> OnnxDetector:
+    """Return the detector, or end the command with the reason."""
+    with ending_on_bad_start():
+        if model is None:
+            return OnnxDetector.shipped(engine=engine, device=device, threads=threads)
+        return OnnxDetector(model, engine=engine, device=device, threads=threads)
 
 
 def say(lines: Iterable[str], *, hidden: bool) -> None:

@@ -19,6 +19,13 @@ def cores() -> int:
     return max(1, min(len(bound) or os.cpu_count() or 1, _quota()))
 
 
+def limit_opencv(threads: int) -> None:
+    """Let OpenCV use so many threads in this process, where photos share out the cores."""
+    import cv2  # not at the top: whoever only counts cores needs none of it
+
+    cv2.setNumThreads(threads)
+
+
 def _quota() -> int:
     try:
         quota, period = QUOTA.read_text().split()

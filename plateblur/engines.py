@@ -32,6 +32,7 @@ PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
     "directml": "DmlExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
 }
+NVIDIA = ("cuda", "tensorrt")
 
 TRIES = 5  # of each engine where the fastest is to be taken
 GPU_BATCH = 8  # images at once; on a CPU a batch takes as long as its images one by one
@@ -129,6 +130,8 @@ def open_session(model: Path, *, threads: int | None, device: Device = "cpu") ->
             f"device {device!r} needs an ONNX Runtime with {provider}, and the installed one has "
             f"none; docs/howto/gpu-and-openvino.md lists which package brings it"
         )
+    if device in NVIDIA:
+        onnxruntime.preload_dlls()  # CUDA's libraries, where packages of NVIDIA bring them
     try:
         session = onnxruntime.InferenceSession(model, options, providers=[provider])
     except _ORT_ERRORS as error:

@@ -30,7 +30,7 @@ BAND_ROWS = 240  # of a view or a region that are worked out at a time
 CELLS = 64  # across a face, in which an outline is looked for before its pixels are
 
 # Right, down and ahead of each face, as rays. Source: FFmpeg's filter v360, which writes cubemaps
-# in the order "rludfb" unless told otherwise; crosses as most viewers take them. In an upright
+# in the order "rludfb" unless stated otherwise; crosses as most viewers take them. In an upright
 # cross the back face is upside down, "v".
 AXES = {
     "f": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),

@@ -286,11 +286,11 @@ def _merged(found: list[_Found]) -> _Found:
     confidence = np.concatenate([each.confidence for each in found])
     is_cut = np.concatenate([each.is_cut for each in found])
     order, sure = one_a_plate(confidence, is_cut, _sphere_overlap(rays))
-    told = [each.searched for each in found if each.searched is not None]
+    searches = [each.searched for each in found if each.searched is not None]
     searched = None
-    if len(told) == len(found):
-        smallest_px = min(one.smallest_plate_px for one in told)
-        searched = Searched(sum(one.looks for one in told), round(smallest_px, 1))
+    if len(searches) == len(found):
+        smallest_px = min(one.smallest_plate_px for one in searches)
+        searched = Searched(sum(one.looks for one in searches), round(smallest_px, 1))
     return _Found(rays[order], sure[order], is_cut[order], searched)
 
 

@@ -406,11 +406,11 @@ _OPENERS: dict[Format, Callable[[io.BytesIO], PillowImage.Image]] = {
 
 def _orientation(metadata: Metadata) -> int:
     """Return how the stored image is turned, 1 to 8; EXIF says so, and XMP where EXIF does not."""
-    told = exif_orientation(metadata.exif)
-    if told == 1 and metadata.xmp:
+    orientation = exif_orientation(metadata.exif)
+    if orientation == 1 and metadata.xmp:
         match = re.search(rb"tiff:Orientation(?:=\"|>)([1-8])", metadata.xmp)
-        told = int(match[1]) if match else 1
-    return told
+        orientation = int(match[1]) if match else 1
+    return orientation
 
 
 def _to_rgb(stored: PillowImage.Image) -> tuple[Image, NDArray[np.uint8] | None, bool]:

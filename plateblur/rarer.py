@@ -65,8 +65,8 @@ def tiff_compression(stored: PillowImage.Image) -> str | None:
     """Return how a TIFF is to be compressed: as it was, or without loss; None for another photo."""
     if not isinstance(stored, TiffImagePlugin.TiffImageFile):
         return None
-    told = str(stored.info.get("compression"))
-    return told if told in LOSSLESS else "tiff_lzw"
+    compression = str(stored.info.get("compression"))
+    return compression if compression in LOSSLESS else "tiff_lzw"
 
 
 def gif_image(old: Image, new: Image, alpha: NDArray[np.uint8] | None) -> PillowImage.Image:

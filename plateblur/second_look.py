@@ -4,7 +4,7 @@ Lettering, lamps and badges look like a plate at one size, plates at several. So
 model isn't sure of is shown to it again: where it sees no plate at any size, the confidence is
 halved. A box that the first look showed only a few pixels high is corrected, because enlarged its
 edges are found better; and an unsure one is raised to what several sizes agree on, which is what a
-look as close as that at the whole photo would have told, at a fraction of its cost.
+look as close as that at the whole photo would have shown, at a fraction of its cost.
 
 Source of the numbers: chosen on the val split, docs/explanation/detection.md.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,9 @@ from fastapi import FastAPI
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.job_queue import StoreQueue
+from plateblur.accounts.job_types import JobLimits
+from plateblur.accounts.jobs import StoreJobs
 from plateblur.accounts.mail import outbox_of
 from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.signup import first_operator
@@ -31,7 +34,6 @@ from plateblur.web.logs import configure_logging
 from plateblur.web.settings import LOCAL_URL, hand_to_workers
 
 WORKER_STARTS_S = 60  # with less, uvicorn restarts slowly loading workers for ever
-CLOCK_TIMES = 3  # times the processor time, because other work may use the processors
 
 
 def run_service(
@@ -120,19 +122,19 @@ def build() -> FastAPI:
     workers = BoundedWorkers(
         detector_of(settings),
         count=settings.blur_threads,
-        limits=WorkLimits(
-            processor_s=settings.photo_work_s,
-            clock_s=CLOCK_TIMES * settings.photo_work_s,
-            memory_bytes=settings.photo_memory_mb * 1024**2,
+        limits=WorkLimits.of_photo(
+            processor_s=settings.photo_work_s, memory_mb=settings.photo_memory_mb
         ),
     )
     workers.start()
     store = open_settings_store(settings)
     gate = StoreGate(store, minute=open_minute(settings))
+    limits = job_limits(settings)
     app = create_app(
-        partial(workers.blur, max_pixels=settings.max_pixels),
+        workers.blur,
         gate,
         settings,
+        jobs=(StoreJobs(store, limits), StoreQueue(store, limits)) if settings.jobs else None,
         ready_checks={"model": workers.works, "disk": partial(has_room, settings.data_dir)},
         upkeep=lambda: prune(store, outbox=outbox_of(settings.data_dir), now=datetime.now(UTC)),
     )
@@ -161,6 +163,17 @@ def detector_of(settings: Settings) -> Callable[[], OnnxDetector]:
     """Return a function that opens the configured detector; parallel photos share the cores."""
     threads = max(1, cores() // settings.blur_threads)
     return partial(OnnxDetector, Path(settings.model or shipped_model()), threads=threads)
+
+
+def job_limits(settings: Settings) -> JobLimits:
+    """Return how much of jobs may wait."""
+    return JobLimits(
+        jobs=settings.jobs_per_account,
+        photos=settings.jobs_photos,
+        account_bytes=settings.jobs_account_mb * 1024**2,
+        all_bytes=settings.jobs_mb * 1024**2,
+        keep=timedelta(hours=settings.jobs_keep_h),
+    )
 
 
 def open_minute(settings: Settings) -> MinuteWindow | None:

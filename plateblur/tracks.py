@@ -9,6 +9,7 @@ that stands still in the street is where it was, however the camera shook meanwh
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ WEAK_IOU = 0.2  # of an unsure box with where the plate should be; noise elsewhe
 REACH = 1.5  # of a box's longer side: how far a plate may be from where it should be
 MAX_SIZE_CHANGE = 2.0  # of a plate's height from one sighting to the next
 SPEED_SIGHTINGS = 4  # the last so many tell the speed; fewer shake, more lag in a bend
+KEPT_SIGHTINGS = 12  # of a plate that is followed without an end; no box depends on more
 STEADY_SIGHTINGS = 2  # on each side: a box that is smaller than its neighbours missed a part
 
 Step = NDArray[np.float64]
@@ -88,13 +90,23 @@ def hidden_boxes(clip: Frames, *, min_confidence: float) -> tuple[list[Boxes], l
     hidden: list[list[NDArray[np.float64]]] = [[] for _ in clip.found]
     tracks = follow(clip, min_confidence=min_confidence)
     for track in tracks:
-        sure = _sure_part(track, min_confidence)
-        # Where it was found unsurely, often in part only, both that and its place are hidden.
-        for frame, box in filled(track, clip) + (
-            filled(sure, clip) if len(sure.frames) < len(track.frames) else []
-        ):
+        for frame, box in boxes_of(track, clip, min_confidence=min_confidence):
             hidden[frame].append(box)
     return [np.array(boxes, np.float32).reshape(-1, 4) for boxes in hidden], tracks
+
+
+def boxes_of(
+    track: Track, clip: Frames, *, min_confidence: float
+) -> list[tuple[int, NDArray[np.float64]]]:
+    """Return the boxes that hide one plate, each with its frame; a frame may have several.
+
+    Where it was found unsurely, often in part only, both that and its place between the sure
+    sightings are hidden.
+    """
+    sure = _sure_part(track, min_confidence)
+    return filled(track, clip) + (
+        filled(sure, clip) if 0 < len(sure.frames) < len(track.frames) else []
+    )
 
 
 def _sure_part(track: Track, min_confidence: float) -> Track:
@@ -108,39 +120,86 @@ def _sure_part(track: Track, min_confidence: float) -> Track:
 
 
 def follow(clip: Frames, *, min_confidence: float) -> list[Track]:
-    """Return the tracks of all plates that were found once with `min_confidence`.
+    """Return the tracks of all plates that were found once with `min_confidence`."""
+    follower = Follower(min_confidence=min_confidence)
+    for frame, found in enumerate(clip.found):
+        follower.see(frame, found, clip.times_s[frame], clip.steps[frame])
+    return [follower.drawn_back(track, clip) for track in follower.tracks]
+
+
+class Follower:
+    """Carries each plate from frame to frame.
 
     Sure detections go on with the nearest track or begin one; unsure ones only go on with a track
     that they lie on. Source of the two rounds: Zhang et al., "ByteTrack" (ECCV 2022).
+
+    Attributes:
+        begun: how many plates were found so far.
     """
-    done: list[_Live] = []
-    live: list[_Live] = []
-    used: set[tuple[int, int]] = set()
-    for frame, detections in enumerate(clip.found):
-        now_s = clip.times_s[frame]
-        for track in live:
-            track.carry(clip.steps[frame])
-        done += [track for track in live if now_s - track.times_s[-1] > GAP_S]
-        live = [track for track in live if now_s - track.times_s[-1] <= GAP_S]
-        boxes = detections.xyxy.astype(np.float64)
-        sure = detections.confidence >= min_confidence
-        weak = ~sure & (detections.confidence >= TRACK_FLOOR)
+
+    def __init__(self, *, min_confidence: float) -> None:
+        """Begin without tracks; one begins with a detection of `min_confidence`."""
+        self.begun = 0
+        self._min_confidence = min_confidence
+        self._done: list[_Live] = []
+        self._live: list[_Live] = []
+        self._used: set[tuple[int, int]] = set()
+
+    @property
+    def tracks(self) -> list[Track]:
+        """The track of each plate."""
+        return [each.track for each in self._done + self._live]
+
+    def see(self, frame: int, found: Detections, now_s: float, step: Step) -> None:
+        """Go on with the next frame.
+
+        Args:
+            frame: its index, one more than that of the last.
+            found: the plates in it.
+            now_s: when it is shown, seconds.
+            step: how the camera moved since the last.
+        """
+        for track in self._live:
+            track.carry(step)
+        self._done += [track for track in self._live if now_s - track.times_s[-1] > GAP_S]
+        live = [track for track in self._live if now_s - track.times_s[-1] <= GAP_S]
+        boxes = found.xyxy.astype(np.float64)
+        sure = found.confidence >= self._min_confidence
+        weak = ~sure & (found.confidence >= TRACK_FLOOR)
         expected = np.array([track.expected(now_s) for track in live]).reshape(-1, 4)
         pairs = _pairs(_distances(expected, boxes, sure))
         taken = {row for row, _ in pairs}
         left = np.array([row not in taken for row in range(len(live))], np.bool_)
         pairs += _pairs(np.where(left[:, None], _misfits(expected, boxes, weak), np.inf))
         matched = {column for _, column in pairs}
-        used |= {(frame, column) for column in matched}
+        self._used |= {(frame, column) for column in matched}
         for row, column in pairs:
-            live[row].add(frame, now_s, boxes[column], float(detections.confidence[column]))
+            live[row].add(frame, now_s, boxes[column], float(found.confidence[column]))
         for column in np.flatnonzero(sure).tolist():
             if column not in matched:
                 live.append(_Live())
-                live[-1].add(frame, now_s, boxes[column], float(detections.confidence[column]))
-                used.add((frame, column))
-    tracks = [each.track for each in done + live]
-    return [_drawn_back(track, clip, used) for track in tracks]
+                live[-1].add(frame, now_s, boxes[column], float(found.confidence[column]))
+                self._used.add((frame, column))
+                self.begun += 1
+        self._live = live
+
+    def drawn_back(self, track: Track, clip: Frames) -> Track:
+        """Return `track` with the unsure sightings before its first one, back to a gap."""
+        return _drawn_back(track, clip, self._used)
+
+    def ahead(self) -> Follower:
+        """Return a copy that can go on by itself, without the plates that are long gone."""
+        copy = Follower(min_confidence=self._min_confidence)
+        copy._live = [each.copy() for each in self._live]
+        return copy
+
+    def forget(self, frames: int) -> None:
+        """Drop what was seen in the first `frames` frames; the others are numbered from 0 again.
+
+        Of each plate a few sightings stay, which tell its speed and its place.
+        """
+        self._done, self._used = [], set()
+        self._live = [kept for each in self._live if (kept := each.copy(since=frames)).track.frames]
 
 
 def _drawn_back(track: Track, clip: Frames, used: set[tuple[int, int]]) -> Track:
@@ -321,6 +380,16 @@ class _Live:
         self.track.confidence.append(confidence)
         self.here = np.vstack([self.here[1 - SPEED_SIGHTINGS :], box])
         self.times_s = [*self.times_s[1 - SPEED_SIGHTINGS :], now_s]
+
+    def copy(self, *, since: int = 0) -> _Live:
+        """Return a copy without the sightings before frame `since`, which becomes frame 0."""
+        copy = _Live()
+        copy.here, copy.times_s = self.here, self.times_s
+        first = max(bisect_left(self.track.frames, since), len(self.track.frames) - KEPT_SIGHTINGS)
+        copy.track.frames.extend(frame - since for frame in self.track.frames[first:])
+        copy.track.xyxy.extend(self.track.xyxy[first:])
+        copy.track.confidence.extend(self.track.confidence[first:])
+        return copy
 
     def carry(self, step: Step) -> None:
         if step is not STILL:

@@ -69,7 +69,7 @@ class Rectangle:
         return Region(x1, y1, np.ones((y2 - y1, x2 - x1), np.bool_))
 
     def named(self) -> str:
-        """Return what tells it from another zone."""
+        """Return what identifies the zone."""
         return f"{self.left!r},{self.top!r},{self.right!r},{self.bottom!r}"
 
 
@@ -96,7 +96,7 @@ class MaskZone:
         return Region(0, 0, self.covers((0, 0, width, height), image_hw))
 
     def named(self) -> str:
-        """Return what tells it from another zone."""
+        """Return what identifies the zone."""
         return f"{self.mask.shape} {hashlib.sha256(np.packbits(self.mask).tobytes()).hexdigest()}"
 
 
@@ -123,11 +123,11 @@ class Zones:
         return Zones(self.ignore + other.ignore, self.hide + other.hide)
 
     def named(self) -> str:
-        """Return what tells these zones from others; "" where there are none."""
+        """Return what identifies these zones; "" where there are none."""
         if not self:
             return ""
-        told = [[zone.named() for zone in zones] for zones in (self.ignore, self.hide)]
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+        names = [[zone.named() for zone in zones] for zones in (self.ignore, self.hide)]
+        return hashlib.sha256(repr(names).encode()).hexdigest()[:16]
 
     def regions(self, image_hw: tuple[int, int]) -> list[Region]:
         """Return the pixels that are always hidden."""

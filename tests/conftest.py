@@ -1,10 +1,11 @@
-"""What all tests share: how they are dealt out, an empty store to copy, hypothesis' settings.
+"""Shared by all tests: how workers divide them, an empty store to copy, hypothesis' settings.
 
-Hypothesis draws the same cases everywhere and minds no slow machine.
+Hypothesis draws the same cases everywhere, without a time limit, and fewer of them in `make quick`.
 """
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -15,11 +16,31 @@ from plateblur.accounts.store import Store
 from tests.accounts.fakes import SECRET
 
 settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+settings.register_profile("quick", settings.get_profile("steady"), max_examples=20)
 settings.load_profile("steady")
 
-# What a shell starts in the background ignores SIGINT, and so would the programs that tests start
-# and stop with it.
+# A shell's background jobs ignore SIGINT, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+QUICK = "not slow"  # the expression after -m in `make quick`
+SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*)?pytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer cases in `make quick`."""
+    if config.option.markexpr == QUICK:
+        settings.load_profile("quick")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't import a file whose tests are all slow in `make quick`.
+
+    Every worker imports every file. Torch, Gradio, Playwright and notebooks take 10 s to import,
+    so the files that need them are slow throughout.
+    """
+    if config.option.markexpr != QUICK or collection_path.suffix != ".py":
+        return None
+    return SLOW_FILE.search(collection_path.read_text(encoding="utf-8")) is not None or None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

@@ -40,9 +40,11 @@ from tests.demo.fakes import (
 )
 from tests.fakes import SameProcess
 
+pytestmark = pytest.mark.slow  # each worker would take 4 s to import Gradio
+
 MARGIN, CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
 DEFAULTS: Any = ("veil", MARGIN, CONFIDENCE, False, "strip")
-VIEW, PICKER, DOWNLOAD, ZIPPER, ZIPPED = range(5)
+VIEW, PICKER, DOWNLOAD = range(3)
 
 
 def heic_photo() -> bytes:
@@ -97,7 +99,6 @@ def event(**data: Any) -> gr.EventData:
     return gr.EventData(None, data)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data"),
     [

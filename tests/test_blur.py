@@ -132,6 +132,7 @@ def test_a_tall_plate_is_veiled_at_a_smaller_size_and_as_tight() -> None:
     assert np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_only_three_bits_of_each_channel_of_the_colour_show() -> None:
     assert COLOUR_BITS == 3
     xyxy = boxes(*PLATES["one"])
@@ -282,6 +283,7 @@ def test_opacity_is_full_inside_the_widened_boxes_and_untouched_outside() -> Non
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_a_plate_that_fills_a_large_photo_takes_no_minutes(method: Method) -> None:
     image = np.zeros((2000, 3000, 3), np.uint8)
     start = time.process_time()

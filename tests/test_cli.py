@@ -27,8 +27,7 @@ from plateblur.draw import COLOUR
 from plateblur.errors import DetectionError, ModelError
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
-from plateblur.runs.files import LOCK_NAME
-from plateblur.runs.manifest import MANIFEST_NAME
+from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME
 from plateblur.types import Detections, Image, Searched
 from tests.clips import drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes, encoded, opened, street
@@ -898,7 +897,6 @@ def test_help_says_which_methods_are_cosmetic() -> None:
 
 # --- The real command -----------------------------------------------------------------------
 
-COMMAND = [sys.executable, "-m", "plateblur.cli"]
 needs_model = pytest.mark.skipif(not shipped_model().is_file(), reason="no model is shipped yet")
 
 
@@ -932,6 +930,7 @@ write_atomically(Path("a.png"), b"new" * 100_000)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_midway_leaves_the_earlier_photo_whole(here: Path) -> None:
     put({"a.png": DATA}, here)
     with subprocess.Popen([sys.executable, "-c", STOPPED_MIDWAY], stdout=subprocess.PIPE) as child:

@@ -1,18 +1,21 @@
-"""Dockerfile, compose file and Caddyfile: linted and parsed, and the proxy run before a server.
+"""Images, compose, Kubernetes and Caddy files, and workflows: linted, parsed, run where possible.
 
-No Docker engine is asked for; hadolint and the compose schema come from PyPI.
+No Docker engine and no cluster are asked for; the linters and schemas come from PyPI.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,9 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from typer.main import get_command
 
+from plateblur import cli
 from plateblur.web import Settings, create_app
 from tests.ports import free_port
 from tests.web.fakes import (
@@ -72,17 +77,35 @@ def test_the_compose_file_fits_the_specification() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_image_holds_what_it_copies_and_starts_as_nobody_special() -> None:
+def test_the_images_hold_what_they_copy_and_start_as_nobody_special() -> None:
     lines = lines_of_dockerfile()
     ignored = (ROOT / ".dockerignore").read_text()
     for rest in (rest for name, rest in lines if name == "COPY" and "--from" not in rest):
         for source in rest.split()[:-1]:
             assert (ROOT / source).exists(), source
             assert f"!{source}" in ignored, source
-    users = [rest for name, rest in lines if name == "USER"]
-    assert users == ["10001:10001"]
-    entry = json.loads(next(rest for name, rest in lines if name == "ENTRYPOINT"))
-    assert entry[:2] == ["plateblur", "serve"]
+    stages: dict[str, dict[str, str]] = {}
+    for name, rest in lines:
+        if name == "FROM":
+            stages[rest.split()[-1]] = {}
+        else:
+            stages[list(stages)[-1]][name] = rest
+    assert list(stages)[-1] == "service"  # what a build without --target makes
+    for stage, entry in (("service", ["plateblur", "serve"]), ("runs", ["plateblur"])):
+        assert stages[stage]["USER"] == "10001:10001"
+        assert json.loads(stages[stage]["ENTRYPOINT"])[: len(entry)] == entry
+
+
+def test_the_images_install_extras_that_are_there_at_locked_versions() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    installs = [rest for name, rest in lines_of_dockerfile() if "pip install" in rest]
+    assert len(installs) == 2
+    for rest in installs:
+        extras = re.findall(r'"\.\[([a-z,]+)\]"', rest)[0].split(",")
+        assert set(extras) <= set(project["optional-dependencies"])
+        assert rest.count("pip install") == rest.count("-c requirements.lock")
+    lock = (ROOT / "requirements.lock").read_text()
+    assert re.findall(r"^onnxruntime==[0-9.]+$", lock, re.M)  # the image for GPUs reads it
 
 
 def test_the_image_sets_what_the_settings_know() -> None:
@@ -136,6 +159,116 @@ def test_compose_joins_app_store_redis_and_proxy(compose: dict[str, Any]) -> Non
     assert trusted == compose["networks"]["front"]["ipam"]["config"][0]["subnet"]
     used = {one.split(":")[0] for each in services.values() for one in each.get("volumes", [])}
     assert {name for name in used if not name.startswith(".")} == set(compose["volumes"])
+
+
+# --- Kubernetes ------------------------------------------------------------------------------
+
+KUBERNETES = ("1.29", "1.33")  # what the files are written for
+DEPLOY = ROOT / "docs" / "deploy"
+
+
+def parsed(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((DEPLOY / name).read_text()))
+
+
+def pod_templates() -> dict[str, dict[str, Any]]:
+    """Return the pods of both files: of the job, and of the Ray cluster's head and workers."""
+    cluster = parsed("rayjob.yaml")[1]["spec"]["rayClusterSpec"]
+    return {
+        "job": parsed("job.yaml")[1]["spec"]["template"],
+        "head": cluster["headGroupSpec"]["template"],
+        **{group["groupName"]: group["template"] for group in cluster["workerGroupSpecs"]},
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_the_kubernetes_files_fit_the_schema(version: str) -> None:
+    kubernetes_validate = importlib.import_module("kubernetes_validate")  # takes seconds
+    for document in [*parsed("job.yaml"), parsed("rayjob.yaml")[0]]:
+        kubernetes_validate.validate(document, version, strict=True)
+    # The schema of RayJob is KubeRay's; its pods are Kubernetes' own.
+    for name, template in pod_templates().items():
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, **template}
+        kubernetes_validate.validate(pod, version, strict=True)
+
+
+@pytest.mark.slow
+def test_a_wrong_kubernetes_file_would_be_noticed() -> None:
+    kubernetes_validate = importlib.import_module("kubernetes_validate")
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"contaners": []}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(pod, KUBERNETES[0], strict=True)
+
+
+def test_the_pods_have_no_rights_and_reports_are_off() -> None:
+    for template in pod_templates().values():
+        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
+        (container,) = template["spec"]["containers"]
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert container["image"].startswith("ghcr.io/OWNER/plateblur-runs:")
+        for each in container.get("env", []):
+            assert "SECRET" not in each["name"]
+    for name in ("head", "cores"):
+        (container,) = pod_templates()[name]["spec"]["containers"]
+        assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]
+
+
+def test_the_commands_in_the_pods_are_commands_of_ours() -> None:
+    options = {
+        name
+        for parameter in get_command(cli.app).commands["blur"].params  # type: ignore[attr-defined]
+        for name in parameter.opts
+    }
+    job = parsed("job.yaml")[1]["spec"]["template"]["spec"]["containers"][0]["args"]
+    entry = shlex.split(parsed("rayjob.yaml")[1]["spec"]["entrypoint"])
+    assert (job[0], entry[:2]) == ("blur", ["plateblur", "blur"])
+    for word in (word for word in [*job, *entry] if word.startswith("-")):
+        assert word.partition("=")[0] in options
+
+
+def test_the_ray_of_the_cluster_is_the_one_of_the_lock() -> None:
+    cluster = parsed("rayjob.yaml")[1]["spec"]["rayClusterSpec"]
+    assert f"ray=={cluster['rayVersion']}" in (ROOT / "requirements.lock").read_text().split()
+
+
+# --- GitHub ----------------------------------------------------------------------------------
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.slow
+def test_the_workflows_fit_the_schema_and_have_no_known_weakness() -> None:
+    schema = [str(TOOLS / "check-jsonschema"), "--builtin-schema"]
+    for command in (
+        [*schema, "vendor.github-workflows", *map(str, WORKFLOWS)],
+        [*schema, "vendor.dependabot", ".github/dependabot.yml"],
+        [str(TOOLS / "zizmor"), "--offline", "--no-progress", "--format=plain", ".github"],
+    ):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_pins_its_actions_and_starts_without_rights(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {}
+    for job in workflow["jobs"].values():
+        assert "timeout-minutes" in job
+        for step in job["steps"]:
+            if "uses" in step:
+                assert re.fullmatch(r"[\w./-]+@v\d+(\.\d+)*", step["uses"]), step["uses"]
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_only_a_release_publishes_and_no_password_is_kept() -> None:
+    text = "".join(path.read_text() for path in WORKFLOWS)
+    assert set(re.findall(r"secrets\.(\w+)", text)) == {"GITHUB_TOKEN"}
+    publish = yaml.safe_load((ROOT / ".github/workflows/wheel.yml").read_text())["jobs"]["publish"]
+    assert publish["if"] == "github.event_name == 'release'"
+    assert publish["permissions"] == {"id-token": "write"}
 
 
 @needs_caddy
@@ -195,6 +328,7 @@ def _answers(url: str) -> bool:
     ],
     ids=["photo", "too long", "thrice too long", "no photo"],
 )
+@pytest.mark.slow
 def test_a_documented_client_notices_no_proxy(proxied: str, text: str, cd: str) -> None:
     answer = httpx.post(
         f"{proxied}/plateblurer.aspx",
@@ -206,5 +340,6 @@ def test_a_documented_client_notices_no_proxy(proxied: str, text: str, cd: str) 
 
 
 @needs_caddy
+@pytest.mark.slow
 def test_figures_stay_inside(proxied: str) -> None:
     assert httpx.get(f"{proxied}/metrics", timeout=60).status_code == 404

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from plateblur import drawn
 from plateblur.detector import MOST_LOOKS, OnnxDetector, shipped_model
-from plateblur.engines import PROVIDERS, Device, Engine
+from plateblur.engines import NVIDIA, PROVIDERS, Device, Engine
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
 from plateblur.types import Effort
@@ -311,11 +311,14 @@ def test_a_device_that_isnt_there_is_an_error_and_never_the_cpu_instead(
         OnnxDetector(path, device=device)
     # A package that brings the provider, on a machine without the device.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    loaded: list[str] = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(device))
     with (
         pytest.warns(UserWarning, match="Specified provider"),
         pytest.raises(ModelError, match="no such device"),
     ):
         OnnxDetector(path, device=device)
+    assert loaded == ([device] if device in NVIDIA else [])
 
 
 def test_openvino_is_for_the_cpu(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plateblur.letterbox import PAD_GREY, cut_out, letterbox
+from tests.cases import at_most
 from tests.fakes import boxes
 
 sizes = st.tuples(st.integers(1, 900), st.integers(1, 900))
@@ -21,7 +22,7 @@ def blank(hw: tuple[int, int]) -> np.ndarray:
 
 
 @given(sizes, models)
-@settings(max_examples=60)
+@at_most(60)
 def test_both_sides_are_multiples_of_the_stride_and_no_longer_than_it_asks(
     hw: tuple[int, int], model: tuple[int, int]
 ) -> None:
@@ -40,7 +41,7 @@ def test_both_sides_are_multiples_of_the_stride_and_no_longer_than_it_asks(
 
 
 @given(sizes, models, st.tuples(*[st.floats(0, 1)] * 4))
-@settings(max_examples=60)
+@at_most(60)
 def test_undo_maps_boxes_back(
     hw: tuple[int, int], model: tuple[int, int], shares: tuple[float, ...]
 ) -> None:
@@ -112,7 +113,7 @@ corners = st.tuples(*[st.floats(0, 1)] * 4)
 
 
 @given(sizes, corners, st.sampled_from([40, 144]))
-@settings(max_examples=60)
+@at_most(60)
 def test_a_cut_out_shows_the_box_in_its_middle_and_maps_boxes_back(
     hw: tuple[int, int], shares: tuple[float, ...], width_px: int
 ) -> None:

@@ -7,7 +7,7 @@ from typing import get_args
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plateblur.blur import FEATHER, SOLID_GREY, blur_boxes
@@ -21,6 +21,7 @@ from plateblur.outlines import (
     widened,
 )
 from plateblur.types import Image, Method
+from tests.cases import at_most
 from tests.fakes import boxes, street
 
 HW = (90, 140)
@@ -109,7 +110,7 @@ outline = st.builds(
 
 @pytest.mark.slow
 @given(st.lists(outline, min_size=1, max_size=4), st.integers(0, 99), st.sampled_from([0, 0.3]))
-@settings(max_examples=60, deadline=None)
+@at_most(60)
 def test_no_layout_of_outlines_lets_their_inside_through(
     outlines: list[Outline], seed: int, margin: float
 ) -> None:
@@ -125,7 +126,7 @@ def test_no_layout_of_outlines_lets_their_inside_through(
 
 
 @given(outline)
-@settings(max_examples=100, deadline=None)
+@at_most(100)
 def test_every_pixel_that_an_outline_touches_is_hidden(corners: Outline) -> None:
     mask = mask_of(regions_of([corners]))
     quad = np.array(corners, np.float32).astype(np.float64)

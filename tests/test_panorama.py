@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL.PngImagePlugin import PngInfo
@@ -26,6 +26,7 @@ from plateblur.photo import decode
 from plateblur.pipeline import blur_photo, find_plates, hide_plates
 from plateblur.sphere import OVERLAP, Panorama, View, panorama_of, planned_views
 from plateblur.types import BlurOptions, Detections, Image
+from tests.cases import at_most
 from tests.fakes import BrokenDetector, boxes, encoded, opened
 
 WHOLE = Panorama((360, 720), (720, 360))
@@ -247,7 +248,7 @@ def test_a_plate_across_the_seam_is_there_once_for_each_side() -> None:
 
 
 @given(st.floats(-180, 180), st.floats(-90, 90), st.floats(3, 30), st.sampled_from([0, 0.25]))
-@settings(max_examples=40, deadline=None)
+@at_most(40)
 def test_all_pixels_of_an_outline_are_hidden_wherever_it_lies(
     yaw: float, pitch: float, degrees: float, margin: float
 ) -> None:

@@ -72,7 +72,7 @@ OPAQUE: dict[str, tuple[bytes, str, float]] = {
     "webp-lossy": (encoded(STREET, "WEBP", quality=95), "WEBP", 30),
     "webp-lossless": (encoded(STREET, "WEBP", lossless=True), "WEBP", np.inf),
     "heic": (encoded(STREET, "HEIF", quality=95), "HEIF", 30),
-    "avif": (encoded(STREET, "AVIF", quality=95), "AVIF", 30),
+    "avif": (encoded(STREET, "AVIF", quality=95, speed=10), "AVIF", 30),
 }
 
 
@@ -555,8 +555,8 @@ def jpeg_of_size(width: int, height: int) -> bytes:
     return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
 
 
-def isobmff_of_size(format_: str, width: int, height: int) -> bytes:
-    data = encoded(STREET, format_)
+def isobmff_of_size(name: str, width: int, height: int) -> bytes:
+    data = OPAQUE[name][0]
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">LL", width, height) + data[at + 8 :]
 
@@ -566,14 +566,14 @@ BOMBS: dict[str, bytes] = {
     "png-2^31": png_of(struct.pack(">LLBBBBB", 2**31 - 1, 2**31 - 1, 16, 6, 0, 0, 0)),
     "png-zeros": png_of(
         struct.pack(">LLBBBBB", 20000, 20000, 1, 0, 0, 0, 0),
-        (b"IDAT", zlib.compress(bytes(20000 * 2501), 9)),
+        (b"IDAT", zlib.compress(bytes(20000 * 2501), 1)),
     ),
     "jpeg": jpeg_of_size(65500, 65500),
     "webp": huge_webp(16383, 16383),
     "webp-canvas": huge_webp(1 << 24, 1 << 8),
     "webp-lossless": huge_lossless_webp(),
-    "heic": isobmff_of_size("HEIF", 60000, 60000),
-    "avif": isobmff_of_size("AVIF", 60000, 60000),
+    "heic": isobmff_of_size("heic", 60000, 60000),
+    "avif": isobmff_of_size("avif", 60000, 60000),
 }
 
 

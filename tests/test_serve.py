@@ -25,6 +25,7 @@ from plateblur.accounts.store import open_store
 from plateblur.accounts.types import Role
 from plateblur.detector import shipped_model
 from plateblur.web import Settings
+from tests.counted import counted
 from tests.ports import free_port
 from tests.web.fakes import basic, documented_client, photo_bytes, text_of
 
@@ -34,7 +35,7 @@ SERVE = [sys.executable, str(Path(__file__).parents[1] / "serve.py")]
 EMAIL, PASSWORD = "ana@example.com", "correct horse battery staple"
 START_S = 300  # Two workers load the model; on a machine that trains beside it that takes a while.
 PATH = "/plateblurer.aspx"
-ENVIRONMENT = {"PATH": os.defpath}
+ENVIRONMENT = {"PATH": os.defpath, **counted()}
 
 
 @dataclass

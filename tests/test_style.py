@@ -7,7 +7,9 @@ cries wolf is switched off.
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +58,26 @@ EVERYWHERE = {
     r"\b(opened|opens) nothing\b": "unmatched",
     r"\bnone of the page's\b": "invalid",
 }
+# In code, docstrings and comments included. A stand-in and "stands for" are usual English.
+BETWEEN_OURSELVES = EVERYWHERE | {
+    r"\bstands?\b(?! (in|for)\b)(?!-)": "is, has or lists",
+    r"\bto stand\b(?! (in|for)\b)": "to be",
+    r"\b(is|are|was|were) told\b": "is said, called or asked",
+    r"\btells? (of|how|what|which|whether|where|by|alike|apart)\b": "says, shows or measures",
+    r"\btold (apart|alike|of|from)\b": "distinguished; in the same words",
+    r"\b(says?|said|told) of (itself|it|them|themselves)\b": "says about itself; its metadata",
+    r"\bthe command line fills it\b": "filled from the command line",
+    r"\b(made|taken) anew\b": "again",
+    r"\bof one's own\b": "your own",
+    r"\bfor (local|this machine's) eyes\b": "to be kept private",
+    r"\bnot any more\b|\bany more\b(?! than)": "no longer",
+}
+WORKSHOP = [
+    path
+    for folder in ("training", "datasets", "benchmarks", "plateblur/sets", "plateblur/drawn")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+RECIPES = sorted((ROOT / "datasets").glob("*.md"))
 # Between ourselves, comments may speak of letters of the alphabet; the console's messages do not.
 MESSAGES = EVERYWHERE | {
     r"(?<!two-)\bletters?\b(?!, digits| or digit|s of the alphabet)": "e-mail",
@@ -83,6 +105,20 @@ def strings(path: Path, *, docstrings: bool) -> Iterator[tuple[int, str]]:
             yield node.lineno, str(node.value)
 
 
+def comments(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of the comments of a Python file; neighbouring lines are one."""
+    block, first, last = "", 0, -1
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
+        if token.type == tokenize.COMMENT:
+            if token.start[0] != last + 1 and block:
+                yield first, block
+            if token.start[0] != last + 1:
+                block, first = "", token.start[0]
+            block, last = f"{block} {token.string.lstrip('# ')}", token.start[0]
+    if block:
+        yield first, block
+
+
 def found_in(text: str, phrases: dict[str, str]) -> list[str]:
     plain = " ".join(text.split())
     return [
@@ -100,6 +136,26 @@ def named(path: Path) -> str:
 def test_a_page_reads_as_english(path: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert found_in(text, EVERYWHERE) == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=named)
+def test_the_page_of_a_recipe_reads_as_english(path: Path) -> None:
+    text = re.sub(r"^    .*$", "", path.read_text(), flags=re.MULTILINE)
+    assert found_in(text, BETWEEN_OURSELVES) == []
+
+
+@pytest.mark.parametrize("path", WORKSHOP, ids=named)
+def test_the_code_of_training_and_sets_reads_as_english(path: Path) -> None:
+    found = {
+        line: wrong
+        for line, text in [*strings(path, docstrings=True), *comments(path)]
+        if (wrong := found_in(text, BETWEEN_OURSELVES))
+    }
+    assert found == {}
+    names = {
+        node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)
+    }
+    assert "told" not in names
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=named)

@@ -25,13 +25,15 @@ from tests.fakes import boxes
 
 RATE = 10
 
+Row = tuple[float, float, float, float, float]
 
-def seen(*rows: tuple[float, float, float, float, float]) -> Detections:
+
+def seen(*rows: Row) -> Detections:
     """Return detections of rows of `xyxy` and confidence."""
     return Detections(boxes(*(row[:4] for row in rows)), np.array([r[4] for r in rows], np.float32))
 
 
-def at(frame: int, confidence: float = 0.9, *, speed: float = 5) -> tuple[float, ...]:
+def at(frame: int, confidence: float = 0.9, *, speed: float = 5) -> Row:
     left = 100 + speed * frame
     return (left, 50, left + 40, 60, confidence)
 
@@ -64,7 +66,7 @@ def followed(
 
 def drive(sightings: dict[int, float], count: int = 30, *, speed: float = 5) -> list[Detections]:
     return [
-        seen(at(frame, sightings[frame], speed=speed)) if frame in sightings else seen()  # type: ignore[arg-type]
+        seen(at(frame, sightings[frame], speed=speed)) if frame in sightings else seen()
         for frame in range(count)
     ]
 
@@ -159,11 +161,6 @@ def test_clips_without_plates_hide_nothing(count: int) -> None:
 def test_times_that_do_not_fit_are_refused(at_s: list[float]) -> None:
     with pytest.raises(ValueError, match="expected"):
         followed([seen()] * 3, at_s)
-
-
-def panned(frames: int, by: float) -> list[Step]:
-    """Return the steps of a camera that pans to the right: what it sees moves left by `by`."""
-    return [STILL, *[np.array([1.0, 0.0, -by, 0.0])] * (frames - 1)]
 
 
 def test_a_plate_is_where_the_camera_left_it_however_that_moved() -> None:

@@ -165,3 +165,50 @@ def test_the_mask_of_a_photo_has_a_number_for_each_plate_with_its_margin() -> No
     assert wide.mask is not None
     assert (wide.mask > 0).sum() > 70 * 20
     assert blur_photo(PHOTO, detector).mask is None
+
+
+@pytest.mark.parametrize(
+    ("sides", "inward", "outward"),
+    [
+        ((0.3, 0.2, 0.7, 0.8), (3, 4, 7, 16), (3, 4, 7, 16)),
+        ((0.31, 0.21, 0.69, 0.79), (4, 5, 6, 15), (3, 4, 7, 16)),
+        ((0.0, 0.0, 1.0, 1.0), (0, 0, 10, 20), (0, 0, 10, 20)),
+        ((0.7, 0.1, 0.9, 0.3), (7, 2, 9, 6), (7, 2, 9, 6)),  # 0.7 of 10 is a little less than 7
+    ],
+)
+def test_edges_are_rounded_to_the_side_of_hiding(
+    sides: tuple[float, ...], inward: tuple[int, ...], outward: tuple[int, ...]
+) -> None:
+    zone = Rectangle(*sides)
+    assert zone.bounds((20, 10), outward=False) == inward
+    assert zone.bounds((20, 10), outward=True) == outward
+    left, top, right, bottom = outward
+    region = zone.region((20, 10))
+    assert region.bounds == outward
+    assert region.mask.all()
+    covers = zone.covers((0, 0, 10, 20), (20, 10))
+    left, top, right, bottom = inward
+    assert covers[top:bottom, left:right].all()
+    assert np.count_nonzero(covers) == (bottom - top) * (right - left)
+
+
+@pytest.mark.parametrize(
+    ("image_hw", "rows", "columns"),
+    [
+        ((4, 6), [0, 0, 1, 1], [0, 0, 1, 1, 2, 2]),
+        ((2, 3), [0, 1], [0, 1, 2]),
+        ((3, 2), [0, 1, 1], [0, 2]),
+        ((1, 1), [1], [1]),
+    ],
+    ids=["enlarged", "the same", "uneven", "one pixel"],
+)
+def test_a_mask_is_read_at_the_middle_of_each_pixel(
+    image_hw: tuple[int, int], rows: list[int], columns: list[int]
+) -> None:
+    mask = np.array([[True, False, True], [False, True, True]])
+    zone = MaskZone(mask)
+    expected = mask[np.array(rows)[:, None], columns]
+    assert np.array_equal(zone.region(image_hw).mask, expected)
+    height, width = image_hw
+    part = zone.covers((width - 1, height - 1, width, height), image_hw)
+    assert part.tolist() == [[bool(expected[-1, -1])]]

@@ -1,4 +1,4 @@
-"""List the steps of training in their order, each with the first line of its page."""
+"""List the steps of training in order, each with the first line of its docstring."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = {
 
 
 def summary(step: str) -> str:
-    """Return the first line of a step's docstring, without importing it and torch with it."""
+    """Return the first line of a step's docstring without importing it, and torch with it."""
     page = ast.parse(Path(__file__).with_name(f"{step}.py").read_text(encoding="utf-8"))
     return (ast.get_docstring(page) or "").splitlines()[0]
 
@@ -28,7 +28,7 @@ def listing() -> str:
     for heading, steps in STEPS.items():
         lines += [heading, *(f"  python -m training.{name:<10} {summary(name)}" for name in steps)]
         lines.append("")
-    return "\n".join([*lines, "Each tells its options with --help.", ""])
+    return "\n".join([*lines, "Run one with --help for its options.", ""])
 
 
 if __name__ == "__main__":

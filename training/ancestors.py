@@ -1,4 +1,4 @@
-"""The runs before a run, and what they were trained on: weights carry both."""
+"""The earlier runs that a run builds on, and the data that all of them were trained on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 def earlier_runs(
     record: Mapping[str, Any], card: Mapping[str, Any] | None
 ) -> Iterator[tuple[Mapping[str, Any], list[dict[str, Any]] | None]]:
-    """Yield the runs before a run, latest first, each with its data sets or None if unknown.
+    """Yield the earlier runs, latest first, each with its data sets or None if unknown.
 
     A restored model ends the list, because its card names the sets of all runs before its own.
 
@@ -32,7 +32,7 @@ def earlier_runs(
 def all_data_sets(
     own: Iterable[dict[str, Any]], record: Mapping[str, Any], card: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """Return the sets of a run and of all runs before it, because weights carry both.
+    """Return the data sets of a run and of all runs before it, because its weights contain both.
 
     Args:
         own: of the run.

@@ -1,10 +1,10 @@
-"""What happens to plates in pictures, as transforms for training, each shown on a drawn example.
+"""Transforms for training that imitate what happens to plates in photos, each with a drawn example.
 
     python -m training.augment --out runs/augmentations.png
 
 `Config.augmentation` of `training/train.py` names one of the lists. Mosaic, scale, tilt and
-perspective of the whole picture come from ultralytics; the sheet shows them too, so that a person
-sees all that a detector is trained on.
+perspective of the whole picture come from ultralytics; the sheet shows them too, so that you
+see everything that a detector is trained on.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Box = tuple[float, float, float, float]
 def first_augmentations() -> list[A.BasicTransform]:
     """Return the transforms of the first runs: pixels only.
 
-    Grey comes first because all the plate-free scenery that we have is grey: without grey plates
-    the detector would learn that grey photos hold none.
+    Grey comes first because all our photos without plates are grey: without grey plates the
+    detector would learn that grey photos have none.
     """
     return [
         A.ToGray(p=0.12),
@@ -56,7 +56,7 @@ def first_augmentations() -> list[A.BasicTransform]:
 def plate_augmentations() -> list[A.BasicTransform]:
     """Return the transforms for plates: camera, light, weather, and plates cut or covered.
 
-    Each one alone is rare, so that most pictures stay as photos are.
+    Each one is rare, so that most pictures stay as they are.
     """
     return [
         Farther(p=0.10),
@@ -83,9 +83,9 @@ def plate_augmentations() -> list[A.BasicTransform]:
 
 
 def any_way_augmentations() -> list[A.BasicTransform]:
-    """Return the transforms for plates, and for photos that are turned, tilted or all plate.
+    """Return the transforms for plates, and for turned or tilted photos and close-ups.
 
-    Most pictures stay upright, because most photos are: what is rare here is rare there too.
+    Most pictures stay upright, because most photos are.
     """
     return [
         A.OneOf(
@@ -111,7 +111,7 @@ class Infrared(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations sh
     """A grey picture with a bright middle and dark corners, as infrared lamps light it at night."""
 
     def apply(self, img: Image, darker: float = 0.6, **_: Any) -> Image:
-        """Return the picture lit so; `darker` is what its corners lose of their light."""
+        """Return the picture lit like that; its corners lose the share `darker` of the light."""
         y, x = np.mgrid[-1 : 1 : img.shape[0] * 1j, -1 : 1 : img.shape[1] * 1j]
         light = 1 - darker * np.clip(np.hypot(x, y), 0, 1) ** 2
         grey = cv2.cvtColor(img, cv2.COLOR_RGB2GRAY) * light
@@ -126,7 +126,7 @@ class LowLight(A.ImageOnlyTransform):  # type: ignore[misc]
     """A dark picture with the noise that a camera adds when it is dark."""
 
     def apply(self, img: Image, light: float = 0.3, noise_seed: int = 0, **_: Any) -> Image:
-        """Return the picture with a share of its light, and noise."""
+        """Return the picture with a share of its light, plus noise."""
         noise = np.random.default_rng(noise_seed).normal(0, 6, img.shape)
         dark: Image = (img * light + noise).clip(0, 255).astype(np.uint8)
         return dark
@@ -149,13 +149,13 @@ class _AtPlate(A.DualTransform):  # type: ignore[misc]
         return bboxes
 
     def apply_to_keypoints(self, keypoints: NDArray[np.float32], **_: Any) -> NDArray[np.float32]:
-        """Return them as they are: our sets have none, and ultralytics hands over an empty list."""
+        """Return them unchanged: our sets have none, and ultralytics passes an empty list."""
         return keypoints
 
     def get_params_dependent_on_data(
         self, params: dict[str, Any], data: dict[str, Any]
     ) -> dict[str, Any]:
-        """Draw a plate, and let the subclass draw what happens to it; nothing without plates."""
+        """Choose a plate and, in the subclass, what happens to it; nothing without plates."""
         height, width = params["shape"][:2]
         plates = np.asarray(data.get("bboxes", np.zeros((0, 4))))[:, :4]
         if len(plates) == 0:
@@ -170,7 +170,7 @@ class _AtPlate(A.DualTransform):  # type: ignore[misc]
 
 
 class Glare(_AtPlate):
-    """A round glare on a plate, as flashes, lamps and the low sun leave one."""
+    """A round glare on a plate, as from a flash, a lamp or the low sun."""
 
     def apply(
         self, img: Image, centre: tuple[float, float] = (0, 0), reach_px: float = 0, **_: Any
@@ -234,7 +234,7 @@ class Repainted(_AtPlate):
 
 
 class PartlyCovered(_AtPlate):
-    """A post, a leaf or a bumper before a part of a plate; the label stays that of the whole."""
+    """A post, a leaf or a bumper in front of a part of a plate; the label is still the whole."""
 
     def apply(
         self, img: Image, cover: Box = (0, 0, 0, 0), colour: tuple[int, ...] = (0, 0, 0), **_: Any
@@ -265,7 +265,7 @@ class PartlyCovered(_AtPlate):
 
 
 class _Moved(_AtPlate):
-    """A picture scaled and shifted as a whole, with grey where nothing is; boxes go along."""
+    """A picture scaled and shifted as a whole, its boxes with it; empty areas are grey."""
 
     def apply(
         self, img: Image, scale: float = 1, shift: tuple[float, float] = (0, 0), **_: Any
@@ -284,7 +284,7 @@ class _Moved(_AtPlate):
         shift: tuple[float, float] = (0, 0),
         **params: Any,
     ) -> NDArray[np.float32]:
-        """Return the boxes moved along, as shares; albumentations clips them to the picture."""
+        """Return the boxes moved with it, as shares; albumentations clips them to the picture."""
         height, width = params["shape"][:2]
         moved = bboxes.copy()
         moved[:, [0, 2]] = bboxes[:, [0, 2]] * scale + shift[0] / width
@@ -296,19 +296,19 @@ class Farther(_Moved):
     """The whole picture at 0.35 to 0.7 of its size, for plates that are far away."""
 
     def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """Draw the scale, and where the small picture lies."""
+        """Draw the scale, and the position of the small picture."""
         scale = self.py_random.uniform(0.35, 0.7)
         down, right = (self.py_random.uniform(0, 1 - scale) * side for side in image_hw)
         return {"scale": scale, "shift": (right, down)}
 
 
 class CutAtEdge(_Moved):
-    """The picture shifted until its edge cuts a plate; the label is what is left of it."""
+    """The picture shifted until its edge cuts a plate; the label is the visible part."""
 
     def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """Draw the share of the plate that stays; the nearest edge cuts it.
+        """Draw the share of the plate that stays visible; the nearest edge cuts it.
 
-        A far edge would leave a picture of little but fill.
+        A far edge would make a picture of almost nothing but fill.
         """
         (x1, y1, x2, y2), (height, width) = plate, image_hw
         cut = 1 - self.py_random.uniform(0.35, 0.75)
@@ -333,7 +333,7 @@ class Closer(_Moved):
         return moved.astype(np.uint8)
 
     def draw(self, plate: Box, image_hw: tuple[int, int]) -> dict[str, Any]:
-        """Draw the scale, and where the plate lies; never so small a plate that it is a blur."""
+        """Draw the scale and the position of the plate, which never gets too small to see."""
         x1, y1, x2, y2 = plate
         fill = self.py_random.uniform(0.3, 1.05)
         scale = min(fill * image_hw[1] / (x2 - x1), 0.98 * image_hw[0] / (y2 - y1), 12.0)
@@ -345,7 +345,7 @@ class Closer(_Moved):
 
 
 class QuarterTurn(A.RandomRotate90):  # type: ignore[misc]
-    """The picture turned by 90, 180 or 270 degrees, as a photo without its orientation is."""
+    """The picture turned by 90, 180 or 270 degrees, like a photo that lost its orientation."""
 
     def get_params(self) -> dict[str, int]:
         """Draw how many quarters; never none."""
@@ -356,14 +356,14 @@ def require_augmentations(dataset: Any, expected: list[dict[str, Any]] | None) -
     """Refuse a dataset that doesn't apply exactly our transforms.
 
     ultralytics keeps transforms as dictionaries and builds them again in the process that trains,
-    which with several GPUs is another one. Where that fails it logs a line and trains without any.
+    which with several GPUs is another one. If that fails, it logs a line and trains without any.
 
     Args:
         dataset: ultralytics' dataset of the train split.
         expected: the transforms as `albumentations.to_dict` writes them.
 
     Raises:
-        RuntimeError: none were expected, or others are there.
+        RuntimeError: the dataset has others, or none were expected.
     """
     found = [
         A.to_dict(transform)
@@ -381,7 +381,7 @@ def require_augmentations(dataset: Any, expected: list[dict[str, Any]] | None) -
 
 
 def _flat(steps: Any) -> list[Any]:
-    """Return ultralytics' transforms one by one, those within a composition of them too."""
+    """Return ultralytics' transforms one by one, including those inside compositions."""
     inner = getattr(steps, "transforms", None)
     if not isinstance(inner, list):
         return [steps]
@@ -389,7 +389,7 @@ def _flat(steps: Any) -> list[Any]:
 
 
 def _plain(transforms: list[dict[str, Any]]) -> Any:
-    """Return them with lists for tuples and floats for whole numbers, which come and go."""
+    """Return them with lists for tuples and floats for whole numbers, because both forms occur."""
     return json.loads(json.dumps(transforms), parse_int=float)
 
 
@@ -404,10 +404,10 @@ COLUMNS = 4
 
 
 def examples(seed: int = 0) -> list[tuple[str, Image, NDArray[np.float64]]]:
-    """Return a name, a drawn scene and its boxes for each transform, made to happen.
+    """Return a name, a drawn scene and its boxes for each transform, applied for certain.
 
     Args:
-        seed: of the scene and of what is drawn by chance.
+        seed: of the scene and of all random choices.
     """
     image, xyxy = _drawn_scene(seed)
     steps: list[tuple[str, A.BasicTransform]] = [

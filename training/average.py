@@ -1,10 +1,10 @@
-"""Average a run's weights with those that it began from.
+"""Average a run's weights with those it started from.
 
     python -m training.average runs/mine --start runs/shipped/weights/restored.pt --share 0.5
 
-A run that is sent after far plates forgets some of what its start knew. Between the two lie weights
-that keep both: choose the share on val. Source: M. Wortsman et al., "Robust fine-tuning of
-zero-shot models", 2022. The run's record tells of it, so that the card does too.
+A run that is trained for far plates forgets some of what its start knew. Weights between the two
+keep both: choose the share on val. Source: M. Wortsman et al., "Robust fine-tuning of zero-shot
+models", 2022. The run's record says so, and so does the model card.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def average(run: Path, *, start: Path, share: float, own: str = "last.pt") -> Pa
 
     Args:
         run: run folder of `training/train.py`.
-        start: the weights that it began from.
+        start: the weights that it started from.
         share: of the run's own weights, 0 to 1; the rest is the start's.
         own: which of the run's weights, "epoch0.pt" for those after the first epoch.
 
@@ -36,7 +36,7 @@ def average(run: Path, *, start: Path, share: float, own: str = "last.pt") -> Pa
         raise ValueError(f"share must be 0 to 1, got {share}")
     ended = torch.load(run / "weights" / own, map_location="cpu", weights_only=False)
     before = torch.load(start, map_location="cpu", weights_only=False)
-    # A run that ended keeps its moving average as the model, one that goes on keeps it beside.
+    # A finished run keeps its moving average as the model, an unfinished one beside the model.
     network, first = (one.get("ema") or one["model"] for one in (ended, before))
     ends, begins = network.float().state_dict(), first.float().state_dict()
     shapes = {name: tensor.shape for name, tensor in ends.items()}
@@ -51,8 +51,8 @@ def average(run: Path, *, start: Path, share: float, own: str = "last.pt") -> Pa
     averaged = run / "weights" / "averaged.pt"
     torch.save({**ended, "ema": None, "model": network}, averaged)
     record_file = run / "run.json"
-    told = {"of": own, "with": start.name, "own": share}
-    record = json.loads(record_file.read_text()) | {"averaged": told}
+    averaging = {"of": own, "with": start.name, "own": share}
+    record = json.loads(record_file.read_text()) | {"averaged": averaging}
     record_file.write_text(json.dumps(record, indent=2) + "\n")
     return averaged
 

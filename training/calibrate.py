@@ -1,15 +1,15 @@
-"""Make a model's confidence mean what it says, by what became of its boxes on the val split.
+"""Make a model's confidence a probability, measured by its boxes on the val split.
 
     python -m training.calibrate runs/first/plates.onnx --data DATA.yaml
 
-Trained confidences only rank boxes. Here a logistic curve over them is fitted, so that of the
-boxes with confidence 0.5 about half are plates, and written into the model's metadata, where the
-detector reads it. Source: J. Platt, "Probabilistic outputs for support vector machines", 1999; for
+Trained confidences only rank boxes. This fits a logistic curve to them, so that about half of the
+boxes with confidence 0.5 are plates, and writes it into the model's metadata, where the detector
+reads it. Source: J. Platt, "Probabilistic outputs for support vector machines", 1999; for
 detectors F. Küppers et al., "Multivariate Confidence Calibration for Object Detection", 2020.
 
-A curve fitted to a few boxes does harm, so val must hold enough boxes on plates and beside them.
-The curve is also tried on photos that it was not fitted to (cross-validation); where it predicts
-those no better than the network's own confidence, the model keeps that confidence.
+A curve fitted to few boxes does harm, so val must have enough boxes on plates and beside them.
+The curve is also tried on photos that it was not fitted to (cross-validation). If it predicts them
+no better than the network's own confidence, the model keeps that confidence.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ UNCHANGED: Curve = (1.0, 0.0)
 
 
 class CalibrationRefusedError(Exception):
-    """Val holds too little to fit a curve to; the model file was not touched."""
+    """Val has too few boxes to fit a curve to; the model file was not changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """One calibration."""
 
-    model: Path  # ONNX file of training/export.py; its metadata is written again
+    model: Path  # ONNX file of training/export.py; its metadata is replaced
     data: Path  # data.yaml with a val split; test is for reporting only
     labels_overlay: Path | None = None  # corrections of labels, JSON lines
     fitted_from: float = COUNT_FLOOR  # smallest confidence of a box that counts
-    fewest: int = FEWEST_OF_A_KIND  # boxes on plates, and as many beside them, that it takes
+    fewest: int = FEWEST_OF_A_KIND  # required boxes on plates, and as many beside them
     threads: int | None = None  # of the detector; all cores without it
 
 
@@ -95,7 +95,7 @@ def calibrate(config: Config) -> dict[str, Any]:
     errors = {"before": _errors(confidence, correct), "after": _errors(held_out, correct)}
     helps = errors["after"]["log_loss"] < errors["before"]["log_loss"]
     curve = fitted if helps else UNCHANGED
-    told: dict[str, Any] = {
+    fit: dict[str, Any] = {
         "slope": curve[0],
         "shift": curve[1],
         "fitted": list(fitted),
@@ -110,8 +110,8 @@ def calibrate(config: Config) -> dict[str, Any]:
         },
         "labels_hash": labels_hash(photos),
     }
-    write_curve(model, config.model, curve=curve, told=told)
-    return told
+    write_curve(model, config.model, curve=curve, fit=fit)
+    return fit
 
 
 def scores_without_curve(
@@ -119,13 +119,13 @@ def scores_without_curve(
 ) -> Scores:
     """Return the boxes and plates of val, with the network's own confidence.
 
-    Without the second look, because that goes by calibrated confidences.
+    Without the second look, which depends on calibrated confidences.
     """
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain.onnx"
         bare = onnx.ModelProto()
         bare.CopyFrom(model)
-        write_curve(bare, plain, curve=UNCHANGED, told=None)
+        write_curve(bare, plain, curve=UNCHANGED, fit=None)
         detector = OnnxDetector(plain, threads=config.threads, second_look=False)
         predictions, _ = run_detector(detector, photos, confidence_floor=config.fitted_from)
     paired = [
@@ -141,7 +141,7 @@ def fit_curve(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> Cu
 
     A prior around the curve that changes nothing (one standard deviation: a factor of e in slope,
     3 in shift) keeps a few boxes from bending it, and the slope above 0; hundreds outweigh it.
-    Targets are smoothed as Platt does, by one box more of either kind.
+    Targets are smoothed as in Platt's paper, by one more box of each kind.
 
     Args:
         confidence: (N,) above 0 and below 1.
@@ -163,12 +163,12 @@ def fit_curve(confidence: NDArray[np.float64], correct: NDArray[np.bool_]) -> Cu
 def cross_validated(
     confidence: NDArray[np.float64], correct: NDArray[np.bool_], photo: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return each box's confidence by a curve that was fitted to other photos.
+    """Return each box's confidence from a curve that was fitted to other photos.
 
     Args:
         confidence: (N,) of the network.
         correct: (N,) whether the box is on a plate.
-        photo: (N,) index of the box's photo; the boxes of one are never divided.
+        photo: (N,) index of the box's photo; the boxes of a photo always stay together.
     """
     numbers, index = np.unique(photo, return_inverse=True)
     folds = np.random.default_rng(0).permutation(len(numbers))[index] % FOLDS
@@ -199,19 +199,19 @@ def _recall_within(scores: Scores, curve: Curve) -> float | None:
 
 
 def write_curve(
-    model: onnx.ModelProto, path: Path, *, curve: Curve, told: dict[str, Any] | None
+    model: onnx.ModelProto, path: Path, *, curve: Curve, fit: dict[str, Any] | None
 ) -> None:
     """Write the curve, and how it was found, into the model's metadata in place of earlier ones.
 
     Args:
-        model: whose metadata is written again.
+        model: whose metadata is replaced.
         path: the file; written whole or not at all.
         curve: slope and shift.
-        told: what `calibrate` measured, for `training/promote.py`; None where nothing was.
+        fit: what `calibrate` measured, for `training/promote.py`; None where nothing was measured.
     """
     entries = [("calibration", json.dumps(curve))]
-    if told is not None:
-        entries.append(("calibration_fit", json.dumps(told)))
+    if fit is not None:
+        entries.append(("calibration_fit", json.dumps(fit)))
     ours = ("calibration", "calibration_fit")
     kept = [(e.key, e.value) for e in model.metadata_props if e.key not in ours]
     del model.metadata_props[:]
@@ -229,22 +229,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
     parser.add_argument("--labels-overlay", type=Path, help="corrections of labels, JSON lines")
     try:
-        told = calibrate(Config(**vars(parser.parse_args(argv))))
+        fit = calibrate(Config(**vars(parser.parse_args(argv))))
     except CalibrationRefusedError as refusal:
         sys.exit(f"refused: {refusal}")
-    if not told["helps"]:
+    if not fit["helps"]:
         sys.stderr.write(
             "on photos that the curve was not fitted to, it predicts no better than the network's "
             "own confidence, so the model keeps that\n"
         )
-    recall = told["recall_within_1_15"]
+    recall = fit["recall_within_1_15"]
     if recall["before"] is not None and recall["after"] < recall["before"]:
         sys.stderr.write(
             f"within 1:15, recall on val at the default minimum confidence fell from "
             f"{recall['before']} to {recall['after']}: the network was too sure of its boxes. "
             "Choose a minimum confidence with training.evaluate\n"
         )
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(fit) + "\n")
 
 
 if __name__ == "__main__":

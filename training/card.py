@@ -2,7 +2,7 @@
 
     python -m training.card
 
-`training/promote.py` writes both when it promotes a model. This page writes them again without
+`training/promote.py` writes both when it promotes a model. This module writes them again without
 measuring anything, after a change of their wording.
 """
 
@@ -93,7 +93,7 @@ def figures_to_quote(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def limits_on(figures: Mapping[str, Any], data_sets: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return what a model can't do, or what nobody knows of it, by its own test set.
+    """Return the known limits of a model, and what its test set can't show.
 
     Args:
         figures: those that are quoted, on test.
@@ -137,7 +137,7 @@ def model_card(
         metrics: of `evaluate` on the test split.
         figures: those that are quoted.
         record: of the run.
-        export: what the ONNX file says of itself.
+        export: the ONNX file's metadata.
         data_sets: with licences and counts.
         date: of the promotion.
     """
@@ -174,7 +174,7 @@ def pages_with_figures(pages: Iterable[Path], figures: Mapping[str, Any]) -> dic
     """Return the new content of each page that has a place for the table of figures.
 
     Args:
-        pages: Markdown files; those without the two marks, or that don't exist, are left out.
+        pages: Markdown files; those that don't exist or lack the two marks are skipped.
         figures: those that are quoted.
     """
     content = {}
@@ -228,12 +228,12 @@ def figures_table(figures: Mapping[str, Any]) -> list[str]:
 def missed_sentence(
     name: str, group: Mapping[str, Any], *, original: Mapping[str, Any] | None = None
 ) -> str:
-    """Return how many plates of a group stay readable, for people.
+    """Return a sentence that says how many plates of a group stay readable.
 
     Args:
         name: of the group.
         group: its figures.
-        original: the same with the labels as the data sets have them, if they were corrected.
+        original: the same with the original labels of the data sets, if they were corrected.
     """
     if original is not None:
         own = missed_sentence(name, group)

@@ -1,4 +1,4 @@
-"""What every step needs: this checkout's commit, what git would commit of it, how a step ends."""
+"""Shared by all steps: this checkout's commit, what git would commit, how a step ends."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ ROOT = Path(__file__).parents[1]
 
 
 def require_private(folder: Path) -> None:
-    """Refuse a folder that git would commit, because photos and their labels stay off it.
+    """Refuse a folder that git would commit, because photos and labels are never committed.
 
     Raises:
-        ValueError: the folder stands in a git tree and is not ignored there.
+        ValueError: the folder is in a git repository that does not ignore it.
     """
     folder = folder.resolve()
     tree = next((p for p in (folder, *folder.parents) if (p / ".git").exists()), None)
     if tree is None:
         return
-    # Asked for a file, because a pattern such as `runs/` does not match a folder not yet made.
+    # Ask about a file, because a pattern such as `runs/` does not match a folder that is missing.
     asked = subprocess.run(
         ["git", "check-ignore", "--quiet", str(folder / "metrics.json")], cwd=tree, check=False
     )
@@ -36,7 +36,7 @@ def require_private(folder: Path) -> None:
 
 
 def git_commit() -> str:
-    """Return the commit of this checkout, with "+changes" where the tree differs from it."""
+    """Return the commit of this checkout, with "+changes" if the tree differs from it."""
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
@@ -49,7 +49,7 @@ def git_commit() -> str:
 
 
 def run_step(main: Callable[[], None]) -> None:
-    """Run a step; what is wrong with its input ends it with one message and exit code 1.
+    """Run a step; a fault of its input ends it with one message and exit code 1.
 
     `python -X dev -m training...` shows the traceback instead.
 

@@ -5,14 +5,14 @@
     python -m training.evaluate --data DATA.yaml --split val --out runs/b/val \
         --model runs/b/plates.onnx --compare runs/a/plates.onnx --contact-sheet
 
-It runs the detector that is served, once, down to a low confidence, and writes into `--out`
-`metrics.json` (every figure), `report.md` (tables), plots, and `predictions.jsonl`: a line a photo,
-`{"image": name, "boxes": [[x1, y1, x2, y2, confidence], ...]}`, pixels of the upright photo.
-`--model` and `--compare` take such a file too, so that a detector which can't be run here can be
-measured. `--angles 20` also tells from which angles drawn plates are found.
+It runs the detector as it is served, once, down to a low confidence, and writes into `--out`
+`metrics.json` (every figure), `report.md` (tables), plots, and `predictions.jsonl`, one line
+per photo: `{"image": name, "boxes": [[x1, y1, x2, y2, confidence], ...]}`, in pixels of the upright
+photo. `--model` and `--compare` also accept such a file, to measure a detector that can't run here.
+`--angles 20` also measures from which angles drawn plates are found.
 
-`--out` holds what was found on people's photos: it stands outside the repository, or git ignores
-it there.
+`--out` will hold what was found on people's photos, so it must be outside the repository or
+ignored by git.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from training.evaluation.sheets import draw_false_boxes, draw_misses
 
 
 def evaluate(config: Config) -> dict[str, Any]:
-    """Write the report into `config.out` and return what `metrics.json` holds."""
+    """Write the report into `config.out` and return the content of `metrics.json`."""
     if config.confidence_floor > config.min_confidence:
         raise ValueError(
             f"the floor {config.confidence_floor} must not be above the minimum confidence "
@@ -97,10 +97,12 @@ def evaluate(config: Config) -> dict[str, Any]:
     if config.angles:
         detector = detector_of(config.model, config)
         metrics["angles"] = recall_by_angle(detector, draw_one_plate, config)
+    names = plot_names(config)
+    shown = {names[0]: scores}
     if config.compare:
         other_predictions, other_milliseconds = predictions_of(config.compare, labelled, config)
         write_predictions(other_predictions, config.out / "predictions-compared.jsonl")
-        other = score(photos, other_predictions, config)
+        other = shown[names[1]] = score(photos, other_predictions, config)
         metrics["compared"] = {
             "model": describe(config.compare),
             "detect_ms_median": other_milliseconds,
@@ -109,9 +111,10 @@ def evaluate(config: Config) -> dict[str, Any]:
         }
     (config.out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     if config.plots:
-        draw_recall_by_ratio(scores, config.out / "recall-by-ratio.png")
-        draw_precision_recall(scores, config.out / "precision-recall.png")
-        draw_calibration(scores, config.out / "calibration.png")
+        of = f"{config.split}: {len(scores.plate_ratio)} plates in {len(photos)} photos"
+        draw_recall_by_ratio(shown, config.out / "recall-by-ratio.png", of=of)
+        draw_precision_recall(shown, config.out / "precision-recall.png", of=of)
+        draw_calibration(shown, config.out / "calibration.png", of=of)
         if "angles" in metrics:
             draw_angles(metrics["angles"], config.out / "recall-by-angle.png")
     if config.contact_sheet:
@@ -119,6 +122,12 @@ def evaluate(config: Config) -> dict[str, Any]:
         draw_false_boxes(scores, photos, predictions, config.out / "false-boxes.jpg")
     (config.out / "report.md").write_text(report(metrics))
     return metrics
+
+
+def plot_names(config: Config) -> tuple[str, str]:
+    """Return what the plots call the model and the one beside it, never the same."""
+    names = (config.model.stem, config.compare.stem if config.compare else "")
+    return names if names[0] != names[1] else (f"{names[0]} (new)", f"{names[1]} (compared)")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

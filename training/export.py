@@ -2,15 +2,15 @@
 
     python -m training.export runs/first/weights/best.pt --out runs/first/plates.onnx
 
-The file gets what `plateblur/detector.py` needs to know as metadata, and where it comes from. The
-export fails unless torch, ONNX Runtime and, where it is installed, OpenVINO find the same plates on
-fixed drawn images.
+The file's metadata says what `plateblur/detector.py` needs to know, and where the model comes from.
+The export fails unless torch, ONNX Runtime and, if it is installed, OpenVINO find the same plates
+on fixed drawn images.
 
     python -m training.export runs/first/weights/best.pt --out runs/first/plates.onnx \
         --int8 runs/first/plates-int8.onnx --data DATA.yaml
 
-also writes the model in 8-bit integers, its ranges taken from photos of the train split. What that
-costs is for `training/evaluate.py` to tell: `--model plates-int8.onnx --compare plates.onnx`.
+also writes the model in 8-bit integers, with ranges measured on photos of the train split. To see
+what that costs, run `training/evaluate.py --model plates-int8.onnx --compare plates.onnx`.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ OPSET = 18  # the newest that ultralytics states for its torch range; ONNX Runti
 # Two 32-bit runtimes sum in different orders; a plate moved by a hundredth of a pixel is the same.
 MOST_DIFFERENCE_PX = 0.05
 MOST_DIFFERENCE_CONFIDENCE = 0.001
-PARITY_HW = ((384, 640), (640, 640), (640, 480))  # letterboxed inputs, all unlike each other
+PARITY_HW = ((384, 640), (640, 640), (640, 480))  # letterboxed inputs of different shapes
 
-CALIBRATION_PHOTOS = 200  # of train; further ones hardly widen the ranges any more
-# Boxes and confidences stand side by side in one tensor: one scale for 0 to 640 pixels and 0 to 1
-# would leave a confidence three steps. With only the head's last convolutions in floats covered99
+CALIBRATION_PHOTOS = 200  # of train; more of them hardly widen the ranges
+# One tensor holds boxes and confidences: with one scale for 0 to 640 pixels and 0 to 1, a
+# confidence would have three steps. With only the head's last convolutions in floats covered99
 # within 1:15 still fell by 0.02 (docs/training-log.md), so the whole head stays in floats.
 
 
@@ -106,7 +106,7 @@ def trained_size(weights: Path) -> int:
     """Return the input size that a run's weights were trained at, pixels.
 
     Raises:
-        ValueError: no run tells it.
+        ValueError: there is no run.json beside the weights.
     """
     run = weights.parent.parent / "run.json"
     if not run.exists():
@@ -116,7 +116,7 @@ def trained_size(weights: Path) -> int:
 
 
 def describe(model: onnx.ModelProto, config: Config) -> None:
-    """Replace ultralytics' metadata, which names paths of this machine, by what is needed."""
+    """Replace ultralytics' metadata, which contains paths of this machine, by what is needed."""
     theirs = {entry.key: entry.value for entry in model.metadata_props}
     run = config.weights.parent.parent / "run.json"
     record = json.loads(run.read_text()) if run.exists() else {}
@@ -138,14 +138,14 @@ def describe(model: onnx.ModelProto, config: Config) -> None:
 
 
 def check_parity(model: onnx.ModelProto, network: Any) -> dict[str, Any]:
-    """Return how far torch and ONNX Runtime are apart on drawn inputs, in px and confidence.
+    """Return how much torch and ONNX Runtime differ on drawn inputs, in px and confidence.
 
     Args:
         model: an export.
-        network: ultralytics' detector that it is to agree with, in 32-bit floats.
+        network: ultralytics' detector that it must agree with, in 32-bit floats.
 
     Raises:
-        RuntimeError: further than float noise explains.
+        RuntimeError: they differ by more than float noise explains.
     """
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -189,7 +189,7 @@ def check_parity(model: onnx.ModelProto, network: Any) -> dict[str, Any]:
 def _openvino(model: onnx.ModelProto) -> Any:
     """Return the model compiled by OpenVINO in 32-bit floats, or None without OpenVINO.
 
-    In floats, because parity asks whether the export is right; OpenVINO runs bf16 where it can.
+    In floats, because parity checks the export; OpenVINO runs bf16 where it can.
     """
     if importlib.util.find_spec("openvino") is None:
         return None
@@ -201,10 +201,10 @@ def _openvino(model: onnx.ModelProto) -> Any:
 
 
 def calibration_photos(data: Path, *, most: int) -> list[Path]:
-    """Return photos of the train split, evenly spread over the order of their names.
+    """Return photos of the train split, evenly spread over their sorted names.
 
     Raises:
-        ValueError: there is no such split, or it holds no photo.
+        ValueError: there is no such split, or it has no photo.
     """
     photos = sorted(set(split_photos(data, "train")), key=lambda photo: photo.name)
     if not photos:
@@ -271,7 +271,7 @@ def head_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    """Letterboxed photos one by one, as the quantisation asks for them."""
+    """Letterboxed photos one by one, as quantisation requests them."""
 
     def __init__(self, inputs: Iterator[NDArray[np.float32]]) -> None:
         self.inputs = inputs
@@ -283,7 +283,7 @@ class _Photos(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships
 
 
 def inputs_of(model: onnx.ModelProto, photos: Iterable[Path]) -> Iterator[NDArray[np.float32]]:
-    """Yield photos as the detector gives them to the model, (1, 3, H, W) float32 in [0, 1]."""
+    """Yield photos as the detector passes them to the model, (1, 3, H, W) float32 in [0, 1]."""
     entries = {entry.key: entry.value for entry in model.metadata_props}
     side, stride = json.loads(entries["imgsz"])[0], int(entries["stride"])
     for photo in photos:
@@ -294,7 +294,7 @@ def inputs_of(model: onnx.ModelProto, photos: Iterable[Path]) -> Iterator[NDArra
 def drawn_input(seed: int, image_hw: tuple[int, int]) -> NDArray[np.float32]:
     """Return a (1, 3, H, W) float32 input in [0, 1]: grey noise with bright, lettered rectangles.
 
-    Not a scene: parity asks for the same numbers, not for plates.
+    Not a scene: parity is about equal numbers, not about plates.
     """
     random = np.random.default_rng(seed)
     height, width = image_hw

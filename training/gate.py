@@ -1,7 +1,7 @@
 """What a model must show before `training/promote.py` makes it the shipped one.
 
-Two splits judge it beside the shipped model: test, which was looked at many times, and the photos
-that its run kept apart, which nobody looks at but this gate. On both the rules are the same:
+It is compared with the shipped model on two splits: test, which was looked at many times, and the
+photos that its run kept apart, which only this gate looks at. On both the rules are the same:
 
 * enough plates to judge by;
 * in no range of sizes a significant loss of recall or covered99;
@@ -9,9 +9,9 @@ that its run kept apart, which nobody looks at but this gate. On both the rules 
   many small steps can't add up;
 * and on one of the two a gain beyond chance.
 
-Significant means that the 95 % interval of the paired difference lies on one side of zero. Every
-look at a split is written down in `docs/promotion-looks.json`, because a split that is looked at
-often slowly becomes one that is chosen by.
+Significant means that the 95 % interval of the paired difference excludes zero. Every
+look at a split is recorded in `docs/promotion-looks.json`, because a split that is looked at often
+becomes a split that choices are made on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FALSE_BOXES = "false boxes per photo"
 
 
 def reasons_to_refuse(test: Mapping[str, Any], apart: Mapping[str, Any] | None) -> list[str]:
-    """Return why a candidate may not replace the shipped model; none where it may.
+    """Return why a candidate may not replace the shipped model; nothing if it may.
 
     Args:
         test: metrics of `training/evaluate.py` on the test split, `compared` with the shipped model
@@ -91,12 +91,12 @@ def seen_before(
 ) -> list[str]:
     """Return which of the sets kept apart an earlier run may have trained on in full.
 
-    Weights remember: a photo that the run before was trained on is not a new one.
+    A photo that an earlier run was trained on is not new to the weights.
 
     Args:
         sets: of which a quarter was kept apart.
         record: of the run; those of the runs before it are in `weights_run`.
-        card: of the shipped model, which knows the sets of a record that doesn't name its own.
+        card: of the shipped model, which names the sets if a record doesn't.
     """
     seen: set[str] = set()
     for before, data_sets in earlier_runs(record, card):
@@ -108,14 +108,14 @@ def seen_before(
 
 
 class Looks:
-    """The file that keeps how often each split was looked at for promotion.
+    """The file that counts how often each split was used to decide on a promotion.
 
-    A JSON list, an entry a look: `date`, `split`, `photos_sha256` (of the names of its photos),
-    `model_sha256`, `outcome`; `times` where an entry stands for several.
+    A JSON list, an entry per look: `date`, `split`, `photos_sha256` (of the names of its photos),
+    `model_sha256`, `outcome`; `times` where an entry counts for several.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file; without one, nothing was looked at."""
+        """Read the file; without one, there were no looks."""
         self.path = path
         self.entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
 

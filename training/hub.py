@@ -3,8 +3,8 @@
     python -m training.hub push plateblur/models/plates.onnx --to NAME/plates
     python -m training.hub pull --from NAME/plates --out runs/pulled
 
-With the model go its card (`plates.json`) and a README.md made of it: intended use, limits,
-figures, data sets with their licences. What is pulled must have the sha256 that its card states.
+It pushes the model with its card (`plates.json`) and a README.md made from it: intended use,
+limits, figures, data sets with their licences. A pulled model must have the sha256 in its card.
 The hub's token comes from `hf auth login`; `--endpoint` names a hub of your own.
 """
 
@@ -31,12 +31,12 @@ def push(model: Path, *, to: str, endpoint: str | None = None, private: bool = T
 
     Args:
         model: an ONNX file with its card beside it, as `training/promote.py` writes both.
-        to: repository, "name/model"; made if absent.
+        to: repository, "name/model"; created if absent.
         endpoint: address of the hub; Hugging Face's without it.
         private: make a new repository private.
 
     Raises:
-        ValueError: there is no card, or it is that of another file.
+        ValueError: there is no card, or it belongs to another file.
     """
     card_file = model.with_suffix(".json")
     if not card_file.exists():
@@ -66,7 +66,7 @@ def pull(
         revision: branch, tag or commit.
 
     Raises:
-        ValueError: the model is not the one of the card.
+        ValueError: the model doesn't match its card.
     """
     got = {
         name: Path(
@@ -84,7 +84,7 @@ def pull(
 
 
 def require_card_of(model: Path, card: Mapping[str, Any]) -> None:
-    """Refuse a card of another file.
+    """Refuse a card that belongs to another file.
 
     Raises:
         ValueError: with both hashes.
@@ -97,7 +97,7 @@ def require_card_of(model: Path, card: Mapping[str, Any]) -> None:
 
 
 def readme(card: Mapping[str, Any]) -> str:
-    """Return the hub's page of a model: its metadata in YAML, and what the card says."""
+    """Return the hub's page of a model: its metadata in YAML, and the card as text."""
     sets = [
         f"- {one['set']}: {one['licence'] or 'licence not stated'}" for one in card["data_sets"]
     ]

@@ -1,17 +1,17 @@
-"""Make a run's model the shipped one, if the gate lets it through.
+"""Make a run's model the shipped one, if it passes the gate.
 
     python -m training.promote runs/first/plates.onnx --data DATA.yaml
 
 It measures both models on the test split and on the photos that the run kept apart from training
 (`kept_apart` in its config), and asks `training/gate.py`, which has the rules. If the candidate is
-refused, nothing is written but the look itself, the reasons and tables are printed, and the exit
-code is 1. Otherwise it replaces `plateblur/models/plates.onnx`, and with the model go its card,
+refused, only the look itself is recorded, the reasons and tables are printed, and the exit
+code is 1. Otherwise it replaces `plateblur/models/plates.onnx`, together with its card,
 `plateblur/models/plates.json`, `docs/figures.json` with the figures that the docs quote, and the
-table in each page that has a place for it: one change, ready to be committed.
+table in each page that has a place for it, all ready to be committed.
 `docs/promotion-looks.json` counts how often each split was looked at.
 
-Given the shipped model itself it compares nothing and writes card and figures again, because they
-depend on the code around the model: do that after a change of the detector's code.
+For the shipped model itself it compares nothing and writes card and figures again, because they
+depend on the code around the model. Do that after a change of the detector's code.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Config:
     train_data: Path | None = None  # data.yaml that the run trained on; else its own copy, or data
     manifest: Path | None = None  # CSV with each photo's set and licence; else beside the data
     labels_overlay: Path | None = None  # corrections of labels, JSON lines
-    models: Path = REPOSITORY / "plateblur" / "models"  # where the shipped model stands
-    docs: Path = REPOSITORY / "docs"  # where figures.json stands, and pages that quote it
+    models: Path = REPOSITORY / "plateblur" / "models"  # folder of the shipped model
+    docs: Path = REPOSITORY / "docs"  # folder of figures.json and of pages that quote it
     readme: Path = REPOSITORY / "README.md"  # another page that quotes it
     threads: int | None = None  # of the detector; all cores without it
     plots: bool = True  # draw the plots, into the run folder
@@ -83,8 +83,8 @@ def promote(config: Config, *, date: str) -> list[Path]:
         date: of today, YYYY-MM-DD; the card of the shipped model keeps that of its promotion.
 
     Raises:
-        RefusedError: no record of its run, not the model of that run, not calibrated, or refused
-            by the gate; outside the run folder only the look was written down.
+        RefusedError: it has no record of its run, is not that run's model, is not calibrated, or
+            didn't pass the gate; outside the run folder only the look was recorded.
     """
     run = config.run or config.candidate.parent
     shipped = config.models / "plates.onnx"
@@ -128,7 +128,7 @@ def promote(config: Config, *, date: str) -> list[Path]:
                 out=run / "promotion-kept-apart",
                 split="train",
                 kept_apart=tuple(record["config"]["kept_apart"]),
-                contact_sheet=False,  # a photo that a person has seen is not kept apart any more
+                contact_sheet=False,  # once a person has seen a photo, it isn't kept apart
             )
         )
     reasons = [] if again else reasons_to_refuse(metrics, apart)
@@ -168,7 +168,7 @@ def read_run(run: Path) -> dict[str, Any]:
     """Return the record of a run.
 
     Raises:
-        RefusedError: there is none, or it leaves out what the card must say.
+        RefusedError: there is none, or it lacks what the card must say.
     """
     path = run / "run.json"
     if not path.exists():
@@ -184,7 +184,7 @@ def read_run(run: Path) -> dict[str, Any]:
 
 
 def read_export(candidate: Path) -> dict[str, Any]:
-    """Return what the ONNX file says of itself, as the detector reads it and as it was exported."""
+    """Return the ONNX file's metadata, as the detector reads it and as it was exported."""
     metadata = OnnxDetector(candidate, threads=1).metadata
     model = onnx.load(candidate, load_external_data=False)
     written = {entry.key: entry.value for entry in model.metadata_props}
@@ -239,7 +239,7 @@ def require_same_origin(
 
 
 def require_calibrated(export: Mapping[str, Any]) -> None:
-    """Refuse a model whose confidences nobody has measured.
+    """Refuse a model that was not calibrated.
 
     Raises:
         RefusedError: `training/calibrate.py` has not been run on it, or its curve was changed.
@@ -270,7 +270,7 @@ def require_kept_apart(
         data: the set that photos were kept from.
 
     Raises:
-        RefusedError: none were kept apart, or some were seen all the same.
+        RefusedError: none were kept apart, or some were seen anyway.
     """
     sets = record["config"].get("kept_apart") or ()
     if not sets:
@@ -298,7 +298,7 @@ def count_data_sets(manifest: Path) -> list[dict[str, Any]]:
     """Return each set of a manifest with its stated licence and its photos by split.
 
     Raises:
-        RefusedError: there is no manifest, so that licences are unknown.
+        RefusedError: there is no manifest, so the licences are unknown.
     """
     if not manifest.exists():
         raise RefusedError(
@@ -316,10 +316,10 @@ def write_looks(
     date: str,
     outcome: str,
 ) -> dict[str, int]:
-    """Write down that the splits were looked at; return how often each was, this time included.
+    """Record that the splits were looked at; return how often each was, including this time.
 
     Args:
-        path: of the file; made if absent.
+        path: of the file; created if absent.
         test: metrics on test.
         apart: metrics on the photos kept apart, if they were looked at.
         date: of today.
@@ -356,7 +356,7 @@ def refusal(
 
 
 def kept_apart_figures(metrics: Mapping[str, Any], sets: Iterable[str]) -> dict[str, Any]:
-    """Return what the card says of the photos kept apart."""
+    """Return the card's entry on the photos kept apart."""
     overall = metrics["overall"]
     return {
         "sets": sorted(sets),

@@ -4,8 +4,8 @@
         --model runs/first/plates.onnx
     python -m training.record runs/first/val --name "first, 640 px"
 
-`docs/training-runs.json` gets an entry of that name, in place of an earlier one; the docs draw
-their tables from it. No file name of a photo and no box is in it.
+`docs/training-runs.json` gets an entry of that name, replacing an earlier one; the tables in the
+docs are made from it. It contains no photo's file name and no box.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def record(evaluation: Path, *, name: str, runs: Path, run: Path | None = None) 
     Args:
         evaluation: its `--out`.
         name: of the entry.
-        runs: JSON file of all entries, in the order in which they came.
-        run: run folder, whose `run.json` tells how it was trained; without it none is told.
+        runs: JSON file of all entries, oldest first.
+        run: run folder, whose `run.json` says how it was trained; None leaves that out.
     """
     metrics = json.loads((evaluation / "metrics.json").read_text())
     entry: dict[str, Any] = {
@@ -57,8 +57,8 @@ def record(evaluation: Path, *, name: str, runs: Path, run: Path | None = None) 
             "differences": compared["differences"],
         }
     if run is not None:
-        told = json.loads((run / "run.json").read_text())
-        entry["training"] = {"config": told["config"], "hours": hours_of(told)}
+        trained = json.loads((run / "run.json").read_text())
+        entry["training"] = {"config": trained["config"], "hours": hours_of(trained)}
     entries = json.loads(runs.read_text()) if runs.exists() else {}
     runs.write_text(json.dumps(entries | {name: entry}, indent=2) + "\n")
     return entry

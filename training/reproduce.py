@@ -1,14 +1,14 @@
-"""Replay how the shipped model was made, stage by stage, as `training/shipped.yaml` tells it.
+"""Replay how the shipped model was made, stage by stage, as `training/shipped.yaml` describes it.
 
     python -m training.reproduce --data DATA.yaml --start yolo26n-coco.pt --out runs/again
     python -m training.reproduce --smoke --out runs/smoke
 
 The steps are those of the other pages: train, average, restore, export, calibrate, evaluate. Before
-a stage trains, its labels must have the hash that they had then. The same line again goes on after
-a kill. `--smoke` takes the same way in minutes, on drawn scenes and with a network without weights.
+a stage trains, its labels must have the hash that they had then. Run the same line again to
+continue after a kill. `--smoke` takes minutes: drawn scenes, and a network without weights.
 
-A replay gives the same steps, not the same bits: threads add in another order, and stages that were
-once killed and resumed train through. What comes out is measured on val beside the shipped model.
+A replay repeats the steps, not the bits: threads add numbers in another order, and stages that were
+once killed and resumed run without a break. The result is compared with the shipped model on val.
 """
 
 from __future__ import annotations
@@ -48,23 +48,23 @@ from training.train import Config, prepare_data, read_config, train
 RECIPE = Path(__file__).with_name("shipped.yaml")
 OVERLAY = "datasets/corrections/plates.jsonl"
 SMOKE_SIZE = 64  # input size of a smoke run, pixels
-SMOKE_FLOOR = 0.0001  # confidences of a network that has learned nothing lie about here
+SMOKE_FLOOR = 0.0001  # about the confidence of a network that has learned nothing
 
 
 class NotReproducibleError(Exception):
-    """A stage can't be replayed: its data, its overlay or its first weights are others."""
+    """A stage can't be replayed: its data, its overlay or its first weights differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a recipe is replayed; the command line fills it."""
+    """How to replay a recipe; filled from the command line."""
 
     out: Path  # a folder for each stage, and the model; outside the repository or ignored there
     data: Path | None = None  # data.yaml of the joined set, with its manifest beside it
-    start: Path | None = None  # the first weights of all
-    smoke: bool = False  # the same way on drawn scenes, in minutes
-    other_data: bool = False  # go on although labels or first weights are not those of then
-    device: str | None = None  # cpu, or GPUs such as 0,1; without it, what is there
+    start: Path | None = None  # the weights that the first stage starts from
+    smoke: bool = False  # the same steps on drawn scenes, in minutes
+    other_data: bool = False  # continue even if labels or first weights have changed
+    device: str | None = None  # cpu, or GPUs such as 0,1; default: what is available
 
 
 def reproduce(recipe: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -75,13 +75,13 @@ def reproduce(recipe: dict[str, Any], options: Options) -> dict[str, Any]:
         options: where, and on what.
 
     Raises:
-        NotReproducibleError: data, overlay or first weights are not those of then.
+        NotReproducibleError: data, overlay or first weights have changed.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    data = chosen_data(recipe, options)
     for stage in recipe["stages"]:
         sys.stderr.write(f"stage {stage['name']}\n")
-        replay(stage, recipe, data=data, options=options)
+        replay(stage, recipe, data=chosen_data(recipe, stage, options), options=options)
+    data = chosen_data(recipe, recipe["calibration"], options)
     model = options.out / "plates.onnx"
     size = SMOKE_SIZE if options.smoke else recipe["export"]["input_size"]
     weights = place(recipe["export"]["weights"], recipe, options)
@@ -95,7 +95,7 @@ def reproduce(recipe: dict[str, Any], options: Options) -> dict[str, Any]:
 
 
 def replay(stage: dict[str, Any], recipe: dict[str, Any], *, data: Path, options: Options) -> None:
-    """Train one stage, and average its weights if the recipe says so; what is done stays."""
+    """Train one stage, and average its weights if the recipe says so; finished work is kept."""
     run = options.out / stage["name"]
     weights = place(stage["begins"], recipe, options)
     if size := stage.get("restored_at"):
@@ -112,10 +112,14 @@ def replay(stage: dict[str, Any], recipe: dict[str, Any], *, data: Path, options
             stop_after=1 if options.smoke else stage.get("stop_after"),
             device=options.device,
         )
-    if (told := stage.get("average")) and not (run / "weights" / "averaged.pt").exists():
-        own = "epoch0.pt" if options.smoke and told["own"].startswith("epoch") else told["own"]
-        start = Path(place(told["with"], recipe, options))
-        average(run, start=start, share=told["share"], own=own)
+    if (averaging := stage.get("average")) and not (run / "weights" / "averaged.pt").exists():
+        own = (
+            "epoch0.pt"
+            if options.smoke and averaging["own"].startswith("epoch")
+            else averaging["own"]
+        )
+        start = Path(place(averaging["with"], recipe, options))
+        average(run, start=start, share=averaging["share"], own=own)
 
 
 def config_of(stage: dict[str, Any], options: Options) -> Config:
@@ -136,20 +140,20 @@ def place(where: str, recipe: dict[str, Any], options: Options) -> str:
     """Return the weights that a recipe names: STAGE/FILE, or `start`.
 
     Raises:
-        NotReproducibleError: the first weights are missing or others.
+        NotReproducibleError: the first weights are missing or have changed.
     """
     if where != "start":
         stage, _, file = where.partition("/")
         return str(options.out / stage / "weights" / file)
     if options.smoke:
         return str(recipe["network"])  # a network of random weights
-    told = recipe["start"]
+    start = recipe["start"]
     if options.start is None:
-        raise NotReproducibleError(f"expected --start with {told['file']}")
+        raise NotReproducibleError(f"expected --start with {start['file']}")
     got = hashlib.sha256(options.start.read_bytes()).hexdigest()
-    if got != told["sha256"] and not options.other_data:
+    if got != start["sha256"] and not options.other_data:
         raise NotReproducibleError(
-            f"{options.start.name}: expected sha256 {told['sha256'][:12]}, got {got[:12]}; "
+            f"{options.start.name}: expected sha256 {start['sha256'][:12]}, got {got[:12]}; "
             "--other-data goes on with it"
         )
     return str(options.start)
@@ -159,43 +163,50 @@ def overlay_of(version: dict[str, str] | None, options: Options) -> Path | None:
     """Return a file with a version of the overlay, out of git's history; none without a version.
 
     Raises:
-        NotReproducibleError: git doesn't have it, as in a shallow clone, or it is another.
+        NotReproducibleError: git doesn't have it, as in a shallow clone, or has another version.
     """
     if version is None:
         return None
     if options.smoke:
         return ROOT / OVERLAY  # no drawn scene is in any version
-    told = subprocess.run(
+    shown = subprocess.run(
         ["git", "show", f"{version['commit']}:{OVERLAY}"],
         cwd=ROOT,
         capture_output=True,
         check=False,
     )
-    if told.returncode or hashlib.sha256(told.stdout).hexdigest() != version["sha256"]:
+    if shown.returncode or hashlib.sha256(shown.stdout).hexdigest() != version["sha256"]:
         raise NotReproducibleError(
             f"git has no {OVERLAY} of {version['commit'][:12]}; in a shallow clone, run "
             "git fetch --unshallow"
         )
     file = options.out / f"overlay-{version['commit'][:12]}.jsonl"
-    file.write_bytes(told.stdout)
+    file.write_bytes(shown.stdout)
     return file
 
 
-def chosen_data(recipe: dict[str, Any], options: Options) -> Path:
-    """Return the `data.yaml` of the recipe's sets alone, or of drawn scenes for a smoke run.
+def chosen_data(recipe: dict[str, Any], step: dict[str, Any], options: Options) -> Path:
+    """Return the `data.yaml` of a step's sets alone, or of drawn scenes for a smoke run.
+
+    Args:
+        recipe: names the sets of all steps.
+        step: a stage or the calibration; `more_sets` are those that it takes beside.
+        options: where they are.
 
     Raises:
         NotReproducibleError: no data set was given, or sets are missing from it.
     """
-    out = options.out / "data"
+    more = step.get("more_sets", [])
+    out = options.out / "-".join(["data", *more])
     if options.smoke:
+        out = options.out / "data"
         if not (out / "data.yaml").exists():
             shares = (0.6, 0.2, 0.2)
             drawn.write_set(out, count=16, seed=7, image_hw=(270, 480), split_shares=shares)
         return out / "data.yaml"
     if options.data is None:
         raise NotReproducibleError("expected --data, or --smoke")
-    missing = choose_sets(options.data.parent, recipe["sets"], out=out)
+    missing = choose_sets(options.data.parent, [*recipe["sets"], *more], out=out)
     if missing and not options.other_data:
         raise NotReproducibleError(
             f"expected photos of {', '.join(missing)} in {options.data.parent}, found none; "
@@ -204,13 +215,19 @@ def chosen_data(recipe: dict[str, Any], options: Options) -> Path:
     return out / "data.yaml"
 
 
+def all_sets(recipe: dict[str, Any]) -> set[str]:
+    """Return the sets of all steps of a recipe."""
+    steps = [*recipe["stages"], recipe["calibration"]]
+    return {*recipe["sets"], *(name for step in steps for name in step.get("more_sets", []))}
+
+
 def choose_sets(root: Path, sets: Collection[str], *, out: Path) -> list[str]:
     """Link the photos and labels of some sets into a folder; return the sets that are missing.
 
     Args:
         root: folder of the joined set, with its `manifest.csv`.
         sets: to keep, by the manifest's column `set`.
-        out: folder made here; what is there already stays.
+        out: folder, created if needed; existing files stay.
     """
     make_folders(out)
     with (root / "manifest.csv").open(newline="", encoding="utf-8") as file:
@@ -236,11 +253,11 @@ def check_data(config: Config, stage: dict[str, Any], *, data: Path, options: Op
     """Refuse labels that are not those that the stage was trained on.
 
     Raises:
-        NotReproducibleError: they are others.
+        NotReproducibleError: they have changed.
     """
     if options.smoke or options.other_data:
         return
-    out = options.out / f"{stage['name']}.data"  # where the training prepares them, too
+    out = options.out / f"{stage['name']}.data"  # where training prepares them too
     if not is_data_of(prepare_data(config, data=data, out=out), stage["data_hash"]):
         raise NotReproducibleError(
             f"{stage['name']}: expected data with the hash {stage['data_hash'][:12]}, got other "
@@ -257,7 +274,7 @@ def restored(
     data: Path,
     options: Options,
 ) -> Path:
-    """Return weights that training can go on from, made of an export of others."""
+    """Return weights that training can continue from, restored from an export."""
     run = options.out / stage["name"]
     kept = run.with_name(f"{run.name}.start")  # beside the run, whose folder training empties
     made: Path = kept / "weights" / "restored.pt"
@@ -277,7 +294,7 @@ def compared(
     overlay: Path | None,
     options: Options,
 ) -> dict[str, Any]:
-    """Return what came out, measured on val beside the shipped model."""
+    """Return the result, measured on val and compared with the shipped model."""
     metrics = evaluate(
         EvaluationConfig(
             data=data,
@@ -289,15 +306,15 @@ def compared(
             plots=False,
         )
     )
-    told = {
+    result = {
         "model": str(model),
         "same_bytes": hashlib.sha256(model.read_bytes()).hexdigest() == recipe["sha256"],
         "curve then": recipe["calibration"]["curve"],
         "curve now": [fitted["slope"], fitted["shift"]],
         "val": {"now": headline(metrics), "shipped": headline(metrics["compared"])},
     }
-    (options.out / "reproduced.json").write_text(json.dumps(told, indent=2) + "\n")
-    return told
+    (options.out / "reproduced.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -313,10 +330,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = vars(parser.parse_args(argv))
     recipe = yaml.safe_load(given.pop("recipe").read_text(encoding="utf-8"))
     try:
-        told = reproduce(recipe, Options(**given))
+        result = reproduce(recipe, Options(**given))
     except NotReproducibleError as error:
         sys.exit(f"error: {error}")
-    sys.stdout.write(json.dumps(told, indent=2) + "\n")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Turn an exported model, such as the shipped one, into weights that training can go on from.
+"""Turn an exported model, such as the shipped one, into weights that training can continue from.
 
     python -m training.restore --data DATA.yaml --out runs/shipped
     python -m training.train training/configs/yolo26n-896.yaml --data DATA.yaml \
         --run runs/mine --weights runs/shipped/weights/restored.pt
 
-Of a promoted model only the ONNX file is kept, and an export folds each batch norm into the
-convolution before it. Here every convolution gets a batch norm again: its mean and variance are
-those of the convolution's output on train photos, its scale and shift undo both. So the network
+Only the ONNX file of a promoted model is kept, and an export folds each batch norm into the
+convolution before it. This gives every convolution its batch norm back: its mean and variance are
+those of the convolution's output on train photos, and its scale and shift undo both. So the network
 computes what the model computes, and can learn with batch statistics.
 
-Needed for a set of one's own, and for going on where the run folder is gone.
+You need it to fine-tune on your own set, or to continue if the run folder was deleted.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Config:
     network: str  # ultralytics' name of the network that it was exported from
     data: Path  # data.yaml of the set whose train photos are looked at
     out: Path  # a run folder: weights/restored.pt, and run.json where the model has a card
-    photos: int = MEASURED_PHOTOS  # so many of them, evenly spread over the names
+    photos: int = MEASURED_PHOTOS  # number of photos, evenly spread over their names
 
 
 def restore(config: Config) -> Path:
@@ -57,7 +57,7 @@ def restore(config: Config) -> Path:
     Raises:
         ValueError: the model is no export of that network, or the split train has no photos.
         FileExistsError: `out` holds the weights of a run.
-        RuntimeError: the weights would not compute what the model computes; nothing was written.
+        RuntimeError: the weights would not compute the same as the model; nothing was written.
     """
     made = config.out / "weights" / "restored.pt"
     if any(path != made for path in made.parent.glob("*.pt")):
@@ -75,10 +75,12 @@ def restore(config: Config) -> Path:
         made,
     )
     card = config.model.with_suffix(".json")
-    if card.exists():  # so that the next run's record tells what came before it
-        told = json.loads(card.read_text())
-        origin = {"card": {part: told[part] for part in ("name", "sha256", "data_sets")}}
-        (config.out / "run.json").write_text(json.dumps(told["training"] | origin, indent=2) + "\n")
+    if card.exists():  # so that the next run's record says what came before it
+        written = json.loads(card.read_text())
+        origin = {"card": {part: written[part] for part in ("name", "sha256", "data_sets")}}
+        (config.out / "run.json").write_text(
+            json.dumps(written["training"] | origin, indent=2) + "\n"
+        )
     return made
 
 
@@ -93,14 +95,14 @@ def empty_network(name: str, arrays: Mapping[str, NDArray[np.float32]]) -> Detec
     last = f"model.{len(network.model) - 1}.cv3.0.2.weight"
     own = network.state_dict()[last]
     if last in arrays and arrays[last].shape[1] != own.shape[1]:
-        # Its width follows the number of classes, and a fine-tune keeps that of where it began.
+        # Its width depends on the number of classes; a fine-tune keeps the width it started with.
         network.load(DetectionModel(name, verbose=False), verbose=False)
     network.names = {0: "plate"}
     return network
 
 
 def fill(network: DetectionModel, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Give the network a model's weights; its batch norms only add what was folded into biases.
+    """Give the network a model's weights; its batch norms only add the biases.
 
     Args:
         network: of `empty_network`.
@@ -135,7 +137,7 @@ def fill(network: DetectionModel, arrays: Mapping[str, NDArray[np.float32]]) -> 
 
 @torch.no_grad()
 def separate_batch_norms(network: DetectionModel, inputs: Iterable[NDArray[np.float32]]) -> None:
-    """Give each batch norm the statistics of its inputs; what it computes stays.
+    """Give each batch norm the statistics of its inputs, without changing its output.
 
     Args:
         network: of `fill`.

@@ -1,13 +1,13 @@
-"""Fine-tune the shipped detector on your data, in one line: from data to figures beside its own.
+"""Fine-tune the shipped detector on your data with one command, and compare the two.
 
     python -m training.run training/configs/yolo26n-896.yaml --data DATA.yaml --out runs/mine
 
-Restores the shipped model's weights to begin from, trains, exports, calibrates on val, evaluates on
-val and compares with the shipped model. The same line goes on after a kill: what is done stays.
-Each step is a command of its own too (`python -m training`), on the same folder. Test is not looked
-at, and nothing is promoted: those are decisions, not steps.
+It restores the shipped model's weights, trains, exports, calibrates on val, evaluates on val and
+compares with the shipped model. Run the same line again to continue after a kill. Each step is also
+a command of its own (`python -m training`) on the same folder. The command doesn't touch test and
+promotes nothing: those are decisions, not steps.
 
-A calibration by too few boxes is refused; then the model keeps the network's own confidence, and
+With too few boxes on val there is no calibration: the model keeps the network's own confidence, and
 `summary.json` says why.
 """
 
@@ -41,17 +41,17 @@ from training.train import Config, read_config, train
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where, on what and from what; the command line fills it."""
+    """What to train on, and where; filled from the command line."""
 
     data: Path  # data.yaml of a YOLO data set
-    out: Path  # run folder, made here
-    weights: str | None = None  # begin from this file; else from the shipped model where it fits
+    out: Path  # run folder, created if needed
+    weights: str | None = None  # start from this file; default: the shipped model, if it fits
     hours: float | None = None  # budget of training, in place of the config's epochs
-    device: str | None = None  # cpu, or GPUs such as 0,1; without it, what is there
+    device: str | None = None  # cpu, or GPUs such as 0,1; default: what is available
 
 
 def run(config: Config, options: Options) -> dict[str, Any]:
-    """Take every step that is not done yet, and return what `summary.json` holds.
+    """Run every step that is not done yet, and return the content of `summary.json`.
 
     Args:
         config: of the training.
@@ -93,7 +93,7 @@ def run(config: Config, options: Options) -> dict[str, Any]:
 
 
 def first_weights(config: Config, options: Options) -> str:
-    """Return the weights to begin from: as given, the shipped model's, or the config's own.
+    """Return the weights to start from: the given ones, the shipped model's, or the config's.
 
     The shipped model's are taken where the config is for the same network.
     """
@@ -111,7 +111,7 @@ def first_weights(config: Config, options: Options) -> str:
 
 
 def measured(model: Path, overlay: Path | None, options: Options) -> dict[str, Any]:
-    """Return the figures of the model on val beside those of the shipped one."""
+    """Return the figures of the model and of the shipped one on val."""
     out = options.out / "val"
     before = out / "metrics.json"
     sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
@@ -132,7 +132,7 @@ def measured(model: Path, overlay: Path | None, options: Options) -> dict[str, A
 
 
 def metadata_of(model: Path) -> dict[str, str]:
-    """Return what an export says of itself; nothing where there is none."""
+    """Return an export's metadata; nothing if there is no export."""
     if not model.exists():
         return {}
     loaded = onnx.load(model, load_external_data=False)

@@ -1,4 +1,4 @@
-"""A run's folder: whether it may be written, what it was made on, how far it is."""
+"""A run's folder: whether it may be written, its versions and machine, its progress."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import torch
 
 
 def is_done(run: Path) -> bool:
-    """Return whether a run was trained to its end: only then its record tells the hours."""
+    """Return whether a run was trained to its end: only then does its record have hours."""
     record = run / "run.json"
     return record.exists() and "hours" in json.loads(record.read_text())
 
 
 def require_new(run: Path) -> None:
-    """Refuse a folder that holds weights, because training would write over them.
+    """Refuse a folder with weights, because training would overwrite them.
 
     Raises:
         FileExistsError: it does.
@@ -63,7 +63,7 @@ def environment() -> dict[str, Any]:
 
 
 def hours_trained(results: Path) -> float:
-    """Return the hours of all stretches of a run, as the last epoch of its `results.csv` tells."""
+    """Return the hours of all stretches of a run, from the last epoch of its `results.csv`."""
     with results.open(newline="") as file:
         return round([float(row["time"]) for row in csv.DictReader(file)][-1] / 3600, 4)
 
@@ -71,8 +71,8 @@ def hours_trained(results: Path) -> float:
 def count_from_the_start(trainer: Any, *, hours: float) -> None:
     """Let a resumed run count its time and its epochs from its first stretch on.
 
-    ultralytics counts both from the resumption. It then takes the epochs that a budget of hours
-    still allows for all there are, and ends too early.
+    ultralytics counts both from the resumption. It then mistakes the epochs left in a budget of
+    hours for the total, and ends too early.
 
     Args:
         trainer: at the start of an epoch.

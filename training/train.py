@@ -1,10 +1,10 @@
-"""Fine-tune an ultralytics detector on licence plates; a run folder holds all that it was made of.
+"""Fine-tune an ultralytics detector on licence plates; a run folder records what it was made from.
 
     python -m training.train training/configs/yolo26n-640.yaml --data DATA.yaml --run runs/first
 
-The same line with `--resume` goes on after a kill, from the last whole epoch. Any field of `Config`
-can be overridden with `--set field=value`. `--hours 5` fits the epochs into five hours, with the
-learning rate at its end by then.
+The same line with `--resume` continues after a kill, from the last complete epoch. Any field of
+`Config` can be overridden with `--set field=value`. `--hours 5` fits the epochs into five hours,
+with the learning rate reaching its end by then.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from training.runs import (
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One run's hyperparameters; a YAML file of the same names, and `--set`, fill it."""
+    """One run's hyperparameters, from a YAML file with the same names and from `--set`."""
 
     model: str = "yolo26n.pt"  # weights or network to start from; `--weights` gives a local file
     epochs: int = 7  # passes over the train split
@@ -71,14 +71,14 @@ class Config:
     augmentation: str = "first"  # list of training/augment.py: "first", "plates" or "any-way"
     overlay: str = ""  # corrections of labels, JSON lines; a path from the repository's root
     far_times: int = 1  # how often an epoch shows a train photo with a far plate
-    marked_times: int = 1  # the same for one on which the overlay marks what is taken for a plate
+    marked_times: int = 1  # the same for a photo with a marked false box
     set_times: dict[str, int] = field(default_factory=dict)  # the same by the manifest's set
     kept_apart: tuple[str, ...] = ()  # sets of which a quarter is kept for the gate, never seen
     every: int = 1  # of how many train photos an epoch shows one; sets of `set_times` come whole
     cache: str = "ram"  # where decoded photos are kept: "ram", or "disk" where they don't fit
 
     def __post_init__(self) -> None:
-        """Refuse values that training would trip over hours later."""
+        """Refuse values that would make training fail hours later."""
         if self.augmentation not in augment.LISTS:
             raise ValueError(
                 f"augmentation must be one of {sorted(augment.LISTS)}, got {self.augmentation!r}"
@@ -100,7 +100,7 @@ AVERAGE_RAMP = 0.4  # of those steps pass until the average holds on to two thir
 
 
 class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultralytics
-    """ultralytics' trainer, made quick on CPUs: every core, and channels-last convolutions.
+    """ultralytics' trainer, faster on CPUs: every core, and channels-last convolutions.
 
     ultralytics limits channels-last to CUDA; `benchmarks/training_step.py` measures what it and
     the others bring on a CPU.
@@ -116,7 +116,7 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         """Return the network without yolo26's one-to-one head.
 
         With NMS the one-to-many head finds more plates, so it is the one that is exported. Alone
-        it has the whole loss, chooses the best epoch, and a step is quicker.
+        it gets the whole loss and chooses the best epoch, and a step is faster.
         """
         return without_one_to_one_head(super().get_model(*arguments, **keywords))
 
@@ -138,7 +138,7 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         return ModelEMA(model, decay=1 - 1 / steps, tau=AVERAGE_RAMP * steps)
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Return ultralytics' dataset, after a look whether it has our augmentations."""
+        """Return ultralytics' dataset, after checking that it has our augmentations."""
         dataset = super().build_dataset(img_path, mode, batch)
         if mode == "train":
             augment.require_augmentations(dataset, self.args.augmentations)
@@ -157,8 +157,8 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
         return batch
 
     def save_model(self) -> bool:
-        """Write the checkpoints whole or not at all, because a kill may fall into the writing."""
-        whole = (self.best, self.last)  # in this order: the last is what a run goes on from
+        """Write the checkpoints whole or not at all, because a kill may come in between."""
+        whole = (self.best, self.last)  # in this order: a run resumes from the last one
         parts = [path.with_suffix(".part") for path in whole]
         for part in parts:
             part.unlink(missing_ok=True)
@@ -174,7 +174,7 @@ class PlateTrainer(DetectionTrainer):  # type: ignore[misc]  # mypy skips ultral
 
 
 def without_one_to_one_head(network: Any) -> Any:
-    """Return an ultralytics detector after taking yolo26's one-to-one head from it, if any."""
+    """Return an ultralytics detector without yolo26's one-to-one head."""
     head = network.model[-1]
     if getattr(head, "one2one_cv2", None) is not None:
         del head.one2one_cv2, head.one2one_cv3
@@ -198,10 +198,10 @@ def _use_every_core(_: DetectionTrainer) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what tensors free, because the next step asks for the same again.
+    """Let glibc keep freed memory, because the next step needs the same amount again.
 
-    Otherwise each step maps and unmaps hundreds of megabytes, and a sixth of the time goes into
-    page faults (docs/training-log.md). Source of the parameters: mallopt(3).
+    Otherwise each step maps and unmaps hundreds of megabytes, and page faults take a sixth of
+    the time (docs/training-log.md). Source of the parameters: mallopt(3).
     """
     if platform.libc_ver()[0] == "glibc":
         m_trim_threshold, m_mmap_max = -1, -4
@@ -224,9 +224,9 @@ def with_tensorboard() -> dict[str, list[Callable[[Any], None]]]:
 
 
 def give_back_memory(_: DetectionTrainer) -> None:
-    """Return to the system what validation left free in pieces that training can't use.
+    """Return the memory that validation freed to the system; training can't use its pieces.
 
-    Its batches have other shapes; without this a run at 768 px grows by 2 GB an epoch.
+    Validation batches have other shapes; without this a run at 768 px grows by 2 GB per epoch.
     """
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
@@ -264,24 +264,24 @@ def loss_in_float32(
 ) -> Any:
     """Return ultralytics' losses of the predictions, computed in 32-bit floats.
 
-    ultralytics computes them inside autocast. With bf16's 8 bits an edge that lies 64 to 128 cells
+    ultralytics computes them inside autocast. With bf16's 8 bits an edge 64 to 128 cells
     from the picture's corner is known to half a cell, 4 px at stride 8, and boxes stay loose.
     """
     exact = {name: predictions[name].float() for name in ("boxes", "scores")}
-    # Of the features only height, width and type are read.
+    # Only height, width and type of the features are read.
     exact["feats"] = [features[:1].float() for features in predictions["feats"]]
     with torch.autocast(exact["boxes"].device.type, enabled=False):
         return ultralytics_loss(criterion, exact, *arguments, **keywords)
 
 
 def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
-    """Return the `data.yaml` to train on: `data` itself, or a corrected, oversampled copy of it.
+    """Return the `data.yaml` to train on: `data` itself, or a corrected, oversampled copy.
 
-    The copy links to the photos and holds labels of its own, so that the set stays as it is and a
-    person can look at what was trained on. Test is left out of it.
+    The copy links to the photos and has its own labels, so that the set stays unchanged and you
+    can see what was trained on. It excludes test.
 
     Args:
-        config: names the overlay, how often hard photos come, and of how many photos one.
+        config: names the overlay, how often hard photos appear, and the share of photos used.
         data: the data set's `data.yaml`.
         out: folder of the copy, made here; an earlier one is replaced.
 
@@ -292,7 +292,7 @@ def prepare_data(config: Config, *, data: Path, out: Path) -> Path:
         not (config.overlay or config.set_times or config.kept_apart)
         and config.far_times == config.every == 1
     )
-    if as_it_is and config.cache == "ram":  # on disk the cache would lie beside the set's photos
+    if as_it_is and config.cache == "ram":  # on disk the cache would be beside the set's photos
         return data
     shutil.rmtree(out, ignore_errors=True)
     overlay = (ROOT / config.overlay).read_text(encoding="utf-8") if config.overlay else ""
@@ -383,8 +383,8 @@ def train(
         data: the data set's `data.yaml`.
         run: run folder; made, or with `resume` continued from its last epoch.
         weights: ultralytics weights (`.pt`) or network (`.yaml`) to start from. Where the config's
-            model is a network, what of these weights fits into it is taken over.
-        resume: continue `run/weights/last.pt`; at most the epoch that was cut off is lost.
+            model is a network, those weights that fit are used.
+        resume: continue `run/weights/last.pt`; at most the interrupted epoch is lost.
         hours: budget over all stretches, in place of the config's epochs.
         stop_after: end after this epoch, the learning rate falling as for all of them.
         device: "cpu", or GPUs such as "0,1", trained on at once; without it, what is there.
@@ -406,7 +406,7 @@ def train(
     if hours is not None and spent >= hours:
         raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
     manifest = data.parent / "manifest.csv"
-    # Beside the run, because ultralytics empties the run's folder before it trains on several GPUs.
+    # Beside the run, because ultralytics empties its folder before it trains on several GPUs.
     data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))
     trainer = PlateTrainer(
         overrides={
@@ -417,7 +417,7 @@ def train(
             "project": str(run.parent),
             "name": run.name,
             "exist_ok": True,
-            # With one epoch ultralytics ends after it, whatever the budget of hours still allows.
+            # With one epoch ultralytics stops after it, whatever the budget of hours.
             "epochs": config.epochs if hours is None else max(config.epochs, 2),
             "batch": config.batch,
             "nbs": config.batch,

@@ -1,16 +1,16 @@
-"""Search hyperparameters with short runs; the study is a file, can go on, and can be shared.
+"""Search hyperparameters with short runs; the study is a file that can be resumed and shared.
 
     python -m training.tune training/configs/yolo26n-640.yaml --data DATA.yaml --out runs/tuning
 
 Each trial is a run of `training.run` in a folder of its own, trained with the same budget of hours
 from the same weights, and judged by covered99 on val: the share of plates of which at least 99 % is
 hidden, with the export, calibration and second look that would be served. No trial is cut short,
-because with a learning rate that falls over the whole budget an early epoch says little.
+because an early epoch says little while the learning rate falls over the whole budget.
 
-What is searched is `SPACE`, five numbers: the fewer, the sooner twenty trials say anything. The
-sampler is Optuna's TPE. The table of trials is `--out`/trials.csv, the best as a config
-`--out`/best.yaml; test is never looked at. The same line started once for each GPU (with another
-`--device` and `--seed`) searches in parallel, because all of them share the study.
+It searches `SPACE`, five numbers: the fewer there are, the sooner twenty trials mean something. The
+sampler is Optuna's TPE. Trials are listed in `--out`/trials.csv, and the best becomes the config
+`--out`/best.yaml; test is never used. To search in parallel, start the same line once per GPU, each
+with its own `--device` and `--seed`: all of them share the study.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from training.checkout import run_step
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Where one field of `train.Config` is looked for."""
+    """The range of one field of `train.Config`."""
 
     low: float
     high: float
@@ -51,12 +51,12 @@ SPACE: dict[str, Range] = {
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One search; the command line fills it."""
+    """One search; filled from the command line."""
 
-    base: Path  # a file of training/configs; what is not searched comes from it
+    base: Path  # a file of training/configs; gives all other fields
     data: Path  # data.yaml of a YOLO data set
     out: Path  # folder of the study and its runs
-    trials: int  # of this call; added to those in the study
+    trials: int  # of this call, in addition to those in the study
     hours: float  # of training, each trial
     weights: str | None = None  # to start from instead of the config's model
     seed: int = 0  # of the sampler; another one for each process that shares a study
@@ -74,10 +74,10 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 
 
 def train_one(config: Config, values: dict[str, Any], run: Path) -> float:
-    """Take one trial from weights to figures in a process of its own; return covered99 on val.
+    """Run one trial in its own process, and return covered99 on val.
 
     Raises:
-        subprocess.CalledProcessError: a step failed; the trial counts as failed, not as bad.
+        subprocess.CalledProcessError: a step failed; the trial counts as failed, not as a bad one.
     """
     words = [
         *(sys.executable, "-m", "training.run", str(config.base), "--data", str(config.data)),
@@ -120,7 +120,7 @@ def tune(config: Config) -> optuna.Study:
 
 
 def write_results(study: optuna.Study, config: Config) -> None:
-    """Write `trials.csv`, and `best.yaml` once a trial was trained."""
+    """Write `trials.csv`, and `best.yaml` once a trial has finished."""
     with (config.out / "trials.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("trial", "state", "covered99", *SPACE))

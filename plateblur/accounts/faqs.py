@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from plateblur.accounts.periods import KEEP_INVOICE_YEARS, KEEP_TRIAL_HASH_YEARS
+from plateblur.accounts.types import (
+    PAID_REQUESTS_PER_WINDOW,
+    PAID_WINDOW,
+    PREDICTIONS_PER_MONTH,
+    TRIAL_PERIOD,
+    TRIAL_REQUESTS_PER_DAY,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +25,8 @@ class Faq:
 FAQS = (
     Faq(
         "What does the trial include?",
-        "50 requests a day (UTC) for seven days. It's free, needs no credit card, and is available "
-        "once per person.",
+        f"{TRIAL_REQUESTS_PER_DAY} requests a day (UTC) for {TRIAL_PERIOD.days} days. It's free, "
+        "needs no credit card, and is available once per person.",
     ),
     Faq(
         "What counts as a prediction?",
@@ -28,8 +35,9 @@ FAQS = (
     ),
     Faq(
         "What do the paid plans include?",
-        "10,000 predictions a month and 50 requests in any 60 seconds. The yearly plan is counted "
-        "by month too, from the day it starts.",
+        f"{PREDICTIONS_PER_MONTH:,} predictions a month and {PAID_REQUESTS_PER_WINDOW} requests in "
+        f"any {PAID_WINDOW.seconds} seconds. The yearly plan is counted by month too, from the day "
+        "it starts.",
     ),
     Faq(
         "Do failed requests count?",
@@ -37,8 +45,9 @@ FAQS = (
     ),
     Faq(
         "Do you store my photos?",
-        "No. Photos sent to the API are processed in memory. Neither photos nor their URLs are "
-        "stored or logged.",
+        "No. Photos are processed in memory. Neither photos nor their URLs are stored or logged. "
+        "There are two exceptions, both encrypted: a request of more than 5 MB is on disk until it "
+        "is processed, and a background job until you fetch its results, delete it or it expires.",
     ),
     Faq(
         "When does a paid plan start?",

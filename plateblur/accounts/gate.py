@@ -33,6 +33,7 @@ from plateblur.accounts.types import (
     InvoiceStatus,
     InvoiceStoreError,
     InvoiceUnreadableError,
+    Once,
     PlanError,
     PlanKind,
     PlanPeriod,
@@ -202,22 +203,34 @@ class StoreGate:
         return plans.choose_plan(trial, packages, now=now)
 
     @contextlib.contextmanager
-    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[_StoreReservation]:
+    def admit(
+        self, identity: Identity, plan: PlanPeriod, *, once: Once | None = None
+    ) -> Iterator[_StoreReservation]:
         """Count one request on entering; give it back unless it was settled on leaving.
 
         Raises:
             QuotaError: on entering; nothing was counted.
+            RepeatError: on entering; its key was sent before, and it can't be repeated.
             PlanError: the store can't be reached.
             AccountClosedError: the account was deleted.
         """
         with contextlib.ExitStack() as undo:
-            minute = None if plan.kind is PlanKind.TRIAL else self._minute
+            # Redis must not count a repeat, which it can't recognise.
+            minute = None if plan.kind is PlanKind.TRIAL or once is not None else self._minute
             if minute is not None and minute.enter(identity.account_id):
                 undo.callback(minute.leave, identity.account_id)
             with _told_as(_fault_of(plan)):
                 reserved = quota.reserve(
-                    self._store, identity.account_id, plan, lease=self._lease, clock=self._clock
+                    self._store,
+                    identity.account_id,
+                    plan,
+                    lease=self._lease,
+                    once=self._hashes(identity, once),
+                    clock=self._clock,
                 )
+            if reserved.is_repeat:
+                yield _StoreReservation(self._store, reserved, self._clock)
+                return
             undo.callback(self._give_back, reserved)
             reservation = _StoreReservation(self._store, reserved, self._clock)
             try:
@@ -238,6 +251,16 @@ class StoreGate:
     def is_ready(self) -> bool:
         """Return whether the store answers."""
         return self._store.is_ready()
+
+    def _hashes(self, identity: Identity, once: Once | None) -> quota.OnceHashes | None:
+        """Return what the store keeps of a key: nothing that tells the key or the photo."""
+        if once is None:
+            return None
+        keyed_hash = self._store.keyed_hash
+        return quota.OnceHashes(
+            keyed_hash("idempotency key", f"{identity.account_id} {once.key}"),
+            keyed_hash("idempotent request", once.fingerprint.hex()),
+        )
 
     def _give_back(self, reserved: Reserved) -> None:
         try:
@@ -362,6 +385,11 @@ class _StoreReservation:
         self._clock = clock
         self.is_settled = False
 
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the request was counted when it was first sent."""
+        return self._reserved.is_repeat
+
     def settle(self, *, predictions: int) -> None:
         """Keep the request counted, and add its predictions to the month.
 
@@ -370,6 +398,8 @@ class _StoreReservation:
             PlanError: the store can't be reached; leaving the block gives the request back.
             ValueError: `predictions` is negative, or it was settled before.
         """
+        if self.is_repeat:
+            return
         if self.is_settled:
             raise ValueError("a reservation is settled once")
         with _told_as(_fault_of(self._reserved.plan)):

@@ -21,8 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from plateblur.accounts.plans import PAID_REQUESTS_PER_WINDOW, PAID_WINDOW
-from plateblur.accounts.types import PaidQuotaError
+from plateblur.accounts.types import PAID_REQUESTS_PER_WINDOW, PAID_WINDOW, PaidQuotaError
 
 ANSWER_S = 0.25  # Source: ours; a Redis slower than the database is no help.
 LEFT_ALONE_S = 5.0  # Source: ours; limits the time spent on an unreachable Redis to 5 %.

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from plateblur.accounts.job_types import ItemState, JobState, WebhookState
 from plateblur.accounts.types import AccountStatus, InvoiceStatus, Role, TicketStatus
 
 
@@ -254,11 +255,15 @@ class StrayPayment(Base):
 
 
 class RequestRow(Base):
-    """A counted request: reserved, then settled; deleted when given back."""
+    """A counted request: reserved, then settled; deleted when given back.
+
+    With an idempotency key it has two keyed hashes: of the key, and of all that decides the answer.
+    """
 
     __tablename__ = "requests"
     __table_args__ = (
         Index("ix_requests_account_reserved", "account_id", "reserved_at"),
+        Index("ix_requests_once", "account_id", "once_key", unique=True),
         # A late settle must never hit another request with the same id.
         {"sqlite_autoincrement": True},
     )
@@ -270,6 +275,62 @@ class RequestRow(Base):
     lease_until: Mapped[datetime]
     settled_at: Mapped[datetime | None]
     predictions: Mapped[int] = mapped_column(Integer)
+    once_key: Mapped[str | None] = mapped_column(String(64))
+    once_request: Mapped[str | None] = mapped_column(String(64))
+    repeats: Mapped[int] = mapped_column(Integer, server_default="0")
+
+
+class Job(Base):
+    """Photos that are blurred one after the other, later; see `jobs`."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_once", "account_id", "once_key", unique=True),)
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account_id: Mapped[int] = _account_id()
+    state: Mapped[JobState] = mapped_column(_choice(JobState))
+    sealed_key: Mapped[bytes]
+    options: Mapped[bytes]
+    webhook: Mapped[bytes | None]
+    webhook_state: Mapped[WebhookState] = mapped_column(_choice(WebhookState))
+    webhook_attempts: Mapped[int] = mapped_column(Integer)
+    webhook_status: Mapped[int | None] = mapped_column(Integer)
+    webhook_at: Mapped[datetime | None]
+    once_key: Mapped[str | None] = mapped_column(String(64))
+    once_request: Mapped[str | None] = mapped_column(String(64))
+    photos: Mapped[int] = mapped_column(Integer)
+    bytes_held: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    claimed_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class JobItem(Base):
+    """A photo of a job: what came, and later what it became; sealed with the job's key."""
+
+    __tablename__ = "job_items"
+    __table_args__ = (
+        Index("ix_job_items_job", "job_id", "number", unique=True),
+        Index("ix_job_items_state", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    job_id: Mapped[str] = mapped_column(String(32), ForeignKey("jobs.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
+    state: Mapped[ItemState] = mapped_column(_choice(ItemState))
+    name: Mapped[bytes]
+    is_url: Mapped[bool] = mapped_column(Boolean)
+    photo: Mapped[bytes | None]
+    size: Mapped[int] = mapped_column(BigInteger)
+    answer: Mapped[bytes | None]
+    media_type: Mapped[str | None]
+    predictions: Mapped[int] = mapped_column(Integer)
+    token: Mapped[str | None] = mapped_column(String(32))
+    lease_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(Integer)
+    cd: Mapped[str | None] = mapped_column(String(4))
+    error: Mapped[str | None]
 
 
 class PackageMonth(Base):

@@ -10,6 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime, time, timedelta
 
 from plateblur.accounts.types import (
+    PAID_REQUESTS_PER_WINDOW,
+    PAID_WINDOW,
+    TRIAL_PERIOD,
+    TRIAL_REQUESTS_PER_DAY,
     NoInvoiceError,
     PackageExpiredError,
     PlanKind,
@@ -17,12 +21,7 @@ from plateblur.accounts.types import (
     TrialExpiredError,
 )
 
-# Source of these six: the product page's packages (contract, section 3).
-TRIAL_PERIOD = timedelta(days=7)
-TRIAL_REQUESTS_PER_DAY = 50
-PAID_REQUESTS_PER_WINDOW = 50
-PAID_WINDOW = timedelta(seconds=60)
-PREDICTIONS_PER_MONTH = 10_000
+# Source: the product page's packages (contract, section 3); their allowances are in types.py.
 PRICE_CENTS = {PlanKind.MONTHLY: 80_00, PlanKind.YEARLY: 816_00}
 
 MONTHS = {PlanKind.MONTHLY: 1, PlanKind.YEARLY: 12}

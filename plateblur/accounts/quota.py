@@ -37,16 +37,22 @@ from plateblur.accounts.models import Account, PackageMonth, RequestRow, UsageDa
 from plateblur.accounts.periods import KEEP_REQUESTS
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
+    PREDICTIONS_PER_MONTH,
     AccountClosedError,
     DailyQuotaError,
+    InProgressError,
+    OtherRequestError,
     PaidQuotaError,
     PlanKind,
     PlanPeriod,
+    TooManyRepeatsError,
     Usage,
 )
 
 Clock = Callable[[], datetime]
 
+ONCE_FOR = timedelta(hours=24)  # how long a key is remembered; below `KEEP_REQUESTS`
+MAX_REPEATS = 10  # of one request: each costs a photo's work and isn't counted
 SWEEP_EVERY = 16  # requests; Source: ours, rows left meanwhile cost nothing
 
 _OF_ACCOUNT = bindparam("of_account", type_=BigInteger())
@@ -63,6 +69,11 @@ _SETTLE = (
         RequestRow.settled_at.is_(None),
         RequestRow.lease_until > _NOW,
     )
+    .values(settled_at=_NOW, predictions=_MORE_PREDICTIONS)
+)
+_SETTLE_NOW = (
+    update(RequestRow)
+    .where(RequestRow.id == bindparam("of_request", type_=BigInteger()))
     .values(settled_at=_NOW, predictions=_MORE_PREDICTIONS)
 )
 _COUNTING = and_(
@@ -87,7 +98,7 @@ _THE_MONTH = and_(
 _MONTH = select(PackageMonth.predictions).where(_THE_MONTH)
 _ADD_TO_MONTH = (
     update(PackageMonth)
-    .where(_THE_MONTH, PackageMonth.predictions + _MORE_PREDICTIONS <= plans.PREDICTIONS_PER_MONTH)
+    .where(_THE_MONTH, PackageMonth.predictions + _MORE_PREDICTIONS <= PREDICTIONS_PER_MONTH)
     .values(predictions=PackageMonth.predictions + _MORE_PREDICTIONS)
 )
 _ADD_TO_DAY = (
@@ -101,6 +112,14 @@ _ADD_TO_DAY = (
 
 
 @dataclass(frozen=True, slots=True)
+class OnceHashes:
+    """The keyed hashes of `types.Once`, 64 hex digits each: of the key and of the request."""
+
+    key: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reserved:
     """One request that was counted.
 
@@ -109,12 +128,16 @@ class Reserved:
         account_id: whose.
         plan: what it counts on.
         reserved_at: UTC; decides the window, and the month of its predictions.
+        once: of its idempotency key, if it has one.
+        is_repeat: it was counted when it was first sent.
     """
 
     request_id: int
     account_id: int
     plan: PlanPeriod
     reserved_at: datetime
+    once: OnceHashes | None = None
+    is_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,20 +155,28 @@ def utc_now() -> datetime:
 
 
 def reserve(
-    store: Store, account_id: int, plan: PlanPeriod, *, lease: timedelta, clock: Clock = utc_now
+    store: Store,
+    account_id: int,
+    plan: PlanPeriod,
+    *,
+    lease: timedelta,
+    once: OnceHashes | None = None,
+    clock: Clock = utc_now,
 ) -> Reserved:
-    """Count one request.
+    """Count one request, unless it repeats one that was counted.
 
     Args:
         store: the store.
         account_id: whose.
         plan: what it counts on.
         lease: after this time an unsettled reservation counts no more.
+        once: of its idempotency key, if it has one.
         clock: read once the account is locked, so that moments follow the order of counting.
 
     Raises:
         DailyQuotaError: the trial's day is used up.
         PaidQuotaError: the last 60 s, or the month's predictions, are used up.
+        RepeatError: its key was sent before, and it can't be repeated.
         AccountClosedError: the account was deleted.
         StoreUnavailableError: nothing was counted.
     """
@@ -153,12 +184,18 @@ def reserve(
     with store.write(durable=False) as connection:
         _lock_account(connection, account_id)
         now = clock()
+        if once is not None:
+            first = _first_of(connection, account_id, once, now)
+            if first is not None:
+                return Reserved(first, account_id, plan, now, once, is_repeat=True)
         _check_window(connection, account_id, plan, now)
         _check_month(connection, account_id, plan, now)
-        request_id = _insert(connection, account_id, plan, now=now, lease_until=now + lease)
+        request_id = _insert(
+            connection, account_id, plan, now=now, lease_until=now + lease, once=once
+        )
         if request_id % SWEEP_EVERY == 0:
             _sweep(connection, account_id, now)
-    return Reserved(request_id, account_id, plan, now)
+    return Reserved(request_id, account_id, plan, now, once)
 
 
 def settle(store: Store, reserved: Reserved, *, predictions: int, clock: Clock = utc_now) -> None:
@@ -171,6 +208,7 @@ def settle(store: Store, reserved: Reserved, *, predictions: int, clock: Clock =
         PaidQuotaError: the month has fewer left, or a late request found its window full; nothing
             was counted.
         DailyQuotaError: a late request found the trial's day used up.
+        InProgressError: a late request was sent again meanwhile.
         AccountClosedError: the account was deleted.
         ValueError: `predictions` is negative, or it was already settled.
         StoreUnavailableError: it is not known whether it was counted; give it back.
@@ -190,8 +228,39 @@ def settle(store: Store, reserved: Reserved, *, predictions: int, clock: Clock =
         _add_to_day(connection, account_id, reserved.reserved_at.date(), 1, predictions)
 
 
+def count_photo(
+    connection: Connection, account_id: int, plan: PlanPeriod, *, predictions: int, now: datetime
+) -> None:
+    """Count a photo of a job, in the transaction that keeps its result.
+
+    On the trial it counts as a request of the day. On a paid package it doesn't count toward the
+    requests per minute: those bound how fast a client may ask, and a job's photos wait instead.
+
+    Args:
+        connection: of a transaction that has locked the account.
+        account_id: whose.
+        plan: what it counts on.
+        predictions: that count toward the month.
+        now: UTC.
+
+    Raises:
+        DailyQuotaError: the trial's day is used up.
+        PaidQuotaError: the month has fewer left.
+    """
+    if plan.kind is PlanKind.TRIAL:
+        _check_window(connection, account_id, plan, now)
+        request_id = _insert(connection, account_id, plan, now=now, lease_until=now)
+        settled = {"of_request": request_id, "more_predictions": predictions}
+        connection.execute(_SETTLE_NOW, settled | {"now": now})
+    else:
+        _add_to_month(connection, account_id, plan, now, predictions, now)
+    _add_to_day(connection, account_id, now.date(), 1, predictions)
+
+
 def give_back(store: Store, reserved: Reserved) -> None:
     """Uncount a request, also one whose settling was committed though its answer was lost.
+
+    A request that was repeated stays counted.
 
     Raises:
         StoreUnavailableError: the lease gives it back later.
@@ -202,9 +271,10 @@ def give_back(store: Store, reserved: Reserved) -> None:
             _lock_account(connection, account_id)
         except AccountClosedError:
             return  # its counters went with it
+        # A repeat may have been answered; then the photo was not lost and stays counted.
         row = connection.execute(
             delete(RequestRow)
-            .where(RequestRow.id == reserved.request_id)
+            .where(RequestRow.id == reserved.request_id, RequestRow.repeats == 0)
             .returning(RequestRow.settled_at, RequestRow.predictions)
         ).first()
         if row is None or row.settled_at is None:
@@ -231,7 +301,7 @@ def usage(store: Store, account_id: int, plan: PlanPeriod, *, now: datetime) -> 
         window_limit=plans.window_limit(plan.kind),
         window_resets_at=plans.window_resets_at(plan.kind, oldest=oldest, now=now),
         predictions=predictions,
-        predictions_limit=plans.PREDICTIONS_PER_MONTH if paid else None,
+        predictions_limit=PREDICTIONS_PER_MONTH if paid else None,
         month_resets_at=plans.month_of(plan.starts_at, now)[1] if paid else None,
     )
 
@@ -254,6 +324,42 @@ def days_of_use(store: Store, account_id: int, *, since: date) -> list[DayOfUse]
 def _lock_account(connection: Connection, account_id: int) -> None:
     if connection.execute(_LOCK, {"of_account": account_id}).first() is None:
         raise AccountClosedError("This account was deleted.")
+
+
+def _first_of(
+    connection: Connection, account_id: int, once: OnceHashes, now: datetime
+) -> int | None:
+    """Return the counted request that one with this key repeats; None where it is the first.
+
+    Raises:
+        RepeatError: it can't be repeated.
+    """
+    with_key = and_(RequestRow.account_id == account_id, RequestRow.once_key == once.key)
+    row = connection.execute(
+        select(
+            RequestRow.id,
+            RequestRow.once_request,
+            RequestRow.reserved_at,
+            RequestRow.settled_at,
+            RequestRow.lease_until,
+            RequestRow.repeats,
+        ).where(with_key)
+    ).first()
+    if row is None:
+        return None
+    is_dead = row.settled_at is None and row.lease_until <= now
+    if is_dead or row.reserved_at <= now - ONCE_FOR:
+        connection.execute(update(RequestRow).where(with_key).values(once_key=None))
+        return None
+    if row.once_request != once.request:
+        raise OtherRequestError("The key was sent with another request.")
+    if row.settled_at is None:
+        raise InProgressError("The first request with the key isn't finished.")
+    if row.repeats >= MAX_REPEATS:
+        raise TooManyRepeatsError(f"The request was repeated {MAX_REPEATS} times.")
+    connection.execute(update(RequestRow).where(with_key).values(repeats=RequestRow.repeats + 1))
+    first: int = row.id
+    return first
 
 
 def _sweep(connection: Connection, account_id: int, now: datetime) -> None:
@@ -315,7 +421,7 @@ def _predictions(
 def _month_is_used_up(plan: PlanPeriod, now: datetime) -> PaidQuotaError:
     resets_at = plans.month_of(plan.starts_at, now)[1]
     return PaidQuotaError(
-        f"The package allows {plans.PREDICTIONS_PER_MONTH} predictions a month.",
+        f"The package allows {PREDICTIONS_PER_MONTH} predictions a month.",
         retry_after_s=max(1, ceil((resets_at - now).total_seconds())),
     )
 
@@ -323,7 +429,7 @@ def _month_is_used_up(plan: PlanPeriod, now: datetime) -> PaidQuotaError:
 def _check_month(connection: Connection, account_id: int, plan: PlanPeriod, now: datetime) -> None:
     if plan.kind is PlanKind.TRIAL:
         return
-    if _predictions(connection, account_id, plan, now) >= plans.PREDICTIONS_PER_MONTH:
+    if _predictions(connection, account_id, plan, now) >= PREDICTIONS_PER_MONTH:
         raise _month_is_used_up(plan, now)
 
 
@@ -339,7 +445,7 @@ def _add_to_month(
     if connection.execute(_ADD_TO_MONTH, month | {"more_predictions": predictions}).rowcount:
         return
     used = connection.execute(_MONTH, month).scalar()  # no row yet, or too few left
-    if used is not None or predictions > plans.PREDICTIONS_PER_MONTH:
+    if used is not None or predictions > PREDICTIONS_PER_MONTH:
         raise _month_is_used_up(plan, now)
     connection.execute(
         insert(PackageMonth).values(
@@ -369,8 +475,20 @@ def _count_anew(connection: Connection, reserved: Reserved, now: datetime) -> No
 
     Raises:
         QuotaError: the window is full by now.
+        InProgressError: its client sent it again, and the repeat counts.
         ValueError: it was settled before.
     """
+    once = reserved.once
+    if once is not None and (
+        connection.execute(
+            select(RequestRow.id).where(
+                RequestRow.account_id == reserved.account_id,
+                RequestRow.once_key == once.key,
+                RequestRow.id != reserved.request_id,
+            )
+        ).first()
+    ):
+        raise InProgressError("The request was sent again meanwhile.")
     mine = RequestRow.id == reserved.request_id
     row = connection.execute(select(RequestRow.settled_at).where(mine)).first()
     if row is not None and row.settled_at is not None:
@@ -384,6 +502,7 @@ def _count_anew(connection: Connection, reserved: Reserved, now: datetime) -> No
         now=now,
         lease_until=now + timedelta.resolution,
         request_id=reserved.request_id,
+        once=once,
     )
 
 
@@ -395,6 +514,7 @@ def _insert(
     now: datetime,
     lease_until: datetime,
     request_id: int | None = None,
+    once: OnceHashes | None = None,
 ) -> int:
     values: dict[str, Any] = {
         "account_id": account_id,
@@ -403,6 +523,9 @@ def _insert(
         "lease_until": lease_until,
         "settled_at": None,
         "predictions": 0,
+        "once_key": once.key if once else None,
+        "once_request": once.request if once else None,
+        "repeats": 0,
     }
     if request_id is not None:
         values["id"] = request_id

@@ -24,6 +24,10 @@ The error tree, with the codes of the documented contract ("cd"):
         `-- PaidQuotaError        1004
 
     BusyError                         no capacity for costly work, such as checking a password
+    RepeatError                       a request with an idempotency key that can't be taken
+    |-- OtherRequestError             the key was sent with another request
+    |-- InProgressError               the first request with the key isn't finished
+    `-- TooManyRepeatsError
 
 The console's errors have a tree of their own; their messages may be shown to the user:
 
@@ -41,11 +45,18 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
 from plateblur.errors import PlateblurError
+
+# What the plans allow. Source: the product page's packages (contract, section 3).
+TRIAL_PERIOD = timedelta(days=7)
+TRIAL_REQUESTS_PER_DAY = 50
+PAID_REQUESTS_PER_WINDOW = 50
+PAID_WINDOW = timedelta(seconds=60)
+PREDICTIONS_PER_MONTH = 10_000
 
 
 class PlanKind(StrEnum):
@@ -154,8 +165,26 @@ class Usage:
     month_resets_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """What makes a request count once, however often it is sent.
+
+    Attributes:
+        key: the client's name for the request.
+        fingerprint: of all that decides its answer; a repeat has the same one.
+    """
+
+    key: str
+    fingerprint: bytes
+
+
 class Reservation(Protocol):
     """One request that was counted before its work."""
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the request was counted when it was first sent, so that it isn't again."""
+        ...
 
     def settle(self, *, predictions: int) -> None:
         """Keep the request counted, and add its predictions to the month, in one transaction.
@@ -198,11 +227,19 @@ class Gate(Protocol):
         """Return the plan that this account's requests count on, or raise a `PlanError`."""
         ...
 
-    def admit(self, identity: Identity, plan: PlanPeriod) -> AbstractContextManager[Reservation]:
+    def admit(
+        self, identity: Identity, plan: PlanPeriod, *, once: Once | None = None
+    ) -> AbstractContextManager[Reservation]:
         """Count one request on entering; give it back unless it was settled on leaving.
+
+        Args:
+            identity: whose request.
+            plan: on which it counts.
+            once: counts it once for all requests with the same key, within 24 hours.
 
         Raises:
             QuotaError: on entering; nothing was counted.
+            RepeatError: on entering; nothing was counted.
         """
         ...
 
@@ -240,6 +277,22 @@ class BusyError(PlateblurError):
     def __init__(self, *, retry_after_s: int) -> None:
         super().__init__("The service is busy. Please try again shortly.")
         self.retry_after_s = retry_after_s
+
+
+class RepeatError(PlateblurError):
+    """A request with an idempotency key that can't be taken; nothing was counted."""
+
+
+class OtherRequestError(RepeatError):
+    """The key was sent with another request."""
+
+
+class InProgressError(RepeatError):
+    """The first request with the key isn't finished."""
+
+
+class TooManyRepeatsError(RepeatError):
+    """The request was repeated too often."""
 
 
 class UnknownCredentialsError(AccessError):

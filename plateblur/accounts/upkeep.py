@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import delete
 
-from plateblur.accounts import invoices, mail, payments, sessions, signup, throttle
+from plateblur.accounts import invoices, jobs, mail, payments, sessions, signup, throttle
 from plateblur.accounts.models import MailedLink, RequestRow
 from plateblur.accounts.periods import KEEP_REQUESTS
 from plateblur.accounts.store import Store
@@ -32,6 +32,7 @@ def prune(store: Store, *, outbox: Path, now: datetime) -> None:
     signup.prune_trial_hashes(store, now=now)
     invoices.prune(store, now=now)
     payments.prune(store, now=now)
+    jobs.prune(store, now=now)
     with store.write() as connection:
         connection.execute(delete(MailedLink).where(MailedLink.expires_at <= now))
         connection.execute(delete(RequestRow).where(RequestRow.reserved_at < now - KEEP_REQUESTS))

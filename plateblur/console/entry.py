@@ -11,7 +11,12 @@ from plateblur.accounts import fields, passwords, profiles, sessions, signup
 from plateblur.accounts.mail import Email
 from plateblur.accounts.signup import ConsentGiven
 from plateblur.accounts.store import StoreUnavailableError
-from plateblur.accounts.types import AccountClosedError, FieldError, UnknownCredentialsError
+from plateblur.accounts.types import (
+    TRIAL_PERIOD,
+    AccountClosedError,
+    FieldError,
+    UnknownCredentialsError,
+)
 from plateblur.console.door import (
     HOME,
     LOG_IN,
@@ -32,7 +37,11 @@ SENT = "/console/sent"
 
 def show_sign_up(visit: Visit) -> Response:
     """Return the form."""
-    return visit.moved(HOME) if visit.who else visit.page("signup.html", consents=CONSENTS)
+    return (
+        visit.moved(HOME)
+        if visit.who
+        else visit.page("signup.html", consents=CONSENTS, trial_days=TRIAL_PERIOD.days)
+    )
 
 
 def sign_up(visit: Visit) -> Response:
@@ -50,7 +59,7 @@ def sign_up(visit: Visit) -> Response:
             now=visit.now,
         )
     except FieldError as error:
-        return visit.refused("signup.html", error, consents=CONSENTS)
+        return visit.refused("signup.html", error, consents=CONSENTS, trial_days=TRIAL_PERIOD.days)
     return visit.moved(SENT, done="signup", mail=mail)
 
 

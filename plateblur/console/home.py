@@ -17,9 +17,9 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from plateblur.accounts import profiles, quota, sessions, signup
-from plateblur.accounts.plans import PREDICTIONS_PER_MONTH
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import (
+    PREDICTIONS_PER_MONTH,
     AccessError,
     AccountClosedError,
     Identity,

@@ -12,7 +12,14 @@ from starlette.background import BackgroundTask
 from plateblur.accounts import fields, invoice_papers, invoices, plans, profiles, vat
 from plateblur.accounts.invoices import IssuedInvoice
 from plateblur.accounts.mail import Email
-from plateblur.accounts.types import FieldError, OrderError, PlanKind
+from plateblur.accounts.types import (
+    PAID_REQUESTS_PER_WINDOW,
+    PAID_WINDOW,
+    PREDICTIONS_PER_MONTH,
+    FieldError,
+    OrderError,
+    PlanKind,
+)
 from plateblur.accounts.work import WorkQueue
 from plateblur.console.door import Visit
 
@@ -132,6 +139,9 @@ def _choices(visit: Visit) -> dict[str, Any]:
     return {
         "prices": {kind.value: cents for kind, cents in plans.PRICE_CENTS.items()},
         "currency": invoices.CURRENCY,
+        "predictions_a_month": PREDICTIONS_PER_MONTH,
+        "requests_a_window": PAID_REQUESTS_PER_WINDOW,
+        "window_s": PAID_WINDOW.seconds,
         "countries": countries(),
         "seller": visit.parts.seller,
     }

@@ -83,13 +83,14 @@ class Parts:
         try:
             path = self.mailer.send(mail)
         except MailError as error:
-            LOG.error("e-mail not sent", extra={"told": {"cause": str(error)}})
+            LOG.error("e-mail not sent", extra={"fields": {"cause": str(error)}})
             return
         if path is None:
             return
         if self.settings.mode == "production":
             LOG.warning(
-                "e-mail kept in outbox: no mail server is set", extra={"told": {"file": path.name}}
+                "e-mail kept in outbox: no mail server is set",
+                extra={"fields": {"file": path.name}},
             )
         else:
             self.announce(f"e-mail to {mail.to} in {path}: {mail.link or mail.subject}")

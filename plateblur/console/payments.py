@@ -50,7 +50,7 @@ def _take(parts: Parts, request: Request, body: bytes, signature: str, secret: s
         # shows its notice as failed.
         LOG.error(
             "unmatched payment",
-            extra={"told": {"event_id": payment.event_id, "cause": str(error)}},
+            extra={"fields": {"event_id": payment.event_id, "cause": str(error)}},
         )
         return problem(request, status=HTTPStatus.CONFLICT, detail=str(error))
     except StoreUnavailableError:

@@ -33,7 +33,7 @@ NEWS = ConsentText(
 )
 CONSENTS = (
     ConsentText("terms", "2026-11-26", "I agree to the terms of use.", True),
-    ConsentText("privacy", "2026-11-26", "I have read the privacy notice.", True),
+    ConsentText("privacy", "2026-11-27", "I have read the privacy notice.", True),
     NEWS,
 )
 
@@ -60,7 +60,15 @@ KEPT = (
         "Login sessions",
         f"{in_words(sessions.IDLE_FOR)} without use, at most {in_words(sessions.AT_MOST)}",
     ),
-    ("Time and number of predictions of each request", in_words(periods.KEEP_REQUESTS)),
+    (
+        "Time and number of predictions of each request, and the hashes of its idempotency key",
+        in_words(periods.KEEP_REQUESTS),
+    ),
+    (
+        "Background jobs: photos, results, file names, URLs and webhooks, encrypted",
+        "Photos until they are blurred, results until you fetch them, everything until you delete "
+        "the job or up to one hour after it expires",
+    ),
     (
         "Failed logins, under a hash of account and IP address",
         f"{in_words(periods.KEEP_FAILED_LOGINS)} after the last one",

@@ -50,8 +50,8 @@ def remove_leftovers(parent: Path) -> list[Path]:
     removed = []
     for folder in parent.glob(f"{PREFIX}*"):
         try:
-            told = folder.lstat()
-            if stat.S_ISDIR(told.st_mode) and told.st_uid == os.getuid() and _is_left(folder):
+            status = folder.lstat()
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and _is_left(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
         except FileNotFoundError:  # another process was quicker

@@ -34,6 +34,7 @@ from plateblur.types import (
     Effort,
     Image,
 )
+from plateblur.web.settings import PHOTO_PIXELS
 
 PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
 CROP_PX = 320
@@ -56,7 +57,7 @@ class Limits:
     """
 
     photo_bytes: int = 40 * 1024 * 1024
-    photo_pixels: int = 60_000_000
+    photo_pixels: int = PHOTO_PIXELS
     photos: int = 20
     clip_bytes: int = 100 * 1024 * 1024
 

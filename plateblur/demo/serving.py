@@ -30,11 +30,15 @@ from plateblur.errors import ModelError
 from plateblur.types import Detector
 from plateblur.web.failures import DOCUMENTED_PATH
 from plateblur.web.fetcher import PhotoFetcher
+from plateblur.web.settings import PHOTO_MEMORY_MB, PHOTO_WORK_S
 from plateblur.web.source import add_source
 
-PHOTO_LIMITS = WorkLimits(processor_s=40, clock_s=120, memory_bytes=2 * 1024**3)
+PHOTO_LIMITS = WorkLimits.of_photo(processor_s=PHOTO_WORK_S, memory_mb=PHOTO_MEMORY_MB)
 CLIP_LIMITS = WorkLimits(
-    processor_s=40 * 60, clock_s=60 * 60, memory_bytes=2 * 1024**3, file_bytes=512 * 1024**2
+    processor_s=40 * 60,
+    clock_s=60 * 60,
+    memory_bytes=PHOTO_LIMITS.memory_bytes,
+    file_bytes=512 * 1024**2,
 )
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped

@@ -113,7 +113,7 @@ class Arriving:
         """
         self._left_bytes -= len(data)
         if self._left_bytes < 0 or self._open is None:
-            raise NotAsToldError("more came than was told")
+            raise NotAsToldError("more came than was announced")
         self._open.write(data)
 
     def end(self) -> None:
@@ -269,11 +269,11 @@ def _read_whole(path: Path, *, max_bytes: int) -> bytes:
         # Don't follow links, and don't wait for the writer of a FIFO.
         opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(opened, "rb") as source:  # noqa: PTH123 - a descriptor, no path
-            told = os.fstat(source.fileno())
-            if not stat.S_ISREG(told.st_mode):
+            status = os.fstat(source.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise NotThereError("the upload is no regular file")
-            if told.st_size > max_bytes:
-                raise NoRoomError(f"expected at most {max_bytes} bytes, got {told.st_size}")
+            if status.st_size > max_bytes:
+                raise NoRoomError(f"expected at most {max_bytes} bytes, got {status.st_size}")
             return source.read(max_bytes)
     except OSError as error:
         raise NotThereError("the upload was incomplete") from error

@@ -85,7 +85,7 @@ def paste(canvas: Image, texture: Image, quad: Floats) -> None:
     if texture.shape[2] == 3:
         texture = np.dstack([texture, np.full(texture.shape[:2], 255, np.uint8)])
     h, w = texture.shape[:2]
-    # Corner to corner: pixel centres lie at +0.5, OpenCV counts them as whole numbers.
+    # Corner to corner: pixel centres are at +0.5, OpenCV counts them as whole numbers.
     source = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32) - 0.5
     target = (quad - [x1, y1] - 0.5).astype(np.float32)
     matrix = cv2.getPerspectiveTransform(source, target)

@@ -101,7 +101,7 @@ def _at_ratio(
 ) -> tuple[Vehicle, Camera]:
     """Return the vehicle at the distance where its plate has the ratio, and the camera.
 
-    With a target, the camera is pitched until the plate lies at that share of the image's height.
+    With a target, the camera is pitched until the plate is at that share of the image's height.
     """
     height, _ = camera.image_hw
     plate = vehicle.plate

@@ -32,7 +32,7 @@ class ClipWork:
         detector: what finds the plates.
         options: how they are hidden.
         how: what is written; the container follows from each output's name.
-        progress: is told the share of the clip that is done.
+        progress: is called with the share of the clip that is done.
     """
 
     detector: Detector

@@ -13,7 +13,6 @@ from typing import BinaryIO
 
 from plateblur.runs.manifest import Seen
 
-LOCK_NAME = ".plateblur.lock"
 PART_PREFIX, PART_SUFFIX = ".plateblur-", ".part"
 
 Put = Callable[[Path, Path], object]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from plateblur.errors import RunError
+from plateblur.pipeline import blur_given, blur_photo
 from plateblur.runs.files import explain
 from plateblur.runs.manifest import MANIFEST_NAME, Entry, Manifest, Version
 from plateblur.runs.places import is_remote, opened, opened_zip
@@ -30,7 +31,7 @@ from plateblur.runs.review_log import (
 )
 from plateblur.sets.forms import DrawnOn, Labelled, coco_file, upright_boxes, yolo_file
 from plateblur.sets.layout import DatasetError
-from plateblur.types import BlurOptions, Detections
+from plateblur.types import BlurOptions, BlurredPhoto, Detections, Detector
 
 NOT_GIVEN = "no boxes are given for it; --detect looks for plates in it"
 MANIFEST_SUFFIX, COCO_SUFFIX = ".jsonl", ".json"
@@ -193,7 +194,7 @@ class Corrections:
         reviews: of those photos, by the names of their outputs.
     """
 
-    reviews: dict[str, Review]
+    reviews: dict[str, Review] = field(default_factory=dict)
 
     def of(self, task: Task, data: bytes) -> Detections | None:
         """Return what is to be hidden in a photo; None where nobody corrected it as it is now."""
@@ -201,6 +202,25 @@ class Corrections:
         if review is None or hashlib.sha256(data).hexdigest() != review.sha256:
             return None
         return to_hide(review.plates)
+
+    def blur(
+        self,
+        data: bytes,
+        task: Task,
+        detector: Detector,
+        options: BlurOptions,
+        *,
+        max_pixels: int,
+    ) -> BlurredPhoto:
+        """Return a photo with what a person said hidden, or else with what the detector finds.
+
+        Raises:
+            PlateblurError: it can't be blurred.
+        """
+        plates = self.of(task, data)
+        if plates is None:
+            return blur_photo(data, detector, options, max_pixels=max_pixels, zones=task.zones)
+        return blur_given(data, plates, options, max_pixels=max_pixels, zones=task.zones)
 
     def notes(self, todo: list[Task]) -> list[str]:
         """Return what people should know of it before `todo` is done: a sentence each."""
@@ -212,10 +232,12 @@ def corrections_of(manifest: Manifest) -> Corrections:
     """Return what people corrected in the photos of a run.
 
     Raises:
-        RunError: the log of the reviews is none.
-        OSError: it can't be read.
+        RunError: the log of the reviews is none, or can't be read.
     """
-    log = ReviewLog(review_place(manifest.path))
+    try:
+        log = ReviewLog(review_place(manifest.path))
+    except OSError as error:
+        raise RunError(f"the reviews of the run can't be read: {explain(error)}") from error
     return Corrections({name: one for name, one in log.reviews.items() if one.is_corrected})
 
 

@@ -19,13 +19,17 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from plateblur.errors import RunError
 
 MANIFEST_NAME = "plateblur-manifest.jsonl"
+LOCK_NAME = ".plateblur.lock"  # keeps other runs from a folder of outputs
 FORMAT = 1
+SOFTWARE = f"plateblur {metadata.version('plateblur')}"
 HEAD = '{"manifest": '  # how a file of ours begins
 READ_BYTES = 1 << 20
 OUTPUTS = ("written", "replaces")  # the names of the versions of an output in a line
@@ -138,31 +142,42 @@ class Manifest:
     def append(self, line: dict[str, Any]) -> int:
         """Write a line, and return where it begins once it is on the disk.
 
-        Threads that come together share one fsync.
-
         Raises:
             OSError: it can't be written; the manifest is as it was before.
         """
-        data = json.dumps(line).encode() + b"\n"
+        return self.append_all([line])[0]
+
+    def append_all(self, lines: list[dict[str, Any]]) -> list[int]:
+        """Write lines, and return where each begins once all are on the disk.
+
+        They share one fsync, also with those of threads that come at the same time.
+
+        Raises:
+            OSError: one can't be written; the manifest is as it was before.
+        """
+        written = [json.dumps(line).encode() + b"\n" for line in lines]
         with self._writing:
             if self._is_broken:
                 raise OSError(f"{self.path} couldn't be written earlier")
-            offset = self._end
+            start = self._end
             try:
-                self._write_at(offset, data)
+                self._write_at(start, b"".join(written))
             except OSError:
-                self._drop_after(offset)
+                self._drop_after(start)
                 raise
-            self._end += len(data)
+            offsets = []
+            for line, data in zip(lines, written, strict=True):
+                self._remember(line, self._end)
+                offsets.append(self._end)
+                self._end += len(data)
             self._written += 1
             mine = self._written
-            self._remember(line, offset)
         with self._syncing:
             if self._is_kept and self._synced < mine:
                 latest = self._written
                 os.fsync(self._handle)
                 self._synced = latest
-        return offset
+        return offsets
 
     def line_at(self, offset: int) -> dict[str, Any]:
         """Return the line that begins at `offset`, bytes."""
@@ -250,6 +265,11 @@ def _is_ours(first_line: bytes) -> bool:
 
 def _version(told: dict[str, Any]) -> Version:
     return Version(told["size"], told["stamp"], bytes.fromhex(told["sha256"]))
+
+
+def now() -> str:
+    """Return the time as the manifest writes it: "2026-11-27T01:30:00Z"."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def sync_folder(folder: Path) -> None:

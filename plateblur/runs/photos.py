@@ -13,7 +13,6 @@ from plateblur.masks import as_binary_png, as_instance_png
 from plateblur.runs.files import Outputs, write_atomically
 from plateblur.runs.plan import Task
 from plateblur.runs.report import described
-from plateblur.runs.run import Run
 from plateblur.runs.workers import PixelsInHand, pixels_of
 from plateblur.types import BlurredPhoto
 
@@ -62,8 +61,9 @@ def photo_maker(
     blur: Callable[[bytes, Task], BlurredPhoto],
     room: PixelsInHand,
     masks: MaskFolders,
-    run: Run,
+    inputs: Outputs,
     *,
+    is_one_file: bool,
     keeps_pictures: bool,
 ) -> Callable[[Task, bytes], tuple[dict[str, Any], bytes]]:
     """Return what blurs one photo, and tells what the manifest says of it.
@@ -72,19 +72,19 @@ def photo_maker(
         blur: blurs a photo with the zones of its task.
         room: for the pixels of all photos in hand.
         masks: where they go.
-        run: knows the photos that were given, and whether the output was named, so that its suffix
-            must fit.
+        inputs: knows the photos that were given.
+        is_one_file: the output was named itself, so its suffix must fit.
         keeps_pictures: a photo fails whose file holds more pictures, which would be lost.
     """
 
     def make(task: Task, data: bytes) -> tuple[dict[str, Any], bytes]:
         with room.of(pixels_of(data)):
             blurred = blur(data, task)
-            if run.is_one_file:
+            if is_one_file:
                 _check_suffix(task, blurred.format)
             if keeps_pictures:
                 _check_pictures(blurred.pictures_dropped)
-            masks.write(task, blurred, run.inputs)
+            masks.write(task, blurred, inputs)
         found = described(blurred.detections, blurred.image_hw, blurred.projection)
         ignored = {"ignored": blurred.ignored} if task.zones else {}
         notes = {"notes": list(blurred.notes)} if blurred.notes else {}

@@ -8,7 +8,12 @@ signature there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+import socket
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -16,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from plateblur.errors import RunError
 from plateblur.photo import MAX_BYTES
-from plateblur.runs.manifest import Seen
+from plateblur.runs.manifest import LOCK_NAME, Seen, now
 
 # How a place's own listing says which content a file has, the surest first.
 STAMPS = ("ETag", "etag", "CRC", "md5Hash", "LastModified", "last_modified", "updated", "mtime")
@@ -71,7 +76,12 @@ class Remote:
         """
         try:
             with self.system.open(self.path, "rb", cache_type="none") as file:
-                return bytes(file.read(MAX_BYTES + 1))
+                size = getattr(file, "size", None)
+                if size == 0:
+                    return b""
+                # No more than there is: gcsfs asks for parts beyond the end, which is an error.
+                most = MAX_BYTES + 1
+                return bytes(file.read(most if size is None else min(size, most)))
         except Exception as error:  # noqa: BLE001 - every place has errors of its own
             _raise(self.address, error)
 
@@ -83,6 +93,44 @@ class Remote:
         """
         try:
             self.system.pipe_file(self.path, data)
+        except Exception as error:  # noqa: BLE001 - every place has errors of its own
+            _raise(self.address, error)
+
+    def create(self, data: bytes) -> bool:
+        """Put the content there unless there is such a file; return whether it was put.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        try:
+            self.system.pipe_file(self.path, data, mode="create")
+        except Exception as error:  # noqa: BLE001 - every place has errors of its own
+            self.system.invalidate_cache()
+            if self.seen() is None:
+                _raise(self.address, error)
+            return False
+        return True
+
+    def told(self) -> dict[str, Any]:
+        """Return the JSON object that a small file holds; empty where it is none, or gone.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        try:
+            told = json.loads(self.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    def remove(self) -> None:
+        """Delete the file.
+
+        Raises:
+            OSError: it can't be deleted.
+        """
+        try:
+            self.system.rm_file(self.path)
         except Exception as error:  # noqa: BLE001 - every place has errors of its own
             _raise(self.address, error)
 
@@ -136,6 +184,44 @@ class RemoteOutputs:
         return target.seen()
 
 
+@contextmanager
+def claimed(folder: Remote, token: str, *, earlier: Collection[str]) -> Iterator[None]:
+    """Keep other runs from `folder` in the block, by an object that is created but once.
+
+    Places compare and create in one step: S3 by `If-None-Match`, GCS by the generation, Azure by
+    its own flag. What a killed run left is taken over by the next run with the same manifest.
+
+    Args:
+        folder: where outputs go.
+        token: of this run, which its manifest has already.
+        earlier: tokens of earlier runs of that manifest; none of them is running any more.
+
+    Raises:
+        RunError: another run has the folder.
+        OSError: the object can't be written.
+    """
+    lock = folder.below(PurePosixPath(LOCK_NAME))
+    told = {"run": token, "host": socket.gethostname(), "since": now()}
+    data = json.dumps(told).encode()
+    is_new = lock.create(data)
+    there = lock.told()
+    if not is_new and there.get("run") in earlier:
+        lock.write_bytes(data)
+        there = lock.told()
+    if there.get("run") != token:  # also where the place creates it twice: the last one has it
+        raise RunError(
+            f"another run is writing to {folder}, since {there.get('since')} on "
+            f"{there.get('host')}; wait until it has ended. If it was killed, run its own command "
+            f"again, or delete {lock}"
+        )
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if lock.told().get("run") == token:
+                lock.remove()
+
+
 def is_remote(given: str) -> bool:
     """Return whether `given` is a URL and not a path; one letter before "://" is a disk."""
     scheme, there, _ = given.partition("://")
@@ -178,6 +264,13 @@ def opened_zip(path: Path) -> Remote:
     except Exception as error:  # zipfile raises several kinds
         raise RunError(f"{path} can't be read as a ZIP file") from error
     return Remote(f"zip://{path.absolute().as_posix()}", "", system)
+
+
+def named_twice(path: Path) -> dict[str, int]:
+    """Return which names several files of a ZIP file have, and how many."""
+    with zipfile.ZipFile(path) as archive:
+        counts = Counter(archive.namelist())
+    return {name: count for name, count in counts.items() if count > 1}
 
 
 def remote_files(

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from plateblur.errors import PhotoTooLargeError, RunError
 from plateblur.formats import BY_SUFFIX, OTHER_SUFFIXES, other_picture, sniff
 from plateblur.photo import MAX_BYTES
-from plateblur.runs.files import LOCK_NAME, explain, is_part, seen_at
-from plateblur.runs.manifest import MANIFEST_NAME, Seen, Version
-from plateblur.runs.places import Remote, is_zip, opened_zip, remote_files
+from plateblur.runs.files import explain, is_part, seen_at
+from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME, Seen, Version
+from plateblur.runs.places import Remote, is_zip, named_twice, opened_zip, remote_files
 from plateblur.runs.places import is_folder as is_remote_folder
 from plateblur.runs.review_log import REVIEW_LOCK_NAME, REVIEW_NAME
 from plateblur.zones import NO_ZONES, Zones
@@ -164,12 +164,20 @@ def plan(
         is_wanted: whether a file of a folder is one to do.
     """
     found = Plan()
-    kept = [(path, Path(path.name)) for path in given] + [(path, _kept(path)) for path in listed]
-    for path, inside in kept:
+    kept = [(path, Path(path.name), False) for path in given]
+    kept += [(path, _kept(path), True) for path in listed]
+    for path, inside, is_listed in kept:
         if isinstance(path, Remote):
-            _plan_remote(path, inside, found, recursive=recursive)
+            # A list may be long, and whether a place is a folder costs a request.
+            is_file = is_listed and path.suffix.lower() in BY_SUFFIX
+            is_folder = False if is_file else None
+            _plan_remote(path, inside, found, recursive=recursive, is_folder=is_folder)
         elif is_zip(path):
             _plan_remote(opened_zip(path), inside, found, recursive=True, is_folder=True)
+            found.failed += [
+                (path, f"it holds {name} {count} times, and only the last can be read")
+                for name, count in named_twice(path).items()
+            ]
         elif path.is_dir():
             _plan_folder(path, found, recursive=recursive, out=out, is_wanted=is_wanted)
         else:
@@ -230,6 +238,8 @@ def _plan_remote(
         for file, below in remote_files(place, recursive=recursive):
             if below is None:
                 found.skipped.append((file, FOLDER))
+            elif below.name in (MANIFEST_NAME, LOCK_NAME):
+                found.skipped.append((file, OF_RUN))
             elif ".." in below.parts or below.is_absolute() or "\\" in str(below):
                 found.failed.append((file, "its path would lead out of the output folder"))
             elif file.suffix.lower() in BY_SUFFIX or file.suffix.lower() in OTHER_SUFFIXES:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -23,7 +23,6 @@ from rich.progress import Task as Bar
 from rich.text import Text
 
 from plateblur.runs.plan import File, Job, Plan, Task, counted
-from plateblur.runs.workers import done_in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +133,18 @@ class Tally:
         }
 
 
+class Doing(Protocol):
+    """Does tasks, here or elsewhere."""
+
+    def __call__(
+        self, tasks: list[Task], *, stopping: threading.Event
+    ) -> Iterator[tuple[Task, Done | None]]:
+        """Yield each task with what came of it, or None where it was not begun.
+
+        Where `stopping` is set, tasks in hand are finished and no other is begun.
+        """
+
+
 class Speed(ProgressColumn):
     """How many a second."""
 
@@ -148,16 +159,15 @@ class Speed(ProgressColumn):
 
 def progress(
     tasks: list[Task],
-    do: Callable[[Task], Done],
+    doing: Doing,
     what: str,
-    workers: int,
     tally: Tally,
     *,
     console: Console,
     hidden: bool,
     unit: str = "photos",
 ) -> Iterator[tuple[Task, Done | None]]:
-    """Do the tasks, several at a time, and yield what came of each, in their order.
+    """Do the tasks, and yield what came of each.
 
     A progress bar on standard error says how far it is, where there are several.
     """
@@ -175,7 +185,7 @@ def progress(
     stopping = threading.Event()
     with bar, finishing_on_ctrl_c(stopping):
         shown = bar.add_task(what, total=len(tasks), plates=0, failed="")
-        for task, done in done_in_order(tasks, do, workers=workers, stopping=stopping):
+        for task, done in doing(tasks, stopping=stopping):
             tally.add(task.job, done)
             failed = f"{len(tally.failures)} not done" if tally.failures else ""
             bar.update(

@@ -88,5 +88,5 @@ def _record(outcome: Outcome, manifest: Manifest) -> dict[str, Any]:
     line = manifest.line_at(done.line)
     if line["state"] == "failed":
         return photo | {"error": line["error"]}
-    told = {name: value for name, value in line.items() if name not in OF_MANIFEST}
-    return photo | {"output": str(task.target)} | told
+    others = {name: value for name, value in line.items() if name not in OF_MANIFEST}
+    return photo | {"output": str(task.target)} | others

@@ -6,20 +6,23 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from plateblur.errors import RunError
-from plateblur.runs.files import LOCK_NAME, Outputs, explain, remove_parts
+from plateblur.runs.files import Outputs, explain, remove_parts
 from plateblur.runs.ledger import Again, Ledger, Resumed
-from plateblur.runs.manifest import MANIFEST_NAME, Manifest, Version
-from plateblur.runs.places import Remote, RemoteOutputs
+from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME, Manifest, Version
+from plateblur.runs.places import Remote, RemoteOutputs, claimed
 from plateblur.runs.plan import File, Job, Plan, Task, tasks_of
-from plateblur.runs.progress import Done, Tally, progress
+from plateblur.runs.progress import Doing, Done, Tally, progress
 from plateblur.runs.report import Outcome
+from plateblur.runs.workers import done_in_order
 from plateblur.runs.zones import ZoneFiles
 
 ContentT = TypeVar("ContentT")
@@ -77,12 +80,30 @@ class Run:
     inputs: Outputs
     is_one_file: bool
 
-    def carry_out(
+    def here(
         self,
         take: Callable[[Job], tuple[Version, ContentT]],
         make: Callable[[Task, ContentT], tuple[dict[str, Any], bytes | Path]],
-        what: str,
         workers: int,
+    ) -> Doing:
+        """Return what does tasks by threads of this process.
+
+        Args:
+            take: reads a photo.
+            make: blurs it.
+            workers: how many at the same time.
+        """
+
+        def do(task: Task) -> Done:
+            ledger = self.ledger
+            return ledger.settler.settle(task, ledger.before(task), ledger.append, take, make)
+
+        return partial(done_in_order, do=do, workers=workers)
+
+    def carry_out(
+        self,
+        doing: Doing,
+        what: str,
         *,
         console: Console,
         hidden: bool,
@@ -92,10 +113,8 @@ class Run:
         """Do what is left, and return what came of everything, in the order of the plan.
 
         Args:
-            take: reads a photo.
-            make: blurs it.
+            doing: does it: `here`, or a cluster.
             what: is done, for the progress bar.
-            workers: how many at the same time.
             console: for the progress bar.
             hidden: show none.
             unit: what is done, as several.
@@ -108,9 +127,8 @@ class Run:
             outcomes[task] = self._earlier(task)
         for task, done in progress(
             self.left.todo,
-            lambda task: self.ledger.settle(task, take, make),
+            doing,
             what,
-            workers,
             tally,
             console=console,
             hidden=hidden,
@@ -167,6 +185,8 @@ def started(given: list[File], work: Plan, how: How) -> Iterator[Run]:
                 remove_parts(
                     {task.target.parent for task in tasks if isinstance(task.target, Path)}
                 )
+            token = uuid4().hex if isinstance(how.out, Remote) and not how.is_one_file else None
+            earlier = {begun["lock"] for begun in manifest.runs.values() if "lock" in begun}
             ledger = Ledger(
                 manifest,
                 outputs,
@@ -175,7 +195,10 @@ def started(given: list[File], work: Plan, how: How) -> Iterator[Run]:
                 again=how.again,
                 sides_of=how.sides_of,
                 in_place=in_place,
+                lock=token,
             )
+            if isinstance(how.out, Remote) and token is not None:
+                stack.enter_context(claimed(how.out, token, earlier=earlier))
         except OSError as error:
             raise RunError(f"the run can't start: {explain(error)}") from error
         yield Run(

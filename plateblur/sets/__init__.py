@@ -1,5 +1,5 @@
 """What a data set is: its layout on disk, labels, corrections, merging and metrics.
 
-`datasets/` holds a recipe for each set, `training/` what is trained on them and measured. Fetching,
-merging and foreign label forms need the extra `data`; the other files need the base install alone.
+`datasets/` has a recipe for each set, and `training/` trains and measures on them. Fetching,
+merging and other label formats need the extra `data`; the rest needs only the base install.
 """

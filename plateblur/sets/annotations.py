@@ -1,4 +1,4 @@
-"""What was found in photos, written as other programs read it: COCO and YOLO.
+"""Write what was found in photos for other programs: COCO and YOLO.
 
 Both can be read again by `forms.read_coco` and `forms.read_yolo`.
 """
@@ -24,9 +24,9 @@ class Found:
     """The plates of one photo.
 
     Attributes:
-        name: the photo's path, as the file of annotations is to name it.
+        name: the photo's path in the file of annotations.
         image_hw: height and width of the upright photo, pixels.
-        xyxy: a box a plate, pixels.
+        xyxy: a box per plate, pixels.
         confidence: of each.
     """
 
@@ -67,10 +67,10 @@ def write_coco(file: TextIO, photos: Photos) -> None:
 
 
 def write_yolo(folder: Path, photos: Photos, write: Callable[[Path, bytes], object]) -> None:
-    """Write a label file for each photo, and `data.yaml`; an empty one says: no plate.
+    """Write a label file for each photo, and `data.yaml`; an empty one means no plate.
 
     Args:
-        folder: gets `labels/` and `data.yaml`. The photos belong into its `images/`.
+        folder: gets `labels/` and `data.yaml`. Its photos belong in `images/`.
         photos: their names are paths below `images/`.
         write: writes a file, making its folder.
 

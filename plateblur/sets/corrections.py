@@ -21,19 +21,19 @@ CORRECTION_IOU = 0.5
 Action = Literal["add", "remove", "move", "mark", "drop"]
 """What a correction does.
 
-`add`: the boxes are plates that the labels leave out.
+`add`: the boxes are plates without labels.
 `remove`: the boxes are labelled but are no plates.
 `move`: each box is where the plate is, in place of the labelled box beside it in `replaces`.
 `mark`: the boxes are no plates and not labelled; the reason names what they are, so that false
-    boxes can be counted by what they lie on. The labels stay as they are.
-`drop`: the photo is left out of training, as one is that stands almost unchanged in another split;
+    boxes can be counted by what they cover. The labels stay as they are.
+`drop`: the photo is left out of training, because another split has almost the same one;
     it names no boxes.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """One mended label.
+    """One corrected label.
 
     Attributes:
         image: file name of the photo.
@@ -58,7 +58,7 @@ def parse_corrections(text: str) -> list[Correction]:
          "replaces": [[10, 34, 60, 48]], "reason": "box below the plate"}   (on one line)
 
     Raises:
-        ValueError: a line that is no correction; the message gives its number.
+        ValueError: a line is no correction; the message gives its number.
     """
     corrections = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -100,8 +100,8 @@ def correct(truth: TruthBoxes, corrections: Iterable[Correction]) -> TruthBoxes:
         corrections: those of this photo.
 
     Raises:
-        ValueError: a correction of a box that is not labelled (any more), or an addition of one
-            that is: a stale correction is never passed over.
+        ValueError: a correction of a box that is not labelled (or no longer is), or an addition of
+            one that already is: a stale correction is never ignored.
     """
     boxes = truth.copy()
     for correction in corrections:
@@ -136,17 +136,17 @@ def read_corrections(overlay: Path | None) -> list[Correction]:
 
 
 def append_corrections(overlay: Path, records: Sequence[dict[str, Any]]) -> list[Correction]:
-    """Write corrections to the end of an overlay, which stays as it is up to there.
+    """Append corrections to an overlay.
 
     Args:
-        overlay: JSON lines; made if absent.
-        records: of `tagged_corrections`; those that stand in the overlay are left out.
+        overlay: JSON lines; created if absent.
+        records: of `tagged_corrections`; those already in the overlay are left out.
 
     Returns:
         What was added.
 
     Raises:
-        DatasetError: the overlay would not be one any more; it was not written.
+        DatasetError: the overlay would become invalid; it was not written.
     """
     before = overlay.read_text(encoding="utf-8") if overlay.exists() else ""
     lines = [json.dumps(record) for record in records]

@@ -1,4 +1,4 @@
-"""Locate or download what a recipe starts from, and check that it is what it should be.
+"""Locate or download a recipe's source, and check it against its hash.
 
 Two kinds of source can be checked against a hash that is known beforehand: an archive against its
 sha256, and a git repository against its commit, from which git checks each file while it fetches.
@@ -31,11 +31,11 @@ def sha256_of(path: Path) -> str:
 
 
 def download(url: str, *, sha256: str, to: Path) -> Path:
-    """Download a file, or find it there already, and return its path.
+    """Download a file unless it exists, and return its path.
 
     Args:
         url: http or https.
-        sha256: of the file; what has another one is thrown away.
+        sha256: of the file; a file with another hash is deleted.
         to: folder to keep it in.
 
     Raises:
@@ -59,10 +59,10 @@ def unpack(archive: Path, *, to: Path) -> Path:
 
     Args:
         archive: .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz, recognised by its bytes.
-        to: folder to unpack into; unpacked whole before, it is used as it is.
+        to: folder to unpack into; used as it is if it was unpacked completely before.
 
     Raises:
-        DatasetError: no such archive, or a damaged one.
+        DatasetError: there is no such archive, or it is damaged.
     """
     done, digest = to / ".unpacked", sha256_of(archive)
     if done.exists() and done.read_text() == digest:
@@ -92,7 +92,7 @@ def locate(source: Path, *, sha256: str | None, to: Path) -> Path:
         to: folder to unpack an archive into.
 
     Raises:
-        DatasetError: nothing there, a damaged archive, or one with another hash.
+        DatasetError: nothing is there, or the archive is damaged or has another hash.
     """
     if source.is_dir():
         return source
@@ -107,7 +107,7 @@ def locate(source: Path, *, sha256: str | None, to: Path) -> Path:
 
 
 def checkout(repository: str, *, commit: str, to: Path) -> Path:
-    """Fetch one commit of a git repository, or find it there already, and return its folder.
+    """Fetch one commit of a git repository unless it exists, and return its folder.
 
     Args:
         repository: address that git can fetch from.

@@ -30,7 +30,7 @@ Kind = Literal["unlabelled", "loose", "missed", "near-duplicate", "mistaken"]
 """Why a photo is worth a look.
 
 `unlabelled`: a sure detection that touches no label; a plate without one, or a false box.
-`loose`: a label that a sure detection lies across or beside without matching it.
+`loose`: a label that a sure detection crosses or touches without matching it.
 `missed`: a labelled plate that the blur would not hide, the largest first: the hardest misses.
 `near-duplicate`: looks like another photo of the split.
 `mistaken`: FiftyOne's mistakenness of a label, from the confidence of what disagrees with it.
@@ -43,11 +43,11 @@ BESIDE_HEIGHTS = 2.0  # distance of centres, in heights of the label, that is st
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What is looked at; the command line fills it."""
+    """What to look at; filled from the command line."""
 
     root: Path  # folder of a set
     split: str  # train, val or test
-    model: Path  # ONNX model whose detections stand beside the labels
+    model: Path  # ONNX model whose detections are compared with the labels
     predictions: Path | None = None  # stored ones of training/evaluate.py instead
     overlay: Path | None = None  # corrections of labels, JSON lines
     sets: Sequence[str] = ()  # only photos of these sets
@@ -78,7 +78,7 @@ class Finding:
     Attributes:
         image: file name of the photo.
         kind: see `Kind`.
-        rank: the larger, the likelier a fault, or for misses the worse; comparable within a kind.
+        rank: larger for likelier faults, or for worse misses; comparable within a kind.
         box: four pixels of the box in question; none for a near-duplicate.
         other: the box or the photo that disagrees.
     """
@@ -148,7 +148,7 @@ def suspicious(photo: Reviewed, *, min_confidence: float) -> Iterator[Finding]:
         nearest = best if best >= 0 and overlap[best, plate] >= FALSE_BOX_IOU else -1
         if nearest < 0 and len(sure) and off.min() <= BESIDE_HEIGHTS:
             nearest = int(off.argmin())
-        # A detection that has a label of its own says nothing of the one beside it.
+        # A detection with its own label says nothing about the label beside it.
         if nearest >= 0 and overlap[nearest].max(initial=0) < LOOSE_IOU:
             beside.add(nearest)
             rank = float(sure[nearest, 4] * (1 - overlap[nearest, plate]))
@@ -194,7 +194,7 @@ def _text(box: Iterable[float]) -> str:
 
 
 def write_findings(findings: Sequence[Finding], path: Path) -> None:
-    """Write a table of findings; for local eyes, because it says where plates are."""
+    """Write a table of findings, to be kept private because it says where plates are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

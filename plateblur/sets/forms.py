@@ -1,21 +1,21 @@
-"""Label forms of others: YOLO, Pascal VOC, COCO, CSV, Label Studio, and two sets' own text.
+"""Label formats: YOLO, Pascal VOC, COCO, CSV, Label Studio, and the text files of two sets.
 
 Layouts, each from its own documentation:
 
 - yolo (docs.ultralytics.com/datasets/detect): `images/.../a.jpg` with `labels/.../a.txt`, or both
-  side by side; class names in `data.yaml`. An empty file says that a photo shows no plate.
+  side by side; class names in `data.yaml`. An empty file means that a photo shows no plate.
 - voc (the PASCAL VOC development kit): an `.xml` of the photo's name, beside it or in a folder of
   their own; `object/name` and `object/bndbox`. Read as edges in pixels from 0, as labelImg, VoTT
   and CVAT write them.
 - coco (cocodataset.org/#format-data): one or more `.json` with `images`, `annotations` and
   `categories`; `bbox` is x, y, width, height. A photo with a crowd box is left out.
-- csv: one or more `.csv`, a row a box, with a header: `image` or `filename`; `x1,y1,x2,y2` or
-  `xmin,ymin,xmax,ymax`; optionally `class`, `width` and `height`. A row without numbers says that a
-  photo shows none.
+- csv: one or more `.csv`, a row per box, with a header: `image` or `filename`; `x1,y1,x2,y2` or
+  `xmin,ymin,xmax,ymax`; optionally `class`, `width` and `height`. A row without numbers means that
+  a photo shows none.
 - label-studio (labelstud.io, "JSON" export): one or more `.json`, a list of tasks;
   `rectanglelabels` in percent of the picture. A task that nobody submitted is left out.
 
-Where voc, coco, csv or label-studio state the size of the picture, it must be that of the photo.
+If voc, coco, csv or label-studio state a picture size, it must be that of the photo.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def upright_boxes(photo: Labelled, boxes: TruthBoxes, *, drawn_on: DrawnOn | Non
         drawn_on: which picture that is; needed where the photo has an EXIF turn.
 
     Raises:
-        ValueError: nobody said what the labels were drawn on, or they state another size.
+        ValueError: it is unknown what the labels were drawn on, or they state another size.
     """
     height, width = layout.image_hw_of(photo.path)
     orientation = orientation_of(photo.path)
@@ -133,9 +133,9 @@ def turned(xyxy: TruthBoxes, *, orientation: int, raster_wh: tuple[int, int]) ->
 
 
 def orphans(form: str, root: Path) -> list[Path]:
-    """Return the label files of a folder that no photo is there for.
+    """Return the label files of a folder that have no photo.
 
-    Of COCO and CSV there are none, because a photo that they name and that is absent is an error.
+    COCO and CSV have none, because a missing photo that they name is an error.
     """
     photos = layout.photos_in(root)
     if form == "voc":
@@ -226,7 +226,7 @@ def voc_objects(annotation: Path) -> Labelled:
     """Return the objects of one Pascal VOC annotation.
 
     Raises:
-        DatasetError: no such XML, or an object without a name or a box.
+        DatasetError: the XML is invalid, or an object has no name or box.
     """
     classes, rows = [], []
     try:
@@ -248,7 +248,7 @@ def voc_objects(annotation: Path) -> Labelled:
 
 
 def _stated(size_wh: Sequence[int]) -> tuple[int, int] | None:
-    """Return a stated size; None for 0, which tools write where they don't know it."""
+    """Return a stated size; None for 0, which tools write if they don't know it."""
     width, height = size_wh
     return (width, height) if width and height else None
 
@@ -363,9 +363,9 @@ def read_csv(root: Path) -> Iterator[Labelled]:
 
 
 def read_label_studio(root: Path) -> Iterator[Labelled]:
-    """Yield what the JSON exports of Label Studio in a folder say; tasks that nobody did, nothing.
+    """Yield what the JSON exports of Label Studio in a folder say; unsubmitted tasks give nothing.
 
-    Of several people's annotations of a photo the last counts.
+    If several people annotated a photo, the last one counts.
     """
     by_name = _by_name(root)
     for path in sorted(root.rglob("*.json")):
@@ -438,7 +438,7 @@ def _by_name(root: Path) -> dict[str, list[Path]]:
 
 
 def _nearest(path: Path, candidates: Sequence[Path]) -> Path:
-    """Return the candidate that shares the most of its folders with `path`.
+    """Return the candidate that shares most folders with `path`.
 
     So `train/images/1.jpg` goes with `train/annots/1.xml` and not with `valid/annots/1.xml`.
     """
@@ -466,7 +466,7 @@ READERS: dict[str, Callable[[Path], Iterator[Labelled]]] = {
 
 
 def fields_of(annotation: Path) -> dict[str, str]:
-    """Return the `name: value` lines of an annotation; a name that comes again is passed over.
+    """Return the `name: value` lines of an annotation; a repeated name is ignored.
 
     Args:
         annotation: text file of UFPR-ALPR or RodoSol-ALPR.

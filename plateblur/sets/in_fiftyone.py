@@ -35,7 +35,7 @@ DEFAULT_REASON: dict[Action, str] = {
     "move": "label is not where the plate is",
 }
 
-TWIN = "stands in another split too"  # reason to drop a photo
+TWIN = "also in another split"  # reason to drop a photo
 IN_APP: dict[Action, str] = {
     "add": "drawn in the App",
     "remove": "deleted in the App",
@@ -46,11 +46,11 @@ IN_APP: dict[Action, str] = {
 MOVED_PX = 0.5  # a box moved by less is the same; the App keeps shares, which round a little
 APPLIED_IN: tuple[Action, ...] = ("drop", "remove", "move", "add", "mark")
 """So that a box drawn in place of a deleted one is added once that is gone."""
-ADDRESS = "127.0.0.1"  # of the App: the photos are for this machine's eyes alone
+ADDRESS = "127.0.0.1"  # of the App: the photos stay on this machine
 
 
 def imported(*names: str) -> tuple[Any, ...]:
-    """Return modules of FiftyOne, which reports nothing to its makers then.
+    """Return modules of FiftyOne, with its reporting turned off.
 
     Raises:
         ImportError: one isn't installed.
@@ -102,7 +102,7 @@ def to_fiftyone(fo: Any, name: str, photos: Sequence[Reviewed]) -> Any:
             for box in photo.truth
         ]
         sample["truth"] = fo.Detections(detections=labels)
-        # What the labels were, so that boxes edited in the App are told from them.
+        # What the labels were, so that boxes edited in the App can be recognised.
         sample["labelled"] = {label.id: _to_pixels(label.bounding_box, size_wh) for label in labels}
         sample["detections"] = fo.Detections(
             detections=[
@@ -132,7 +132,7 @@ def _to_pixels(shares: Sequence[float], size_wh: Sequence[int]) -> list[float]:
 
 
 def mistaken(fo: Any, brain: Any, dataset: Any) -> Iterator[Finding]:
-    """Yield the labels that FiftyOne holds to be mistaken.
+    """Yield the labels that FiftyOne considers mistaken.
 
     Args:
         fo: the module.
@@ -198,7 +198,7 @@ def tagged_corrections(dataset: Any) -> list[dict[str, Any]]:
 
 
 def _edited(sample: Any, name: str, size_wh: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield what a person did to the boxes of a photo without a tag for it."""
+    """Yield a person's changes to the boxes of a photo that have no tag."""
 
     def record(action: Action, box: list[float], tags: Sequence[str] = ()) -> dict[str, Any]:
         reason = ", ".join(tags) or IN_APP[action]
@@ -240,10 +240,10 @@ def _record(
 
 
 def require_saved(fo: Any, config: Config) -> None:
-    """Refuse to replace a dataset in which somebody's work is that no overlay holds yet.
+    """Refuse to replace a dataset with corrections that are in no overlay yet.
 
     Raises:
-        DatasetError: there is some; the message says how to keep it.
+        DatasetError: there are some; the message says how to keep them.
     """
     if dataset_name(config) not in fo.list_datasets():
         return

@@ -1,7 +1,7 @@
 """YOLO label lines to and from `xyxy`.
 
 A label line is `class cx cy width height`, each a share of the picture between 0 and 1. Polygon
-lines (`class x1 y1 x2 y2 x3 y3 ...`, at least three points) are taken too, as the box around them.
+lines (`class x1 y1 x2 y2 x3 y3 ...`, at least three points) count as the box around them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TruthBoxes = NDArray[np.float64]
 
 
 def label_file(photo: Path) -> Path:
-    """Return where the labels of a photo stand, as ultralytics looks for them.
+    """Return the file of a photo's labels, where ultralytics looks for it.
 
     That is under the same name in the folder `labels` beside the last one named `images`; without
     such a folder it is beside the photo.
@@ -41,14 +41,14 @@ def labels_to_xyxy(
     Args:
         text: the file's text; empty lines are skipped.
         image_hw: height and width of the upright image, pixels.
-        plate_classes: the classes that are plates in a foreign data set, lines of others being
-            left out; without it a class other than `PLATE_CLASS` is an error.
+        plate_classes: the classes that are plates in another data set; lines of other classes are
+            ignored. Without it a class other than `PLATE_CLASS` is an error.
 
     Returns:
         (N, 4) float64, pixels of the upright image; not clipped to it.
 
     Raises:
-        ValueError: a line that is no label; the message gives its number.
+        ValueError: a line is no label; the message gives its number.
     """
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -99,7 +99,7 @@ def _parse_line(line: str) -> tuple[int, tuple[float, float, float, float]]:
 
 
 def xyxy_to_labels(xyxy: NDArray[np.floating[Any]], *, image_hw: tuple[int, int]) -> str:
-    """Return the text of a YOLO label file, one line a box, each ending in a newline.
+    """Return the text of a YOLO label file, one line per box, each ending in a newline.
 
     Boxes are clipped to the image, because ultralytics drops a photo with a label beyond its edge.
 

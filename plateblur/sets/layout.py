@@ -2,7 +2,7 @@
 
 SET/
 data.yaml              for ultralytics; paths relative to the file
-manifest.csv           one row a photo: where it comes from, what is in it, its sha256
+manifest.csv           one row per photo: where it comes from, what is in it, its sha256
 images/<split>/        the photos, without metadata
 labels/<split>/        YOLO label files of the same names, empty where there is no plate
 """
@@ -32,7 +32,7 @@ from plateblur.sets.labels import TruthBoxes, labels_to_xyxy, xyxy_to_labels
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-VAL_SHARE = TEST_SHARE = 0.1  # of the groups; every tenth is usual, and no figure hangs on it
+VAL_SHARE = TEST_SHARE = 0.1  # of the groups; a tenth is usual, and no figure depends on it
 
 NO_BOXES: TruthBoxes = np.empty((0, 4))
 """The boxes of a photo that was looked at and shows no plate."""
@@ -66,12 +66,12 @@ WEBP_CHUNKS = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH"})
 
 
 class DatasetError(PlateblurError):
-    """A data set can't be used: not as its layout says, damaged, or not what its hash says."""
+    """A data set can't be used: its layout is wrong, it is damaged, or its hash differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SetCard:
-    """What a set says of itself, the same for each of its photos.
+    """What is known about a set, the same for each of its photos.
 
     Attributes:
         name: short name, the first part of each photo's file name.
@@ -151,7 +151,7 @@ class Row:
 def split_of(group: str) -> Split:
     """Return the split of everything that shares one source: a ride, a track, a vehicle.
 
-    Drawn from the name's hash, so that it is the same on every machine and stays when photos of
+    Chosen by the name's hash, so it is the same on every machine and stays when photos of
     other sources are added.
 
     Args:
@@ -166,8 +166,8 @@ def split_of(group: str) -> Split:
 def without_metadata(data: bytes) -> tuple[bytes, str, tuple[int, int]]:
     """Return a photo without metadata, the suffix of its format, and its height and width.
 
-    A photo that holds pixels alone comes back byte for byte. Another is turned upright and written
-    again, a JPEG at its own quantisation; its ICC profile stays.
+    A photo without metadata is returned byte for byte. Any other is turned upright and encoded
+    again, a JPEG with its own quantisation; its ICC profile stays.
 
     Raises:
         PhotoError: no photo, or a damaged one.
@@ -215,7 +215,7 @@ def _chunk_names(
 
 
 def photos_in(root: Path) -> list[Path]:
-    """Return the photos of a folder and of those in it; hidden files are none (`._a.jpg`)."""
+    """Return the photos of a folder and its subfolders; hidden files don't count (`._a.jpg`)."""
     return sorted(
         path
         for path in root.rglob("*")
@@ -238,15 +238,15 @@ def image_hw_of(path: Path) -> tuple[int, int]:
 def clipped(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:
     """Return the boxes clipped to the image; one that can't be a plate's is an error.
 
-    A box dropped in silence would make a photo with plates one without.
+    Dropping a box silently would turn a photo with plates into one without.
 
     Args:
         xyxy: (N, 4) float64, pixels.
         image_hw: height and width of the image, pixels.
 
     Raises:
-        ValueError: a box without an area, or one of which more than half lies outside the image;
-            then the labels are of another size, or not of this photo.
+        ValueError: a box has no area, or more than half of it is outside the image; then the labels
+            are for another size, or not for this photo.
     """
     height, width = image_hw
     within: TruthBoxes = xyxy.clip(0, [width, height, width, height])
@@ -273,12 +273,12 @@ def smallest_ratio(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> float | No
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """Give a folder to write a new set into, which becomes `out` once all of it is written.
+    """Yield a folder to write a new set into, which becomes `out` once it is complete.
 
-    An error on the way leaves nothing behind.
+    After an error nothing is left.
 
     Raises:
-        DatasetError: it is there and not empty; a set is never written over another.
+        DatasetError: it exists and is not empty; a set is never overwritten.
     """
     if out.exists() and any(out.iterdir()):
         raise DatasetError(f"expected {out} to be empty or absent, it holds files")
@@ -295,7 +295,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def make_folders(out: Path) -> None:
-    """Make the folders of a set; those that are there stay as they are."""
+    """Create the folders of a set; existing ones stay as they are."""
     for kind in ("images", "labels"):
         for split in SPLITS:
             (out / kind / split).mkdir(parents=True, exist_ok=True)
@@ -304,13 +304,13 @@ def make_folders(out: Path) -> None:
 def write_set(
     out: Path, card: SetCard, photos: Iterable[SourcePhoto], *, leave_out_broken: bool = False
 ) -> list[Row]:
-    """Write a set and return its manifest; a photo that comes twice is written once.
+    """Write a set and return its manifest; a repeated photo is written once.
 
     Args:
-        out: folder of the set, made here, or not at all.
-        card: what the set says of itself.
-        photos: in the order in which they are to stand in the manifest.
-        leave_out_broken: leave out a photo with a box that can't be a plate's, and say so, instead
+        out: folder of the set; not created if anything fails.
+        card: what is known about the set.
+        photos: in the order of the manifest.
+        leave_out_broken: leave out and report a photo with a box that can't be a plate's instead
             of refusing the whole set.
 
     Raises:
@@ -363,7 +363,7 @@ def report_broken(broken: Sequence[str], *, leave_out: bool) -> None:
         leave_out: they are left out.
 
     Raises:
-        DatasetError: there are some, and they are not to be left out.
+        DatasetError: there are some, and `leave_out` is false.
     """
     if not broken:
         return
@@ -395,7 +395,7 @@ def write_manifest(root: Path, rows: Sequence[Row]) -> None:
 
     Args:
         root: folder of the set.
-        rows: one a photo.
+        rows: one per photo.
     """
     columns = [field.name for field in fields(Row)]
     with (root / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
@@ -409,7 +409,7 @@ def read_manifest(root: Path) -> list[Row]:
     """Return the rows of a set's `manifest.csv`.
 
     Raises:
-        DatasetError: there is none, a column is missing, or a value is none of its column.
+        DatasetError: there is none, a column is missing, or a value is invalid.
     """
     path = root / "manifest.csv"
     if not path.is_file():
@@ -472,7 +472,7 @@ def table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
     Args:
         header: names of the columns.
-        lines: values, one a column.
+        lines: values, one per column.
     """
     texts = [list(header), *([str(value) for value in line] for line in lines)]
     widths = [max(len(text[column]) for text in texts) for column in range(len(header))]

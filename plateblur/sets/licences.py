@@ -1,4 +1,4 @@
-"""What the licences of data sets allow, as far as their authors say."""
+"""What the licences of data sets allow, as far as their authors state it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ OWNER = re.compile(r"github(?:\.com/| )?(?P<owner>[\w.-]+)/(?P<repository>[\w.-]
 
 
 def is_clear(licence: str) -> bool:
-    """Return whether a licence, as a manifest states it, is open and nothing speaks against it."""
+    """Return whether a licence, as a manifest states it, is open without restrictions."""
     return bool(OPEN.match(licence)) and not DOUBT.search(licence)
 
 
 def attribution(one: Mapping[str, Any]) -> str:
-    """Return the credit of a set: who published it, where, under what, and what was changed.
+    """Return the credit of a set: who published it, where, its licence, and what was changed.
 
     Args:
         one: `set`, `source` and `licence`, as a manifest has them.
@@ -45,7 +45,7 @@ def train_photos(sets: Iterable[Mapping[str, Any]]) -> tuple[int, int]:
 
 
 def licences_sentence(sets: Iterable[Mapping[str, Any]]) -> str:
-    """Return, for people, which share of the train photos has no clear licence."""
+    """Return a sentence with the share of train photos without a clear licence."""
     sets = list(sets)
     unclear, every = train_photos(sets)
     if not unclear:

@@ -1,9 +1,9 @@
 """Joining sets into one: corrected, without near-duplicates, and no test photo in train.
 
 The steps, in this order: read the sets and check each photo's sha256; apply the overlays; find
-near-duplicates; refuse, with the names, where a photo of test stands in train or val; remove other
-near-duplicates; keep the licences asked for; cap; write. Leaks are looked for before anything is
-filtered, because a test photo that is left out here is reported on elsewhere.
+near-duplicates; refuse, with the names, where a photo of test is in train or val; remove other
+near-duplicates; keep the licences requested; cap; write. Leaks are looked for before anything is
+filtered, because figures elsewhere include a test photo that is left out here.
 
 Beside the set's own files it writes `removed.csv` (what was left out and why) and
 `distribution.csv` (plates by set, split and bucket of plate ratio).
@@ -42,11 +42,11 @@ HASHES_A_BLOCK = 64  # compared with all others at once; for 100,000 photos that
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to keep, and how often; the command line fills it."""
+    """What to keep, and how often; filled from the command line."""
 
     corrections: Sequence[Correction] = ()  # of labels
     wanted: Sequence[str] = ()  # patterns of licences to keep; none keeps every one
-    unwanted: Sequence[str] = ()  # patterns of licences to leave out even so
+    unwanted: Sequence[str] = ()  # patterns of licences to leave out, even if kept above
     caps: dict[str, int] = field(default_factory=dict)  # the most train photos of a set
     oversample: dict[str, int] = field(default_factory=dict)  # times an epoch, by set
     near_bits: int = NEAR_BITS  # in which the hashes of near-duplicates differ at most
@@ -58,7 +58,7 @@ class Member:
     """One photo on its way into the joined set.
 
     Attributes:
-        root: folder of the set that it stands in.
+        root: folder of its set.
         row: its row of that set's manifest.
         xyxy: (N, 4) float64, corrected, pixels of the upright image.
         looks: perceptual hash, 64 bits.
@@ -202,10 +202,10 @@ def without_duplicates(
 
 
 def licensed(row: layout.Row, config: Config) -> bool:
-    """Return whether a photo's licence is one of those asked for.
+    """Return whether a photo's licence is one of those requested.
 
-    Patterns are for the whole of the licence as stated, because what comes after its name is
-    often a doubt: "CC BY 4.0 in data.yaml, but README says all rights reserved".
+    Patterns must match the whole licence as stated, because what follows its name often limits
+    it: "CC BY 4.0 in data.yaml, but README says all rights reserved".
 
     Args:
         row: of the photo.
@@ -217,7 +217,7 @@ def licensed(row: layout.Row, config: Config) -> bool:
 
 
 def over_cap(members: Sequence[Member], caps: dict[str, int]) -> set[str]:
-    """Return the file names of train photos beyond their set's cap, drawn by their hash.
+    """Return the file names of train photos beyond their set's cap, chosen by their hash.
 
     Args:
         members: the photos.
@@ -239,8 +239,8 @@ def write_merged(
     Args:
         out: folder of the set, its folders made.
         members: the photos.
-        oversample: how often a set's train photos stand in `train.txt`, which `data.yaml` then
-            names; the files and the manifest hold each photo once.
+        oversample: how often `train.txt` lists a set's train photos; `data.yaml` then
+            names that file; the files and the manifest hold each photo once.
 
     Raises:
         DatasetError: two different photos have one name.
@@ -312,7 +312,7 @@ def merge(sets: Sequence[Path], out: Path, config: Config) -> str:
         config: what to keep.
 
     Raises:
-        DatasetError: a test photo stands in train or val, or a set can't be used.
+        DatasetError: a test photo is in train or val, or a set can't be used.
     """
     corrections: dict[str, list[Correction]] = defaultdict(list)
     for correction in config.corrections:

@@ -1,12 +1,12 @@
 """How well plates are found and hidden: recall, coverage, precision, AP, calibration; pure NumPy.
 
-Two ways of counting stand side by side, and each figure says which one it uses:
+There are two ways of counting, and each figure says which one it uses:
 
 * *recall*, *coverage* and *false boxes* ask what happens to a plate, so every box counts: a plate
   is recalled if any box over `min_confidence` overlaps it by an IoU of at least 0.5, and hidden
   as far as the boxes together cover it once widened by the margin.
 * *precision*, *AP* and *calibration* pair each box with at most one plate, as COCO does: most
-  confident first, each takes the plate that it overlaps most of those still free.
+  confident first, each takes the free plate that it overlaps most.
 
 Boxes are float64 here, because labels are: rounding them to float32 first would move the whole
 pixels that coverage counts.
@@ -69,7 +69,7 @@ class PhotoBoxes:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Every plate, every box and every photo of a split, a row each.
+    """Every plate, every box and every photo of a split, one row each.
 
     Attributes:
         min_confidence: smallest confidence of a box that is blurred; coverage depends on it.
@@ -123,14 +123,14 @@ class Scores:
 
 
 def _iou(a: Floats, b: Floats) -> NDArray[np.float32]:
-    """Return `iou_matrix` of double-precision boxes, which it computes in the precision given."""
+    """Return `iou_matrix` of boxes in double precision."""
     return iou_matrix(cast("Boxes", a), cast("Boxes", b))
 
 
 def match_boxes(truth: Floats, xyxy: Floats, confidence: Floats, *, iou_threshold: float) -> Ints:
     """Return for each box the plate it is paired with, or -1: COCO's greedy pairing.
 
-    Most confident first, a box takes the plate that it overlaps most of those still free.
+    Most confident first, each box takes the free plate that it overlaps most.
 
     Args:
         truth: (N, 4) float64 `xyxy`.
@@ -139,7 +139,7 @@ def match_boxes(truth: Floats, xyxy: Floats, confidence: Floats, *, iou_threshol
         iou_threshold: smallest overlap of a pair.
 
     Returns:
-        (M,) int64 rows of `truth`; none stands there twice, except -1.
+        (M,) int64 rows of `truth`; none is there twice, except -1.
     """
     match = np.full(len(xyxy), -1, dtype=np.int64)
     if len(truth) == 0 or len(xyxy) == 0:
@@ -177,7 +177,7 @@ def coverage(truth: Floats, xyxy: Floats, *, margin: float) -> Floats:
 
 
 def over_blur(truth: Floats, xyxy: Floats, *, margin: float, image_hw: tuple[int, int]) -> float:
-    """Return the share of the picture that is blurred although no plate is there.
+    """Return the share of the picture that is blurred although it shows no plate.
 
     Args:
         truth: (N, 4) float64 `xyxy`, pixels of the image.
@@ -194,9 +194,9 @@ def over_blur(truth: Floats, xyxy: Floats, *, margin: float, image_hw: tuple[int
 
 
 def _blurred_pixels(xyxy: Floats, margin: float) -> Ints:
-    """Return the whole pixels of widened boxes, with the very numbers that the blur has.
+    """Return the whole pixels of widened boxes, computed exactly as the blur does.
 
-    It works in float32, which ends some boxes a pixel from where float64 would.
+    The blur uses float32, with which some boxes end a pixel away from where float64 would.
     """
     return _whole_pixels(expand(xyxy.astype(np.float32), margin).astype(np.float64))
 
@@ -206,7 +206,7 @@ def _whole_pixels(xyxy: NDArray[np.floating[Any]]) -> Ints:
 
 
 def _paint(pixels: Flags, boxes: Ints, *, value: bool) -> None:
-    """Set `pixels` inside each whole-pixel box, in place; what lies outside of it is left out."""
+    """Set `pixels` inside each whole-pixel box, in place; parts outside of it are ignored."""
     for x1, y1, x2, y2 in boxes.tolist():
         if x2 > 0 and y2 > 0:
             pixels[max(y1, 0) : y2, max(x1, 0) : x2] = value
@@ -288,7 +288,7 @@ def share(count: int, of: int) -> Share:
 def wilson_interval(count: int, of: int) -> tuple[float, float]:
     """Return the 95 % Wilson score interval of a share.
 
-    Wilson's, because the usual one has no width at 0 and 1, which is where recall lives.
+    Wilson's, because the usual one has no width at 0 and 1, and recall is close to 1.
 
     Raises:
         ValueError: `of` is not positive, or `count` is not between 0 and it.
@@ -336,7 +336,7 @@ def average_precision(confidence: Floats, correct: Flags, *, plates: int) -> flo
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is said of a group of photos or of the plates of some size; misses come first.
+    """The figures of a group of photos, or of plates of some size, misses first.
 
     Attributes:
         photos: photos in the group.
@@ -437,7 +437,7 @@ class CalibrationBin:
 
 
 def calibration(confidence: Floats, correct: Flags, *, bins: int = 10) -> list[CalibrationBin]:
-    """Return bins of equal width over confidence, with what share of their boxes is right.
+    """Return bins of equal width over confidence, with the share of their boxes that are right.
 
     Args:
         confidence: (M,) float64, 0 to 1.
@@ -496,7 +496,7 @@ class Difference:
     """How much a figure of one model is above that of another, with its paired 95 % interval.
 
     Attributes:
-        value: the difference; None, as the bounds, where there is nothing to count.
+        value: the difference; None, like the bounds, if there is nothing to count.
         low: lower bound.
         high: upper bound.
     """
@@ -511,8 +511,8 @@ def paired_bootstrap(
 ) -> Difference:
     """Return the second model's share minus the first's, with an interval over photos.
 
-    Whole photos are drawn, because plates of one photo are missed together; and the same photos
-    for both models, because most of the spread is between photos and not between models.
+    Whole photos are drawn, because plates of one photo are missed together, and the same photos
+    for both models, because photos differ more than models.
 
     Args:
         counts: for each model (P,) how many in each photo.

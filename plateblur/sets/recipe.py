@@ -57,7 +57,7 @@ def from_git(
     Args:
         argv: the command line; that of the process if None.
         page: the recipe's docstring.
-        card: what the set says of itself.
+        card: what is known about the set.
         photos: reads a checkout.
         repository: where it is fetched from unless the command line says otherwise.
         commit: which one.
@@ -83,7 +83,7 @@ def on_request(
     Args:
         argv: the command line; that of the process if None.
         page: the recipe's docstring.
-        card: what the set says of itself.
+        card: what is known about the set.
         photos: reads the unpacked archive.
     """
     parser = command_line(page)

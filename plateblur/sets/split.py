@@ -88,7 +88,7 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
     for path in sorted(set(split_photos(data, split)), key=lambda photo: (photo.name, photo)):
         if path.name in photos:
             raise ValueError(
-                f"{path} has the name of {photos[path.name].path}; names tell photos apart"
+                f"{path} has the name of {photos[path.name].path}; photos need different names"
             )
         image_hw = upright_hw(path.read_bytes())
         label = label_file(path)

@@ -1,13 +1,22 @@
-"""Blur the plates in a clip: in every frame, or no clip is produced. Needs PyAV."""
+"""Blur the plates in clips and in live pictures; a frame that wasn't searched is never shown.
 
+Needs PyAV.
+"""
+
+from plateblur.video.live import blur_live
 from plateblur.video.pipeline import blur_clip
+from plateblur.video.sinks import Sink, sink_of
+from plateblur.video.sources import Source, source_of
 from plateblur.video.types import (
     BlurredClip,
     ClipLimits,
     ClipOptions,
     Container,
+    Counts,
     Damaged,
     FollowedPlate,
+    Late,
+    LiveOptions,
     Quality,
     SoundPolicy,
 )
@@ -17,9 +26,17 @@ __all__ = [
     "ClipLimits",
     "ClipOptions",
     "Container",
+    "Counts",
     "Damaged",
     "FollowedPlate",
+    "Late",
+    "LiveOptions",
     "Quality",
+    "Sink",
     "SoundPolicy",
+    "Source",
     "blur_clip",
+    "blur_live",
+    "sink_of",
+    "source_of",
 ]

@@ -88,9 +88,9 @@ def colours_of(frame: av.VideoFrame) -> Colours:
 
 def hdr_light(frame: av.VideoFrame) -> str:
     """Return the mastering display and light level of an HDR frame, in x265's format."""
-    told = {data.type: bytes(data) for data in side_data(frame)}
+    blocks = {data.type: bytes(data) for data in side_data(frame)}
     parts = []
-    screen = np.frombuffer(told.get(Type.MASTERING_DISPLAY_METADATA, b""), np.int32)
+    screen = np.frombuffer(blocks.get(Type.MASTERING_DISPLAY_METADATA, b""), np.int32)
     if screen[20:22].all() and len(screen):
         # Source: FFmpeg's AVMasteringDisplayMetadata: ten fractions, then whether they are set.
         values = screen[:20:2] / np.maximum(screen[1:20:2], 1)
@@ -101,7 +101,7 @@ def hdr_light(frame: av.VideoFrame) -> str:
             for name, (x, y) in zip("GBRW", (green, blue, red, white), strict=True)
         ).replace("W(", "WP(")
         parts.append(f"master-display={chromas}L({highest},{lowest})")
-    brightest = np.frombuffer(told.get(Type.CONTENT_LIGHT_LEVEL, b""), np.int32)
+    brightest = np.frombuffer(blocks.get(Type.CONTENT_LIGHT_LEVEL, b""), np.int32)
     if len(brightest):
         parts.append(f"max-cll={brightest[0]},{brightest[1]}")
     return ":".join(parts)

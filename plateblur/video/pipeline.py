@@ -131,8 +131,8 @@ def blur_clip(
             looked = way.look(detector, _part(share, 0, LOOKING_SHARE))
             for again in range(AGAIN):
                 start = LOOKING_SHARE + again * AGAIN_SHARE
-                told = _part(share, start, start + AGAIN_SHARE)
-                looked = way.look_again(looked, detector, again, told)
+                part_progress = _part(share, start, start + AGAIN_SHARE)
+                looked = way.look_again(looked, detector, again, part_progress)
             hidden, tracks = hidden_boxes(looked.clip, min_confidence=options.min_confidence)
             segments = way.write(looked, hidden, _part(share, 1 - WRITING_SHARE, 1))
             written.append(Written(picture, segments, looked.times))

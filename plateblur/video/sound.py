@@ -150,10 +150,10 @@ class Sounds:
         self._source = source
         self._tracks = {track.index: _Out(source, target, track, kind) for track in tracks}
         for track in self._tracks.values():
-            told = dict(track.stream.metadata)
+            tags = dict(track.stream.metadata)
             track.out.metadata.clear()
-            if metadata != "strip" and "language" in told:
-                track.out.metadata["language"] = told["language"]
+            if metadata != "strip" and "language" in tags:
+                track.out.metadata["language"] = tags["language"]
 
     def packets(self, zero_s: Fraction) -> Iterator[Any]:
         """Yield the packets to write, roughly in order.
@@ -183,7 +183,9 @@ class _Out:
         self.out: Any = (
             target.add_stream_from_template(self.stream)
             if self.is_copy
-            else _aac(target, self.stream)
+            else aac_track(
+                target, self.stream.codec_context.sample_rate, self.stream.codec_context.layout
+            )
         )
         self._damaged = track.damaged
         self._number = -1
@@ -208,7 +210,7 @@ class _Out:
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
             if kind != self._kind:
                 yield from self._encode(None)
-                self._kind, self._resampler = kind, _in_step(self.out.codec_context)
+                self._kind, self._resampler = kind, in_step(self.out.codec_context)
             yield from self._encode(frame)
 
     def ended(self) -> Iterator[Any]:
@@ -228,23 +230,25 @@ def _decoded(packet: Any) -> list[Any]:
         return []
 
 
-def _in_step(context: Any) -> AudioResampler:
+def in_step(context: Any) -> AudioResampler:
     """Return what fills gaps with silence and cuts what overlaps, so that sound stays in step."""
     options = {"async": "1", "min_hard_comp": str(OUT_OF_STEP_S)}
     return AudioResampler("fltp", context.layout, context.sample_rate, options=options)
 
 
-def _aac(target: OutputContainer, stream: AudioStream) -> Any:
-    """Add a track of AAC to `target` that holds what `stream` does."""
-    source = stream.codec_context
-    rate = source.sample_rate if source.sample_rate in AAC_RATES else 48_000
-    out = target.add_stream("aac", rate=rate)
-    channels = source.layout.nb_channels
+def aac_track(target: OutputContainer, rate: int, source: AudioLayout) -> Any:
+    """Add a track of AAC to `target`, and return it.
+
+    Args:
+        target: not yet written to.
+        rate: of the sound, samples a second; another is used where AAC doesn't have it.
+        source: the sound's channels.
+    """
+    out = target.add_stream("aac", rate=rate if rate in AAC_RATES else 48_000)
     known = {AudioLayout(name).nb_channels: name for name in AAC_LAYOUTS}
-    if source.layout.name in AAC_LAYOUTS:
-        layout = source.layout.name
-    else:  # PCM often doesn't say which channel is which
-        layout = known.get(channels, "stereo")
+    # PCM often doesn't say which channel is which.
+    is_known = source.name in AAC_LAYOUTS
+    layout = source.name if is_known else known.get(source.nb_channels, "stereo")
     out.codec_context.layout = layout
     out.codec_context.bit_rate = AAC_BITS_A_CHANNEL * AudioLayout(layout).nb_channels
     return out

@@ -92,5 +92,73 @@ class BlurredClip:
     notes: tuple[str, ...]
 
 
+Late = Literal["blank", "drop"]
+"""What becomes of a live frame that wasn't searched in time."""
+
+MAX_DELAY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How live pictures are taken and sent.
+
+    Attributes:
+        delay_s: from when a frame is taken to when it is sent: the time to search it, and to look
+            ahead. 0 to `MAX_DELAY_S`.
+        late: what becomes of a frame that wasn't searched in time.
+        sound: keep the sound or drop it.
+        quality: of the pictures.
+        rate: frames a second at most; None for all. The others are left out, and not searched.
+        retry_s: how long a lost source or server is tried again.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    delay_s: float = 0.5
+    late: Late = "blank"
+    sound: SoundPolicy = "keep"
+    quality: Quality = "normal"
+    rate: float | None = None
+    retry_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        if not 0 <= self.delay_s <= MAX_DELAY_S:
+            raise ValueError(f"delay_s must be 0 to {MAX_DELAY_S:g}, got {self.delay_s}")
+        if self.rate is not None and not self.rate > 0:
+            raise ValueError(f"rate must be above 0, got {self.rate}")
+        if not self.retry_s >= 0:
+            raise ValueError(f"retry_s must be 0 or more, got {self.retry_s}")
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of live frames.
+
+    Attributes:
+        read: those of the source that were to be shown.
+        shown: sent with their plates hidden.
+        late: not searched in time; blanked or dropped.
+        damaged: can't be decoded; blanked or dropped.
+        crowded: dropped because too many waited, or to catch up with the source.
+        unsent: dropped because the sink was away or too slow.
+        plates: that were found, each followed through its frames.
+        source_lost: how often the source was lost.
+        sink_lost: how often the server was lost.
+    """
+
+    read: int = 0
+    shown: int = 0
+    late: int = 0
+    damaged: int = 0
+    crowded: int = 0
+    unsent: int = 0
+    plates: int = 0
+    source_lost: int = 0
+    sink_lost: int = 0
+
+
 AS_USUAL = ClipOptions()
+LIVE_AS_USUAL = LiveOptions()
 LIMITS = ClipLimits()

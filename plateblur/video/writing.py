@@ -60,7 +60,7 @@ def write_segment(
     part = path.with_suffix(".part")
     with written(part, "mp4") as target:
         with encoding():
-            stream = _video_stream(target, picture, quality)
+            stream = video_stream(target, picture, quality)
         for planes, pts in zip(frames, times, strict=True):
             frame = frame_of(planes, picture.colours)
             frame.pts, frame.time_base = pts - times[0], picture.time_base
@@ -71,9 +71,17 @@ def write_segment(
     part.replace(path)
 
 
-def _video_stream(target: OutputContainer, picture: Picture, quality: Quality) -> Any:
+def video_stream(target: OutputContainer, picture: Picture, quality: Quality, **more: str) -> Any:
+    """Add the track to `target` that frames of `picture` are encoded into.
+
+    Args:
+        target: not yet written to.
+        picture: the track that they come from.
+        quality: of the pictures.
+        more: options of the encoder.
+    """
     deep = picture.colours.deep
-    options = {"crf": CRF[quality], "preset": PRESET}
+    options = {"crf": CRF[quality], "preset": PRESET, **more}
     if deep:
         light = f":{picture.colours.light}" if picture.colours.light else ""
         options["x265-params"] = f"log-level=error{light}"

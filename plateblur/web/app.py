@@ -20,15 +20,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from plateblur.accounts.job_types import JobQueue, JobStore
 from plateblur.accounts.types import AccessError, Gate
 from plateblur.errors import PlateblurError
 from plateblur.web.body import MAX_BODY_BYTES
 from plateblur.web.failures import ClientGoneError, Failure, answer_failure, forget, problem
 from plateblur.web.fetcher import PhotoFetcher, Reach, resolve_by_dns
 from plateblur.web.health import health_router
+from plateblur.web.job_work import JobWork
+from plateblur.web.jobs import jobs_router
 from plateblur.web.metrics import Metrics
 from plateblur.web.middleware import CLIENT_GONE_STATUS, HeadAsGet, HearOut, LastNet, Observe
+from plateblur.web.once import HEADER, REPLAYED
 from plateblur.web.pages import add_pages
+from plateblur.web.panoramax import panoramax_router
 from plateblur.web.plateblurer import documented_router
 from plateblur.web.service import Blur, Service
 from plateblur.web.settings import Settings
@@ -41,6 +46,7 @@ UPKEEP_EVERY_S = 3600
 M_ARENA_MAX = -8  # Source: mallopt(3)
 TRIM_EVERY_S = 10.0  # Takes some milliseconds, and slows the next photo by as many.
 EXPOSED_HEADERS = (
+    REPLAYED,
     "PlateBlur-Detections",
     "RateLimit-Limit",
     "RateLimit-Remaining",
@@ -61,6 +67,7 @@ def create_app(
     settings: Settings,
     *,
     fetcher: PhotoFetcher | None = None,
+    jobs: tuple[JobStore, JobQueue] | None = None,
     ready_checks: Mapping[str, Callable[[], bool]] | None = None,
     upkeep: Callable[[], None] | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -72,6 +79,7 @@ def create_app(
         gate: admits requests and counts them; called from several threads.
         settings: of this deployment.
         fetcher: for `photo_url`; None for one that reaches the public internet.
+        jobs: keep photos that are blurred in the background; None for no such routes.
         ready_checks: further checks of `/readyz` by name, such as the model.
         upkeep: deletes old data; called at the start and every hour, in a thread.
         now: the clock, UTC.
@@ -92,14 +100,19 @@ def create_app(
         ready_checks=dict(ready_checks or {}),
     )
 
+    work = JobWork(service, jobs[1]) if jobs else None
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        keeping = [asyncio.create_task(_give_memory_back())]
+        keeping: list[asyncio.Task[None]] = [asyncio.create_task(_give_memory_back())]
+        if work:
+            keeping.append(asyncio.create_task(work.run()))
         if upkeep:
             keeping.append(asyncio.create_task(_keep_up(upkeep)))
         yield
         for one in keeping:
             one.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
         await to_thread.run_sync(service.threads.shutdown)
 
     app = FastAPI(
@@ -120,8 +133,8 @@ def create_app(
             Middleware(
                 CORSMiddleware,
                 allow_origins=settings.cors_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "Accept"],
+                allow_methods=["DELETE", "GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "Accept", HEADER],
                 expose_headers=EXPOSED_HEADERS,
             ),
             Middleware(HeadAsGet),
@@ -131,8 +144,13 @@ def create_app(
         exception_handlers=_handlers(service),
     )
     app.state.service = service
+    app.state.has_jobs = jobs is not None
     app.include_router(documented_router(service))
     app.include_router(v1_router(service))
+    if jobs and work:
+        app.include_router(jobs_router(service, jobs[0], work.news.set))
+    if settings.panoramax:
+        app.include_router(panoramax_router(service))
     app.include_router(health_router(service))
     add_pages(app)
     add_source(app, settings.source_url)
@@ -145,7 +163,7 @@ async def _keep_up(upkeep: Callable[[], None]) -> None:
             await to_thread.run_sync(upkeep)
         except PlateblurError as error:
             LOG.warning(
-                "upkeep failed, will be retried", extra={"told": {"error": type(error).__name__}}
+                "upkeep failed, will be retried", extra={"fields": {"error": type(error).__name__}}
             )
         await asyncio.sleep(UPKEEP_EVERY_S)
 

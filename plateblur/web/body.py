@@ -1,9 +1,10 @@
-"""A request's body: read within bounds, then taken apart; nothing of it reaches a disk."""
+"""A request's body: received within bounds, then taken apart."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -13,9 +14,10 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from plateblur.formats import SERVED, SERVED_NAMES, sniff
-from plateblur.web.failures import TOO_LONG, ClientGoneError, Failure
+from plateblur.web.failures import ClientGoneError, Failure, too_long
 
 MAX_BODY_BYTES = 5 * 1024 * 1024  # Source: contract, code 1013.
+MIN_BYTES_S = 128 * 1024  # Of what is beyond `MAX_BODY_BYTES`: 1 Mbit/s, a slow line's uplink.
 MAX_JSON_PARTS = 10_000  # Objects, lists and their items; the documented body has five.
 MAX_PREFIX_CHARS = 256  # Of "data:image/jpeg;name=...;base64,"; the usual ones have about 25.
 _PART_MARKS = b"{[,"  # Each value beyond the first needs one of them before it.
@@ -27,11 +29,33 @@ _WHITE_SPACE = b" \t\r\n\v\f"
 async def read_body(
     request: Request, *, timeout_s: float, max_bytes: int = MAX_BODY_BYTES
 ) -> bytes:
-    """Return the body, checked while it streams; `Content-Length` is only trusted if too large.
+    """Return the body.
+
+    Raises:
+        Failure, ClientGoneError: as `receive_body`.
+    """
+    body = bytearray()
+
+    async def keep(chunk: bytes) -> None:
+        body.extend(chunk)
+
+    await receive_body(request, keep, timeout_s=timeout_s, max_bytes=max_bytes)
+    return bytes(body)
+
+
+async def receive_body(
+    request: Request,
+    keep: Callable[[bytes], Awaitable[None]],
+    *,
+    timeout_s: float,
+    max_bytes: int,
+) -> None:
+    """Hand the body on as it arrives, and check it; its announced length is only used to refuse.
 
     Args:
         request: whose body has not been read yet.
-        timeout_s: for the whole body.
+        keep: is given each chunk.
+        timeout_s: for the first `MAX_BODY_BYTES`; the rest must keep up `MIN_BYTES_S`.
         max_bytes: maximum size; smaller for requests without credentials.
 
     Raises:
@@ -47,25 +71,32 @@ async def read_body(
         )
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > max_bytes:
-        raise Failure("1013", sentence=TOO_LONG)
-    body = bytearray()
+        raise too_long(max_bytes)
+    received = 0
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(timeout_s) as limit:
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise Failure("1013", sentence=TOO_LONG)
+                received += len(chunk)
+                if received > max_bytes:
+                    raise too_long(max_bytes)
+                if received > MAX_BODY_BYTES:
+                    limit.reschedule((limit.when() or 0) + len(chunk) / MIN_BYTES_S)
+                await keep(chunk)
     except TimeoutError as error:
         request.state.hear_out = False  # The sender had its time.
         raise Failure(
             "1014",
-            f"The request took longer than {timeout_s:g} s to arrive.",
+            f"The request took longer than {timeout_s:g} s to arrive"
+            + (
+                f", and less than {MIN_BYTES_S // 1024} KB a second followed."
+                if received > MAX_BODY_BYTES
+                else "."
+            ),
             status=HTTPStatus.REQUEST_TIMEOUT,
         ) from error
     except ClientDisconnect as error:
         raise ClientGoneError from error
-    request.state.body_bytes = len(body)
-    return bytes(body)
+    request.state.body_bytes = received
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:

@@ -91,19 +91,29 @@ async def let_in(gate: Gate, request: Request, *, bearer: bool) -> Access:
         Failure: 1001; or busy, if too many passwords are being checked.
         AccessError: 1015, 1016, or no active plan.
     """
+    identity = await recognise(gate, request, bearer=bearer)
+    return Access(identity, await to_thread.run_sync(gate.active_plan, identity))
+
+
+async def recognise(gate: Gate, request: Request, *, bearer: bool) -> Identity:
+    """Return the identity of a request that needs no plan.
+
+    Raises:
+        Failure: 1001; or busy, if too many passwords are being checked.
+        AccessError: 1015 or 1016.
+    """
     given = parse_authorization(request.headers.get("authorization"), bearer=bearer)
     address = request.client.host if request.client else ""
 
-    def ask() -> Access:
-        identity = _identity(gate, given, address=address)
-        return Access(identity, gate.active_plan(identity))
+    def ask() -> Identity:
+        return _identity(gate, given, address=address)
 
     try:
-        access = await to_thread.run_sync(ask)
+        identity = await to_thread.run_sync(ask)
     except BusyError as error:
         raise busy(error.retry_after_s) from None
-    request.state.account_id = access.identity.account_id
-    return access
+    request.state.account_id = identity.account_id
+    return identity
 
 
 def _identity(gate: Gate, given: Basic | Bearer, *, address: str) -> Identity:

@@ -135,6 +135,12 @@ def busy(retry_s: int) -> Failure:
     )
 
 
+def too_long(limit_bytes: int) -> Failure:
+    """Return the failure of a request with more than `limit_bytes`."""
+    megabytes = limit_bytes // 1024**2
+    return Failure("1013", sentence=TOO_LONG.replace("5 MB", f"{megabytes} MB"))
+
+
 def answer_too_long(limit_bytes: int) -> Failure:
     """Return the failure of a photo whose response would be too long."""
     return Failure(
@@ -168,7 +174,14 @@ def answer_failure(request: Request, failure: Failure, *, real_status_codes: boo
             media_type="application/json",
             headers=headers,
         )
-    return problem(request, status=status, cd=failure.cd, detail=description, headers=headers)
+    return problem(
+        request,
+        status=status,
+        cd=failure.cd,
+        title=failure.sentence,
+        detail=description,
+        headers=headers,
+    )
 
 
 def problem(
@@ -177,12 +190,13 @@ def problem(
     status: int,
     detail: str,
     cd: str | None = None,
+    title: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return an RFC 9457 response, with `cd` if the contract has a code for it."""
+    """Return an RFC 9457 response, with `cd` and its sentence if the contract has a code for it."""
     body: dict[str, object] = {
         "type": "about:blank" if cd is None else f"/#cd-{cd}",
-        "title": HTTPStatus(status).phrase if cd is None else SENTENCES[cd],
+        "title": title or HTTPStatus(status).phrase,
         "status": int(status),
         "detail": detail,
         "instance": f"urn:plateblur:request:{request.state.reference}",

@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -38,9 +38,11 @@ import httpx
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Awaitable[list[str]]]
+Keep = Callable[[bytes], Awaitable[None]]
 
 MAX_URL_CHARS = 2048  # Source: what browsers and proxies agree on.
 MAX_REDIRECTS = 3  # A photo's host needs one or two: to https, to its CDN.
+MIN_BYTES_S = 1024**2  # Of what is beyond a usual photo: 8 Mbit/s, little for a photo's host.
 LOOK_UP_S = 3.0  # Name servers answer in well under one; for both kinds of address together.
 MAX_CONNECTS = 2  # Addresses tried of a name; more would let a name with many eat the time.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -240,12 +242,47 @@ def system_tls() -> ssl.SSLContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """Where a body goes, and how long and how late it may be.
+
+    Attributes:
+        keep: is given each chunk.
+        max_bytes: the most that are taken.
+        usual_bytes: beyond them the time limit grows.
+        limit: of the whole fetch.
+    """
+
+    keep: Keep
+    max_bytes: int
+    usual_bytes: int
+    limit: asyncio.Timeout
+
+    async def read(self, response: httpcore.Response, *, announced: bytes) -> None:
+        """Read the body of `response`.
+
+        Raises:
+            FetchError: it is too long.
+        """
+        too_long = f"The photo has more than {self.max_bytes} bytes."
+        if announced.isdigit() and int(announced) > self.max_bytes:
+            raise FetchError(too_long)
+        received = 0
+        async for chunk in response.aiter_stream():
+            received += len(chunk)
+            if received > self.max_bytes:
+                raise FetchError(too_long)
+            if received > self.usual_bytes:
+                self.limit.reschedule((self.limit.when() or 0) + len(chunk) / MIN_BYTES_S)
+            await self.keep(chunk)
+
+
+@dataclass(frozen=True, slots=True)
 class PhotoFetcher:
     """Fetches photos; holds nothing of a fetch once it is over: no cookies, no kept connections.
 
     Attributes:
         timeout_s: for the whole fetch, with its redirects.
-        max_bytes: of the photo.
+        max_bytes: of a usual photo.
         reach: what may be connected to.
         resolve: a host's addresses.
         tls: how certificates are checked.
@@ -263,22 +300,69 @@ class PhotoFetcher:
         Raises:
             FetchError: the URL may not be fetched, or its host gave no photo within the limits.
         """
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                return await self._follow(url)
-        except TimeoutError as error:
-            raise FetchError(f"The photo took longer than {self.timeout_s:g} s.") from error
-        except httpcore.TimeoutException as error:
-            raise FetchError("The host of the photo did not answer in time.") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
-            raise FetchError("The host of the photo could not be reached.") from error
+        body = bytearray()
 
-    async def _follow(self, url: str) -> bytes:
+        async def keep(chunk: bytes) -> None:
+            body.extend(chunk)
+
+        await self.fetch_into(keep, url, max_bytes=self.max_bytes)
+        return bytes(body)
+
+    async def fetch_into(self, keep: Keep, url: str, *, max_bytes: int) -> None:
+        """Hand the bytes behind `url` on as they arrive.
+
+        Args:
+            keep: is given each chunk.
+            url: as a stranger sent it.
+            max_bytes: the most that are taken. What is beyond the fetcher's own `max_bytes` has
+                more time, at `MIN_BYTES_S`.
+
+        Raises:
+            FetchError: the URL may not be fetched, or its host gave no photo within the limits.
+        """
+        with _faults("photo", self.timeout_s):
+            async with asyncio.timeout(self.timeout_s) as limit:
+                await self._follow(url, Download(keep, max_bytes, self.max_bytes, limit))
+
+    def check(self, url: str) -> None:
+        """Refuse what could never be fetched or sent to, without asking anyone.
+
+        Raises:
+            FetchError: no usable URL.
+        """
+        self._checked(url)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send `body` to `url`, and return the status of the answer; the rest of it isn't read.
+
+        The same addresses are refused as for photos, and no redirect is followed.
+
+        Raises:
+            FetchError: the URL may not be used, or its host didn't answer in time.
+        """
+        checked = self._checked(url)
+        sent = [
+            (b"Host", checked.netloc),
+            (b"User-Agent", b"PlateBlur"),
+            (b"Content-Length", str(len(body)).encode()),
+            (b"Connection", b"close"),
+            *((name.encode(), value.encode()) for name, value in headers.items()),
+        ]
+        with _faults("receiver", self.timeout_s):
+            async with (
+                asyncio.timeout(self.timeout_s),
+                aclosing(GuardedBackend(reach=self.reach, resolve=self.resolve)) as backend,
+                httpcore.AsyncConnectionPool(ssl_context=self.tls, network_backend=backend) as pool,
+                pool.stream("POST", _target(checked), headers=sent, content=body) as response,
+            ):
+                return response.status
+
+    async def _follow(self, url: str, download: Download) -> None:
         current = self._checked(url)
         for _ in range(MAX_REDIRECTS + 1):
-            got = await self._get(current)
-            if isinstance(got, bytes):
-                return got
+            got = await self._get(current, download)
+            if got is None:
+                return
             following = self._checked(got, base=current)
             if current.scheme == "https" and following.scheme == "http":
                 raise FetchError("The URL leads from https back to http.")
@@ -304,11 +388,8 @@ class PhotoFetcher:
             raise FetchError("The URL names a port that may not be used.")
         return url
 
-    async def _get(self, url: httpx.URL) -> bytes | str:
-        """Return the body, or where the answer leads."""
-        target = httpcore.URL(
-            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-        )
+    async def _get(self, url: httpx.URL, download: Download) -> str | None:
+        """Return where the answer leads, or None where it is the photo, which was downloaded."""
         headers = [
             (b"Host", url.netloc),
             (b"User-Agent", b"PlateBlur"),
@@ -319,7 +400,7 @@ class PhotoFetcher:
         async with (
             aclosing(GuardedBackend(reach=self.reach, resolve=self.resolve)) as backend,
             httpcore.AsyncConnectionPool(ssl_context=self.tls, network_backend=backend) as pool,
-            pool.stream("GET", target, headers=headers) as response,
+            pool.stream("GET", _target(url), headers=headers) as response,
         ):
             answered = {name.lower(): value for name, value in response.headers}
             if response.status in REDIRECTS:
@@ -328,18 +409,27 @@ class PhotoFetcher:
                 raise FetchError(f"The host of the photo answered {response.status}.")
             if answered.get(b"content-encoding", b"identity").lower() != b"identity":
                 raise FetchError("The host of the photo sent it compressed.")
-            return await self._read(response, announced=answered.get(b"content-length", b""))
+            await download.read(response, announced=answered.get(b"content-length", b""))
+            return None
 
-    async def _read(self, response: httpcore.Response, *, announced: bytes) -> bytes:
-        too_long = f"The photo has more than {self.max_bytes} bytes."
-        if announced.isdigit() and int(announced) > self.max_bytes:
-            raise FetchError(too_long)
-        body = bytearray()
-        async for chunk in response.aiter_stream():
-            body += chunk
-            if len(body) > self.max_bytes:
-                raise FetchError(too_long)
-        return bytes(body)
+
+@contextmanager
+def _faults(what: str, timeout_s: float) -> Iterator[None]:
+    """Tell what went wrong on the way to the host of `what`."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise FetchError(f"The {what} took longer than {timeout_s:g} s.") from error
+    except httpcore.TimeoutException as error:
+        raise FetchError(f"The host of the {what} did not answer in time.") from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
+        raise FetchError(f"The host of the {what} could not be reached.") from error
+
+
+def _target(url: httpx.URL) -> httpcore.URL:
+    return httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
 
 
 def _location(header: bytes) -> str:

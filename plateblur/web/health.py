@@ -76,8 +76,8 @@ def health_router(service: Service) -> APIRouter:
         token = service.settings.metrics_token
         given = request.headers.get("authorization", "")
         open_to_all = not token and service.settings.mode == "development"
-        told = hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
-        if not open_to_all and not (token and told):
+        matches = hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+        if not open_to_all and not (token and matches):
             return problem(
                 request,
                 status=HTTPStatus.UNAUTHORIZED,

@@ -12,7 +12,7 @@ import orjson
 
 
 class JsonLines(logging.Formatter):
-    """Formats a record as one JSON object, with the fields of its `told` dictionary."""
+    """Formats a record as one JSON object; what it has in `extra={"fields": ...}` comes last."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -21,7 +21,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **getattr(record, "told", {}),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info and record.exc_info[1]:
             # Only type and place, because an exception's message may contain what was sent.

@@ -85,7 +85,7 @@ class Observe:
             LOG.info(
                 "request",
                 extra={
-                    "told": {
+                    "fields": {
                         "reference": state["reference"],
                         "method": scope["method"],
                         "route": route,
@@ -137,7 +137,7 @@ class LastNet:
             LOG.error(
                 "unexpected error",
                 extra={
-                    "told": {
+                    "fields": {
                         "reference": request.state.reference,
                         "error": type(error).__name__,
                         "where": where_raised(error),

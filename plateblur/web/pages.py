@@ -13,6 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
+from plateblur.accounts.types import (
+    PAID_REQUESTS_PER_WINDOW,
+    PAID_WINDOW,
+    PREDICTIONS_PER_MONTH,
+    TRIAL_PERIOD,
+    TRIAL_REQUESTS_PER_DAY,
+)
 from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, SENTENCES, STATUSES, TOO_LONG
 from plateblur.web.schemas import TAG_ID
 from plateblur.web.service import Service
@@ -45,9 +52,10 @@ CLIENTS = (
 # The cause of each error code, shown next to its fixed sentence.
 MEANINGS = {
     "1001": "The Authorization header is missing or isn't valid Basic authentication.",
-    "1002": "The trial's 50 requests for today (UTC) are used up.",
-    "1003": "The seven-day trial is over, and there is no paid plan.",
-    "1004": "More than 50 requests within 60 seconds, or 10,000 predictions this month.",
+    "1002": f"The trial's {TRIAL_REQUESTS_PER_DAY} requests for today (UTC) are used up.",
+    "1003": f"The {TRIAL_PERIOD.days}-day trial is over, and there is no paid plan.",
+    "1004": f"More than {PAID_REQUESTS_PER_WINDOW} requests within {PAID_WINDOW.seconds} seconds, "
+    f"or {PREDICTIONS_PER_MONTH:,} predictions this month.",
     "1005": "The paid plan has ended.",
     "1006": "The account has neither a trial nor a paid plan.",
     "1007": "Internal error: the trial could not be found.",
@@ -56,7 +64,7 @@ MEANINGS = {
     "1010": "Internal error: the invoice could not be found.",
     "1011": "Internal error: the invoice's data is damaged.",
     "1012": "The database was unavailable when looking up the invoice.",
-    "1013": "The request body is larger than 5 MB, or contains no photo.",
+    "1013": "The request body is larger than 5 MB (more under /v1), or contains no photo.",
     "1014": "Invalid JSON, a wrong type, invalid base64, both photo fields, a URL that can't be "
     "fetched, an unsupported file, too many fields, or too many pixels.",
     "1015": "The user name, password or API key is wrong.",
@@ -127,6 +135,9 @@ def add_pages(app: FastAPI) -> None:
                 "clients": sources,
                 "tag_id": TAG_ID,
                 "photo_url": service.settings.photo_url,
+                "jobs": app.state.has_jobs,
+                "v1_max_mb": service.settings.v1_max_mb,
+                "v1_trial_max_mb": service.settings.v1_trial_max_mb,
                 "real_status_codes": service.settings.real_status_codes,
             },
         )

@@ -20,7 +20,7 @@ from plateblur.web.schemas import (
     DocumentedRequest,
     documented_answer,
 )
-from plateblur.web.service import Service, Written, blur_counted, fetch_photo
+from plateblur.web.service import Service, Written, blur_counted, fetch_photo, read_photo
 
 # Names are taken in any case, as the original service's server took them.
 FIELDS = {
@@ -98,9 +98,13 @@ def documented_router(service: Service) -> APIRouter:
             body = await read_body(request, timeout_s=service.settings.body_timeout_s)
             asked = await to_thread.run_sync(parse_asked, body)
             del body  # Up to 5 MB that would wait in the queue with the photo.
+            limits = service.documented_limits
             data = asked.data or b""
             if asked.url:
-                data = await fetch_photo(service, access, asked.url)
+                with service.spool(access, most_bytes=limits.body_bytes) as spool:
+                    most = limits.body_bytes
+                    await fetch_photo(service, access, asked.url, spool, max_bytes=most)
+                    data = await read_photo(spool)
             return await blur_counted(
                 service,
                 request,
@@ -108,6 +112,7 @@ def documented_router(service: Service) -> APIRouter:
                 data,
                 # Below the default, because everything that is returned must be blurred.
                 BlurOptions(min_confidence=RETURNED_ABOVE, draw_boxes=True, crops=asked.crops),
+                limits=limits,
                 sends=lambda photo: (photo.data, *photo.crops),
                 answer=lambda photo, _: Written(
                     documented_answer(photo, created=created, crops=asked.crops),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -103,38 +104,17 @@ def _most_confident_first(photo: BlurredPhoto) -> list[tuple[int, float]]:
     return sorted(enumerate(rounded), key=lambda pair: -pair[1])
 
 
-class BlurRequest(BaseModel):
-    """A photo and how to blur it; send exactly one of `photo` and `photo_url`."""
+class SearchOptions(BaseModel):
+    """How to search a photo."""
 
     model_config = ConfigDict(extra="forbid")
 
-    photo: str | None = Field(
-        None,
-        description="The photo, base64-encoded.",
-        json_schema_extra={"contentEncoding": "base64", "examples": [EXAMPLE_PHOTO]},
-    )
-    photo_url: str | None = Field(None, description="Public http or https URL of the photo.")
-    method: Method = Field(DEFAULTS.method, description="How plates are blurred.")
-    margin: float = Field(
-        DEFAULTS.margin,
-        ge=0,
-        le=1,
-        description="Extra area to blur on each side of a plate, as a share of its size.",
-    )
     min_confidence: float = Field(
         DEFAULTS.min_confidence,
         ge=COUNT_FLOOR,
         le=1,
-        description="Plates below this confidence stay visible. Lower values hide more, with more "
-        "false hits.",
-    )
-    metadata: MetadataPolicy = Field(
-        DEFAULTS.metadata,
-        description="strip removes everything except the colour profile; safe also keeps time, "
-        "camera and panorama tags; keep keeps most metadata, including the GPS position.",
-    )
-    draw_boxes: bool = Field(
-        DEFAULTS.draw_boxes, description="Draw the detected boxes on the photo."
+        description="Plates below this confidence aren't returned, and stay visible. Lower values "
+        "find more, with more false hits.",
     )
     effort: Effort = Field(
         DEFAULTS.effort,
@@ -147,16 +127,59 @@ class BlurRequest(BaseModel):
     )
 
     def options(self) -> BlurOptions:
-        """Return the options for the blur."""
+        """Return the options for the search."""
         return BlurOptions(
+            min_confidence=self.min_confidence, effort=self.effort, projection=self.projection
+        )
+
+
+class HideOptions(SearchOptions):
+    """How to search a photo, and how to blur it."""
+
+    method: Method = Field(DEFAULTS.method, description="How plates are blurred.")
+    margin: float = Field(
+        DEFAULTS.margin,
+        ge=0,
+        le=1,
+        description="Extra area to blur on each side of a plate, as a share of its size.",
+    )
+    metadata: MetadataPolicy = Field(
+        DEFAULTS.metadata,
+        description="strip removes everything except the colour profile; safe also keeps time, "
+        "camera and panorama tags; keep keeps most metadata, including the GPS position.",
+    )
+    draw_boxes: bool = Field(
+        DEFAULTS.draw_boxes, description="Draw the detected boxes on the photo."
+    )
+
+    def options(self) -> BlurOptions:
+        """Return the options for the blur."""
+        return replace(
+            super().options(),
             method=self.method,
             margin=self.margin,
-            min_confidence=self.min_confidence,
             metadata=self.metadata,
             draw_boxes=self.draw_boxes,
-            effort=self.effort,
-            projection=self.projection,
         )
+
+
+class OnePhoto(BaseModel):
+    """A photo; send exactly one of `photo` and `photo_url`."""
+
+    photo: str | None = Field(
+        None,
+        description="The photo, base64-encoded.",
+        json_schema_extra={"contentEncoding": "base64", "examples": [EXAMPLE_PHOTO]},
+    )
+    photo_url: str | None = Field(None, description="Public http or https URL of the photo.")
+
+
+class DetectRequest(SearchOptions, OnePhoto):
+    """A photo and how to search it; send exactly one of `photo` and `photo_url`."""
+
+
+class BlurRequest(HideOptions, DetectRequest):
+    """A photo and how to blur it; send exactly one of `photo` and `photo_url`."""
 
 
 class Box(BaseModel):
@@ -175,8 +198,27 @@ class Detection(BaseModel):
     box: Box
 
 
+EXAMPLE_ANSWER: dict[str, Any] = {
+    "created": "2026-05-02T12:28:09.989700Z",
+    "width_px": 1920,
+    "height_px": 1080,
+    "detections": [
+        {
+            "confidence": 0.9132,
+            "box": {"left": 0.4125, "top": 0.6, "width": 0.0775, "height": 0.0333},
+        }
+    ],
+    "predictions_counted": 2,
+    "looks": 6,
+    "smallest_plate_px": 11.9,
+    "projection": "flat",
+}
+
+
 class DetectAnswer(BaseModel):
     """The detections."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_ANSWER]})
 
     created: datetime
     width_px: int
@@ -201,6 +243,12 @@ class DetectAnswer(BaseModel):
 class BlurAnswer(DetectAnswer):
     """The detections and the blurred photo."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [EXAMPLE_ANSWER | {"media_type": "image/png", "photo": EXAMPLE_PHOTO}]
+        }
+    )
+
     media_type: str
     photo: str = Field(description="The blurred photo, base64-encoded.")
 
@@ -216,6 +264,30 @@ class Allowance(BaseModel):
 
 class UsageAnswer(BaseModel):
     """Usage of the current plan."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "plan": "monthly",
+                    "starts_at": "2026-05-01T00:00:00Z",
+                    "ends_at": "2026-06-01T00:00:00Z",
+                    "requests": {
+                        "used": 3,
+                        "limit": 50,
+                        "left": 47,
+                        "resets_at": "2026-05-02T12:28:41Z",
+                    },
+                    "predictions": {
+                        "used": 1204,
+                        "limit": 10000,
+                        "left": 8796,
+                        "resets_at": "2026-06-01T00:00:00Z",
+                    },
+                }
+            ]
+        }
+    )
 
     plan: PlanKind
     starts_at: datetime

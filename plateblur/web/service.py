@@ -6,20 +6,30 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from http import HTTPStatus
+from pathlib import Path
+from typing import Protocol
 
+from anyio import to_thread
 from fastapi import Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from plateblur.accounts.types import AccessError, Gate, QuotaError, Reservation, Usage
+from plateblur.accounts.types import (
+    AccessError,
+    Gate,
+    Once,
+    PlanKind,
+    PlanPeriod,
+    QuotaError,
+    RepeatError,
+    Usage,
+)
 from plateblur.errors import (
     PhotoDecodeError,
     PhotoTooLargeError,
@@ -28,117 +38,55 @@ from plateblur.errors import (
     WorkEndedError,
 )
 from plateblur.types import BlurOptions, BlurredPhoto
-from plateblur.web.body import refuse_no_photo
+from plateblur.web.body import MAX_BODY_BYTES, receive_body, refuse_no_photo
 from plateblur.web.credentials import Access
 from plateblur.web.failures import ClientGoneError, Failure, answer_too_long, busy
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 from plateblur.web.metrics import Metrics
+from plateblur.web.once import REPLAYED, repeat_failure
+from plateblur.web.room import Holder, Slots, Turns
 from plateblur.web.schemas import answer_bytes
 from plateblur.web.settings import Settings
+from plateblur.web.spool import IN_MEMORY_BYTES, Spool
 
 LOG = logging.getLogger("plateblur.web")
-
-Blur = Callable[[bytes, BlurOptions, threading.Event], BlurredPhoto]
-"""Blurs an encoded photo; may stop once the event is set, because nobody waits any more."""
 
 MAX_ANSWER_BYTES = 32 * 1024**2  # Six times the longest request; usual answers are about as long.
 MAX_SENDING_BYTES = 16 * MAX_ANSWER_BYTES  # In one worker; an account has half of it at most.
 SEND_BYTES = 256 * 1024
+SPOOL_DIR = "spool"  # In the data folder.
 
 
-Holder = int | None
+class Blur(Protocol):
+    """Blurs a photo."""
 
+    def __call__(
+        self, data: bytes, options: BlurOptions, ended: threading.Event, *, max_pixels: int
+    ) -> BlurredPhoto:
+        """Return the blurred photo.
 
-class Slots:
-    """A limit on concurrent use; requests beyond it are refused, not queued.
-
-    Args:
-        limit: how much there is, in places or bytes.
-        each: how much of it one account may have.
-    """
-
-    def __init__(self, limit: int, *, each: int | None = None) -> None:
-        self._limit = limit
-        self._each = limit if each is None else each
-        self._taken: Counter[Holder] = Counter()
-        self._lock = threading.Lock()
-
-    @property
-    def taken(self) -> int:
-        """How much is inside."""
-        return self._taken.total()
-
-    def enter(self, *, holder: Holder = None, size: int = 1) -> bool:
-        """Return whether there was room, which is then taken."""
-        with self._lock:
-            if self.taken + size > self._limit or self._taken[holder] + size > self._each:
-                return False
-            self._taken[holder] += size
-            return True
-
-    def leave(self, *, holder: Holder = None, size: int = 1) -> None:
-        """Give room back."""
-        with self._lock:
-            self._taken[holder] -= size
-            self._taken += Counter()  # Removes holders of nothing.
-
-    @contextmanager
-    def take(self, *, retry_s: int, holder: Holder = None, size: int = 1) -> Iterator[None]:
-        """Be inside for the block.
-
-        Raises:
-            Failure: busy.
+        Args:
+            data: an encoded photo.
+            options: how it is to be blurred.
+            ended: the work may stop once it is set, because nobody waits any more.
+            max_pixels: the most that are decoded.
         """
-        if not self.enter(holder=holder, size=size):
-            raise busy(retry_s)
-        try:
-            yield
-        finally:
-            self.leave(holder=holder, size=size)
+        ...
 
 
-class Turns:
-    """Places for photos being processed, given to one account after the other.
+@dataclass(frozen=True, slots=True)
+class PhotoLimits:
+    """The largest photo that a request may bring.
 
-    Not first come, first served, because then the many photos of one account would make all others
-    wait. Only for use in the event loop's thread.
+    Attributes:
+        body_bytes: of the whole request.
+        pixels: of the decoded photo.
+        answer_bytes: of what is sent back.
     """
 
-    def __init__(self, places: int) -> None:
-        self._free = places
-        self._waiting: dict[Holder, deque[asyncio.Future[None]]] = {}
-
-    @asynccontextmanager
-    async def take(self, holder: Holder) -> AsyncIterator[None]:
-        """Wait for a place, and hold it for the block."""
-        if self._free:
-            self._free -= 1
-        else:
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.setdefault(holder, deque()).append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if not turn.cancelled():  # It was given a place that it does not need any more.
-                    self._pass_on()
-                raise
-        try:
-            yield
-        finally:
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        """Give a place to the account that has waited longest since its last one."""
-        while self._waiting:
-            holder = next(iter(self._waiting))
-            turns = self._waiting.pop(holder)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[holder] = turns  # Behind all others.
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+    body_bytes: int
+    pixels: int
+    answer_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +106,9 @@ class Service:
     bodies: Slots = field(init=False)
     fetches: Slots = field(init=False)
     answers: Slots = field(init=False)
+    disk: Slots = field(init=False)
+    large: Turns = field(init=False)
+    spool_dir: Path = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the bounds that the settings ask for."""
@@ -171,10 +122,28 @@ class Service:
         object.__setattr__(self, "fetches", Slots(fetches, each=max(1, fetches // 4)))
         answers = Slots(MAX_SENDING_BYTES, each=MAX_SENDING_BYTES // 2)
         object.__setattr__(self, "answers", answers)
+        disk_bytes = settings.spool_mb * 1024**2
+        object.__setattr__(self, "disk", Slots(disk_bytes, each=disk_bytes // 2))
+        object.__setattr__(self, "large", Turns(settings.blur_threads))
+        object.__setattr__(self, "spool_dir", settings.data_dir / SPOOL_DIR)
+
+    @property
+    def documented_limits(self) -> PhotoLimits:
+        """Return the limits of the documented endpoint."""
+        return PhotoLimits(MAX_BODY_BYTES, self.settings.max_pixels, MAX_ANSWER_BYTES)
+
+    def limits_of(self, plan: PlanPeriod) -> PhotoLimits:
+        """Return the limits of `/v1` on a plan."""
+        settings = self.settings
+        on_trial = plan.kind is PlanKind.TRIAL
+        body_bytes = (settings.v1_trial_max_mb if on_trial else settings.v1_max_mb) * 1024**2
+        # As base64 it is a third longer; the rest is for a photo that is longer when blurred.
+        answer_bytes = max(MAX_ANSWER_BYTES, 2 * body_bytes)
+        return PhotoLimits(body_bytes, settings.v1_max_pixels, answer_bytes)
 
     @contextmanager
     def room_for_body(self, access: Access) -> Iterator[None]:
-        """Hold one of the places for a body in memory.
+        """Hold one of the places for a body.
 
         Raises:
             Failure: busy.
@@ -183,22 +152,70 @@ class Service:
         with self.bodies.take(retry_s=self.settings.busy_retry_s, holder=holder):
             yield
 
+    def spool(self, access: Access, *, most_bytes: int) -> Spool:
+        """Return a spool for up to `most_bytes` of a request."""
+        return Spool(
+            self.spool_dir,
+            self.disk,
+            most_bytes=most_bytes,
+            holder=access.identity.account_id,
+            retry_s=self.settings.busy_retry_s,
+        )
 
-async def fetch_photo(service: Service, access: Access, url: str) -> bytes:
-    """Return the photo behind `url`, sniffed.
+    @asynccontextmanager
+    async def turn_in_memory(self, access: Access, size: int) -> AsyncIterator[None]:
+        """Wait until so many bytes may be read into the memory, and hold the place for the block.
+
+        There are few places for what is longer than `IN_MEMORY_BYTES`; the rest has its room from
+        `room_for_body`.
+        """
+        if size <= IN_MEMORY_BYTES:
+            yield
+            return
+        async with self.large.take(access.identity.account_id):
+            yield
+
+
+async def receive_spooled(
+    service: Service, request: Request, spool: Spool, *, max_bytes: int
+) -> None:
+    """Receive the body of `request` into `spool`.
 
     Raises:
-        Failure: 1014, switched off, not to be fetched, or no photo there; busy, where the account
-            or the service waits for too many hosts already.
+        Failure: 1013, too long; 1014, compressed or too slow; busy, no room on the disk.
+        ClientGoneError: the connection was closed before the end.
+    """
+    timeout_s = service.settings.body_timeout_s
+    await receive_body(request, spool.write, timeout_s=timeout_s, max_bytes=max_bytes)
+
+
+async def fetch_photo(
+    service: Service, access: Access, url: str, spool: Spool, *, max_bytes: int
+) -> None:
+    """Fetch the photo behind `url` into `spool`.
+
+    Raises:
+        Failure: 1014, switched off, not to be fetched, or nothing there; busy, where the account
+            or the service waits for too many hosts already, or the disk has no room.
     """
     if not service.settings.photo_url:
         raise Failure("1014", "Photos by URL are switched off here.")
     retry_s, holder = service.settings.busy_retry_s, access.identity.account_id
     try:
         with service.fetches.take(retry_s=retry_s, holder=holder):
-            data = await service.fetcher.fetch(url)
+            await service.fetcher.fetch_into(spool.write, url, max_bytes=max_bytes)
     except FetchError as error:
         raise Failure("1014", str(error), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error
+
+
+async def read_photo(spool: Spool) -> bytes:
+    """Return the photo in `spool`, sniffed; the spool is empty afterwards.
+
+    Raises:
+        Failure: 1014, it doesn't begin like a photo.
+    """
+    data = await to_thread.run_sync(spool.read)
+    spool.clear()
     refuse_no_photo(data)
     return data
 
@@ -212,27 +229,22 @@ class Written:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class CountedAnswer(Response):
-    """An answer whose request stays counted only if all of it was handed to the connection.
+class WatchedAnswer(Response):
+    """An answer that says whether all of it was handed to the connection.
 
     A server can only know that the operating system took the last byte, not whether the client read
     it.
     """
 
     def __init__(
-        self,
-        written: Written,
-        *,
-        reservation: Reservation,
-        leave: ExitStack,
-        on_sent: Callable[[], None],
+        self, written: Written, *, on_sent: Callable[[], None], on_lost: Callable[[], None]
     ) -> None:
+        """Take what is to be called, in a thread, when it was sent or when it was not."""
         super().__init__(
             written.content, media_type=written.media_type, headers=dict(written.headers)
         )
-        self._reservation = reservation
-        self._leave = leave
         self._on_sent = on_sent
+        self.on_lost = on_lost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it in pieces, so that a slow reader keeps it in memory once and not three times."""
@@ -254,20 +266,13 @@ class CountedAnswer(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
-            if was_sent:
-                self._on_sent()
-                self._leave.close()
-            else:
+            if not was_sent:
                 LOG.info(
-                    "answer not taken; given back",
-                    extra={"told": {"reference": scope["state"]["reference"]}},
+                    "answer not taken",
+                    extra={"fields": {"reference": scope["state"]["reference"]}},
                 )
-                await asyncio.get_running_loop().run_in_executor(None, self.give_back)
-
-    def give_back(self) -> None:
-        """Give the request back, because its response was not and will not be sent."""
-        self._reservation.unsettle()
-        self._leave.close()
+            done = self._on_sent if was_sent else self.on_lost
+            await asyncio.get_running_loop().run_in_executor(None, done)
 
 
 async def blur_counted(
@@ -277,6 +282,8 @@ async def blur_counted(
     data: bytes,
     options: BlurOptions,
     *,
+    limits: PhotoLimits,
+    once: Once | None = None,
     sends: Callable[[BlurredPhoto], Iterable[bytes]],
     answer: Callable[[BlurredPhoto, Usage | None], Written],
 ) -> Response:
@@ -293,39 +300,53 @@ async def blur_counted(
         access: identity and plan.
         data: the photo.
         options: for the blur.
+        limits: of the photo and the answer.
+        once: counts the request once, however often it is sent.
         sends: what of a blurred photo the answer holds as base64 or as it is.
         answer: writes it.
 
     Raises:
-        Failure: 1014, over the pixel limit; 2001, the photo could not be blurred, its answer would
-            be too long, or no room.
+        Failure: 1014, over the pixel limit, or its key can't be repeated; 2001, the photo could not
+            be blurred, its answer would be too long, or no room.
         AccessError: 1002 or 1004.
         ClientGoneError: the client hung up.
     """
     gone = threading.Event()
     holder = access.identity.account_id
 
-    def work() -> CountedAnswer:
+    def work() -> WatchedAnswer:
         if gone.is_set():
             raise ClientGoneError
         with ExitStack() as undo:
-            reservation = undo.enter_context(service.gate.admit(access.identity, access.plan))
+            admitted = service.gate.admit(access.identity, access.plan, once=once)
+            reservation = undo.enter_context(admitted)
             started = time.perf_counter()
-            photo = _blurred(service, data, options, gone)
+            photo = blurred(service, data, options, gone, max_pixels=limits.pixels)
             service.metrics.blur_s.observe(time.perf_counter() - started)
             size = answer_bytes(sends(photo), predictions=len(photo.detections))
-            if size > MAX_ANSWER_BYTES:
-                raise answer_too_long(MAX_ANSWER_BYTES)
+            if size > limits.answer_bytes:
+                raise answer_too_long(limits.answer_bytes)
             if not service.answers.enter(holder=holder, size=size):
                 raise busy(service.settings.busy_retry_s)
             undo.callback(service.answers.leave, holder=holder, size=size)
             written = answer(photo, _usage(service.gate, access))
+            if reservation.is_repeat:
+                written = replace(written, headers=written.headers | {REPLAYED: "true"})
             if gone.is_set():
                 raise ClientGoneError
             reservation.settle(predictions=photo.predictions_counted)
             leave = undo.pop_all()
-        count = partial(service.metrics.predictions.inc, photo.predictions_counted)
-        return CountedAnswer(written, reservation=reservation, leave=leave, on_sent=count)
+        counted = 0 if reservation.is_repeat else photo.predictions_counted
+
+        def sent() -> None:
+            service.metrics.predictions.inc(counted)
+            leave.close()
+
+        def lost() -> None:
+            reservation.unsettle()
+            leave.close()
+
+        return WatchedAnswer(written, on_sent=sent, on_lost=lost)
 
     try:
         with service.photos.take(retry_s=service.settings.busy_retry_s):
@@ -338,6 +359,8 @@ async def blur_counted(
         if failure.status == HTTPStatus.SERVICE_UNAVAILABLE:
             service.metrics.refused_busy.inc()
         raise
+    except RepeatError as error:
+        raise repeat_failure(error, retry_s=service.settings.busy_retry_s) from error
     except QuotaError as error:
         usage = await asyncio.get_running_loop().run_in_executor(None, _usage, service.gate, access)
         raise Failure.of_access(error, headers=rate_limit_headers(usage, now=service.now())) from (
@@ -362,9 +385,9 @@ async def _while_watched(
     service: Service,
     request: Request,
     holder: Holder,
-    work: Callable[[], CountedAnswer],
+    work: Callable[[], WatchedAnswer],
     gone: threading.Event,
-) -> CountedAnswer:
+) -> WatchedAnswer:
     """Return what `work` returns, in its turn; `gone` is set where the client hangs up before."""
 
     async def watch() -> None:
@@ -392,16 +415,22 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _give_back(working: asyncio.Future[CountedAnswer]) -> None:
+def _give_back(working: asyncio.Future[WatchedAnswer]) -> None:
     if not working.cancelled() and working.exception() is None:
-        working.get_loop().run_in_executor(None, working.result().give_back)
+        working.get_loop().run_in_executor(None, working.result().on_lost)
 
 
-def _blurred(
-    service: Service, data: bytes, options: BlurOptions, gone: threading.Event
+def blurred(
+    service: Service, data: bytes, options: BlurOptions, gone: threading.Event, *, max_pixels: int
 ) -> BlurredPhoto:
+    """Return the blurred photo.
+
+    Raises:
+        Failure: 1014, over the pixel limit; 2001, anything else.
+        ClientGoneError: `gone` was set.
+    """
     try:
-        return service.blur(data, options, gone)
+        return service.blur(data, options, gone, max_pixels=max_pixels)
     except WorkEndedError as error:
         raise ClientGoneError from error
     except TooCostlyError as error:

@@ -21,6 +21,11 @@ PREFIX = "PLATEBLUR_"
 DATA_DIR = Path("data")
 LOCAL_URL = "http://127.0.0.1:8000"
 MIN_SECRET_CHARS = 32  # Source: 128 bits as hex digits.
+V1_MAX_PIXELS = 16384 * 8192  # The largest common panorama.
+# What one photo may cost, here and in the demo, unless the operator says otherwise.
+PHOTO_PIXELS = 60_000_000  # phones have up to 50 million
+PHOTO_WORK_S = 40  # of processors; a HEIC of 12 megapixels takes 17
+PHOTO_MEMORY_MB = 2048  # in addition to the model
 SAMPLE_SECRETS = ("change-me", "changeme", "sample", "example", "secret", "password", "test")
 """Beginnings of secrets that were copied from documentation."""
 
@@ -98,15 +103,30 @@ class Settings(BaseSettings):
         gt=0,
     )
     max_pixels: int = _told(
-        60_000_000, "maximum pixels of a photo; phones have up to 50 million", gt=0
+        PHOTO_PIXELS, "maximum pixels of a photo on the documented endpoint", gt=0
+    )
+    v1_max_pixels: int = _told(
+        V1_MAX_PIXELS, "maximum pixels of a photo on /v1; panoramas have up to 134 million", gt=0
+    )
+    v1_max_mb: int = _told(
+        64, "maximum size of a request on /v1; the documented endpoint takes 5 MB", ge=5, le=100
+    )
+    v1_trial_max_mb: int = _told(32, "maximum size of a request on /v1 on the trial", ge=5, le=100)
+    spool_mb: int = _told(
+        2048,
+        "disk per worker for requests over 5 MB, encrypted, until they are processed; one account "
+        "gets up to half",
+        ge=200,
     )
     blur_threads: int = _told(2, "photos processed in parallel per worker", gt=0)
     photo_work_s: int = _told(
-        40,
+        PHOTO_WORK_S,
         "processor seconds per photo; a HEIC of 12 megapixels takes 17, a JPEG less than 1",
         gt=0,
     )
-    photo_memory_mb: int = _told(2048, "memory per photo, in addition to the model", gt=0)
+    photo_memory_mb: int = _told(
+        PHOTO_MEMORY_MB, "memory per photo, in addition to the model", gt=0
+    )
     queue_limit: int = _told(64, "photos that can wait; further requests get a busy error", ge=0)
     body_limit: int = _told(
         96,
@@ -150,6 +170,17 @@ class Settings(BaseSettings):
     )
     payment_webhook_secret: str = _told(
         "", "signing secret for /payments/stripe; default: no such route", secret=True
+    )
+    jobs: bool = _told(True, "offer /v1/jobs, whose photos wait encrypted in the database")
+    jobs_request_mb: int = _told(256, "maximum size of a request that begins a job", gt=0)
+    jobs_photos: int = _told(500, "maximum number of photos in a job", gt=0)
+    jobs_per_account: int = _told(20, "unfinished jobs of one account", gt=0)
+    jobs_account_mb: int = _told(1024, "photos and results of one account's jobs", gt=0)
+    jobs_mb: int = _told(4096, "photos and results of all jobs", gt=0)
+    jobs_keep_h: int = _told(24, "hours after which a job and its results are deleted", gt=0)
+    panoramax: bool = _told(
+        False,
+        "serve POST /blur/, so that a Panoramax instance can use this as its blurring service",
     )
     demo: bool = _told(
         False, "serve the demo at /demo, public and not counted; requires a single worker"

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Security
 from fastapi.responses import Response
 from pydantic import ValidationError
-from python_multipart.exceptions import FormParserError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from plateblur.accounts.types import Usage
-from plateblur.types import BlurOptions, BlurredPhoto
-from plateblur.web.body import (
-    MAX_BODY_BYTES,
-    decode_base64,
-    parse_json_object,
-    read_body,
-    refuse_no_photo,
-)
+from plateblur.types import BlurredPhoto
+from plateblur.web.body import decode_base64, parse_json_object, refuse_no_photo
 from plateblur.web.credentials import BASIC, BEARER, Access, let_in
 from plateblur.web.failures import NOTHING, Failure
+from plateblur.web.form import parse_form
+from plateblur.web.once import idempotency_key, once_of
+from plateblur.web.openapi import RATE_LIMIT_HEADERS, answers, problems, request_extra
 from plateblur.web.schemas import (
     MEDIA_TYPES,
-    PROBLEM_SCHEMA,
     BlurAnswer,
     BlurRequest,
     DetectAnswer,
+    DetectRequest,
     UsageAnswer,
     blur_answer,
     detect_answer,
@@ -44,7 +39,10 @@ from plateblur.web.service import (
     blur_counted,
     fetch_photo,
     rate_limit_headers,
+    read_photo,
+    receive_spooled,
 )
+from plateblur.web.spool import Spool
 
 MAX_ACCEPTED = 32  # Types in an `Accept` header; browsers send eight.
 # In addition to the types themselves, what clients call them by mistake or out of habit.
@@ -54,33 +52,18 @@ OFFERED = (
     "application/json",
     "application/json; charset=utf-8",
 )
-MAX_FIELDS = 16  # Twice the number of fields that exist.
-MAX_FIELD_BYTES = 8 * 1024  # The longest is a URL.
-
-_PHOTO_FIELD = {
-    "type": "string",
-    "format": "binary",
-    "description": "The photo: JPEG, PNG, WebP, HEIC or AVIF.",
-}
 
 
 def v1_router(service: Service) -> APIRouter:
     """Return the routes under `/v1`."""
     router = APIRouter(prefix="/v1", tags=["v1"], dependencies=[Security(BASIC), Security(BEARER)])
 
-    async def asked_photo(request: Request, access: Access) -> tuple[BlurRequest, bytes]:
-        body = await read_body(request, timeout_s=service.settings.body_timeout_s)
-        asked, data = await parse_asked(request, body)
-        if asked.photo_url:
-            data = await fetch_photo(service, access, asked.photo_url)
-        return asked, data
-
     @router.post(
         "/blur",
         summary="Blur the licence plates in a photo",
         response_model=None,
-        openapi_extra=_request_extra(),
-        responses=_answers(
+        openapi_extra=request_extra(BlurRequest),
+        responses=answers(
             {
                 "model": BlurAnswer,
                 "content": {
@@ -90,14 +73,15 @@ def v1_router(service: Service) -> APIRouter:
                 "description": "The blurred photo, as JSON if the `Accept` header prefers it.",
             },
             406,
+            409,
         ),
     )
     async def blur(request: Request) -> Response:
         created = service.now()
         access = await let_in(service.gate, request, bearer=True)
         as_json = _prefers_json(request.headers.get("accept", "*/*"))
-        with service.room_for_body(access):
-            asked, data = await asked_photo(request, access)
+        key = idempotency_key(request)
+        async with asked_photo(service, request, access, BlurRequest) as (asked, data):
 
             def answer(photo: BlurredPhoto, usage: Usage | None) -> Written:
                 headers = rate_limit_headers(usage, now=created)
@@ -113,6 +97,8 @@ def v1_router(service: Service) -> APIRouter:
                 access,
                 data,
                 asked.options(),
+                limits=service.limits_of(access.plan),
+                once=await to_thread.run_sync(once_of, key, "blur", asked, data),
                 sends=lambda photo: [photo.data],
                 answer=answer,
             )
@@ -121,35 +107,33 @@ def v1_router(service: Service) -> APIRouter:
         "/detect",
         summary="Detect the licence plates in a photo",
         response_model=None,
-        openapi_extra=_request_extra(),
-        responses=_answers(
+        openapi_extra=request_extra(DetectRequest),
+        responses=answers(
             {
                 "model": DetectAnswer,
                 "description": "The detections, without the photo.",
-            }
+            },
+            409,
         ),
     )
     async def detect(request: Request) -> Response:
         created = service.now()
         access = await let_in(service.gate, request, bearer=True)
-        with service.room_for_body(access):
-            asked, data = await asked_photo(request, access)
+        key = idempotency_key(request)
+        async with asked_photo(service, request, access, DetectRequest) as (asked, data):
 
             def answer(photo: BlurredPhoto, usage: Usage | None) -> Written:
                 written = detect_answer(photo, created=created).model_dump_json().encode()
                 return Written(written, "application/json", rate_limit_headers(usage, now=created))
 
-            options = BlurOptions(
-                min_confidence=asked.min_confidence,
-                effort=asked.effort,
-                projection=asked.projection,
-            )
             return await blur_counted(
                 service,
                 request,
                 access,
                 data,
-                options,
+                asked.options(),
+                limits=service.limits_of(access.plan),
+                once=await to_thread.run_sync(once_of, key, "detect", asked, data),
                 sends=lambda _: [],
                 answer=answer,
             )
@@ -159,8 +143,8 @@ def v1_router(service: Service) -> APIRouter:
         summary="Get the usage of your plan",
         response_model=None,
         responses={
-            200: {"model": UsageAnswer, "headers": _RATE_LIMIT_HEADERS},
-            **_problems(401, 402, 403, 429, 500, 503),
+            200: {"model": UsageAnswer, "headers": RATE_LIMIT_HEADERS},
+            **problems(401, 402, 403, 429, 500, 503),
         },
     )
     async def usage(request: Request) -> Response:
@@ -175,7 +159,37 @@ def v1_router(service: Service) -> APIRouter:
     return router
 
 
-async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes]:
+Asked = TypeVar("Asked", bound=DetectRequest)
+
+
+@asynccontextmanager
+async def asked_photo(
+    service: Service, request: Request, access: Access, model: type[Asked]
+) -> AsyncIterator[tuple[Asked, bytes]]:
+    """Receive a request and its photo, and hold the room that they take for the block.
+
+    Raises:
+        Failure: 1013, no photo or too long; 1014, anything else that is wrong with it; busy.
+        ClientGoneError: the connection was closed before its end.
+    """
+    most = service.limits_of(access.plan).body_bytes
+    announced = request.headers.get("content-length", "")
+    expected = min(most, int(announced)) if announced.isdecimal() else most
+    with service.room_for_body(access), service.spool(access, most_bytes=expected) as body:
+        await receive_spooled(service, request, body, max_bytes=most)
+        async with service.turn_in_memory(access, body.size):
+            asked, data = await parse_asked(request, body, model)
+            body.clear()
+            if not asked.photo_url:
+                yield asked, data
+                return
+        with service.spool(access, most_bytes=most) as fetched:
+            await fetch_photo(service, access, asked.photo_url, fetched, max_bytes=most)
+            async with service.turn_in_memory(access, fetched.size):
+                yield asked, await read_photo(fetched)
+
+
+async def parse_asked(request: Request, body: Spool, model: type[Asked]) -> tuple[Asked, bytes]:
     """Return the request, and the photo's bytes if it includes them.
 
     Raises:
@@ -183,10 +197,10 @@ async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        fields, data = await _parse_form(request, body)
-        asked = _validated(fields, strings=True)
+        fields, data = await parse_form(request, body, photo="photo")
+        asked = _validated(fields, model, strings=True)
     elif media_type in {"", "application/json"} or media_type.endswith("+json"):
-        asked, data = await to_thread.run_sync(_parse_json, body)
+        asked, data = await to_thread.run_sync(_parse_json, body, model)
     else:
         raise Failure(
             "1014",
@@ -206,59 +220,23 @@ async def parse_asked(request: Request, body: bytes) -> tuple[BlurRequest, bytes
     return asked, data
 
 
-def _parse_json(body: bytes) -> tuple[BlurRequest, bytes]:
-    asked = _validated(parse_json_object(body), strings=False)
+def _parse_json(body: Spool, model: type[Asked]) -> tuple[Asked, bytes]:
+    asked = _validated(parse_json_object(body.read()), model, strings=False)
     return asked, decode_base64(asked.photo, field="photo") if asked.photo else b""
 
 
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, which never spools a photo to disk here."""
-
-    spool_max_size = MAX_BODY_BYTES + 1
-
-
-async def _parse_form(request: Request, body: bytes) -> tuple[dict[str, str], bytes]:
-    async def once() -> AsyncGenerator[bytes, None]:
-        yield body
-
-    try:
-        parser = _InMemoryParser(
-            request.headers,
-            once(),
-            max_files=1,
-            max_fields=MAX_FIELDS,
-            max_part_size=MAX_FIELD_BYTES,
-        )
-        form = await parser.parse()
-    except (MultiPartException, FormParserError, LookupError, UnicodeDecodeError) as error:
-        raise Failure("1014", "The form is not valid multipart/form-data.") from error
-    fields: dict[str, str] = {}
-    data = b""
-    try:
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                if name != "photo":
-                    raise Failure("1014", "The photo's form field must be named photo.")
-                data = await value.read()
-            elif name == "photo" or name in fields:
-                raise Failure("1014", "A form field is there twice, or the photo is no file.")
-            else:
-                fields[name] = value
-    finally:
-        await form.close()
-    return fields, data
-
-
-def _validated(fields: dict[str, Any], *, strings: bool) -> BlurRequest:
+def _validated(fields: dict[str, Any], model: type[Asked], *, strings: bool) -> Asked:
     """Return the request; errors are reported at most once per known field."""
-    known = {name: value for name, value in fields.items() if name in BlurRequest.model_fields}
-    unknown = len(fields) - len(known)
-    causes = [f"{unknown} unknown field{'s' * (unknown > 1)}."] if unknown else []
+    known = {name: value for name, value in fields.items() if name in model.model_fields}
+    without_effect = [name for name in fields if name in BlurRequest.model_fields.keys() - known]
+    unknown = len(fields) - len(known) - len(without_effect)
+    causes = [f"{name}: has no effect here; leave it out." for name in without_effect]
+    causes += [f"{unknown} unknown field{'s' * (unknown > 1)}."] if unknown else []
     try:
         if strings:
-            asked = BlurRequest.model_validate_strings(known)
+            asked = model.model_validate_strings(known)
         else:
-            asked = BlurRequest.model_validate(known, strict=True)
+            asked = model.model_validate(known, strict=True)
     except ValidationError as error:
         # Only names of our own fields and pydantic's messages; nothing that was sent.
         told = error.errors(include_url=False, include_input=False, include_context=False)
@@ -287,60 +265,3 @@ def _prefers_json(accept: str) -> bool:
             status=HTTPStatus.NOT_ACCEPTABLE,
         )
     return chosen.startswith("application/json")
-
-
-_RATE_LIMIT_HEADERS: dict[str, Any] = {
-    name: {"schema": {"type": "integer", "minimum": 0}, "description": text}
-    for name, text in (
-        ("RateLimit-Limit", "Requests allowed per window (day or minute)."),
-        ("RateLimit-Remaining", "Requests remaining in this window."),
-        ("RateLimit-Reset", "Seconds until more requests are available."),
-    )
-}
-
-_PROBLEM_TEXTS = {
-    400: "1014: the request body is malformed.",
-    401: "1001 or 1015: credentials are missing or wrong.",
-    402: "1003, 1005 or 1006: there is no active plan.",
-    403: "1016: the account isn't active.",
-    406: "1014: the `Accept` header allows neither an image nor JSON.",
-    408: "1014: the request body took too long to arrive.",
-    413: "1013: larger than 5 MB, or 1014: too many pixels.",
-    415: "1014: unsupported content type or encoding.",
-    422: "1013 or 1014: no photo, an invalid photo, or an invalid option.",
-    429: "1002 or 1004: the plan's limit is reached for now.",
-    500: "2001: the photo could not be blurred.",
-    503: "2001: the service is busy, or 1009 or 1012: the database is unavailable.",
-}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        status: {
-            "description": _PROBLEM_TEXTS[status],
-            "content": {"application/problem+json": {"schema": PROBLEM_SCHEMA}},
-        }
-        for status in statuses
-    }
-
-
-def _answers(success: dict[str, Any], *more: int) -> dict[int | str, dict[str, Any]]:
-    return {
-        200: {**success, "headers": _RATE_LIMIT_HEADERS},
-        **_problems(400, 401, 402, 403, *more, 408, 413, 415, 422, 429, 500, 503),
-    }
-
-
-def _request_extra() -> dict[str, Any]:
-    by_json = BlurRequest.model_json_schema()
-    by_form = BlurRequest.model_json_schema()
-    by_form["properties"]["photo"] = _PHOTO_FIELD
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": by_form},
-                "application/json": {"schema": by_json},
-            },
-        },
-    }

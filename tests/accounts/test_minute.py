@@ -149,6 +149,7 @@ def test_the_trial_is_counted_by_the_store_alone(
     minute.close()
 
 
+@pytest.mark.slow
 def test_without_redis_the_store_decides_and_with_it_again_no_restart_is_needed(
     redis: Redis, hosts: list[StoreGate], paid: Identity
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -177,3 +179,15 @@ def test_windows_are_the_utc_day_and_the_last_60_seconds(
 def test_a_plan_that_ends_before_it_starts_is_a_bug() -> None:
     with pytest.raises(ValueError, match="must end after"):
         PlanPeriod(PlanKind.TRIAL, utc(T), utc(T), 1)
+
+
+PACKAGE = Path(plans.__file__).parents[1]
+ALLOWANCE = re.compile(r"\b(50 requests|10,?000 predictions|seven days|seven-day|7 days)\b")
+
+
+@pytest.mark.parametrize("folder", ["accounts", "console", "web"])
+def test_what_a_plan_allows_is_written_once(folder: str) -> None:
+    """Texts take the numbers from `accounts/types.py`, so none can contradict the limits."""
+    texts = [path for end in ("py", "html", "js") for path in (PACKAGE / folder).rglob(f"*.{end}")]
+    assert len(texts) > 10
+    assert [path.name for path in texts if ALLOWANCE.search(path.read_text())] == []

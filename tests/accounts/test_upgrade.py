@@ -14,7 +14,7 @@ from plateblur.accounts import consents, passwords, profiles, sessions, signup
 from plateblur.accounts.credentials import fast_hash, new_api_key
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import MIGRATIONS, Store
-from plateblur.accounts.types import AccountClosedError, LinkError
+from plateblur.accounts.types import AccountClosedError, LinkError, Once
 from tests.accounts.fakes import EMAIL, NOW, PASSWORD, SECRET, CountingHasher
 from tests.accounts.test_store import empty_url  # noqa: F401 - a fixture
 
@@ -114,3 +114,56 @@ def test_a_sign_up_under_way_stands_apart_and_its_link_works(old_store: Store) -
         signup.activate(
             old_store, CountingHasher(), ACTIVATION, password=PASSWORD, address=HERE, now=NOW
         )
+
+
+def test_requests_of_the_version_before_stay_counted(empty_url: str) -> None:  # noqa: F811
+    """From 0003, which knew neither idempotency keys nor jobs, with requests in flight."""
+    store = Store(empty_url, secret=SECRET)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    at = NOW.replace(tzinfo=None) if store.is_sqlite else NOW
+    hasher = CountingHasher()
+    with store.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO accounts (email, email_key, password_hash, role, status, "
+                "credentials_version, has_trial, has_invoice, full_name, company, postal_address, "
+                "country, vat_id, created_at) VALUES (:email, :email, :hash, 'customer', 'active', "
+                "0, :yes, :no, '', '', '', '', '', :at)"
+            ),
+            {"email": EMAIL, "hash": hasher.hash(PASSWORD), "yes": True, "no": False, "at": at},
+        )
+        account_id = connection.execute(text("SELECT id FROM accounts")).scalar_one()
+        connection.execute(
+            text("INSERT INTO trials (account_id, starts_at, ends_at) VALUES (:id, :at, :until)"),
+            {"id": account_id, "at": at, "until": at + timedelta(days=7)},
+        )
+        for settled_at, lease in ((at, 0), (at, 0), (None, 60), (None, 0)):
+            connection.execute(
+                text(
+                    "INSERT INTO requests (account_id, is_trial, reserved_at, lease_until, "
+                    "settled_at, predictions) VALUES (:id, :yes, :at, :until, :settled, 3)"
+                ),
+                {
+                    "id": account_id,
+                    "yes": True,
+                    "at": at,
+                    "until": at + timedelta(seconds=lease),
+                    "settled": settled_at,
+                },
+            )
+    store.migrate()
+    gate = StoreGate(store, hasher=hasher, clock=lambda: NOW)
+    ana = gate.authenticate(EMAIL, PASSWORD, address=HERE)
+    plan = gate.active_plan(ana)
+    assert gate.usage(ana, plan).window_requests == 3
+    once = Once("key", b"a photo")
+    for is_repeat in (False, True):
+        with gate.admit(ana, plan, once=once) as reservation:
+            reservation.settle(predictions=1)
+            assert reservation.is_repeat is is_repeat
+    assert gate.usage(ana, plan).window_requests == 4
+    store.close()

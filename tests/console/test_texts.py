@@ -57,7 +57,7 @@ async def test_a_request_logs_what_the_notice_says_and_nothing_else(
         caplog.clear()
         await visitor.get("/console?note=secret-words")
     (record,) = [one for one in caplog.records if one.getMessage() == "request"]
-    told = vars(record)["told"]
+    told = vars(record)["fields"]
     assert set(told) == {
         "reference", "method", "route", "status", "cd", "account", "duration_ms",
         "body_bytes", "sent_bytes",

@@ -200,7 +200,7 @@ def test_what_an_overlay_corrects_is_counted_by_split(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").touch()
     layout.write_manifest(tmp_path, rows)
     add = {"action": "add", "boxes": [PLATE, FAR_OFF], "reason": "unlabelled"}
-    drop = {"action": "drop", "boxes": [], "reason": "stands in test too"}
+    drop = {"action": "drop", "boxes": [], "reason": "also in test"}
     lines = [{"image": "train.jpg"} | add, {"image": "train.jpg"} | drop, {"image": "x.jpg"} | add]
     (tmp_path / "overlay.jsonl").write_text("\n".join(map(json.dumps, lines)))
     out = tmp_path / "counted.json"

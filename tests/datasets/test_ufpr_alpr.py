@@ -76,7 +76,7 @@ def test_a_track_in_two_parts_is_an_error(tmp_path: Path) -> None:
     root = stand_in(tmp_path) / "UFPR-ALPR dataset"
     path = draw(root / "testing" / "track0001" / "track0001[03].png", 9)
     path.with_suffix(".txt").write_text(OLD)
-    with pytest.raises(layout.DatasetError, match="track0001 stands in"):
+    with pytest.raises(layout.DatasetError, match="track0001 is in"):
         list(ufpr_alpr.photos(tmp_path))
 
 

@@ -15,8 +15,10 @@ from plateblur.bounded import BoundedWorkers, WorkLimits
 from plateblur.demo.page import PROGRESS, Page
 from plateblur.demo.photos import Limits
 from plateblur.demo.review import Review
+from plateblur.demo.serving import PHOTO_LIMITS
 from plateblur.demo.visits import Visits
 from plateblur.web.fetcher import PhotoFetcher
+from plateblur.web.settings import Settings
 from tests.clips import BlinkingDetector, drawn_clip, driving, frames_of
 from tests.demo.fakes import DrawnDetector, drawn_photo, uploaded
 from tests.test_headers import png_header
@@ -109,3 +111,12 @@ def test_a_clip_in_work_is_ended_at_once(page: Page, way: str) -> None:
     work.join(60)
 
     assert "Cancelled" in str(answers[0][1])
+
+
+def test_a_photo_may_cost_here_what_it_may_cost_in_the_service() -> None:
+    settings = Settings()
+    assert Limits().photo_pixels == settings.max_pixels
+    assert (
+        WorkLimits.of_photo(processor_s=settings.photo_work_s, memory_mb=settings.photo_memory_mb)
+        == PHOTO_LIMITS
+    )

@@ -302,7 +302,7 @@ async def test_a_request_logs_what_the_page_lists_and_no_more(
         "body_bytes": "bytes received",
         "sent_bytes": "sent",
     }
-    assert set(record.told) == set(listed)  # type: ignore[attr-defined]
+    assert set(record.fields) == set(listed)  # type: ignore[attr-defined]
     (row,) = re.findall(r"\| each request \| (.+?) \|", text_of("docs/explanation/privacy.md"))
     for words in listed.values():
         assert words in row, words

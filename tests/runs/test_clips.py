@@ -10,8 +10,7 @@ from typer.testing import CliRunner, Result
 
 from plateblur import cli
 from plateblur.runs.clips import clip_target
-from plateblur.runs.files import LOCK_NAME
-from plateblur.runs.manifest import MANIFEST_NAME
+from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME
 from tests.clips import drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -24,14 +22,16 @@ from typer.testing import CliRunner, Result
 
 from plateblur import cli
 from plateblur.photo import decode
-from plateblur.runs.places import is_remote, without_credentials
+from plateblur.runs.manifest import LOCK_NAME
+from plateblur.runs.places import Remote, claimed, is_remote, without_credentials
+from tests.buckets import SECRET, Bucket, bucket_of, wait_for
 from tests.fakes import FixedDetector, boxes, encoded, street
-from tests.ports import free_port
 
 STREET = street(90, 140)
 PHOTO = encoded(STREET, "PNG")
 PLATE = [40.0, 30.0, 90.0, 45.0]
-SECRET = "SeCr3tSignature"
+SECRETS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AZURE_STORAGE_CONNECTION_STRING"}
+IN_BUCKET = {*(f"{number:02}.png" for number in range(12)), "deep/last.png"}
 MANIFEST = ["--manifest", "run.jsonl"]
 
 
@@ -110,6 +110,19 @@ def test_a_broken_zip_file_can_not_start(here: Path) -> None:
     assert "survey.zip can't be read as a ZIP file" in result.stderr
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_a_zip_file_has_twice_is_said(here: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for data in (PHOTO, PHOTO + b" "):
+            archive.writestr("a.png", data)
+    Path("survey.zip").write_bytes(out.getvalue())
+    result = run("blur", "survey.zip", "-o", "out")
+    assert result.exit_code == 1
+    assert "survey.zip: it holds a.png 2 times, and only the last can be read" in result.stderr
+    assert outputs() == {"a.png"}
+
+
 def test_a_list_names_photos_and_keeps_their_paths(here: Path) -> None:
     for name in ("x/a.png", "y/a.png"):
         Path(name).parent.mkdir()
@@ -164,6 +177,45 @@ def test_what_is_in_the_bucket_already_is_not_replaced(here: Path, memory: Any) 
     assert is_blurred(memory.cat("/out/a.png"))
 
 
+def lock_of(memory: Any, token: str) -> None:
+    told = {"run": token, "host": "other", "since": "2026-11-27T01:00:00Z"}
+    memory.pipe(f"/out/{LOCK_NAME}", json.dumps(told).encode())
+
+
+def test_a_bucket_that_another_run_writes_to_is_refused(here: Path, memory: Any) -> None:
+    Path("a.png").write_bytes(PHOTO)
+    lock_of(memory, "f00")
+    line = ["blur", "a.png", "-o", "memory://out/", *MANIFEST]
+    refused = run(*line)
+    assert refused.exit_code == 2
+    assert "another run is writing to memory://out" in refused.stderr
+    assert set(memory.find("/out")) == {f"/out/{LOCK_NAME}"}
+    assert run(*line).exit_code == 2  # and it is not taken for its own
+    memory.rm(f"/out/{LOCK_NAME}")
+    assert run(*line).exit_code == 0
+    assert set(memory.find("/out")) == {"/out/a.png"}
+
+
+def test_the_lock_of_a_killed_run_is_taken_over_by_the_same_line(here: Path, memory: Any) -> None:
+    Path("a.png").write_bytes(PHOTO)
+    line = ["blur", "a.png", "-o", "memory://out/", *MANIFEST]
+    assert run(*line).exit_code == 0
+    begun = json.loads(Path("run.jsonl").read_text().splitlines()[0])
+    lock_of(memory, begun["lock"])
+    assert run("blur", "a.png", "-o", "memory://out/", "--manifest", "other.jsonl").exit_code == 2
+    assert run(*line).exit_code == 0
+    assert set(memory.find("/out")) == {"/out/a.png"}
+
+
+def test_a_lock_that_the_place_creates_twice_belongs_to_one(here: Path, memory: Any) -> None:
+    """Some servers take the condition and don't hold it."""
+    folder = Remote("memory://out", "/out", memory)
+    with claimed(folder, "first", earlier=()):
+        memory.rm(f"/out/{LOCK_NAME}")
+        lock_of(memory, "second")
+    assert json.loads(memory.cat(f"/out/{LOCK_NAME}"))["run"] == "second"
+
+
 def test_a_bucket_for_outputs_needs_a_manifest_on_a_disk(here: Path, memory: Any) -> None:
     Path("a.png").write_bytes(PHOTO)
     result = run("blur", "a.png", "-o", "memory://out/")
@@ -184,6 +236,35 @@ def test_photos_of_a_bucket_are_not_replaced_in_place(here: Path, memory: Any) -
     result = run("blur", "memory://in", "--in-place")
     assert result.exit_code == 2
     assert memory.cat("/in/a.png") == PHOTO
+
+
+def test_a_long_list_asks_a_bucket_once_a_photo(
+    here: Path, memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.pipe({"/in/a.png": PHOTO, "/in/b.png": PHOTO})
+    Path("list.txt").write_text("memory://in/a.png\nmemory://in/b.png\n")
+    asked: list[str] = []
+    monkeypatch.setattr(type(memory), "isdir", lambda _, path: asked.append(path))
+    assert run("blur", "--list", "list.txt", "-o", "out").exit_code == 0
+    assert asked == []
+
+
+def test_no_more_is_asked_for_than_there_is() -> None:
+    """gcsfs splits what is asked for into parts, and a part beyond the end is an error."""
+
+    class File(io.BytesIO):
+        size = 3
+
+        def read(self, most: int | None = -1) -> bytes:
+            assert most is not None
+            assert 0 <= most <= self.size
+            return super().read(most)
+
+    class System:
+        def open(self, *_: object, **__: object) -> File:
+            return File(b"abc")
+
+    assert Remote("gs://b/a", "b/a", System()).read_bytes() == b"abc"
 
 
 def test_detect_reads_from_there_too(here: Path, memory: Any) -> None:
@@ -268,104 +349,59 @@ def test_signed_urls_are_fetched_and_their_signature_is_never_shown(here: Path, 
         assert "key=wrong" not in text
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[dict[str, str]]:
-    """Yield the environment of a moto server with the bucket `survey`."""
-    if not (find_spec("moto") and find_spec("s3fs")):
-        pytest.skip("needs moto and the extra buckets")
-    port = free_port()
-    environment = {
-        "AWS_ACCESS_KEY_ID": "AKIAKEYOFTESTS",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-    }
-    server = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        try:
-            wait_for(port, child)
-            client = s3_client(environment)
-            client.create_bucket(Bucket="survey")
-            for number in range(12):
-                client.put_object(Bucket="survey", Key=f"in/{number:02}.png", Body=PHOTO)
-            client.put_object(Bucket="survey", Key="in/deep/last.png", Body=PHOTO)
-            client.close()
-            yield environment
-        finally:
-            child.terminate()
-
-
-def wait_for(port: int, child: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 300
-    while time.monotonic() < end and child.poll() is None:
-        with socket.socket() as tried:
-            if tried.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("the S3 server didn't start")
-
-
-def s3_client(environment: dict[str, str]) -> Any:
-    import boto3
-
-    return boto3.client(
-        "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=SECRET,
-        region_name="us-east-1",
-    )
-
-
-def listed(environment: dict[str, str], prefix: str) -> dict[str, bytes]:
-    client = s3_client(environment)
-    found = client.list_objects_v2(Bucket="survey", Prefix=prefix).get("Contents", [])
-    data = {
-        each["Key"]: client.get_object(Bucket="survey", Key=each["Key"])["Body"].read()
-        for each in found
-    }
-    client.close()
-    return data
+@pytest.fixture(scope="module", params=["s3", "az", "gs"])
+def bucket(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bucket]:
+    """Yield a bucket with 13 photos in `in`, on a server of each kind."""
+    with bucket_of(request.param, tmp_path_factory.mktemp("bucket")) as made:
+        made.put({f"in/{name}": PHOTO for name in IN_BUCKET})
+        yield made
 
 
 @pytest.mark.slow
-def test_from_s3_to_a_disk(here: Path, s3: dict[str, str]) -> None:
-    done = command("blur", "s3://survey/in", "-o", "out", "--recursive", environment=s3)
+def test_from_a_bucket_to_a_disk(here: Path, bucket: Bucket) -> None:
+    line = ["blur", f"{bucket.url}/in", "-o", "out", "--recursive"]
+    done = command(*line, environment=bucket.environment)
     assert done.returncode == 0, done.stderr
-    assert outputs() == {*(f"{n:02}.png" for n in range(12)), "deep/last.png"}
-    again = command("blur", "s3://survey/in", "-o", "out", "--recursive", environment=s3)
+    assert outputs() == IN_BUCKET
+    again = command(*line, environment=bucket.environment)
     assert "13 photos done before" in again.stderr
     for text in (done.stderr, next(Path("out").glob("*.jsonl")).read_text()):
-        assert SECRET not in text
-        assert "AKIAKEYOFTESTS" not in text
+        for name, secret in bucket.environment.items():
+            assert name not in SECRETS or secret not in text
 
 
 @pytest.mark.slow
-def test_from_s3_to_s3_killed_and_resumed(here: Path, s3: dict[str, str]) -> None:
-    line = ["blur", "s3://survey/in", "-o", "s3://survey/out", "--recursive", *MANIFEST]
-    everything = {**os.environ, **s3, "PYTHONPATH": str(Path(__file__).parents[2])}  # noqa: TID251
+def test_from_bucket_to_bucket_killed_and_resumed(here: Path, bucket: Bucket) -> None:
+    line = ["blur", f"{bucket.url}/in", "-o", f"{bucket.url}/out", "--recursive", *MANIFEST]
     program = [sys.executable, "-c", PROGRAM, *line, "--workers", "1", "-q"]
-    with subprocess.Popen(program, env=everything) as child:
-        path = Path("run.jsonl")
-        end = time.monotonic() + 300
-        while child.poll() is None and time.monotonic() < end:
-            if path.exists() and path.read_bytes().count(b"\n") > 5:
-                break
-            time.sleep(0.005)
+    path = Path("run.jsonl")
+    with subprocess.Popen(program, env=bucket.everything()) as child:
+        wait_for(
+            lambda: (
+                child.poll() is not None or (path.exists() and path.read_bytes().count(b"\n") > 5)
+            )
+        )
         child.kill()
-    done = command(*line, environment=s3)
+    assert LOCK_NAME in bucket.files("out")
+    other = command(*line[:-1], "other.jsonl", environment=bucket.environment)
+    assert other.returncode == 2, other.stderr
+    assert f"another run is writing to {bucket.url}/out, since 20" in other.stderr
+    assert f"delete {bucket.url}/out/{LOCK_NAME}" in other.stderr
+    done = command(*line, environment=bucket.environment)
     assert done.returncode == 0, done.stderr
-    written = listed(s3, "out/")
-    assert set(written) == {*(f"out/{n:02}.png" for n in range(12)), "out/deep/last.png"}
+    written = bucket.files("out")
+    assert set(written) == IN_BUCKET  # and no lock any more
     assert all(is_blurred(data) for data in written.values())
-    again = command(*line, environment=s3)
+    again = command(*line, environment=bucket.environment)
     assert "13 photos done before" in again.stderr, again.stderr
-    assert SECRET not in path.read_text()
 
 
 @pytest.mark.slow
-def test_a_bucket_that_is_not_there_is_said(here: Path, s3: dict[str, str]) -> None:
-    done = command("blur", "s3://nothere/in", "-o", "out", environment=s3)
+def test_a_bucket_that_is_not_there_is_said(here: Path, bucket: Bucket) -> None:
+    place = bucket.url.replace("survey", "nothere")
+    done = command("blur", f"{place}/in", "-o", "out", environment=bucket.environment)
     assert done.returncode in (1, 2)
-    assert "s3://nothere/in" in done.stderr
+    assert f"{place}/in" in done.stderr
     assert "Traceback" not in done.stderr

@@ -20,10 +20,9 @@ from filelock import FileLock
 from typer.testing import CliRunner, Result
 
 from plateblur import cli
-from plateblur.cli_runs import SOFTWARE
 from plateblur.detector import shipped_model
-from plateblur.runs.files import LOCK_NAME, digest_of
-from plateblur.runs.manifest import MANIFEST_NAME
+from plateblur.runs.files import digest_of
+from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME, SOFTWARE
 from plateblur.types import Detections, Image
 from tests.fakes import FixedDetector, boxes, encoded, street
 
@@ -419,7 +418,7 @@ def test_killed_between_the_line_and_the_output(
 SLOW = """
 import sys, time
 from plateblur import cli
-from plateblur.cli_runs import SOFTWARE
+from plateblur.runs.manifest import SOFTWARE
 from tests.fakes import FixedDetector, boxes
 class Slow(FixedDetector):
     def detect(self, image, **options):

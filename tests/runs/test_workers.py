@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from plateblur.runs.workers import AHEAD, PixelsInHand, done_in_order
+from tests.cases import at_most
 
 
 def squares(numbers: list[int], *, workers: int = 3) -> list[tuple[int, int | None]]:
@@ -74,7 +75,7 @@ def test_what_a_job_raises_ends_the_run_once_the_others_in_hand_are_done() -> No
 
 
 @given(st.lists(st.integers(0, 150), min_size=1, max_size=30), st.integers(1, 100))
-@settings(max_examples=25, deadline=None)
+@at_most(25)
 def test_pixels_in_hand_stay_below_the_limit_or_belong_to_one_photo(
     photos: list[int], most: int
 ) -> None:

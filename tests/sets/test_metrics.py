@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ from plateblur.sets.metrics import (
     threshold_for_recall,
     wilson_interval,
 )
+from tests.cases import at_most
 
 Floats = NDArray[np.float64]
 HW = (900, 1600)
@@ -214,7 +215,6 @@ def test_a_share_of_nothing_has_no_interval(count: int, of: int) -> None:
         wilson_interval(count, of)
 
 
-@settings(deadline=None)
 @given(of=st.integers(1, 5000), part=st.floats(0, 1))
 def test_a_share_lies_in_its_interval(of: int, part: float) -> None:
     one = share(round(part * of), of)
@@ -343,7 +343,7 @@ def test_what_counts_as_hidden_is_what_the_blur_hides(box: list[float]) -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@at_most(60)
 @given(truth=drawn_boxes(), found=drawn_boxes(), margin=st.floats(0, 0.5))
 def test_a_wider_margin_or_one_more_box_never_uncovers(
     truth: Floats, found: Floats, margin: float
@@ -355,7 +355,7 @@ def test_a_wider_margin_or_one_more_box_never_uncovers(
     assert (coverage(truth, truth, margin=margin) == 1).all()
 
 
-@settings(max_examples=60, deadline=None)
+@at_most(60)
 @given(truth=drawn_boxes(), found=drawn_boxes(), data=st.data())
 def test_figures_stay_in_range_and_ap_falls_with_iou(
     truth: Floats, found: Floats, data: st.DataObject
@@ -377,7 +377,7 @@ def test_figures_stay_in_range_and_ap_falls_with_iou(
         assert 0 <= got.ap50_95 <= got.ap50 + 1e-9 <= 1 + 2e-9
 
 
-@settings(max_examples=40, deadline=None)
+@at_most(40)
 @given(truth=drawn_boxes())
 def test_perfect_boxes_are_perfect(truth: Floats) -> None:
     one = PhotoBoxes((200, 200), truth, truth, np.full(len(truth), 0.9))

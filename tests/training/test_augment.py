@@ -18,6 +18,8 @@ from ultralytics.data.augment import Albumentations, Compose
 from training import augment, train
 from training.checkout import ROOT
 
+pytestmark = pytest.mark.slow  # each worker would take 5 s to import torch and albumentations
+
 PLATE = (100.0, 60.0, 180.0, 84.0)
 
 
@@ -129,7 +131,6 @@ def test_a_dataset_without_our_augmentations_is_refused(
         augment.require_augmentations(dataset, [A.to_dict(step) for step in expected])
 
 
-@pytest.mark.slow
 def test_a_process_of_several_gpus_knows_our_augmentations(tmp_path: Path) -> None:
     """Each GPU's process gets the trainer as ultralytics hands it over: pickled by value."""
     cloudpickle.register_pickle_by_value(train)
@@ -153,7 +154,6 @@ print(trainer.__name__, len([A.from_dict(step) for step in kept]), "training.tra
     assert done.stdout.split() == ["PlateTrainer", str(len(kept)), "False"], done.stderr[-2000:]
 
 
-@pytest.mark.slow
 def test_the_sheet_shows_every_transform_by_name(tmp_path: Path) -> None:
     names = {name for name, *_ in augment.examples()}
     assert {"CutAtEdge", "PartlyCovered", "Farther", "Infrared", "RandomRain", "Glare"} <= names

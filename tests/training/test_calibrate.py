@@ -65,8 +65,8 @@ def tiny_model(path: Path) -> onnx.ModelProto:
 
 def test_a_second_calibration_takes_the_place_of_the_first(tmp_path: Path) -> None:
     path = tmp_path / "tiny.onnx"
-    write_curve(tiny_model(path), path, curve=(3.0, 1.0), told={"boxes_on_plates": 1})
-    write_curve(onnx.load(path), path, curve=(2.0, 0.5), told=None)
+    write_curve(tiny_model(path), path, curve=(3.0, 1.0), fit={"boxes_on_plates": 1})
+    write_curve(onnx.load(path), path, curve=(2.0, 0.5), fit=None)
     entries = {e.key: e.value for e in onnx.load(path).metadata_props}
     assert json.loads(entries["calibration"]) == [2.0, 0.5]
     assert "calibration_fit" not in entries

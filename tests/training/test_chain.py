@@ -138,7 +138,7 @@ def test_the_evaluation_reports_on_what_was_exported(
     told = capsys.readouterr().out
     metrics = json.loads((tmp_path / "val" / "metrics.json").read_text())
     assert metrics["overall"]["plates"] > 0
-    assert "## What is missed" in told
+    assert "## Missed plates" in told
 
 
 def test_a_killed_run_goes_on_from_its_last_whole_epoch(data: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
@@ -21,7 +22,7 @@ from plateblur.sets.predictions import read_predictions, run_detector, write_pre
 from plateblur.sets.split import LabelledPhoto, read_split
 from plateblur.types import Detections, Image
 from training.checkout import require_private
-from training.evaluate import evaluate
+from training.evaluate import evaluate, plot_names
 from training.evaluation.angles import draw_one_plate, recall_by_angle
 from training.evaluation.config import Config as FullConfig
 from training.evaluation.plots import draw_angles
@@ -128,7 +129,7 @@ def test_the_report_leads_with_what_is_missed(tmp_path: Path) -> None:
     metrics = evaluate(replace(config, plots=True))
     report = (tmp_path / "out" / "report.md").read_text()
     headings = [line for line in report.splitlines() if line.startswith("## ")]
-    assert headings[0] == "## What is missed"
+    assert headings[0] == "## Missed plates"
     assert f"{metrics['overall']['missed']['count']} are missed" in report
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
     written = {path.name for path in (tmp_path / "out").iterdir()}
@@ -486,7 +487,7 @@ def test_two_photos_of_one_name_are_refused(tmp_path: Path) -> None:
         (root / "images" / "test" / "000.png").read_bytes()
     )
     (root / "data.yaml").write_text("test: images\n")
-    with pytest.raises(ValueError, match="names tell photos apart"):
+    with pytest.raises(ValueError, match="photos need different names"):
         read_split(root / "data.yaml", "test")
 
 
@@ -501,3 +502,35 @@ def test_two_models_of_one_file_name_keep_a_row_each(tmp_path: Path) -> None:
         table = (tmp_path / "out" / "report.md").read_text().split("| model |")[1].splitlines()
         names = [line.split("|")[1].strip() for line in table if line.startswith("| found")]
         assert len(set(names)) == 2
+
+
+def test_the_plots_show_both_models_under_different_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = stand_in(tmp_path)
+    for folder in ("new", "old"):
+        (tmp_path / folder).mkdir()
+    model, other = tmp_path / "new" / "plates.jsonl", tmp_path / "old" / "plates.jsonl"
+    legends: list[list[str]] = []
+
+    def keep(figure: Figure, _: Path) -> None:
+        legend = figure.axes[0].get_legend()
+        assert legend is not None
+        assert figure.axes[0].get_title().endswith("plates in 40 photos")
+        legends.append([text.get_text() for text in legend.get_texts()])
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    evaluate(
+        FullConfig(
+            data,
+            tmp_path / "out",
+            model=stored(data, model, seed=2),
+            compare=stored(data, other, seed=3),
+        )
+    )
+
+    assert len(legends) == 3
+    for legend in legends:
+        assert any(text.startswith("plates (new): ") for text in legend)
+        assert any(text.startswith("plates (compared): ") for text in legend)
+    assert plot_names(Config(data, tmp_path, model=model)) == ("plates", "")

@@ -19,6 +19,7 @@ from training.reproduce import (
     RECIPE,
     NotReproducibleError,
     Options,
+    all_sets,
     choose_sets,
     chosen_data,
     config_of,
@@ -51,7 +52,7 @@ def test_the_recipe_is_of_the_model_that_is_shipped() -> None:
     told, shown = recipe(), card()
     assert told["sha256"] == hashlib.sha256(shipped_model().read_bytes()).hexdigest()
     assert told["name"] == shown["name"]
-    assert set(told["sets"]) == {one["set"] for one in shown["data_sets"]}
+    assert all_sets(told) == {one["set"] for one in shown["data_sets"]}
     assert told["export"]["weights_sha256"] == shown["export"]["weights_sha256"]
     assert told["export"]["input_size"] == shown["export"]["input_size"]
     assert told["calibration"]["curve"] == shown["export"]["calibration"]
@@ -110,9 +111,19 @@ def test_missing_sets_are_named(tmp_path: Path) -> None:
     options = Options(tmp_path / "out", data=a_set(tmp_path / "set"))
     told = {**recipe(), "sets": ["drawn", "iran"]}
     with pytest.raises(NotReproducibleError, match="photos of iran in"):
-        chosen_data(told, options)
+        chosen_data(told, {}, options)
     with (tmp_path / "out" / "data" / "manifest.csv").open() as file:
         assert {row["set"] for row in csv.DictReader(file)} == {"drawn"}
+
+
+def test_a_step_takes_the_sets_that_came_later(tmp_path: Path) -> None:
+    options = Options(tmp_path / "out", data=a_set(tmp_path / "set"))
+    told = {**recipe(), "sets": []}
+    chosen = chosen_data(told, {"more_sets": ["drawn"]}, options)
+    with chosen.with_name("manifest.csv").open() as file:
+        assert {row["set"] for row in csv.DictReader(file)} == {"drawn"}
+    with pytest.raises(NotReproducibleError, match="photos of iran in"):
+        chosen_data(told, {"more_sets": ["drawn", "iran"]}, options)
 
 
 def test_other_labels_are_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from training.calibrate import CalibrationRefusedError
 from training.checkout import ROOT
 from training.train import Config
 
+pytestmark = pytest.mark.slow  # torch takes seconds to import
+
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -102,7 +104,6 @@ def test_a_refused_calibration_is_told_and_the_figures_come_all_the_same(
     assert steps[-1] == "evaluate val"
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("training")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("network", ["yolo26n.yaml", "yolo26s.yaml", "yolo26m.yaml"])

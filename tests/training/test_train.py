@@ -101,7 +101,7 @@ def test_corrections_are_trained_on_and_the_set_stays_as_it_is(
 
 
 def test_a_dropped_photo_of_train_is_not_trained_on(data: Path, tmp_path: Path) -> None:
-    drop = {"action": "drop", "boxes": [], "reason": "stands in val too"}
+    drop = {"action": "drop", "boxes": [], "reason": "also in val"}
     lines = [json.dumps({"image": name, **drop}) for name in ("train-1.png", "val-1.png")]
     (tmp_path / "overlay.jsonl").write_text("\n".join(lines) + "\n")
     config = Config(overlay=str(tmp_path / "overlay.jsonl"))

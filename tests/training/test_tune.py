@@ -16,6 +16,8 @@ import yaml
 from training import tune
 from training.train import Config
 
+pytestmark = pytest.mark.slow  # torch takes seconds to import
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> tune.Config:
@@ -34,7 +36,6 @@ def test_what_is_searched_are_fields_of_a_run() -> None:
     assert set(tune.SPACE) <= {field.name for field in fields(Config)}
 
 
-@pytest.mark.slow
 def test_a_search_goes_on_where_it_stopped_and_writes_the_best_as_a_config(
     config: tune.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

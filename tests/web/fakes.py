@@ -23,6 +23,7 @@ from plateblur.accounts.types import (
     AccessError,
     DailyQuotaError,
     Identity,
+    Once,
     PlanKind,
     PlanPeriod,
     UnknownCredentialsError,
@@ -64,9 +65,13 @@ class FakeBlur:
     wait_for: threading.Event | None = None
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     asked: list[BlurOptions] = field(default_factory=list)
+    max_pixels: list[int] = field(default_factory=list)
 
-    def __call__(self, data: bytes, options: BlurOptions, ended: threading.Event) -> BlurredPhoto:
+    def __call__(
+        self, data: bytes, options: BlurOptions, ended: threading.Event, *, max_pixels: int
+    ) -> BlurredPhoto:
         self.asked.append(options)
+        self.max_pixels.append(max_pixels)
         self.entered.release()
         if self.wait_for is not None:
             assert self.wait_for.wait(20)
@@ -98,17 +103,24 @@ class FakeBlur:
 
 
 class FakeReservation:
-    def __init__(self, gate: FakeGate) -> None:
+    def __init__(self, gate: FakeGate, *, is_repeat: bool = False) -> None:
         self._gate = gate
+        self._is_repeat = is_repeat
         self._predictions: int | None = None
 
     @property
     def settled(self) -> bool:
         return self._predictions is not None
 
+    @property
+    def is_repeat(self) -> bool:
+        return self._is_repeat
+
     def settle(self, *, predictions: int) -> None:
         if self._gate.settle_fails_with is not None:
             raise self._gate.settle_fails_with
+        if self._is_repeat:
+            return
         self._predictions = predictions
         self._gate.predictions += predictions
 
@@ -122,6 +134,7 @@ class FakeGate:
     """Accounts in memory: one user; counts as the contract says; can be told to fail anywhere."""
 
     limit: int = 50
+    kind: PlanKind = PlanKind.TRIAL
     requests: int = 0
     predictions: int = 0
     reserved: int = 0
@@ -131,6 +144,8 @@ class FakeGate:
     admit_fails_with: Exception | None = None
     settle_fails_with: Exception | None = None
     usage_fails_with: Exception | None = None
+    repeats: bool = False
+    onces: list[Once | None] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -150,14 +165,18 @@ class FakeGate:
     def active_plan(self, identity: Identity) -> PlanPeriod:
         if self.plan_fails_with is not None:
             raise self.plan_fails_with
-        return PlanPeriod(
-            PlanKind.TRIAL, NOW - timedelta(days=1), NOW + timedelta(days=6), plan_id=1
-        )
+        return PlanPeriod(self.kind, NOW - timedelta(days=1), NOW + timedelta(days=6), plan_id=1)
 
     @contextmanager
-    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[FakeReservation]:
+    def admit(
+        self, identity: Identity, plan: PlanPeriod, *, once: Once | None = None
+    ) -> Iterator[FakeReservation]:
+        self.onces.append(once)
         if self.admit_fails_with is not None:
             raise self.admit_fails_with
+        if once is not None and self.repeats:
+            yield FakeReservation(self, is_repeat=True)
+            return
         with self.lock:
             if self.requests >= self.limit:
                 raise DailyQuotaError(retry_after_s=60)

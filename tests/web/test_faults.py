@@ -245,7 +245,7 @@ from tests.web.fakes import FakeBlur
 folder, port, sleeps = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "sleeps"
 blur = FakeBlur()
 if sleeps:
-    def blur(data, options, ended):
+    def blur(data, options, ended, *, max_pixels):
         Event().wait()
 gate = StoreGate(open_store(folder), hasher=CountingHasher())
 app = create_app(blur, gate, Settings(blur_threads=2))

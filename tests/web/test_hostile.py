@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 import pytest
 
-from plateblur.accounts.types import Identity, PlanKind, PlanPeriod
+from plateblur.accounts.types import Identity, Once, PlanKind, PlanPeriod
 from plateblur.errors import DetectionError, PhotoDecodeError
 from plateblur.types import BlurOptions, BlurredPhoto
 from plateblur.web import Settings, create_app
@@ -34,7 +34,8 @@ from plateblur.web.connections import BoundedConnection
 from plateblur.web.failures import Failure
 from plateblur.web.fetcher import FetchError, PhotoFetcher, name_server, resolve_by_dns
 from plateblur.web.health import MIN_FREE_BYTES, has_room
-from plateblur.web.service import MAX_ANSWER_BYTES, Slots, Turns
+from plateblur.web.room import Slots, Turns
+from plateblur.web.service import MAX_ANSWER_BYTES
 from plateblur.web.settings import SettingsError
 from tests.web.fakes import (
     KEY,
@@ -435,8 +436,10 @@ class GenerousBlur:
     photo_bytes: int
     crop_bytes: int = 0
 
-    def __call__(self, data: bytes, options: BlurOptions, ended: threading.Event) -> BlurredPhoto:
-        photo = FakeBlur(confidences=(0.9,) * 65)(data, options, ended)
+    def __call__(
+        self, data: bytes, options: BlurOptions, ended: threading.Event, *, max_pixels: int
+    ) -> BlurredPhoto:
+        photo = FakeBlur(confidences=(0.9,) * 65)(data, options, ended, max_pixels=max_pixels)
         crops = (bytes(self.crop_bytes),) * 65 if options.crops else ()
         return replace(photo, data=bytes(self.photo_bytes), crops=crops)
 
@@ -449,10 +452,11 @@ class GenerousBlur:
         (GenerousBlur(1000, crop_bytes=300_000), DOCUMENTED, "answer"),
         (GenerousBlur(25 * MIB), DOCUMENTED, "2001"),
         (GenerousBlur(23 * MIB), DOCUMENTED, "answer"),
-        (GenerousBlur(25 * MIB), MODERN, "2001"),
-        (GenerousBlur(25 * MIB), "/v1/detect", "answer"),
+        (GenerousBlur(49 * MIB), MODERN, "2001"),
+        (GenerousBlur(47 * MIB), MODERN, "answer"),
+        (GenerousBlur(49 * MIB), "/v1/detect", "answer"),
     ],
-    ids=["crops", "smaller crops", "photo", "smaller photo", "v1", "no photo in it"],
+    ids=["crops", "smaller", "photo", "smaller photo", "v1", "smaller v1", "no photo in it"],
 )
 async def test_an_answer_that_is_too_long_is_not_written_and_given_back(
     blur: Any, path: str, cd: str
@@ -461,15 +465,16 @@ async def test_an_answer_that_is_too_long_is_not_written_and_given_back(
     name = "base64_Photo_String" if path == DOCUMENTED else "photo"
     body = {name: text_of(PHOTO)} | ({"boundingBoxCrop": "YES"} if path == DOCUMENTED else {})
     answer = await stand.post(body, path=path)
+    most = MAX_ANSWER_BYTES if path == DOCUMENTED else 2 * Settings().v1_trial_max_mb * MIB
     if cd == "answer":
         assert answer.is_success
-        assert len(answer.content) <= MAX_ANSWER_BYTES
+        assert len(answer.content) <= most
         assert stand.gate.requests == 1
     else:
         told = answer.json()
         error = told[0] if isinstance(told, list) else told
         assert error["cd"] == "2001"
-        assert "more than 32 MB" in (error.get("description") or error["detail"])
+        assert f"more than {most // MIB} MB" in (error.get("description") or error["detail"])
         assert (stand.gate.requests, stand.gate.predictions) == (0, 0)
     assert stand.app.state.service.answers.taken == 0
 
@@ -649,7 +654,9 @@ class NotingGate(TwoAccounts):
     admitted: list[str] = field(default_factory=list)
 
     @contextmanager
-    def admit(self, identity: Identity, plan: PlanPeriod) -> Iterator[FakeReservation]:
+    def admit(
+        self, identity: Identity, plan: PlanPeriod, *, once: Once | None = None
+    ) -> Iterator[FakeReservation]:
         self.admitted.append(identity.email)
         with super().admit(identity, plan) as reservation:
             yield reservation

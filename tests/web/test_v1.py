@@ -178,7 +178,7 @@ async def test_usage_tells_what_is_left() -> None:
             400,
             "1014",
         ),
-        ({"content": b"x" * (5 * 1024 * 1024 + 1)}, 413, "1013"),
+        ({"content": b"x" * (32 * 1024 * 1024 + 1)}, 413, "1013"),
         ({"content": b"\x1f\x8b", "headers": {"Content-Encoding": "gzip"}}, 415, "1014"),
     ],
 )

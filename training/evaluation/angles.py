@@ -44,7 +44,7 @@ def draw_one_plate(seed: int, side_deg: float, tilt_deg: float) -> tuple[Image, 
 def recall_by_angle(detector: Detector, draw: DrawScene, config: Config) -> dict[str, Any]:
     """Return recall and covered99 of drawn plates by side angle and by tilt, the other being 0.
 
-    Drawn plates tell how angles change the result, not how good it is on photos.
+    Drawn plates show how angles change the result, not how good it is on photos.
 
     Args:
         detector: that is served.

@@ -10,7 +10,7 @@ from plateblur.types import BlurOptions
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What is measured, and how; the command line's options."""
+    """What to measure, and how; the command line's options."""
 
     data: Path  # data.yaml of a YOLO data set
     out: Path  # folder of the report; made here

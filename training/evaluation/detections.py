@@ -17,10 +17,10 @@ from training.evaluation.config import Config
 def predictions_of(
     model: Path, photos: Sequence[LabelledPhoto], config: Config
 ) -> tuple[Predictions, float | None]:
-    """Return what a model finds, or what a file says that it found, and milliseconds a photo.
+    """Return what a model finds, or found when a file was written, and milliseconds per photo.
 
     Raises:
-        ValueError: a file of stored predictions that leaves out a photo.
+        ValueError: a file of stored predictions lacks a photo.
     """
     if model.suffix == ".jsonl":
         stored = read_predictions(model)
@@ -37,7 +37,7 @@ def predictions_of(
 
 
 def detector_of(model: Path, config: Config) -> OnnxDetector:
-    """Return the detector as the config has it measured."""
+    """Return the detector with the settings of the config."""
     return OnnxDetector(model, threads=config.threads, second_look=config.second_look)
 
 
@@ -52,6 +52,6 @@ def score(photos: Sequence[LabelledPhoto], predictions: Predictions, config: Con
 
 
 def describe(model: Path) -> dict[str, Any]:
-    """Return what tells one model file from another."""
+    """Return what identifies a model file."""
     data = model.read_bytes()
     return {"file": model.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}

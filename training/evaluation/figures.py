@@ -1,4 +1,4 @@
-"""The figures of a detector on a split, misses first, and those of two compared."""
+"""The figures of a detector on a split, misses first, and the comparison of two detectors."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def false_boxes_on(
     marks: Iterable[Correction],
     config: Config,
 ) -> dict[str, int]:
-    """Return how many false boxes lie on what: a marked thing, beside a plate, or elsewhere.
+    """Count false boxes by what they cover: a marked thing, the area beside a plate, or neither.
 
     Args:
         photos: with their truth.
@@ -125,8 +125,8 @@ def _what_lies_there(
 def calibration_of(scores: Scores) -> dict[str, Any]:
     """Return the bins of confidence against precision, and the mean gap between the two.
 
-    The gap is that of the boxes which are blurred: most boxes down to the floor are background
-    that the model itself hardly believes in, and would hide any other fault.
+    The gap is that of boxes that are blurred: most boxes down to the floor are background with a
+    very low confidence, and would hide any other fault.
     """
     correct = scores.match[0] >= 0
     bins = calibration(scores.box_confidence, correct)
@@ -143,7 +143,7 @@ def threshold_costs(
     predictions: Predictions,
     confidences: Iterable[float],
 ) -> list[dict[str, Any]]:
-    """Return what each minimum confidence would find and hide, and its false boxes."""
+    """Return what would be found and hidden at each minimum confidence, with the false boxes."""
     within = scores.plate_ratio >= GUIDANCE_RATIO
     costs = []
     for confidence in confidences:
@@ -194,7 +194,7 @@ def cost_of_recall(
 
 
 def headline(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the few figures that detectors are told apart by, rounded, misses first.
+    """Return the few figures by which detectors are compared, rounded, misses first.
 
     Args:
         metrics: what `evaluate` counted, or its `labels_as_they_are`.

@@ -1,4 +1,4 @@
-"""The report in Markdown, made of what `metrics.json` holds."""
+"""The report in Markdown, made from `metrics.json`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def report(metrics: Mapping[str, Any]) -> str:
-    """Return the report as Markdown, from what `metrics.json` holds."""
+    """Return the report as Markdown, from the content of `metrics.json`."""
     overall, within = metrics["overall"], metrics["ranges"]["within 1:15"]
     lines = [
         f"# {metrics['model']['file']} on {metrics['split']}",
@@ -16,7 +16,7 @@ def report(metrics: Mapping[str, Any]) -> str:
         f"minimum confidence {metrics['min_confidence']:g}, margin {metrics['margin']:g}. "
         f"Commit {metrics['commit'][:12]}, model sha256 {metrics['model']['sha256'][:12]}.",
         "",
-        "## What is missed",
+        "## Missed plates",
         "",
         _misses_sentence("Within 1:15", within),
         _misses_sentence("Over all plates", overall),
@@ -56,7 +56,7 @@ def report(metrics: Mapping[str, Any]) -> str:
     ]
     if metrics["false_boxes_on"]:
         lines += _table(
-            ["false boxes lie on", "boxes"],
+            ["false boxes are on", "boxes"],
             [[k, str(v)] for k, v in metrics["false_boxes_on"].items()],
         )
         lines.append("")
@@ -168,7 +168,7 @@ def _recall_answer(metrics: Mapping[str, Any]) -> str:
         f"A recall of {answer['target']:g} within 1:15 needs a minimum confidence of "
         f"{answer['min_confidence']:.3f}, at {answer['cost']['false_boxes_per_photo']:.3f} false "
         f"boxes a photo ({now:.3f} at {metrics['min_confidence']:g}). "
-        "A threshold is chosen on val; on test this is only told."
+        "Choose a threshold on val; on test this line is for reporting only."
     )
 
 
@@ -199,7 +199,7 @@ def _angles(angles: Mapping[str, Any]) -> list[str]:
         "## Angles",
         "",
         "Drawn scenes by day, one plate of 1:14 to 1:10 each, turned to either side or tilted. "
-        "They tell how an angle changes the result, not how good it is on photos.",
+        "They show how an angle changes the result, not how good it is on photos.",
         "",
         *_plate_table(groups, "angle"),
         "",
@@ -225,7 +225,7 @@ def _comparison(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def distinct_names(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what two models are called where both appear, never alike.
+    """Return different names for two models that appear together.
 
     Args:
         first: file name and sha256 of the model that is compared with.

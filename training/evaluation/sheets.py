@@ -1,4 +1,4 @@
-"""Contact sheets of misses and false boxes, for local eyes only."""
+"""Contact sheets of misses and false boxes, to be looked at on this machine only."""
 
 from __future__ import annotations
 

@@ -3,13 +3,13 @@
 
 const figures = document.getElementById("figures");
 
-function show(told) {
-  if (told.kind !== figures.dataset.kind) {
+function show(usage) {
+  if (usage.kind !== figures.dataset.kind) {
     location.reload(); // a plan started or ended, so the page looks different
     return;
   }
   for (const place of figures.querySelectorAll("[data-live]")) {
-    const value = told[place.dataset.live];
+    const value = usage[place.dataset.live];
     if (place instanceof HTMLProgressElement) {
       place.value = value;
     } else if (place.textContent !== String(value)) {

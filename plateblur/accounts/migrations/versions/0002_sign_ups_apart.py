@@ -52,7 +52,7 @@ def _move_sign_ups() -> None:
     """Take what waits for its link out of the accounts; the links that were mailed still work.
 
     An account that waits without a link was made by the operator, and stays; a sign-up whose link
-    was too old goes. The two are told apart by the consents, which a sign-up alone has.
+    was too old goes. The two are distinguished by the consents, which a sign-up alone has.
     """
     connection = op.get_bind()
     moment = sa.DateTime(timezone=True)

@@ -1,0 +1,455 @@
+"""Many jobs from several clients, while hosts are killed at random: is every photo answered once?
+
+    python -m benchmarks.jobs [--jobs 200 --photos 20 --clients 8] [--no-kills]
+
+Two hosts are two processes of the service that share a PostgreSQL of this run's own. Each client
+is an account: it posts jobs, watches them, fetches each result, and repeats whatever breaks, as a
+client of the API would. With kills, one host after the other is ended with SIGKILL and started
+again. Without them, the rate is compared with `blur_photo` alone in as many threads, measured
+before and after. The figures go into `benchmarks/results/jobs.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import hmac
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.machine import machine
+from benchmarks.service import PASSWORD, address_of, free_port
+from benchmarks.service_load import THREADS, bare_in_its_own_process, photo
+from plateblur.accounts import invoices, quota, signup
+from plateblur.accounts.credentials import Hasher
+from plateblur.accounts.store import Store
+from plateblur.accounts.types import PlanKind
+from plateblur.detector import shipped_model
+from tests.accounts.fakes import Postgres, postgres_binaries
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "jobs.json"
+SECRET = "only in this benchmark " * 2
+HOOK_KEY = bytes(range(32))
+KILL_EVERY_S = (6.0, 14.0)
+AHEAD = 2  # jobs that a client has under way
+PATIENCE_S = 900.0
+BARE_S = 30.0
+
+Command = Callable[[str, int, int], list[str]]
+"""From the database's URL, the host's port, and the webhooks' port, to what runs a host."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done.
+
+    Attributes:
+        jobs: in all.
+        photos: of each job.
+        clients: accounts, each with its share of the jobs.
+        hosts: processes of the service.
+        kills: whether hosts are killed.
+    """
+
+    jobs: int = 200
+    photos: int = 20
+    clients: int = 8
+    hosts: int = 2
+    kills: bool = True
+
+
+@dataclass
+class Seen:
+    """What the clients saw, and what the store says.
+
+    Attributes:
+        answers: how often each photo's result was received whole, by job and number.
+        failed: photos that the service reported as failed.
+        lost: results that were gone before they were received.
+        webhooks: valid messages by job.
+        unsigned: messages whose signature was wrong.
+        reported: webhooks that a job reports as not delivered.
+        repeats: requests that were sent again, because a host was gone.
+        killed: hosts.
+        counted: photos on the accounts.
+        took_s: from the first job to the last result.
+    """
+
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    failed: int = 0
+    lost: int = 0
+    webhooks: Counter[str] = field(default_factory=Counter)
+    unsigned: int = 0
+    reported: int = 0
+    repeats: int = 0
+    killed: int = 0
+    counted: int = 0
+    took_s: float = 0.0
+
+
+class Hosts:
+    """Processes of the service, which can be killed and come back."""
+
+    def __init__(self, commands: list[list[str]], ports: list[int]) -> None:
+        self._commands, self.ports = commands, ports
+        self._processes = [self._started(command) for command in commands]
+        self._lock = threading.Lock()
+
+    def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
+        quiet = subprocess.DEVNULL
+        return subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet)
+
+    def wait(self) -> None:
+        """Wait until all of them answer."""
+        deadline = time.monotonic() + PATIENCE_S
+        for port in self.ports:
+            while not is_alive(port):
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"expected a host on port {port}, got no answer")
+                time.sleep(0.2)
+
+    def kill(self, number: int) -> None:
+        """Kill one, and start it again."""
+        with self._lock:
+            self._processes[number].send_signal(signal.SIGKILL)
+            self._processes[number].wait()
+            self._processes[number] = self._started(self._commands[number])
+
+    def end(self) -> None:
+        """End all."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def is_alive(port: int) -> bool:
+    """Return whether a service answers on `port`."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+@contextmanager
+def receiver(seen: Seen) -> Iterator[int]:
+    """Receive webhooks for the block, and check their signatures; yields the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode()
+            digest = hmac.digest(HOOK_KEY, signed + body, hashlib.sha256)
+            right = f"v1,{base64.b64encode(digest).decode()}" == self.headers["webhook-signature"]
+            if right:
+                seen.webhooks[json.loads(body)["data"]["id"]] += 1
+            else:
+                seen.unsigned += 1
+            self.send_response(204 if right else 400)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def storm(store: Store, url: str, plan: Plan, command: Command, data: bytes) -> Seen:
+    """Return what becomes of the jobs of `plan`.
+
+    Args:
+        store: open, with the accounts of `make_accounts`.
+        url: of the same database.
+        plan: what is done.
+        command: runs a host.
+        data: each photo.
+    """
+    seen, over = Seen(), threading.Event()
+    with receiver(seen) as hook_port:
+        ports = [free_port() for _ in range(plan.hosts)]
+        hosts = Hosts([command(url, port, hook_port) for port in ports], ports)
+        try:
+            hosts.wait()
+            killer = threading.Thread(target=kill_at_random, args=(hosts, seen, over))
+            if plan.kills:
+                killer.start()
+            started = time.monotonic()
+            with ThreadPoolExecutor(plan.clients) as clients:
+                work = [
+                    clients.submit(client, plan, seen, ports, number, data, hook_port)
+                    for number in range(plan.clients)
+                ]
+                jobs = [job for one in work for job in one.result()]
+            seen.took_s = time.monotonic() - started
+            over.set()
+            if plan.kills:
+                killer.join()
+            hosts.wait()
+            seen.reported = count_reported(seen, ports, jobs)
+        finally:
+            over.set()
+            hosts.end()
+    with store.read() as connection:
+        ids = [row[0] for row in connection.exec_driver_sql("SELECT id FROM accounts")]
+    seen.counted = sum(
+        day.requests
+        for account_id in ids
+        for day in quota.days_of_use(
+            store, account_id, since=datetime(2020, 1, 1, tzinfo=UTC).date()
+        )
+    )
+    return seen
+
+
+def kill_at_random(hosts: Hosts, seen: Seen, over: threading.Event) -> None:
+    """Kill one host after the other until `over`."""
+    draw = random.Random(7)  # noqa: S311 - which host is no secret
+    while not over.wait(draw.uniform(*KILL_EVERY_S)):
+        hosts.kill(draw.randrange(len(hosts.ports)))
+        seen.killed += 1
+
+
+def client(
+    plan: Plan, seen: Seen, ports: list[int], number: int, data: bytes, hook_port: int
+) -> list[tuple[int, str]]:
+    """Do this client's share of the jobs, and return them with its number."""
+    mine = range(number, plan.jobs, plan.clients)
+    asking = Asking(ports, number, seen)
+    open_jobs: list[str] = []
+    done: list[tuple[int, str]] = []
+    for _ in mine:
+        open_jobs.append(asking.begin(plan.photos, data, hook_port))
+        if len(open_jobs) > AHEAD:
+            done.append((number, asking.fetch_all(open_jobs.pop(0))))
+    done += [(number, asking.fetch_all(job)) for job in open_jobs]
+    return done
+
+
+class Asking:
+    """A client of the API that tries again, at the other host, whatever breaks."""
+
+    def __init__(self, ports: list[int], number: int, seen: Seen) -> None:
+        self._ports, self._at, self._seen = ports, number, seen
+        self._http = httpx.Client(auth=(address_of(number), PASSWORD), timeout=120)
+
+    def ask(self, method: str, path: str, **content: Any) -> httpx.Response:
+        """Return an answer that is no failure of a host."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            port = self._ports[self._at % len(self._ports)]
+            try:
+                answer = self._http.request(method, f"http://127.0.0.1:{port}{path}", **content)
+                if answer.status_code < 500 and answer.status_code not in (409, 429):
+                    return answer
+            except httpx.HTTPError:
+                self._seen.repeats += 1
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"expected an answer to {method} {path}, got none")
+            self._at += 1
+            time.sleep(0.3)
+
+    def begin(self, photos: int, data: bytes, hook_port: int) -> str:
+        """Return the id of a new job."""
+        secret = "whsec_" + base64.b64encode(HOOK_KEY).decode()
+        answer = self.ask(
+            "POST",
+            "/v1/jobs",
+            headers={"Idempotency-Key": str(uuid.uuid4())},
+            files=[("photo", (f"{n}.jpg", data)) for n in range(photos)],
+            data={"webhook_url": f"http://127.0.0.1:{hook_port}/", "webhook_secret": secret},
+        )
+        if answer.status_code != httpx.codes.ACCEPTED:
+            raise RuntimeError(f"expected 202, got {answer.status_code} {answer.text[:200]}")
+        return str(answer.json()["id"])
+
+    def fetch_all(self, job_id: str) -> str:
+        """Wait for a job, and fetch its results."""
+        path = f"/v1/jobs/{job_id}"
+        while (job := self.ask("GET", path).json())["status"] != "done":
+            time.sleep(0.5)
+        for one in job["photos"]:
+            if one["status"] == "failed":
+                self._seen.failed += 1
+                continue
+            answer = self.ask("GET", f"{path}/photos/{one['number']}")
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                self._seen.lost += 1
+            elif answer.content.startswith(b"\xff\xd8"):
+                self._seen.answers[job_id, one["number"]] += 1
+        return job_id
+
+
+def count_reported(seen: Seen, ports: list[int], jobs: list[tuple[int, str]]) -> int:
+    """Return how many jobs whose webhook didn't come say so themselves."""
+    deadline, reported = time.monotonic() + 90, 0  # a webhook of a killed host is due in a minute
+    while time.monotonic() < deadline and len(seen.webhooks) < len(jobs):
+        time.sleep(0.5)
+    for number, job_id in jobs:
+        if not seen.webhooks[job_id]:
+            job = Asking(ports, number, seen).ask("GET", f"/v1/jobs/{job_id}").json()
+            reported += job["webhook"]["status"] != "delivered"
+    return reported
+
+
+def make_accounts(store: Store, count: int) -> None:
+    """Make accounts with a package, as `Asking` logs in."""
+    hasher, now = Hasher(), datetime.now(UTC)
+    for number in range(count):
+        account_id = signup.create_account(
+            store, hasher, email=address_of(number), password=PASSWORD, now=now
+        )
+        invoices.grant_package(store, account_id, PlanKind.YEARLY, now=now)
+
+
+@contextmanager
+def database() -> Iterator[tuple[Store, str]]:
+    """Run a PostgreSQL for the block; yields the migrated store and its URL.
+
+    Raises:
+        RuntimeError: there are no binaries of PostgreSQL.
+    """
+    binaries = postgres_binaries()
+    if binaries is None:
+        raise RuntimeError("expected PostgreSQL on the PATH or in /usr/lib/postgresql, got none")
+    with tempfile.TemporaryDirectory(prefix="plateblur-jobs-") as folder:
+        cluster = Postgres(binaries, Path(folder))
+        store = Store(cluster.url(), secret=SECRET.encode())
+        try:
+            store.migrate()
+            yield store, cluster.url()
+        finally:
+            store.close()
+            cluster.stop()
+
+
+def host(url: str, port: int, hook_port: int, data_dir: Path) -> None:
+    """Serve, as `serving.build` does, but with webhooks allowed to this run's receiver."""
+    import ipaddress
+
+    import uvicorn
+
+    from plateblur.accounts.gate import StoreGate
+    from plateblur.accounts.job_queue import StoreQueue
+    from plateblur.accounts.jobs import StoreJobs
+    from plateblur.bounded import BoundedWorkers, WorkLimits
+    from plateblur.serving import detector_of, job_limits
+    from plateblur.web import Settings, create_app
+    from plateblur.web.connections import BoundedConnection
+    from plateblur.web.fetcher import PhotoFetcher, Reach
+
+    settings = Settings(data_dir=data_dir)
+    workers = BoundedWorkers(
+        detector_of(settings),
+        count=settings.blur_threads,
+        limits=WorkLimits.of_photo(
+            processor_s=settings.photo_work_s, memory_mb=settings.photo_memory_mb
+        ),
+    )
+    workers.start()
+    store, limits = Store(url, secret=SECRET.encode()), job_limits(settings)
+    loopback = ipaddress.ip_network("127.0.0.1/32")
+    app = create_app(
+        workers.blur,
+        StoreGate(store),
+        settings,
+        fetcher=PhotoFetcher(
+            timeout_s=10, max_bytes=5 * 1024**2, reach=Reach(also=((loopback, hook_port),))
+        ),
+        jobs=(StoreJobs(store, limits), StoreQueue(store, limits)),
+    )
+    uvicorn.run(app, port=port, http=BoundedConnection, ws="none", log_config=None)
+
+
+def figures(plan: Plan, seen: Seen) -> dict[str, Any]:
+    """Return what is written of one storm."""
+    photos = plan.jobs * plan.photos
+    return {
+        **asdict(plan),
+        "all_photos": photos,
+        "answered_once": sum(count == 1 for count in seen.answers.values()),
+        "answered_more_often": sum(count > 1 for count in seen.answers.values()),
+        "failed": seen.failed,
+        "lost": seen.lost,
+        "counted": seen.counted,
+        "webhooks": {
+            "delivered": len(seen.webhooks),
+            "sent again": sum(seen.webhooks.values()) - len(seen.webhooks),
+            "wrongly signed": seen.unsigned,
+            "reported as not delivered": seen.reported,
+        },
+        "hosts_killed": seen.killed,
+        "requests_sent_again": seen.repeats,
+        "seconds": round(seen.took_s, 1),
+        "photos_a_second": round(photos / seen.took_s, 2),
+    }
+
+
+def main() -> None:
+    """Run the storm, print its figures, and write them."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--jobs", type=int, default=Plan().jobs)
+    parser.add_argument("--photos", type=int, default=Plan().photos)
+    parser.add_argument("--clients", type=int, default=Plan().clients)
+    parser.add_argument("--no-kills", action="store_true")
+    parser.add_argument("--host", nargs=4, metavar=("URL", "PORT", "HOOK_PORT", "DATA_DIR"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    if asked.host:
+        url, port, hook_port, data_dir = asked.host
+        host(url, int(port), int(hook_port), Path(data_dir))
+        return
+    # Two hosts share this machine's cores; alone, one has them all as `blur_photo` does.
+    plan = Plan(
+        asked.jobs, asked.photos, asked.clients, 1 if asked.no_kills else 2, not asked.no_kills
+    )
+    with tempfile.TemporaryDirectory() as folder, database() as (store, url):
+
+        def command(url: str, port: int, hook_port: int) -> list[str]:
+            given = [url, str(port), str(hook_port), folder]
+            return [sys.executable, "-m", "benchmarks.jobs", "--host", *given]
+
+        make_accounts(store, plan.clients)
+        alone = [] if plan.kills else [bare_in_its_own_process(BARE_S, shipped_model())]
+        told = figures(plan, storm(store, url, plan, command, photo()))
+        if not plan.kills:
+            alone.append(bare_in_its_own_process(BARE_S, shipped_model()))
+            rates = [one["photos_a_second"] for one in alone]
+            told["blur_photo before and after"] = [round(rate, 2) for rate in rates]
+            told["jobs_to_blur_photo"] = round(
+                told["photos_a_second"] / (sum(rates) / len(rates)), 3
+            )
+    told |= {"machine": machine(), "threads": THREADS}
+    print(json.dumps(told, indent=2))
+    kept = json.loads(asked.out.read_text()) if asked.out.exists() else {}
+    kept["with kills" if plan.kills else "without kills"] = told
+    asked.out.write_text(json.dumps(kept, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

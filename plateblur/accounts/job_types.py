@@ -1,0 +1,301 @@
+"""Jobs as the web part knows them: photos that are blurred later, their results, and webhooks.
+
+A job goes: `begin` -> `add` for each photo -> `open` -> (workers `claim` a photo each, and `finish`
+or `fail` it) -> the results are fetched, each once -> `prune` deletes what has expired. Whatever
+waits is encrypted with the job's own key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from plateblur.accounts.types import Once, PlanPeriod, RequestRefusedError
+
+
+class JobState(StrEnum):
+    """How far a job is."""
+
+    RECEIVING = "receiving"
+    WORKING = "working"
+    DONE = "done"
+
+
+class ItemState(StrEnum):
+    """How far a photo of a job is."""
+
+    WAITING = "waiting"
+    WORKING = "working"
+    DONE = "done"
+    FAILED = "failed"
+    FETCHED = "fetched"
+
+
+class WebhookState(StrEnum):
+    """Whether the job's end was told."""
+
+    NONE = "none"
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """How much may wait.
+
+    Attributes:
+        jobs: of one account.
+        photos: of one job.
+        account_bytes: photos and results of one account.
+        all_bytes: of all accounts.
+        keep: how long a job and its results are kept.
+    """
+
+    jobs: int
+    photos: int
+    account_bytes: int
+    all_bytes: int
+    keep: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """Whom to tell that a job is done.
+
+    Attributes:
+        url: as the client sent it.
+        secret: signs what is sent; `whsec_` and base64.
+    """
+
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewItem:
+    """A photo to be blurred.
+
+    Attributes:
+        name: of the file, or its URL.
+        photo: encoded; None if it is to be fetched.
+        url: where it is; None if it came.
+        error: why it can't be blurred; such a photo has failed from the beginning.
+    """
+
+    name: str
+    photo: bytes | None = None
+    url: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A photo that this worker is to blur.
+
+    Attributes:
+        item_id: the store's row.
+        token: what `finish` shows, so that only the newest claim counts.
+        account_id: whose.
+        options: of the job, as it was begun.
+        photo: encoded; None if it is to be fetched.
+        url: where it is.
+    """
+
+    item_id: int
+    token: str
+    account_id: int
+    options: bytes
+    photo: bytes | None
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """A blurred photo.
+
+    Attributes:
+        photo: encoded.
+        media_type: of it.
+        answer: what was found in it, JSON.
+        predictions: that count.
+    """
+
+    photo: bytes
+    media_type: str
+    answer: bytes
+    predictions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """A photo of a job, as its owner may see it.
+
+    Attributes:
+        number: its place in the job, from 1.
+        name: of the file, or its URL.
+        state: how far it is.
+        cd: the error's code, where it failed.
+        error: its description.
+        answer: what was found in it, JSON; None before it is done.
+    """
+
+    number: int
+    name: str
+    state: ItemState
+    cd: str | None
+    error: str | None
+    answer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job, as its owner may see it."""
+
+    job_id: str
+    state: JobState
+    created_at: datetime
+    finished_at: datetime | None
+    expires_at: datetime
+    items: tuple[ItemView, ...]
+    webhook: WebhookState
+    webhook_attempts: int
+    webhook_status: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DueWebhook:
+    """A message that is to be sent now.
+
+    Attributes:
+        job_id: of the job that is done.
+        attempt: from 1.
+        webhook: whom to tell.
+        created_at: when the job was begun.
+        finished_at: when its last photo was done.
+        expires_at: when its results are deleted.
+        counts: photos by state.
+    """
+
+    job_id: str
+    attempt: int
+    webhook: Webhook
+    created_at: datetime
+    finished_at: datetime
+    expires_at: datetime
+    counts: dict[str, int]
+
+
+class JobLimitError(RequestRefusedError):
+    """The account, or the service, has no room for more."""
+
+
+class JobStore(Protocol):
+    """Keeps jobs. Thread-safe; several processes and hosts may share one."""
+
+    def begin(self, account_id: int, *, room_bytes: int) -> str:
+        """Return the id of a new job, for which room is held.
+
+        Raises:
+            JobLimitError: there is none.
+        """
+        ...
+
+    def add(self, job_id: str, item: NewItem) -> None:
+        """Add a photo to a job that isn't open yet.
+
+        Raises:
+            JobLimitError: it has as many photos as it may have, or more bytes than it has room.
+        """
+        ...
+
+    def open(
+        self, job_id: str, *, options: bytes, webhook: Webhook | None, once: Once | None
+    ) -> str:
+        """Let the workers begin, and return the id: of an earlier job if this one repeats it.
+
+        Args:
+            job_id: from `begin`.
+            options: for the blur, as each claim has them.
+            webhook: whom to tell that it is done.
+            once: makes a repeated request the same job.
+
+        Raises:
+            OtherRequestError: the idempotency key belongs to another job; this one is deleted.
+        """
+        ...
+
+    def delete(self, account_id: int, job_id: str) -> None:
+        """Stop a job, and delete everything of it; what was done stays counted.
+
+        Raises:
+            NotFoundError: not in this account.
+        """
+        ...
+
+    def view(self, account_id: int, job_id: str) -> JobView:
+        """Return a job.
+
+        Raises:
+            NotFoundError: not in this account.
+        """
+        ...
+
+    def jobs_of(self, account_id: int) -> list[str]:
+        """Return the ids of an account's jobs, newest first."""
+        ...
+
+    def result_bytes(self, account_id: int, job_id: str, number: int) -> int:
+        """Return how long the blurred photo with this number is; raises as `result`."""
+        ...
+
+    def result(self, account_id: int, job_id: str, number: int) -> ItemResult:
+        """Return the blurred photo with this number.
+
+        Raises:
+            NotFoundError: no such job or photo, not done, failed, or fetched before.
+        """
+        ...
+
+    def forget_result(self, account_id: int, job_id: str, number: int) -> None:
+        """Delete a blurred photo that was fetched."""
+        ...
+
+
+class JobQueue(Protocol):
+    """Gives photos to workers, and takes what they became; thread-safe, and shared like jobs."""
+
+    def claim(self) -> Claim | None:
+        """Return the next photo to blur, of the account that has waited longest; or None."""
+        ...
+
+    def renew(self, tokens: list[str]) -> None:
+        """Keep the claims with these tokens from running out."""
+        ...
+
+    def finish(self, claim: Claim, plan: PlanPeriod, result: ItemResult) -> bool:
+        """Keep the result and count the photo, in one transaction; return whether it still counts.
+
+        Raises:
+            QuotaError: the plan is used up; nothing was kept or counted.
+            JobLimitError: the account has no room for the result; the same.
+        """
+        ...
+
+    def fail(self, claim: Claim, *, cd: str, error: str) -> None:
+        """Note that the photo can't be blurred; it isn't counted."""
+        ...
+
+    def put_back(self, claim: Claim) -> None:
+        """Let another worker have the photo."""
+        ...
+
+    def due_webhook(self) -> DueWebhook | None:
+        """Return a message to send; it is due again if nothing is noted of it in a minute."""
+        ...
+
+    def note_webhook(self, due: DueWebhook, *, status: int | None) -> None:
+        """Note how the receiver answered; None where it didn't."""
+        ...

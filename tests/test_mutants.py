@@ -1,0 +1,95 @@
+"""What is drawn, counted and written of random changes; mutmut itself on a small example."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import mutants
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_row_names_files_and_tests_that_are_there() -> None:
+    for name, row in mutants.ROWS.items():
+        assert all(list(ROOT.glob(pattern)) for pattern in row.files), name
+        assert all((ROOT / path).exists() for path in row.tests), name
+
+
+def test_the_rows_cover_the_files_that_hide_plates() -> None:
+    assert {"blur", "boxes", "detector", "letterbox", "pipeline"} <= set(mutants.DETECTION)
+    assert set(mutants.ROWS) - set(mutants.DETECTION) == {"accounts", "web"}
+
+
+def test_a_sample_is_the_same_each_time_and_in_order() -> None:
+    names = [f"m{number:03}" for number in range(200)]
+    sample = mutants.sample_of(names, 40, seed=0)
+    assert sample == mutants.sample_of(names, 40, seed=0) != mutants.sample_of(names, 40, seed=1)
+    assert sample == sorted(set(sample))
+    assert len(sample) == 40
+    assert mutants.sample_of(names, 200, seed=0) == mutants.sample_of(names, 999, seed=0) == names
+
+
+def test_a_row_counts_what_failed_was_too_slow_or_crashed_as_noticed() -> None:
+    codes = {"a": 1, "b": 3, "c": -24, "d": -11, "e": 0, "f": 33}
+    row = mutants.row_of(codes, mutants=60, changes={"e": "-1\n+2"})
+    assert (row["mutants"], row["sample"], row["noticed"], row["share"]) == (60, 6, 4, 0.6667)
+    assert row["how"] == {"crashed": 1, "failed": 2, "too long": 1}
+    assert row["unnoticed"] == {
+        "e": {"why": "survived", "change": "-1\n+2"},
+        "f": {"why": "no test runs it", "change": ""},
+    }
+    low, high = row["interval"]
+    assert 0.29 < low < 0.31
+    assert 0.90 < high < 0.91
+
+
+@pytest.mark.parametrize("code", [None, 2, 35, 4])
+def test_a_mutant_without_a_verdict_is_an_error(code: int | None) -> None:
+    with pytest.raises(ValueError, match="expected a verdict on each mutant"):
+        mutants.row_of({"a": 1, "b": code}, mutants=2, changes={})
+
+
+def test_rows_are_joined_by_how_many_mutants_they_have() -> None:
+    rows = {"a": {"mutants": 300, "share": 0.9}, "b": {"mutants": 100, "share": 0.5}}
+    assert mutants.joined(rows) == {"mutants": 400, "share": 0.8}
+
+
+def test_names_that_are_no_rows_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        mutants.main(["blurr"])
+    assert "unknown: blurr" in capsys.readouterr().err
+
+
+def test_the_settings_are_read_by_mutmut_as_they_are_meant(tmp_path: Path) -> None:
+    (tmp_path / "plateblur").mkdir()
+    (tmp_path / "tests").mkdir()
+    row = mutants.Row(("plateblur/blur.py",), ("tests/test_blur.py",))
+    mutants.configure(tmp_path, row, plain="[project]\nname = 'plateblur'\n")
+    tomllib = pytest.importorskip("tomllib")
+    settings = tomllib.loads((tmp_path / "pyproject.toml").read_text())["tool"]["mutmut"]
+    assert settings["only_mutate"] == ["plateblur/blur.py"]
+    assert settings["also_copy"] == ["tests"]
+    assert settings["pytest_add_cli_args"][:2] == ["-m", "not slow"]
+
+
+@pytest.mark.slow
+def test_mutmut_names_a_files_mutants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mutmut")
+    (tmp_path / "pyproject.toml").write_text("[tool.mutmut]\nsource_paths = ['small']\n")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "sum.py").write_text("def add(a, b):\n    return a + b\n")
+    monkeypatch.chdir(tmp_path)
+    assert mutants.mutants_of([Path("small/sum.py")]) == ["small.sum.x_add__mutmut_1"]
+
+
+def test_what_is_written_is_what_the_page_shows() -> None:
+    if not mutants.OUT.exists():
+        pytest.skip("not measured yet")
+    results = json.loads(mutants.OUT.read_text())
+    assert set(results["rows"]) <= set(mutants.ROWS)
+    detection = {name: results["rows"][name] for name in mutants.DETECTION}
+    assert results["detection"] == mutants.joined(detection)
+    assert results["detection"]["share"] >= 0.85

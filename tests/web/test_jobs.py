@@ -1,0 +1,431 @@
+"""`/v1/jobs` with a real store: what is taken, worked on, told, fetched once, and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import io
+import json
+import shutil
+import struct
+import time
+import zipfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.job_queue import StoreQueue
+from plateblur.accounts.jobs import StoreJobs
+from plateblur.accounts.quota import utc_now
+from plateblur.accounts.store import Store
+from plateblur.accounts.types import Identity, PlanKind
+from plateblur.errors import PhotoDecodeError
+from plateblur.serving import job_limits
+from plateblur.types import BlurOptions
+from plateblur.web import Settings, create_app
+from plateblur.web.fetcher import PhotoFetcher
+from plateblur.web.job_forms import MAX_ZIP_ENTRIES
+from tests.accounts.fakes import EMAIL, PASSWORD, SECRET, CountingHasher, make_account
+from tests.web.fakes import FakeBlur, basic, photo_bytes
+from tests.web.test_fetcher import attacker, fetcher_to, ok, sending
+
+pytestmark = pytest.mark.anyio
+
+PHOTO, OTHER = photo_bytes(), photo_bytes("PNG", size_wh=(80, 48))
+WAIT_S = 300
+ANA = {"Authorization": basic(EMAIL, PASSWORD)}
+ION = {"Authorization": basic("ion@plates.io", PASSWORD)}
+
+
+@dataclass
+class Stand:
+    blur: FakeBlur
+    store: Store
+    app: FastAPI
+    client: httpx.AsyncClient
+    ana: Identity
+
+    async def begin(self, **content: Any) -> dict[str, Any]:
+        answer = await self.client.post("/v1/jobs", headers=ANA, **content)
+        assert answer.status_code == 202, answer.text
+        told: dict[str, Any] = answer.json()
+        assert answer.headers["location"] == told["url"] == f"/v1/jobs/{told['id']}"
+        return told
+
+    async def done(self, told: dict[str, Any]) -> dict[str, Any]:
+        return await until(self.client, told["url"], lambda job: job["status"] == "done")
+
+    def counted(self) -> tuple[int, int]:
+        from plateblur.accounts.quota import days_of_use
+
+        days = days_of_use(self.store, self.ana.account_id, since=utc_now().date())
+        return sum(one.requests for one in days), sum(one.predictions for one in days)
+
+
+async def until(
+    client: httpx.AsyncClient, path: str, condition: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        job: dict[str, Any] = (await client.get(path, headers=ANA)).json()
+        if condition(job):
+            return job
+        assert time.monotonic() < deadline, job
+        await asyncio.sleep(0.05)
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def made(tmp_path: Path, empty_sqlite: Path) -> Make:
+    """Make a stand whose service works on jobs, for the block."""
+
+    @asynccontextmanager
+    async def make(
+        *, blur: FakeBlur | None = None, fetcher: PhotoFetcher | None = None, **settings: Any
+    ) -> AsyncIterator[Stand]:
+        shutil.copy(empty_sqlite, tmp_path)
+        store = Store(f"sqlite:///{tmp_path}/accounts.sqlite3", secret=SECRET)
+        now = utc_now()
+        ana = make_account(store, plan=PlanKind.MONTHLY, now=now)
+        make_account(store, plan=PlanKind.MONTHLY, email="ion@plates.io", now=now)
+        asked = Settings(data_dir=tmp_path, public_url="https://plateblur.test", **settings)
+        limits = job_limits(asked)
+        blur = blur or FakeBlur()
+        app = create_app(
+            blur,
+            StoreGate(store, hasher=CountingHasher()),
+            asked,
+            fetcher=fetcher,
+            jobs=(StoreJobs(store, limits), StoreQueue(store, limits)),
+        )
+        transport = httpx.ASGITransport(app=app, client=("198.51.100.7", 4711))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://plateblur.test") as client,
+        ):
+            yield Stand(blur, store, app, client, ana)
+        store.close()
+
+    return make
+
+
+def files(*photos: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("photo", (f"street {n}.jpg", photo)) for n, photo in enumerate(photos, 1)]
+
+
+def zip_of(entries: dict[str, bytes], *, how: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", how) as opened:
+        for name, data in entries.items():
+            opened.writestr(name, data)
+    return out.getvalue()
+
+
+# --- What is done --------------------------------------------------------------------------------
+
+
+async def test_photos_of_a_form_are_blurred_and_fetched_once(made: Make) -> None:
+    async with made() as stand:
+        data = {"method": "solid", "min_confidence": "0.3"}
+        told = await stand.begin(files=files(PHOTO, OTHER), data=data)
+        assert told["photos"] == 2
+        job = await stand.done(told)
+        assert job["counts"] == {"done": 2}
+        assert [one["name"] for one in job["photos"]] == ["street 1.jpg", "street 2.jpg"]
+        assert job["photos"][1]["detections"]["width_px"] == 80
+        assert len(job["photos"][0]["detections"]["detections"]) == 2
+        assert stand.blur.asked == [BlurOptions(method="solid", min_confidence=0.3)] * 2
+        assert stand.counted() == (2, 10)
+        for one, kind in zip(job["photos"], ("image/jpeg", "image/png"), strict=True):
+            result = await stand.client.get(one["result_url"], headers=ANA)
+            assert result.status_code == 200
+            assert result.headers["content-type"] == kind
+            again = await stand.client.get(one["result_url"], headers=ANA)
+            assert again.status_code == 404
+            assert again.headers["content-type"] == "application/problem+json"
+        job = await stand.done(told)
+        assert job["counts"] == {"fetched": 2}
+        assert job["photos"][0]["detections"]["width_px"] == 64
+        assert stand.app.state.service.answers.taken == 0
+
+
+async def test_a_zip_is_taken_apart_and_nothing_in_it_is_skipped_in_silence(made: Make) -> None:
+    packed = zip_of(
+        {
+            "tour/1.jpg": PHOTO,
+            "tour/": b"",
+            "tour/notes.txt": b"no photo",
+            "__MACOSX/tour/._1.jpg": b"x",
+            "tour/.DS_Store": b"x",
+            "..\\..\\2.png": OTHER,
+        }
+    )
+    async with made() as stand:
+        told = await stand.begin(files=[("photo", ("tour.zip", packed))])
+        job = await stand.done(told)
+        assert [(one["name"], one["status"]) for one in job["photos"]] == [
+            ("1.jpg", "done"),
+            ("notes.txt", "failed"),
+            ("2.png", "done"),
+        ]
+        assert job["photos"][1]["cd"] == "1014"
+        assert "no JPEG" in job["photos"][1]["error"]
+        assert stand.counted() == (2, 10)
+
+
+async def test_photos_by_url_are_fetched_when_their_turn_comes(made: Make) -> None:
+    async with attacker(sending(ok(PHOTO))) as (port, _), made(fetcher=fetcher_to(port)) as stand:
+        urls = [f"http://photos.example:{port}/1.jpg", "http://photos.example:1/2.jpg"]
+        told = await stand.begin(json={"photo_urls": urls, "effort": "fast"})
+        job = await stand.done(told)
+        assert [one["status"] for one in job["photos"]] == ["done", "failed"]
+        assert job["photos"][0]["name"] == urls[0]
+        assert job["photos"][1]["cd"] == "1014"
+        assert "port" in job["photos"][1]["error"]
+        assert stand.blur.asked == [BlurOptions(effort="fast")]
+        assert stand.counted() == (1, 5)
+
+
+async def test_a_photo_that_fails_has_its_code_and_is_not_counted(made: Make) -> None:
+    async with made(blur=FakeBlur(fails_with=PhotoDecodeError("expected a photo"))) as stand:
+        job = await stand.done(await stand.begin(files=files(PHOTO)))
+        (one,) = job["photos"]
+        assert (one["status"], one["cd"], one["result_url"]) == ("failed", "2001", None)
+        assert "damaged" in one["error"]
+        assert stand.counted() == (0, 0)
+
+
+async def test_a_job_that_is_deleted_is_gone(made: Make) -> None:
+    async with made() as stand:
+        told = await stand.begin(files=files(PHOTO))
+        await stand.done(told)
+        assert (await stand.client.delete(told["url"], headers=ANA)).status_code == 204
+        for answer in (
+            await stand.client.get(told["url"], headers=ANA),
+            await stand.client.get(told["url"] + "/photos/1", headers=ANA),
+            await stand.client.delete(told["url"], headers=ANA),
+        ):
+            assert answer.status_code == 404
+        assert (await stand.client.get("/v1/jobs", headers=ANA)).json() == {"jobs": []}
+
+
+async def test_another_account_finds_nothing(made: Make) -> None:
+    async with made() as stand:
+        told = await stand.begin(files=files(PHOTO))
+        await stand.done(told)
+        paths = [
+            told["url"],
+            told["url"] + "/photos/1",
+            told["url"] + "/photos/" + "9" * 30,
+            "/v1/jobs/" + "0" * 32,
+            "/v1/jobs/%00",
+        ]
+        for path in paths:
+            assert (await stand.client.get(path, headers=ION)).status_code == 404, path
+        assert (await stand.client.delete(told["url"], headers=ION)).status_code == 404
+        assert (await stand.client.get("/v1/jobs", headers=ION)).json() == {"jobs": []}
+        assert (await stand.client.get(told["url"])).status_code == 401
+        assert (await stand.client.get("/v1/jobs", headers=ANA)).json() == {"jobs": [told["id"]]}
+
+
+async def test_a_request_that_is_sent_again_is_the_same_job(made: Make) -> None:
+    async with made() as stand:
+        headers = ANA | {"Idempotency-Key": "tour 7"}
+        send = stand.client.post
+        first = await send("/v1/jobs", headers=headers, files=files(PHOTO))
+        again = await send("/v1/jobs", headers=headers, files=files(PHOTO))
+        other = await send("/v1/jobs", headers=headers, files=files(OTHER))
+        assert (first.status_code, again.status_code, other.status_code) == (202, 202, 422)
+        assert first.json()["id"] == again.json()["id"]
+        await stand.done(first.json())
+        assert stand.counted() == (1, 5)
+
+
+# --- Webhooks ------------------------------------------------------------------------------------
+
+
+def receiver(answer: bytes, heard: list[tuple[str, bytes]]) -> Callable[..., Awaitable[None]]:
+    async def handle(request: str, writer: asyncio.StreamWriter) -> None:
+        reader: Any = writer._transport.get_protocol()._stream_reader  # type: ignore[attr-defined]
+        length = int(request.lower().partition("content-length:")[2].split()[0])
+        heard.append((request, await reader.readexactly(length)))
+        writer.write(answer)
+
+    return handle
+
+
+@pytest.mark.parametrize("own_secret", [False, True], ids=["ours", "theirs"])
+async def test_a_webhook_is_called_and_signed_as_the_standard_says(
+    made: Make, own_secret: bool
+) -> None:
+    heard: list[tuple[str, bytes]] = []
+    key = bytes(range(32))
+    secret = "whsec_" + base64.b64encode(key).decode()
+    async with (
+        attacker(receiver(b"HTTP/1.1 204 No Content\r\n\r\n", heard)) as (port, _),
+        made(fetcher=fetcher_to(port)) as stand,
+    ):
+        data = {"webhook_url": f"http://hooks.example:{port}/done?token=1"}
+        if own_secret:
+            data["webhook_secret"] = secret
+        told = await stand.begin(files=files(PHOTO), data=data)
+        job = await until(
+            stand.client, told["url"], lambda job: job["webhook"]["status"] == "delivered"
+        )
+        assert job["webhook"] == {"status": "delivered", "attempts": 1, "last_status": 204}
+    ((request, body),) = heard
+    lines = (line.partition(": ") for line in request.split("\r\n")[1:])
+    headers = httpx.Headers([(name, value) for name, _, value in lines])
+    assert request.startswith("POST /done?token=1 HTTP/1.1")
+    message = json.loads(body)
+    assert message["type"] == "job.finished"
+    assert message["data"]["id"] == told["id"]
+    assert message["data"]["url"] == "https://plateblur.test" + told["url"]
+    assert message["data"]["counts"] == {"done": 1}
+    assert headers["webhook-id"] == f"msg_{told['id']}"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < WAIT_S
+    if own_secret:
+        assert told["webhook_secret"] == secret
+    used = base64.b64decode(told["webhook_secret"].removeprefix("whsec_"))
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.digest(used, signed, hashlib.sha256)).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert b"street" not in body
+
+
+async def test_a_webhook_that_leads_inside_is_not_called_and_that_is_reported(made: Make) -> None:
+    heard: list[tuple[str, bytes]] = []
+    answer = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n"
+    async with (
+        attacker(receiver(answer, heard)) as (port, _),
+        made(fetcher=fetcher_to(port)) as stand,
+    ):
+        redirected = await stand.begin(
+            files=files(PHOTO), data={"webhook_url": f"http://hooks.example:{port}/"}
+        )
+        job = await until(
+            stand.client, redirected["url"], lambda job: job["webhook"]["last_status"] == 302
+        )
+        assert job["webhook"]["status"] == "waiting"
+        assert len(heard) == 1  # the redirect was not followed
+    async with made() as stand:
+        inside = await stand.begin(files=files(PHOTO), data={"webhook_url": "http://127.0.0.1/"})
+        job = await until(stand.client, inside["url"], lambda job: job["webhook"]["attempts"] > 0)
+        assert job["webhook"]["last_status"] is None
+
+
+# --- What is refused -----------------------------------------------------------------------------
+
+
+def many_entries(count: int) -> bytes:
+    """Return a ZIP whose end tells of `count` entries, as a bomb for whoever lists them."""
+    packed = bytearray(zip_of({"1.jpg": PHOTO}))
+    struct.pack_into("<HH", packed, len(packed) - 14, count, count)
+    return bytes(packed)
+
+
+def zip64() -> bytes:
+    packed = zip_of({"1.jpg": PHOTO})
+    return packed[:-22] + b"PK\6\7" + bytes(16) + packed[-22:]
+
+
+REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
+    "nothing": ({"files": [("photo", ("a.jpg", b""))]}, 422, "1014"),
+    "no file": ({"data": {"method": "veil"}, "files": {}}, 415, "1014"),
+    "no photo": ({"files": files(PHOTO, b"text")}, 422, "1014"),
+    "another field": ({"files": [("picture", ("a.jpg", PHOTO))]}, 400, "1014"),
+    "an option that is none": ({"files": files(PHOTO), "data": {"colour": "1"}}, 422, "1014"),
+    "a bad option": ({"files": files(PHOTO), "data": {"margin": "7"}}, 422, "1014"),
+    "no URL": ({"json": {"photo_urls": []}}, 422, "1014"),
+    "a URL that is a number": ({"json": {"photo_urls": [5]}}, 422, "1014"),
+    "no JSON": ({"content": b"{"}, 400, "1014"),
+    "a bad webhook": ({"files": files(PHOTO), "data": {"webhook_url": "ftp://a/"}}, 422, "1014"),
+    "a weak secret": (
+        {
+            "files": files(PHOTO),
+            "data": {"webhook_url": "https://a.example/", "webhook_secret": "whsec_QUJD"},
+        },
+        422,
+        "1014",
+    ),
+    "too many entries": ({"files": files(many_entries(MAX_ZIP_ENTRIES + 1))}, 422, "1014"),
+    "a ZIP64": ({"files": files(zip64())}, 422, "1014"),
+    "a bomb of many entries": (
+        {"files": files(zip_of({f"{n}.jpg": bytes(4 * 1024**2) for n in range(3)}))},
+        422,
+        "1014",
+    ),
+    "a ZIP that is cut": ({"files": files(zip_of({"1.jpg": PHOTO})[:-30])}, 422, "1014"),
+    "a form that is none": (
+        {"content": b"x", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+        400,
+        "1014",
+    ),
+    "too large": ({"content": b"x" * (2 * 1024**2 + 1)}, 413, "1013"),
+    "too many photos": ({"files": files(*[PHOTO] * 4)}, 429, "1004"),
+}
+
+
+@pytest.mark.parametrize(("content", "status", "cd"), REFUSED.values(), ids=REFUSED)
+async def test_what_cannot_be_a_job_leaves_none(
+    made: Make, content: dict[str, Any], status: int, cd: str
+) -> None:
+    content = dict(content)
+    async with made(jobs_photos=3, jobs_request_mb=2) as stand:
+        headers = ANA | content.pop("headers", {})
+        answer = await stand.client.post("/v1/jobs", headers=headers, **content)
+        assert (answer.status_code, answer.json()["cd"]) == (status, cd), answer.text
+        with stand.store.read() as connection:
+            for table in ("jobs", "job_items"):
+                count = connection.exec_driver_sql(f"SELECT COUNT(*) FROM {table}").scalar()  # noqa: S608
+                assert count == 0
+        service = stand.app.state.service
+        assert (service.disk.taken, service.bodies.taken) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("packed", "error"),
+    [
+        (zip_of({"1.jpg": PHOTO}, how=zipfile.ZIP_LZMA), "stored or deflated"),
+        (zip_of({"1.jpg": PHOTO + bytes(6 * 1024**2)}), "5 MB"),
+        (zip_of({"1.zip": zip_of({"1.jpg": PHOTO})}), "no JPEG"),
+        (zip_of({"1.jpg": PHOTO}).replace(PHOTO[40:44], b"\0\0\0\0", 1), ""),
+    ],
+    ids=["another compression", "a bomb", "a ZIP in a ZIP", "damaged"],
+)
+async def test_an_entry_that_cannot_be_taken_fails_alone(
+    made: Make, packed: bytes, error: str
+) -> None:
+    async with made(v1_max_mb=5) as stand:
+        job = await stand.done(await stand.begin(files=files(packed, PHOTO)))
+        assert job["photos"][1]["status"] == "done"
+        if error:
+            assert error in job["photos"][0]["error"]
+
+
+async def test_an_account_without_room_is_told_and_keeps_what_it_has(made: Make) -> None:
+    async with made(jobs_account_mb=1) as stand:
+        first = await stand.begin(files=files(PHOTO))
+        large = PHOTO + bytes(700_000)
+        answer = await stand.client.post("/v1/jobs", headers=ANA, files=files(large))
+        assert answer.status_code == 429
+        assert "1 MB" in answer.json()["detail"]
+        assert (await stand.done(first))["counts"] == {"done": 1}
+
+
+async def test_jobs_can_be_switched_off(tmp_path: Path) -> None:
+    from tests.web.fakes import make_stand
+
+    answer = await make_stand(settings=Settings(data_dir=tmp_path)).client.get("/v1/jobs")
+    assert answer.status_code == 404
