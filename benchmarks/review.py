@@ -89,8 +89,10 @@ class Server:
 
     def memory_mb(self) -> dict[str, float]:
         """Return its resident memory now and at most, MB."""
-        told = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        values = {line.split(":")[0]: line.split()[1] for line in told if line.startswith("Vm")}
+        found_lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        values = {
+            line.split(":")[0]: line.split()[1] for line in found_lines if line.startswith("Vm")
+        }
         return {
             "now": round(int(values["VmRSS"]) / 1024, 1),
             "peak": round(int(values["VmHWM"]) / 1024, 1),
@@ -412,9 +414,9 @@ def main() -> None:
     parser.add_argument("--corrections", type=int, default=50)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = measure(Path(folder), photos=given.photos, corrections=given.corrections)
-    RESULTS.write_text(json.dumps(told, indent=2) + "\n")
-    print(json.dumps(told, indent=2))
+        result = measure(Path(folder), photos=given.photos, corrections=given.corrections)
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

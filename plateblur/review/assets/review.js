@@ -205,7 +205,7 @@ function refresh() {
   const inSample = Boolean(summary?.in_sample);
   $("readable").hidden = !inSample;
   $("readable").setAttribute("aria-pressed", photo?.readable === true);
-  $("looked-label").textContent = inSample ? "No plate is readable" : "Looked at";
+  $("looked-label").textContent = inSample ? "Not readable" : "Looked at";
   if (inSample) $("looked").setAttribute("aria-pressed", Boolean(photo.looked_at && photo.readable === false));
   const conflict = photo && store.pending.get(photo.id)?.conflict;
   $("conflict").hidden = !conflict;
