@@ -37,12 +37,11 @@ from plateblur.runs.progress import Done
 from plateblur.runs.settle import Before
 from tests.buckets import Bucket, is_open, wait_for
 from tests.ports import free_port
+from tests.rays import Nodes, ray_cluster
 
-ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "cluster.json"
 SIZE = (1080, 1920)
 SCENES = 24
-OBJECTS_BYTES = 80_000_000  # Ray's smallest store; photos don't go through it
 BATCHES = (1, 16, 256)  # lines that the driver writes with one fsync
 
 
@@ -116,28 +115,6 @@ def row(name: str, photos: int, took: dict[str, float], *, driver_alone: bool) -
 
 
 @contextmanager
-def ray_cluster(nodes: int) -> Iterator[Any]:
-    """Start Ray with so many nodes of a core each; it reports to nobody."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # noqa: TID251
-    os.environ["PYTHONPATH"] = str(ROOT)  # noqa: TID251
-    from ray.cluster_utils import Cluster
-
-    made: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **_node()})
-    try:
-        for _ in range(nodes):
-            made.add_node(num_cpus=1, **_node())
-        yield made
-    finally:
-        made.shutdown()
-
-
-def _node() -> dict[str, Any]:
-    kinds = ("metrics_agent", "metrics_export", "runtime_env_agent", "dashboard_agent_listen")
-    ports = {f"{kind}_port": free_port() for kind in kinds}
-    return {"include_dashboard": False, "object_store_memory": OBJECTS_BYTES, **ports}
-
-
-@contextmanager
 def s3(log: Path) -> Iterator[Bucket]:
     """Start moto's S3 server, which writes a line for each request into `log`."""
     port = free_port()
@@ -163,7 +140,7 @@ def requests_in(log: Path) -> Counter[str]:
     return Counter(re.findall(r'"(GET|HEAD|PUT|POST|DELETE) ', log.read_text()))
 
 
-def side_by_side(given: Path, folder: Path, photos: int, cluster: Any) -> list[dict[str, Any]]:
+def side_by_side(given: Path, folder: Path, photos: int, cluster: Nodes) -> list[dict[str, Any]]:
     """Return runs of the same photos: threads and Ray, one worker and two."""
     rows = []
     for where, more in (("this machine", []), ("Ray", ["--cluster", cluster.address])):
@@ -178,7 +155,7 @@ def side_by_side(given: Path, folder: Path, photos: int, cluster: Any) -> list[d
     return rows
 
 
-def killed_node(given: Path, folder: Path, photos: int, cluster: Any) -> dict[str, Any]:
+def killed_node(given: Path, folder: Path, photos: int, cluster: Nodes) -> dict[str, Any]:
     """Return a run from a disk to the same disk in which a node is killed halfway."""
     out = folder / "killed"
     command = ["blur", str(given), "-o", str(out), "-q", "--cluster", cluster.address]
@@ -186,9 +163,9 @@ def killed_node(given: Path, folder: Path, photos: int, cluster: Any) -> dict[st
     with subprocess.Popen([sys.executable, "-c", CALL, *command]) as child:
         wait_for(lambda: lines.update() >= photos // 2 or child.poll() is not None)
         at = lines.count
-        cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+        cluster.kill_one()
         code = child.wait()
-    cluster.add_node(num_cpus=1, **_node())
+    cluster.add(cores=1)
     return {
         "photos": photos,
         "node killed after": at,
@@ -198,7 +175,7 @@ def killed_node(given: Path, folder: Path, photos: int, cluster: Any) -> dict[st
 
 
 def through_a_bucket(
-    bucket: Bucket, log: Path, given: Path, photos: int, cluster: Any
+    bucket: Bucket, log: Path, given: Path, photos: int, cluster: Nodes
 ) -> list[dict[str, Any]]:
     """Return runs from S3 to S3 here and on Ray, and how many requests a photo takes."""
     rows = []
@@ -261,7 +238,7 @@ def main() -> None:
         log = folder / "s3.log"
         with s3(log) as bucket:
             os.environ.update(bucket.environment)  # noqa: TID251 - Ray's nodes inherit it
-            with ray_cluster(2) as cluster:
+            with ray_cluster(nodes=2) as cluster:
                 figures = {
                     "machine": machine(),
                     "photo": f"{SIZE[1]} x {SIZE[0]} JPEG, drawn",

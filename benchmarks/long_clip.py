@@ -1,6 +1,6 @@
 """A long clip, killed twice and resumed: memory over time, what a kill costs, whether all is there.
 
-Usage: python -m benchmarks.long_clip [--minutes 60 --rate 5 --seed 0 --folder FOLDER]
+Usage: python -m benchmarks.long_clip [--minutes 60 --rate 4 --seed 0 --folder FOLDER]
 
 Twelve drawn streets of 1080p, each panned over for ten seconds, with exact labels, and a beep at
 each cut. These two minutes are encoded once and repeated until the clip is as long as wanted.
@@ -322,7 +322,7 @@ def main() -> None:
     """Draw, blur with two kills, check, and say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=int, default=60, help="an even number")
-    parser.add_argument("--rate", type=int, default=5, help="frames a second")
+    parser.add_argument("--rate", type=int, default=4, help="frames a second")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=None, help="for the clips; else temporary")
     given = parser.parse_args()

@@ -34,10 +34,10 @@ from plateblur.drawn.scene import draw_scene
 from plateblur.runs.manifest import MANIFEST_NAME
 
 RESULTS = Path(__file__).parent / "results" / "survey.json"
-SIZES = ((360, 640), (480, 640), (640, 480), (540, 960))  # of the photos in turn, height and width
+SIZES = ((180, 640), (240, 640), (320, 640), (360, 640))  # of the photos in turn, height and width
 LOOK_EVERY_S = 0.5  # at the memory and the manifest
 CALL = "from plateblur.cli import app; app()"  # as the installed command does
-PARTS_OF_RUN = 10  # that memory is told for
+PARTS_OF_RUN = 10  # that memory is reported for
 
 
 @dataclass(slots=True)

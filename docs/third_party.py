@@ -21,8 +21,10 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "THIRD_PARTY.md"
-EXTRAS = ("", "serve", "demo", "exact", "buckets", "parquet", "openvino", "train", "review")
-"""What a user may install; "" is the base. The image holds the base and `serve`."""
+EXTRAS = (
+    *("", "serve", "demo", "exact", "buckets", "cluster", "parquet", "openvino", "train", "review"),
+)
+"""What a user may install; "" is the base. The images hold the base, `serve` and what runs need."""
 
 LONGEST_LICENCE = 60  # characters; a longer field holds the licence's whole text
 NO_LICENCE = re.compile(r"^(unknown|dual license|license|see license.*)?$", re.IGNORECASE)
@@ -38,9 +40,11 @@ OPENING = """# Third-party notices
 licence in its `dist-info` folder. `docs/third_party.py` writes this list for Linux and the versions
 of `requirements.lock`.
 
-**Container image.** It contains the packages marked "base" and "serve", Python
-([PSF-2.0](https://docs.python.org/3/license.html)) and Debian packages, whose licences are in
-`/usr/share/doc` of the image.
+**Container images.** The service's contains the packages marked "base" and "serve". The one for
+runs contains those marked "base", "exact", "buckets", "cluster" and "parquet", what Ray's dashboard
+needs (the extra `default` of Ray), and with `DEVICE=cuda` NVIDIA's CUDA libraries, which have a
+licence of NVIDIA's own. Both contain Python ([PSF-2.0](https://docs.python.org/3/license.html)) and
+Debian packages, whose licences are in `/usr/share/doc` of the image.
 
 **Libraries inside packages.** Some wheels bundle libraries under other licences than their own. The
 wheel of `av` holds FFmpeg with x264 and x265, which makes that build GPL-2.0-or-later. The wheel of

@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -214,6 +215,7 @@ def decode(
         pixels[opacity == 0] = 0
     if was_converted:  # the profile described the colours before
         metadata = replace(metadata, icc=None)
+        notes.append("its CMYK colours were converted to RGB")
     if metadata.icc is not None or is_grey:  # the profile describes the colours alone
         metadata = replace(metadata, display=replace(metadata.display, cicp=None))
     return Photo(
@@ -423,12 +425,10 @@ def _to_rgb(stored: PillowImage.Image) -> tuple[Image, NDArray[np.uint8] | None,
         profile = stored.info.get("icc_profile")
         converted = None
         if profile:
-            try:
+            with suppress(ImageCms.PyCMSError, OSError):  # damaged, or of other than CMYK
                 converted = ImageCms.profileToProfile(
                     stored, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
                 )
-            except (ImageCms.PyCMSError, OSError):  # damaged, or of other than CMYK
-                converted = None
         return np.array(converted or stored.convert("RGB")), None, True
     if stored.has_transparency_data:
         rgba = np.asarray(stored.convert("RGBA"))

@@ -149,6 +149,7 @@ def test_cmyk_without_a_profile_becomes_rgb() -> None:
     photo = decode(encoded(in_mode("CMYK"), quality=95))
     assert psnr(photo.pixels, STREET) > 30
     assert photo.metadata.icc is None
+    assert photo.notes == ("its CMYK colours were converted to RGB",)
     written = opened(encode(photo, photo.pixels, metadata="strip"))
     assert written.mode == "RGB"
     assert psnr(np.array(written), photo.pixels) > 35

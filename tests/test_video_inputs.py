@@ -41,7 +41,7 @@ from tests.clips import (
     with_matrix,
     without_packet,
 )
-from tests.fakes import boxes
+from tests.fakes import DarkDetector, boxes
 
 pytestmark = pytest.mark.slow
 
@@ -644,3 +644,39 @@ def test_no_colour_of_what_is_hidden_or_beside_it_mixes_at_the_edges() -> None:
 
     shown = frame_of(hidden, colours).to_ndarray(format="rgb24", interpolation="BILINEAR")
     assert np.abs(shown[51:72, 41:84].astype(int) - SOLID_GREY).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec", "pixels", "lost"),
+    [
+        ("mp4", "libx264", "yuv420p", ()),
+        ("mp4", "libx264", "yuv444p", ("colours were reduced to half the resolution (4:2:0)",)),
+        (
+            "mov",
+            "prores_ks",
+            "yuv422p10le",
+            (
+                "colours were reduced to 8 bits a channel",
+                "colours were reduced to half the resolution (4:2:0)",
+            ),
+        ),
+    ],
+    ids=["4:2:0", "4:4:4", "10 bits"],
+)
+def test_what_the_pictures_lose_is_said(
+    kind: str, codec: str, pixels: str, lost: tuple[str, ...]
+) -> None:
+    clip = recorded([driving(4)], kind=kind, codec=codec, pixels=pixels, options={"threads": "1"})
+
+    done = blur_clip(io.BytesIO(clip), io.BytesIO(), DarkDetector())
+
+    assert done.notes == lost
+
+
+def test_an_interlaced_clip_is_written_as_progressive_and_that_is_said() -> None:
+    interlaced = {"flags": "+ilme+ildct", "field_order": "tt", "q": "2"}
+    clip = recorded([driving(4)], kind="mpegts", codec="mpeg2video", options=interlaced)
+
+    done = blur_clip(io.BytesIO(clip), io.BytesIO(), DarkDetector())
+
+    assert done.notes == ("interlaced pictures were written as progressive",)

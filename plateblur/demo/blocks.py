@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from plateblur.demo.door import Door
+from plateblur.demo.live import LiveView
 from plateblur.demo.page import NO_URL, Page
 from plateblur.demo.photos import example_views
 from plateblur.demo.review import CONSENT
@@ -27,6 +28,7 @@ from plateblur.demo.tabs import (
     asset_html,
     drop_zone,
     guidance_tab,
+    live_tab,
     video_tab,
 )
 from plateblur.formats import BY_SUFFIX
@@ -99,6 +101,7 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
         Door,
         folder=page.visits.folder,
         uploads=page.visits.uploads,
+        live=LiveView(page.live_workers or page.workers),
         events=events_of(demo),
         waiting=partial(waiting_of, demo),
         headers=HEADERS | {"Content-Security-Policy": DEMO_POLICY.format(connect=connect)},
@@ -129,6 +132,8 @@ def build_demo(page: Page) -> gr.Blocks:
             _blur_tab(page)
         with gr.Tab("Video"):
             video_tab(page)
+        with gr.Tab("Live"):
+            live_tab()
         with gr.Tab("API") as tab:
             api_tab(page, tab)
         with gr.Tab("Guidance"):

@@ -9,6 +9,8 @@ page needs few of them. `Door` is in front of Gradio and only lets those through
 - Uploads end here (`uploads.py`), limited before they are written. Gradio never sees them.
 - Of an event, only its number, its session and plain values are passed on: numbers, short texts,
   switches. A file is the token of one of the visitor's own uploads, so that paths can't be sent.
+- A frame of the live view is a request of its own, limited in size and in how many are in work. It
+  isn't written anywhere.
 - A download is only given to the visitor for whom it was made.
 - Requests from other sites' pages are refused, and other sites can't show the page in a frame.
 """
@@ -38,16 +40,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from plateblur.demo.live import FRAME_BYTES, BusyError, LiveView
 from plateblur.demo.uploads import Arriving, NoRoomError, NotAsToldError, Uploads
 from plateblur.demo.visits import folder_of_visitor
+from plateblur.errors import PlateblurError
 
 COOKIE = "plateblur_demo"
 COOKIE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 bits, as `secrets.token_urlsafe` writes
 SESSION_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")  # Gradio's are some ten letters and digits
 API = "/gradio_api"
+LIVE = "/live"  # where the live view sends its frames
 EVENT_BYTES = 64 * 1024  # of an event's body; the page's own are below 10,000
 TEXT_CHARS = 4096  # of one text in an event; URLs are the longest
 UPLOAD_S = 300.0  # for an upload to arrive: 100 MB over a slow line
+FRAME_S = 10.0  # for a frame of the live view to arrive
 WAITING = 8  # events per address, waiting or running, of 32 in total
 STREAMS = 16  # open per address; each page has two
 TOTAL_STREAMS = 512
@@ -106,6 +112,7 @@ class Door:
         *,
         folder: Path,
         uploads: Uploads,
+        live: LiveView,
         events: Mapping[int, tuple[bool, ...]],
         waiting: Callable[[str], int],
         headers: Mapping[str, str],
@@ -118,6 +125,7 @@ class Door:
             app: Gradio's application.
             folder: under which `folder_of_visitor` is.
             uploads: where uploads go.
+            live: what blurs the frames of the live view.
             events: the allowed events by number, and whether each of their inputs takes files.
             waiting: returns how many events of a network address are waiting or running.
             headers: of every answer.
@@ -127,6 +135,7 @@ class Door:
         self.app = app
         self._folder = folder
         self._uploads = uploads
+        self._live = live
         self._events = dict(events)
         self._waiting = waiting
         self._headers = dict(headers)
@@ -171,6 +180,9 @@ class Door:
                 raise NotTakenError(told, HTTPStatus.SERVICE_UNAVAILABLE)
             body = await self._event(visitor, headers, Request(scope, receive))
             await self.app(_of_length(scope, len(body)), _told(body, receive), send)
+        elif (method, path) == ("POST", LIVE):
+            answer = await self._frame(visitor, Request(scope, receive))
+            await answer(scope, receive, send)
         elif (method, path) == ("GET", f"{API}/upload_progress"):
             # An event source does not reconnect after this status. Progress can't be reported,
             # because an upload's file is unknown here until it has arrived.
@@ -222,6 +234,29 @@ class Door:
                 "The upload did not complete.", HTTPStatus.REQUEST_TIMEOUT
             ) from error
         return JSONResponse(list(arriving.paths))
+
+    async def _frame(self, visitor: Visitor, request: Request) -> Response:
+        """Return a frame of the live view, blurred."""
+        if _length(request.headers) > FRAME_BYTES:
+            raise NotTakenError("The frame is too large.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        method = request.query_params.get("method", "")
+        try:
+            async with asyncio.timeout(FRAME_S):
+                data = await request.body()
+            blurred, plates = await run_in_threadpool(
+                self._live.blur, visitor.name, visitor.address, data, method
+            )
+        except BusyError as error:
+            told = "The live view is busy. It goes on when there is room."
+            raise NotTakenError(told, HTTPStatus.SERVICE_UNAVAILABLE) from error
+        except (PlateblurError, ValueError) as error:
+            told = "This frame could not be blurred, so it is not shown."
+            raise NotTakenError(told) from error
+        except (ClientDisconnect, TimeoutError) as error:
+            told = "The frame did not arrive."
+            raise NotTakenError(told, HTTPStatus.REQUEST_TIMEOUT) from error
+        headers = {"Cache-Control": "no-store", "X-Plates": str(plates)}
+        return Response(blurred, media_type="image/jpeg", headers=headers)
 
     async def _event(self, visitor: Visitor, headers: Headers, request: Request) -> bytes:
         """Return the body of an event as Gradio gets it: what the page could have sent."""

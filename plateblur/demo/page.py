@@ -69,6 +69,7 @@ class Page:
         review: where corrected photos are stored for retraining; None if they are not.
         endpoint: URL that requests are shown with.
         source_url: where the operator offers the source code; "" for the running code itself.
+        live_workers: what blurs the frames of the live view; None for `workers`.
     """
 
     workers: Workers
@@ -82,6 +83,7 @@ class Page:
     review: Review | None = None
     endpoint: str = api.ENDPOINT
     source_url: str = ""
+    live_workers: Workers | None = None
 
     def take(
         self,
@@ -350,6 +352,8 @@ class Page:
         """End all work; nothing is blurred any more."""
         self.workers.close()
         self.clip_workers.close()
+        if self.live_workers is not None:
+            self.live_workers.close()
 
     def _sent(self, request: gr.Request) -> DroppedPhoto | None:
         photo = self.visits.get(session_of(request)).photo

@@ -40,6 +40,7 @@ CLIP_LIMITS = WorkLimits(
     memory_bytes=PHOTO_LIMITS.memory_bytes,
     file_bytes=512 * 1024**2,
 )
+LIVE_LIMITS = WorkLimits(processor_s=5, clock_s=15, memory_bytes=512 * 1024**2)
 FETCH_TIMEOUT_S = 15.0  # as long as a person waits for a page
 STOP_S = 3  # for photos in work when the demo is stopped
 
@@ -134,6 +135,7 @@ def page_of(
         BoundedWorkers(make_detector, count=1, limits=CLIP_LIMITS, fresh=True),
         Visits(folder / "gradio"),
         PhotoFetcher(timeout_s=FETCH_TIMEOUT_S, max_bytes=Limits().photo_bytes),
+        live_workers=BoundedWorkers(make_detector, count=1, limits=LIVE_LIMITS),
         **more,
     )
 

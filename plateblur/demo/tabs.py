@@ -148,6 +148,12 @@ def video_tab(page: Page) -> None:
     )  # fmt: skip
 
 
+def live_tab() -> None:
+    """Lay out the tab that blurs what the camera of the visitor's device sees."""
+    gr.HTML(f'<div class="pb-text">{asset("live-text.html")}</div>', apply_default_css=False)
+    asset_html("live", None)
+
+
 def guidance_tab(page: Page) -> None:
     """Lay out the tab that teaches how to take photos."""
     gr.HTML(asset("guidance.html"), apply_default_css=False)

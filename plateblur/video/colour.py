@@ -86,6 +86,25 @@ def colours_of(frame: av.VideoFrame) -> Colours:
     )
 
 
+def lost_of(frame: av.VideoFrame, colours: Colours) -> tuple[str, ...]:
+    """Return what the output doesn't keep of the pictures, a sentence each, for people."""
+    components = frame.format.components
+    # Source: FFmpeg's component flags; the second is the first of the colours.
+    has_chroma = len(components) > 1 and not frame.format.is_rgb
+    is_halved = has_chroma and (components[1].width, components[1].height) == (
+        -(-frame.width // 2),
+        -(-frame.height // 2),
+    )
+    lost = {
+        "colours were reduced to 8 bits a channel": components[0].bits > 8 and not colours.deep,
+        "colours were reduced to half the resolution (4:2:0)": len(components) > 1
+        and not is_halved,
+        "interlaced pictures were written as progressive": bool(frame.interlaced_frame),
+        "transparency was dropped": any(each.is_alpha for each in components),
+    }
+    return tuple(what for what, is_so in lost.items() if is_so)
+
+
 def hdr_light(frame: av.VideoFrame) -> str:
     """Return the mastering display and light level of an HDR frame, in x265's format."""
     blocks = {data.type: bytes(data) for data in side_data(frame)}

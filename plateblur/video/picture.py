@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from plateblur.errors import VideoError
 from plateblur.types import Image
-from plateblur.video.colour import Colours, Planes, colours_of, shown_image, upright_planes
+from plateblur.video.colour import Colours, Planes, colours_of, lost_of, shown_image, upright_planes
 from plateblur.video.reading import Stored, opened, read_frames, require_length, require_size
 from plateblur.video.types import ClipLimits
 from plateblur.video.upright import Upright, upright_of
@@ -36,6 +36,7 @@ class Picture:
         colours: what their numbers mean.
         time_base: of their times, seconds.
         rate: frames a second, about.
+        lost: what the output doesn't keep, a sentence each.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Picture:
     colours: Colours
     time_base: Fraction
     rate: Fraction
+    lost: tuple[str, ...] = ()
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -97,9 +99,10 @@ def picture_of(clip: BinaryIO, index: int, limits: ClipLimits, *, hide_damaged: 
             index=index,
             stored_wh=(first.width, first.height),
             upright=upright_of(first, stream.sample_aspect_ratio),
-            colours=colours_of(first),
+            colours=(colours := colours_of(first)),
             time_base=stream.time_base,
             rate=stream.average_rate or stream.guessed_rate or FALLBACK_RATE,
+            lost=lost_of(first, colours),
         )
     height, width = picture.image_hw
     require_size(height * width, limits)

@@ -136,7 +136,7 @@ def blur_clip(
             hidden, tracks = hidden_boxes(looked.clip, min_confidence=options.min_confidence)
             segments = way.write(looked, hidden, _part(share, 1 - WRITING_SHARE, 1))
             written.append(Written(picture, segments, looked.times))
-            notes += _damage_notes(looked, picture)
+            notes += [*picture.lost, *_damage_notes(looked, picture)]
             times_s = looked.clip.times_s
             followed += [
                 FollowedPlate(number, track, tuple(times_s[frame] for frame in track.frames))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_few_hash_at_once_some_wait_and_the_rest_is_told_so() -> None:
 
     def work() -> str:
         inside.append(threading.current_thread().name)
-        go.wait(30)
+        go.wait(600)  # a test that fails ends; one on a busy machine isn't hurried
         return "hashed"
 
     def ask(_: int) -> str:
@@ -45,8 +46,10 @@ def test_few_hash_at_once_some_wait_and_the_rest_is_told_so() -> None:
 
     with ThreadPoolExecutor(40) as pool:
         asked = [pool.submit(ask, number) for number in range(40)]
-        while sum(one.done() for one in asked) < 35:
-            pass
+        end_s = time.monotonic() + 300
+        while sum(one.done() for one in asked) < 35 or len(inside) < 2:
+            assert time.monotonic() < end_s
+            time.sleep(0.001)
         assert len(inside) == 2
         go.set()
         told = sorted(one.result() for one in asked)

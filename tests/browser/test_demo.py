@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -50,7 +51,7 @@ from tests.demo.fakes import (
     drawn_image,
     drawn_photo,
 )
-from tests.fakes import DarkDetector, SameProcess
+from tests.fakes import DarkDetector, SameProcess, opened
 from tests.web.fakes import FakeBlur, FakeGate, running
 
 if TYPE_CHECKING:
@@ -371,6 +372,58 @@ def test_a_photo_is_taken_with_the_camera(page: Page) -> None:
     assert page.evaluate("document.querySelector('#camera-shot video').srcObject") is None
 
 
+@pytest.fixture(scope="module")
+def watching(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser whose camera sees the drawn photo."""
+    film = tmp_path_factory.mktemp("camera") / "street.y4m"
+    height, width = IMAGE_HW
+    subprocess.run(
+        [
+            *("ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
+            *("-s", f"{width}x{height}", "-r", "10", "-i", "-", "-pix_fmt", "yuv420p", str(film)),
+        ],
+        input=drawn_image().tobytes() * 10,
+        check=True,
+    )
+    flags = [*FLAGS, f"--use-file-for-fake-video-capture={film}"]
+    # Of the same Playwright, because a thread can have but one.
+    chromium = browser.browser_type.launch(executable_path=CHROMIUM, args=flags)
+    yield chromium
+    chromium.close()
+
+
+def test_the_live_view_shows_blurred_frames_alone(watching: Browser, served: Served) -> None:
+    page = watching.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE_S * 1000)
+    page.goto(served.address)
+    page.click("role=tab[name='Live']")
+    page.click("text=Start the camera")
+    page.wait_for_function("document.querySelector('.pb-live-shown')?.width > 300")
+    page.wait_for_selector("text=/1 plate hidden, .* frames a second/")
+
+    picture = page.evaluate("document.querySelector('.pb-live-shown').toDataURL('image/png')")
+    image = np.asarray(opened(base64.b64decode(picture.partition(",")[2])).convert("RGB"))
+    assert image.shape[:2] == IMAGE_HW
+    assert contrast(image, PLATE) < 30
+    assert contrast(image, MISSED) > 100
+    assert not page.is_visible(".pb-live-seen")
+
+    page.click("text=Stop the camera")
+    page.wait_for_selector("text=Start the camera")
+    assert not page.is_visible(".pb-live-shown")
+    assert page.evaluate("document.querySelector('.pb-live-seen').srcObject") is None
+    page.close()
+
+
+def test_the_live_view_ends_when_its_tab_is_left(page: Page) -> None:
+    page.click("role=tab[name='Live']")
+    page.click("text=Start the camera")
+    page.wait_for_selector(".pb-live-shown:visible")
+    page.click("role=tab[name='Video']")
+
+    page.wait_for_function("document.querySelector('.pb-live-seen').srcObject === null")
+
+
 def test_ten_photos_are_picked_from(page: Page) -> None:
     drop(page, *((f"street-{number}.jpg", drawn_photo()) for number in range(10)))
     page.wait_for_selector("#picker label >> nth=9")
@@ -470,7 +523,7 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
 
 @pytest.mark.parametrize("page", [(390, 844)], ids=["phone"], indirect=True)
 def test_no_tab_is_wider_than_a_phone(page: Page) -> None:
-    for tab in ("Guidance", "API", "Video", "Blur"):
+    for tab in ("Guidance", "API", "Live", "Video", "Blur"):
         page.click(f"role=tab[name='{tab}']")
         page.wait_for_timeout(300)
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
 from plateblur.demo.blocks import UPLOAD_BYTES, build_demo, events_of, mount_demo
 from plateblur.demo.door import COOKIE
+from plateblur.demo.live import FRAME_BYTES
 from plateblur.demo.page import Page
 from plateblur.demo.photos import Limits
 from plateblur.demo.review import Review
@@ -35,8 +37,8 @@ from plateblur.types import Detections, Image
 from plateblur.web import Settings, create_app
 from plateblur.web.fetcher import PhotoFetcher
 from plateblur.web.pages import LOGO
-from tests.demo.fakes import DrawnDetector, drawn_photo
-from tests.fakes import SameProcess
+from tests.demo.fakes import PLATE, DrawnDetector, contrast, drawn_photo
+from tests.fakes import SameProcess, opened
 from tests.web.fakes import FakeBlur, FakeGate, running
 
 # Gradio 6.31.0 uses what pandas 4 is about to drop, in its count of past events.
@@ -677,3 +679,71 @@ def test_an_example_of_what_is_shown_holds_no_path_of_an_upload(visitor: Visitor
     assert not token.startswith("/")
     assert str(visitor.demo.folder) not in token
     assert io.BytesIO(token.encode()).read().endswith(b"/car.jpg")
+
+
+def send_frame(visitor: Visitor, content: bytes, **more: Any) -> httpx.Response:
+    asked = {"method": "solid", **more.pop("params", {})}
+    return visitor.client.post(f"{visitor.demo.url}/live", content=content, params=asked, **more)
+
+
+def test_a_frame_of_the_live_view_comes_back_blurred(visitor: Visitor) -> None:
+    answer = send_frame(visitor, drawn_photo())
+
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["x-plates"] == "1"
+    assert answer.headers["cache-control"] == "no-store"
+    assert contrast(np.asarray(opened(answer.content)), PLATE) < 20
+    assert [path for path in visitor.demo.folder.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "status"),
+    [
+        (b"", {}, 400),
+        (b"hello", {}, 400),
+        (drawn_photo("PNG"), {}, 400),
+        (drawn_photo(), {"params": {"method": "none"}}, 400),
+        (bytes(FRAME_BYTES + 1), {}, 413),
+        (drawn_photo(), {"headers": {"Origin": "https://elsewhere.example"}}, 403),
+    ],
+    ids=["nothing", "no photo", "no JPEG", "no method", "too large", "another site's page"],
+)
+def test_what_is_no_frame_is_refused(
+    visitor: Visitor, content: bytes, more: dict[str, Any], status: int
+) -> None:
+    answer = send_frame(visitor, content, **more)
+
+    assert answer.status_code == status
+    assert not answer.content.startswith(b"\xff\xd8")
+
+
+def test_a_frame_without_a_length_or_a_cookie_is_refused(visitor: Visitor) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield drawn_photo()
+
+    endless = visitor.client.post(f"{visitor.demo.url}/live", content=chunks())
+    visitor.client.cookies.clear()
+    unknown = send_frame(visitor, drawn_photo())
+
+    assert (endless.status_code, unknown.status_code) == (411, 403)
+
+
+def test_one_visitor_has_one_frame_in_work(visitor: Visitor) -> None:
+    CountingDetector.may_go_on.clear()
+    first: list[httpx.Response] = []
+    thread = threading.Thread(target=lambda: first.append(send_frame(visitor, drawn_photo())))
+    looked = CountingDetector.looked
+    thread.start()
+    try:
+        end_s = time.monotonic() + 60
+        while CountingDetector.looked == looked:
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
+        second = send_frame(visitor, drawn_photo())
+    finally:
+        CountingDetector.may_go_on.set()
+        thread.join()
+
+    assert second.status_code == 503
+    assert first[0].status_code == 200

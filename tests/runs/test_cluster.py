@@ -20,7 +20,7 @@ from plateblur.drawn.scene import draw_scene
 from plateblur.photo import decode
 from plateblur.runs.manifest import MANIFEST_NAME
 from tests.fakes import encoded
-from tests.ports import free_port
+from tests.rays import ENVIRONMENT, Nodes, ray_cluster
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,58 +30,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-ROOT = Path(__file__).parents[2]
 CALL = "from plateblur.cli import app; app()"  # as the installed command does
 LONGEST_S = 580  # a machine that does other work too
 
 
 @pytest.fixture(scope="module")
-def ray_environment() -> Iterator[None]:
-    """Let Ray's processes report to nobody, find this checkout, and start in their own time."""
-    told = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_raylet_start_wait_time_s": "60",
-        "RAY_worker_register_timeout_seconds": str(LONGEST_S),
-        "PYTHONPATH": str(ROOT),
-    }
-    before = dict(os.environ)  # noqa: TID251
-    os.environ.update(told)  # noqa: TID251
-    yield
-    os.environ.clear()  # noqa: TID251
-    os.environ.update(before)  # noqa: TID251
-
-
-@pytest.fixture(scope="module")
-def cluster(ray_environment: None) -> Iterator[Any]:
+def cluster() -> Iterator[Nodes]:
     """Yield a cluster of two nodes with a core each, beside a head without any."""
-    made = started()
-    yield made
-    made.shutdown()
-
-
-def started() -> Any:
-    """Start Ray; a node whose agent isn't up within 15 s ends, so on a busy machine try again."""
-    from ray.cluster_utils import Cluster
-
-    for tries_left in (2, 1, 0):
-        made: Any = Cluster()
-        try:
-            for cores in (0, 1, 1):
-                made.add_node(num_cpus=cores, **node())
-        except Exception:
-            made.shutdown()
-            if not tries_left:
-                raise
-        else:
-            return made
-    raise AssertionError
-
-
-def node() -> dict[str, Any]:
-    """Return how a node is started: small, and with ports of its own."""
-    kinds = ("metrics_agent", "metrics_export", "runtime_env_agent", "dashboard_agent_listen")
-    ports = {f"{kind}_port": free_port() for kind in kinds}
-    return {"include_dashboard": False, "object_store_memory": 80_000_000, **ports}
+    with ray_cluster(nodes=2) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +53,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begin(*arguments: object, cluster: Any) -> subprocess.Popen[str]:
+def begin(*arguments: object, cluster: Nodes) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", CALL, *map(str, arguments), "--cluster", cluster.address]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, **ENVIRONMENT}  # noqa: TID251
 
 
 def end(run: subprocess.Popen[str]) -> str:
@@ -133,7 +94,7 @@ def check_against_manifest(given: Path, out: Path) -> None:
 
 
 def test_a_node_is_killed_in_the_middle_and_every_photo_is_done_once(
-    cluster: Any, photos: Path, tmp_path: Path
+    cluster: Nodes, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     run = begin("blur", photos, "-o", out, cluster=cluster)
@@ -145,10 +106,10 @@ def test_a_node_is_killed_in_the_middle_and_every_photo_is_done_once(
                 or (manifest.exists() and manifest.read_bytes().count(b'"state"') >= 6)
             )
         )
-        cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+        cluster.kill_one()
     finally:
         told = end(run)
-        cluster.add_node(num_cpus=1, **node())
+        cluster.add(cores=1)
     assert run.returncode == 0, told
     check_against_manifest(photos, out)
     assert lines(out)[-1]["outcome"]["done"] == 40, told
@@ -157,7 +118,7 @@ def test_a_node_is_killed_in_the_middle_and_every_photo_is_done_once(
     assert lines(out)[-1]["outcome"]["done"] == 0
 
 
-def test_the_outputs_are_those_of_one_machine(cluster: Any, photos: Path, tmp_path: Path) -> None:
+def test_the_outputs_are_those_of_one_machine(cluster: Nodes, photos: Path, tmp_path: Path) -> None:
     """Also with zones, masks and options, which go to the workers."""
     some = tmp_path / "in"
     some.mkdir()
@@ -172,7 +133,8 @@ def test_the_outputs_are_those_of_one_machine(cluster: Any, photos: Path, tmp_pa
     assert run.returncode == 1, told
     assert "1 photo not done" in told
     alone = [sys.executable, "-c", CALL, "blur", str(some), "-o", str(here), *how]
-    assert subprocess.run(alone, stderr=subprocess.DEVNULL, check=False).returncode == 1
+    done = subprocess.run(alone, stderr=subprocess.DEVNULL, check=False, env=environment())
+    assert done.returncode == 1
     for name in ("00.jpg", "01.jpg", "02.jpg", "03.jpg"):
         assert (there / name).read_bytes() == (here / name).read_bytes()
         assert (decode((there / name).read_bytes()).pixels[:40, :60] < 8).all()
@@ -181,7 +143,7 @@ def test_the_outputs_are_those_of_one_machine(cluster: Any, photos: Path, tmp_pa
 
 
 def test_what_keeps_workers_from_starting_is_said(
-    cluster: Any, photos: Path, tmp_path: Path
+    cluster: Nodes, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.onnx").write_bytes(b"no model")
     model = ["--model", tmp_path / "mine.onnx"]
@@ -193,12 +155,13 @@ def test_what_keeps_workers_from_starting_is_said(
     assert not list((tmp_path / "out").glob("*.jpg"))
 
 
-def test_a_cluster_that_is_not_there_is_said(ray_environment: None, tmp_path: Path) -> None:
+def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     command = [sys.executable, "-c", CALL, "blur", "a.jpg", "-o", "out", "--cluster", "127.0.0.1:9"]
     told = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_S, check=False
-    )
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=LONGEST_S, check=False,
+        env=environment(),
+    )  # fmt: skip
     assert told.returncode == 2, told.stderr
     assert "there is no Ray cluster at 127.0.0.1:9" in told.stderr
     assert not (tmp_path / "out").exists()
