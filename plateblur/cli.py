@@ -36,6 +36,7 @@ from plateblur.cli_options import (
     Margin,
     MasksFolder,
     MaxPixels,
+    MetadataOption,
     MethodOption,
     MinConfidence,
     ModelOption,
@@ -53,6 +54,7 @@ from plateblur.cli_options import (
     ZonesName,
     effort_of,
 )
+from plateblur.cli_review import APPLY_EXAMPLES, AUDIT_EXIT_CODES, apply, audit, review
 from plateblur.cli_runs import (
     blur_clips,
     blur_one_clip,
@@ -74,9 +76,10 @@ from plateblur.cores import cores, limit_opencv
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.engines import Device, Engine
 from plateblur.photo import MAX_PIXELS, decode
-from plateblur.pipeline import DEFAULTS, blur_photo, find_plates, panorama_in
+from plateblur.pipeline import DEFAULTS, find_plates, panorama_in
 from plateblur.runs.clips import ClipWork, clip_target
 from plateblur.runs.files import explain
+from plateblur.runs.given import corrections_of
 from plateblur.runs.ledger import Again
 from plateblur.runs.manifest import SOFTWARE
 from plateblur.runs.photos import MaskFolders, photo_maker
@@ -141,9 +144,11 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def main(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     """Find licence plates in photos and make them unreadable."""
+    ctx.obj = open_detector_for  # for commands in other files
     if version:
         typer.echo(f"plateblur {metadata.version('plateblur')}")
         raise typer.Exit
@@ -166,15 +171,7 @@ def blur(
     method: MethodOption = DEFAULTS.method,
     margin: Margin = DEFAULTS.margin,
     min_confidence: MinConfidence = DEFAULTS.min_confidence,
-    metadata_policy: Annotated[
-        MetadataPolicy,
-        typer.Option(
-            "--metadata",
-            help="strip removes everything except the colour profile and a panorama's projection; "
-            "safe also keeps time, camera and other panorama tags; keep keeps most metadata, "
-            "including the GPS position, but no thumbnails and previews.",
-        ),
-    ] = DEFAULTS.metadata,
+    metadata_policy: MetadataOption = DEFAULTS.metadata,
     draw_boxes: Annotated[
         bool, typer.Option("--draw-boxes", help="Also draw boxes and confidences.")
     ] = False,
@@ -265,14 +262,16 @@ def blur(
                 check_side_file(path, run)
             say(run.left.notes, hidden=quiet)
             keeps_pictures = in_place and not drop_other_pictures
+            corrections = corrections_of(run.manifest)
+            say(corrections.notes(run.left.todo), hidden=quiet)
 
             def here() -> AbstractContextManager[Doing]:
                 detector, number = open_detector_for(
                     engine, device, workers, photos=len(run.left.todo), model=model
                 )
                 make = photo_maker(
-                    lambda data, task: blur_photo(
-                        data, detector, options, max_pixels=max_pixels, zones=task.zones
+                    lambda data, task: corrections.blur(
+                        data, task, detector, options, max_pixels=max_pixels
                     ),
                     PixelsInHand(PIXELS_A_WORKER * number),
                     mask_folders,
@@ -298,6 +297,7 @@ def blur(
                     keeps_pictures=keeps_pictures,
                     masks=mask_folders,
                     run=run.ledger.settler.run,
+                    corrections=corrections,
                 )
                 return crew_of(run, order, model or shipped_model(), given, workers=workers)
 
@@ -476,6 +476,9 @@ def detect(
     finish(tally, work, "", verb="found", hidden=quiet)
 
 
+app.command(epilog=APPLY_EXAMPLES + EXIT_CODES)(apply)
+app.command()(review)
+app.command(epilog=AUDIT_EXIT_CODES)(audit)
 app.command(epilog=LIVE_EXAMPLES)(live)
 app.command()(demo)
 app.command()(serve)

@@ -10,7 +10,7 @@ import typer
 
 from plateblur.engines import Device, Engine
 from plateblur.pipeline import DEFAULTS
-from plateblur.types import Damaged, Effort, Method, Projection
+from plateblur.types import Damaged, Effort, MetadataPolicy, Method, Projection
 
 
 def finite(value: float) -> float:
@@ -66,6 +66,15 @@ Resume = Annotated[
 RetryFailed = Annotated[
     bool,
     typer.Option("--retry-failed", help="Also try inputs again that failed because of themselves."),
+]
+MetadataOption = Annotated[
+    MetadataPolicy,
+    typer.Option(
+        "--metadata",
+        help="strip removes everything except the colour profile and a panorama's projection; "
+        "safe also keeps time, camera and other panorama tags; keep keeps most metadata, "
+        "including the GPS position, but no thumbnails and previews.",
+    ),
 ]
 IgnoreZone = Annotated[
     list[str] | None,

@@ -116,8 +116,12 @@ def settings_of(options: BlurOptions, model: Path | None) -> dict[str, Any]:
     """
     found = model_at(model or shipped_model())
     say(found.notes, hidden=False)
-    shown = {name: value for name, value in asdict(options).items() if name not in BESIDE}
-    return {"model": found.named(), **shown}
+    return {"model": found.named(), **shown(options)}
+
+
+def shown(options: BlurOptions) -> dict[str, Any]:
+    """Return the options that make another output of the same photo."""
+    return {name: value for name, value in asdict(options).items() if name not in BESIDE}
 
 
 def blur_one_clip(

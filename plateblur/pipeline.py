@@ -48,6 +48,7 @@ LOSSLESS = frozenset({PNG.name, TIFF.name, BMP.name, GIF.name})
 WITHOUT_METADATA = frozenset({TIFF.name, BMP.name, GIF.name})
 
 DEFAULTS = BlurOptions()
+LEAST_CONFIDENCE = 1e-9  # below that of any plate that is given
 
 
 def blur_photo(
@@ -85,6 +86,59 @@ def blur_photo(
         projection=options.projection,
     )
     return hide_plates(photo, predictions, options, in_place=True, zones=zones)
+
+
+def blur_given(
+    data: bytes,
+    plates: Detections,
+    options: BlurOptions = DEFAULTS,
+    *,
+    detector: Detector | None = None,
+    max_bytes: int = MAX_BYTES,
+    max_pixels: int = MAX_PIXELS,
+    zones: Zones = NO_ZONES,
+) -> BlurredPhoto:
+    """Return the photo in `data` with `plates` hidden, however unsure, in the format it came in.
+
+    Zones to ignore are for what a detector finds; a plate that was given is hidden everywhere.
+
+    Args:
+        data: an encoded photo of one of the formats in `formats.FORMATS`.
+        plates: what is hidden, pixels of the upright photo.
+        options: how the photo is to be blurred.
+        detector: what finds more plates, which are hidden too; None to look for none.
+        max_bytes: the longest `data` that is taken.
+        max_pixels: the most pixels that are decoded.
+        zones: where plates that are found stay visible, and what is hidden always.
+
+    Raises:
+        PhotoError: `data` can't be taken.
+        DetectionError: the detector failed.
+        EncodeError: the result could not be written.
+        ValueError: `options` are out of range, or `plates` holds no boxes that can be hidden.
+    """
+    photo = decode(data, max_bytes=max_bytes, max_pixels=max_pixels, damaged=options.damaged)
+    ignored = 0
+    if detector is not None:
+        found = find_plates(
+            photo,
+            detector,
+            min_confidence=options.min_confidence,
+            smallest_plate_px=options.smallest_plate_px,
+            effort=options.effort,
+            projection=options.projection,
+        )
+        is_ignored = zones.is_ignored(found, photo.image_hw)
+        ignored = int(is_ignored.sum())
+        plates = plates.and_those(found.take(~is_ignored))
+    blurred = hide_plates(
+        photo,
+        plates,
+        replace(options, min_confidence=LEAST_CONFIDENCE),
+        in_place=True,
+        zones=Zones(hide=zones.hide),
+    )
+    return replace(blurred, ignored=ignored)
 
 
 def find_plates(

@@ -95,13 +95,29 @@ class Detections:
 
     def after_boxes(self, xyxy: Boxes) -> Detections:
         """Return these behind boxes drawn by hand: as sure as can be, and without outlines."""
-        sure, none = np.ones(len(xyxy), np.float32), np.full((len(xyxy), 4, 2), np.nan, np.float32)
-        return replace(
-            self,
-            xyxy=np.vstack([xyxy, self.xyxy]),
-            confidence=np.hstack([sure, self.confidence]),
-            corners=None if self.corners is None else np.concatenate([none, self.corners]),
+        by_hand = Detections(xyxy, np.ones(len(xyxy), np.float32), self.searched)
+        return by_hand.and_those(self)
+
+    def and_those(self, others: Detections) -> Detections:
+        """Return these and others together, the most confident first; these where they are equal.
+
+        How they were searched for is taken from the others where it isn't known of these.
+        """
+        corners = None
+        if self.corners is not None or others.corners is not None:
+            corners = np.concatenate([self._outlines(), others._outlines()])
+        together = Detections(
+            np.vstack([self.xyxy, others.xyxy]),
+            np.hstack([self.confidence, others.confidence]),
+            self.searched or others.searched,
+            corners,
         )
+        return together.take(np.argsort(-together.confidence, kind="stable"))
+
+    def _outlines(self) -> NDArray[np.float32]:
+        if self.corners is not None:
+            return self.corners
+        return np.full((len(self), 4, 2), np.nan, np.float32)
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
         """Return the detections of `rows`, a mask or indices, with their outlines."""

@@ -27,8 +27,8 @@ RUNS = {"runs"}
 # Where parts meet. `app.py` and `serve.py` only start commands of `cli_serving`: what is installed
 # has neither of them, so what they need is in `demo.serving` and `serving`.
 JOINS = {
-    *("__init__", "cli", "cli_live", "cli_options", "cli_runs", "cli_serving", "console", "demo"),
-    "serving",
+    *("__init__", "cli", "cli_live", "cli_options", "cli_review", "cli_runs", "cli_serving"),
+    *("console", "demo", "serving"),
 }
 HEAVY = {"torch", "torchvision", "ultralytics", "gradio"}
 WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "pydantic"}
@@ -87,7 +87,7 @@ def each(chosen: Callable[[Path], bool]) -> pytest.MarkDecorator:
 
 
 def test_every_file_has_its_place_in_the_table() -> None:
-    known = BASE | DETECTION | RUNS | JOINS | {"accounts", "drawn", "sets", "web"}
+    known = BASE | DETECTION | RUNS | JOINS | {"accounts", "drawn", "review", "sets", "web"}
     assert {part_of(path) for path in FILES} == known
 
 
@@ -206,7 +206,13 @@ def test_no_file_bends_where_imports_come_from(folder: str) -> None:
 @each(of(*RUNS))
 def test_runs_leave_decoding_and_blurring_to_the_detection_files(path: Path) -> None:
     assert ours(path) <= DETECTION | BASE | RUNS | {"sets"}  # it writes the label files of a run
-    assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES | VISION)
+    assert not others(path) & (HEAVY | WEB_FRAMEWORKS | STORES | VISION - {"numpy"})
+
+
+@each(of("review"))
+def test_the_workspace_knows_runs_and_a_web_server_and_no_service(path: Path) -> None:
+    assert ours(path) <= DETECTION | BASE | RUNS | {"review"}
+    assert not others(path) & (HEAVY | STORES | {"fastapi", "pydantic"})
 
 
 @each(of("accounts"))

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from plateblur.cores import limit_opencv
 from plateblur.detector import OnnxDetector
 from plateblur.engines import Device, Engine
 from plateblur.errors import RunError
-from plateblur.pipeline import blur_photo
 from plateblur.runs.files import Outputs
+from plateblur.runs.given import Corrections
 from plateblur.runs.manifest import SOFTWARE
 from plateblur.runs.photos import MaskFolders, photo_maker
 from plateblur.runs.places import Remote, RemoteOutputs
@@ -53,6 +53,7 @@ class Order:
         keeps_pictures: a photo fails whose file holds more pictures, which would be lost.
         masks: where masks go, absolute paths.
         run: number of the run.
+        corrections: what people corrected in its photos.
         cpus: cores of one worker.
         shared: folders and files on a disk that every worker must see.
         probe: a file on that disk, and what it holds; None where no output goes to a disk.
@@ -69,6 +70,7 @@ class Order:
     keeps_pictures: bool
     masks: MaskFolders
     run: int
+    corrections: Corrections = field(default_factory=Corrections)
     cpus: int = 1
     shared: tuple[Path, ...] = ()
     probe: tuple[Path, str] | None = None
@@ -160,8 +162,8 @@ class Worker:
         self._settler = Settler(outputs, order.run, in_place, order.masks.of)
         self._computing = threading.Semaphore(order.cpus)
         maker = photo_maker(
-            lambda data, task: blur_photo(
-                data, detector, order.options, max_pixels=order.max_pixels, zones=task.zones
+            lambda data, task: order.corrections.blur(
+                data, task, detector, order.options, max_pixels=order.max_pixels
             ),
             PixelsInHand(PIXELS_A_WORKER * order.cpus),
             order.masks,

@@ -106,12 +106,13 @@ class Manifest:
         damaged: how many lines can't be read. Their photos count as not done.
     """
 
-    def __init__(self, path: Path, *, is_kept: bool = True) -> None:
+    def __init__(self, path: Path, *, is_kept: bool = True, is_read_only: bool = False) -> None:
         """Open the manifest at `path`, or begin one.
 
         Args:
             path: of the file.
             is_kept: it outlives the run, so each line is brought to the disk.
+            is_read_only: the file must exist and isn't changed, so a run may write to it meanwhile.
 
         Raises:
             RunError: there is a file that is no manifest, or one of a later version.
@@ -121,11 +122,13 @@ class Manifest:
         self.entries: dict[str, Entry] = {}
         self.runs: dict[int, dict[str, Any]] = {}
         self.damaged = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        is_new = not path.exists() and not is_read_only
+        if is_new:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        mode = os.O_RDONLY if is_read_only else os.O_RDWR | os.O_CREAT
+        self._handle = os.open(path, mode | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            self._end = self._read()
+            self._end = self._read(is_read_only=is_read_only)
         except BaseException:
             os.close(self._handle)
             raise
@@ -203,14 +206,15 @@ class Manifest:
         except OSError:
             self._is_broken = True
 
-    def _read(self) -> int:
+    def _read(self, *, is_read_only: bool) -> int:
         """Read all lines, drop one that was cut short, and return where the file ends."""
         offset = 0
         for data in self._lines():
             if offset == 0 and not _is_ours(data):
                 raise RunError(f"{self.path} is no manifest of plateblur: name another file for it")
             if not data.endswith(b"\n"):
-                os.ftruncate(self._handle, offset)
+                if not is_read_only:
+                    os.ftruncate(self._handle, offset)
                 break
             try:
                 line = json.loads(data)

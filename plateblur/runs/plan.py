@@ -20,6 +20,7 @@ from plateblur.runs.files import explain, is_part, seen_at
 from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME, Seen, Version
 from plateblur.runs.places import Remote, is_zip, named_twice, opened_zip, remote_files
 from plateblur.runs.places import is_folder as is_remote_folder
+from plateblur.runs.review_log import REVIEW_LOCK_NAME, REVIEW_NAME
 from plateblur.zones import NO_ZONES, Zones
 
 LEADS_NOWHERE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR)  # of a link
@@ -320,7 +321,7 @@ def _reason_to_skip(
         return UNFINISHED
     if path.name.startswith("._") and _head(path).startswith(APPLE_DOUBLE):
         return APPLE
-    if path.name in (MANIFEST_NAME, LOCK_NAME):
+    if path.name in (MANIFEST_NAME, LOCK_NAME, REVIEW_NAME, REVIEW_LOCK_NAME):
         return OF_RUN
     return None if is_wanted(path) else _by_suffix(path.suffix)
 

@@ -31,7 +31,6 @@ from xml.etree.ElementTree import ParseError
 
 import defusedxml.ElementTree
 import numpy as np
-import yaml
 from defusedxml.common import DefusedXmlException
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
@@ -199,6 +198,8 @@ def _yolo_names(root: Path) -> dict[int, str]:
     path = root / "data.yaml"
     if not path.is_file():
         return {}
+    import yaml  # not at the top: it comes with the extra `data`
+
     try:
         given = yaml.safe_load(path.read_text())["names"]
         items = given.items() if isinstance(given, dict) else enumerate(given)
@@ -261,25 +262,70 @@ def read_coco(root: Path) -> Iterator[Labelled]:
             raise layout.DatasetError(f"{path}: expected COCO, got {error!r}") from error
 
 
+def coco_file(path: Path) -> dict[str, Labelled]:
+    """Return the boxes of one COCO file by the names that it gives photos, crowd boxes too.
+
+    Whether there are such photos isn't asked.
+
+    Raises:
+        DatasetError: it is no COCO file, or names a photo twice.
+        OSError: it can't be read.
+    """
+    found: dict[str, Labelled] = {}
+    try:
+        for name, _, labels in _coco_images(path, json.loads(path.read_text(encoding="utf-8"))):
+            if name in found:
+                raise layout.DatasetError(f"{path}: expected each photo once, got {name} twice")
+            found[name] = labels
+    except (KeyError, TypeError, ValueError) as error:
+        raise layout.DatasetError(f"{path}: expected COCO, got {error!r}") from error
+    return found
+
+
+def yolo_file(label: Path, photo: Path) -> Labelled:
+    """Return all boxes of one YOLO label file, of whatever class.
+
+    Raises:
+        DatasetError: a line is no label, or the photo is none.
+        OSError: one can't be read.
+    """
+    text = label.read_text(encoding="utf-8")
+    size = layout.image_hw_of(photo)
+    try:
+        numbers = {int(line.split()[0]) for line in text.splitlines() if line.strip()}
+        boxes = labels_to_xyxy(text, image_hw=size, plate_classes=numbers)
+    except ValueError as error:
+        raise layout.DatasetError(f"{label}: {error}") from error
+    return Labelled(photo, ("",) * len(boxes), boxes, label, in_shares=True)
+
+
 def _coco_photos(root: Path, path: Path, given: dict[str, Any]) -> Iterator[Labelled]:
+    by_name = _by_name(root)
+    for name, has_crowd, labels in _coco_images(path, given):
+        if not has_crowd:
+            yield replace(labels, path=_photo(name, near=path, by_name=by_name))
+
+
+def _coco_images(path: Path, given: dict[str, Any]) -> Iterator[tuple[str, bool, Labelled]]:
+    """Yield each photo's name, whether one of its boxes is around a crowd, and its boxes."""
     names = {category["id"]: str(category["name"]) for category in given["categories"]}
     annotations: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in given["images"]}
     for annotation in given["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
-    by_name = _by_name(root)
     for image in given["images"]:
         of_photo = annotations[image["id"]]
-        if any(annotation.get("iscrowd") for annotation in of_photo):
-            continue
         xywh = np.array([annotation["bbox"] for annotation in of_photo], dtype=np.float64)
         xywh = xywh.reshape(-1, 4)
-        yield Labelled(
-            path=_photo(image["file_name"], near=path, by_name=by_name),
+        has_crowd = any(annotation.get("iscrowd") for annotation in of_photo)
+        name = str(image["file_name"])
+        labels = Labelled(
+            path=Path(name),
             label=path,
             size_wh=_stated([int(image.get(side) or 0) for side in ("width", "height")]),
             classes=tuple(names[annotation["category_id"]] for annotation in of_photo),
             xyxy=np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
         )
+        yield name, has_crowd, labels
 
 
 def read_csv(root: Path) -> Iterator[Labelled]:

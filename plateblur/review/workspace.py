@@ -1,0 +1,397 @@
+"""The photos of a run as the page shows them, and what people say of them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plateblur.errors import PhotoError, PlateblurError, RunError
+from plateblur.guidance import FAR_RATIO
+from plateblur.outlines import edges_around
+from plateblur.pipeline import blur_given
+from plateblur.runs.files import explain
+from plateblur.runs.given import is_clip_line, options_of, original_at, reviewed_run
+from plateblur.runs.manifest import Entry
+from plateblur.runs.review_log import (
+    Box,
+    Outline,
+    Plate,
+    Review,
+    is_judged,
+    is_written,
+    plates_of,
+    to_hide,
+)
+
+UNSURE_BELOW = 0.6  # a choice: between the default minimum of 0.45 and the sure ones above 0.9
+EDGE_PX = 2.0  # a box that ends so near to the photo's edge may be of a plate that is cut
+MOST_PLATES = 500
+LONGEST_NAME = 80
+
+
+class InvalidError(PlateblurError):
+    """What the page sent makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One photo of the run.
+
+    Attributes:
+        output: its output's name.
+        entry: of the manifest.
+        line: of the manifest.
+    """
+
+    output: str
+    entry: Entry
+    line: dict[str, Any]
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width of the upright photo, pixels."""
+        return self.line["height"], self.line["width"]
+
+    @property
+    def sha256(self) -> str:
+        """Of the photo, in hex."""
+        return str(self.line["input"]["sha256"])
+
+
+class Workspace:
+    """An open run; safe to share by threads."""
+
+    def __init__(self, run: Path, manifest: Path | None = None) -> None:
+        """Open the run whose outputs are in the folder `run`.
+
+        Raises:
+            RunError: it is no run.
+        """
+        self._place = run, manifest
+        self._lock = threading.Lock()
+        self._reviewed = reviewed_run(run, manifest)
+        self._size = -1
+        self._read()
+
+    def refresh(self) -> None:
+        """Read what other programs have written: reviews, and photos of `plateblur apply`."""
+        with self._lock:
+            self._reviewed.log.refresh()
+            if self._reviewed.manifest.path.stat().st_size != self._size:
+                self._reviewed.manifest.close()
+                self._reviewed = reviewed_run(*self._place)
+                self._read()
+
+    def _read(self) -> None:
+        manifest = self._reviewed.manifest
+        self._size = manifest.path.stat().st_size
+        self._outputs = list(manifest.entries)
+
+    def about(self) -> dict[str, Any]:
+        """Return what the page says of the run."""
+        reviewed = self._reviewed
+        last = max(reviewed.manifest.runs)
+        run = reviewed.manifest.runs[last]
+        sample = reviewed.log.sample
+        return {
+            "run": reviewed.folder.absolute().name,
+            "manifest": str(reviewed.manifest.path),
+            "software": run["software"],
+            "model": run["settings"].get("model"),
+            "method": run["settings"].get("method"),
+            "margin": run["settings"].get("margin", 0),
+            "damaged": reviewed.log.damaged + reviewed.manifest.damaged,
+            "sample": None
+            if sample is None
+            else {
+                "photos": len(sample.outputs),
+                "share": sample.share,
+                "confidence": sample.confidence,
+            },
+        }
+
+    def photos(self) -> dict[str, Any]:
+        """Return a summary of each photo, and how many changes it takes in."""
+        self.refresh()
+        log = self._reviewed.log
+        count = len(log.changes)
+        photos, clips = [], 0
+        with self._lock:
+            for number, output in enumerate(self._outputs):
+                entry, line = self._line(number)
+                if is_clip_line(line):
+                    clips += 1
+                else:
+                    photos.append(self._summary(number, Shown(output, entry, line)))
+            return {"changes": count, "size": self._size, "clips": clips, "photos": photos}
+
+    def changed(self, since: int, size: int) -> dict[str, Any]:
+        """Return the summaries of what was changed since there were `since` changes.
+
+        Args:
+            since: as `photos` or this told.
+            size: of the manifest, as `photos` told; if it has another one, all is to be read again.
+        """
+        self.refresh()
+        if size != self._size:
+            return {"is_new": True}
+        changes = self._reviewed.log.changes
+        numbers = {output: number for number, output in enumerate(self._outputs)}
+        count = len(changes)
+        changed = {numbers[name] for name in changes[since:count] if name in numbers}
+        with self._lock:
+            photos = [
+                self._summary(number, Shown(self._outputs[number], *self._line(number)))
+                for number in sorted(changed)
+            ]
+        return {"changes": count, "photos": photos}
+
+    def photo(self, number: int) -> dict[str, Any]:
+        """Return all boxes of a photo.
+
+        Raises:
+            InvalidError: there is no such photo.
+        """
+        shown = self._shown(number)
+        review = self._review(shown)
+        height, width = shown.image_hw
+        return {
+            "id": number,
+            "name": shown.output,
+            "width": width,
+            "height": height,
+            "is_panorama": "projection" in shown.line,
+            "written": shown.line["written"]["sha256"][:16],
+            "is_written": is_written(review.plates, shown.line),
+            "ignored": shown.line.get("ignored", 0),
+            **_told(review),
+            "readable": review.readable if is_judged(review, shown.line) else None,
+        }
+
+    def save(self, number: int, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Write down a photo's new state, and return it as `photo` does.
+
+        Raises:
+            InvalidError: what was sent makes no sense.
+            ConflictError: someone else has changed the boxes since.
+            OSError: it can't be written.
+        """
+        shown = self._shown(number)
+        before = self._review(shown)
+        try:
+            by = str(told["by"]).strip()
+            if not 0 < len(by) <= LONGEST_NAME or not by.isprintable():
+                raise InvalidError(f"Enter a name of at most {LONGEST_NAME} characters.")
+            readable = told.get("readable")
+            if readable is not None and not isinstance(readable, bool):
+                raise TypeError
+            review = Review(
+                output=shown.output,
+                sha256=shown.sha256,
+                plates=_plates(told["plates"], shown, before),
+                looked_at=bool(told["looked_at"]),
+                readable=readable,
+                seen="" if readable is None else str(shown.line["written"]["sha256"]),
+                by=by,
+            )
+            base = int(told["base"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InvalidError("The page sent something that makes no sense.") from error
+        self._reviewed.log.save(review, base=base)
+        return self.photo(number) | {"summary": self._summary(number, shown)}
+
+    def before(self, number: int) -> bytes:
+        """Return the original photo.
+
+        Raises:
+            InvalidError: there is no such photo, or it was changed since the run.
+            RunError: the output has taken its place.
+            OSError: it can't be read.
+        """
+        shown = self._shown(number)
+        if self._reviewed.is_replaced(shown.output, shown.entry):
+            raise RunError("the blurred photo has replaced the original")
+        data = original_at(shown.line["photo"]).read_bytes()
+        if hashlib.sha256(data).hexdigest() != shown.sha256:
+            raise InvalidError("The original has been changed since the run.")
+        return data
+
+    def after(self, number: int) -> bytes:
+        """Return the photo with everything hidden that is to be: its output, if it is so.
+
+        Raises:
+            InvalidError: there is no such photo.
+            PlateblurError: the original can't be blurred.
+            OSError: it, or the output, can't be read.
+        """
+        shown = self._shown(number)
+        review = self._review(shown)
+        if is_written(review.plates, shown.line):
+            return self.output(number)
+        settings = self._reviewed.manifest.runs[shown.entry.run]["settings"]
+        options, _ = options_of(settings)
+        plain = replace(options, exact=False, draw_boxes=False)
+        return blur_given(self.before(number), to_hide(review.plates), plain).data
+
+    def output(self, number: int) -> bytes:
+        """Return the output as it was written.
+
+        Raises:
+            InvalidError: there is no such photo.
+            OSError: it can't be read.
+        """
+        return (self._reviewed.folder / self._shown(number).output).read_bytes()
+
+    def _line(self, number: int) -> tuple[Entry, dict[str, Any]]:
+        manifest = self._reviewed.manifest
+        entry = manifest.entries[self._outputs[number]]
+        return entry, manifest.line_at(entry.offset)
+
+    def _shown(self, number: int) -> Shown:
+        with self._lock:
+            if not 0 <= number < len(self._outputs):
+                raise InvalidError("There is no such photo.")
+            entry, line = self._line(number)
+        if entry.state != "done" or is_clip_line(line):
+            raise InvalidError("This photo wasn't blurred.")
+        return Shown(self._outputs[number], entry, line)
+
+    def _review(self, shown: Shown) -> Review:
+        """Return what was said of a photo as it is; at first, what the run found."""
+        review = self._reviewed.log.reviews.get(shown.output)
+        if review is not None and review.sha256 == shown.sha256:
+            return review
+        revision = 0 if review is None else review.revision
+        return Review(shown.output, shown.sha256, plates_of(shown.line), revision=revision)
+
+    def _summary(self, number: int, shown: Shown) -> dict[str, Any]:
+        told: dict[str, Any] = {"id": number, "name": shown.output}
+        if shown.entry.state != "done":
+            return told | {"error": shown.line["error"], "worry": 9.0}
+        review = self._review(shown)
+        sample = self._reviewed.log.sample
+        marks, worry = _marks(review.plates, shown.image_hw)
+        return told | {
+            "plates": sum(plate.hide for plate in review.plates),
+            "marks": marks,
+            "worry": worry,
+            "looked_at": review.looked_at,
+            "corrected": review.is_corrected,
+            "is_written": is_written(review.plates, shown.line),
+            "by": review.by,
+            "revision": review.revision,
+            "written": shown.line["written"]["sha256"][:16],
+            **({"in_sample": True} if sample and shown.output in sample.outputs else {}),
+            **({"readable": review.readable} if is_judged(review, shown.line) else {}),
+        }
+
+
+def _told(review: Review) -> dict[str, Any]:
+    return {
+        "revision": review.revision,
+        "looked_at": review.looked_at,
+        "readable": review.readable,
+        "by": review.by,
+        "at": review.at,
+        "plates": [plate.as_json() for plate in review.plates],
+    }
+
+
+def as_conflict(review: Review) -> dict[str, Any]:
+    """Return what the page shows where someone else has changed a photo."""
+    return _told(review)
+
+
+def _marks(plates: tuple[Plate, ...], image_hw: tuple[int, int]) -> tuple[list[str], float]:
+    """Return why a photo wants a look, and how much it does: the larger, the more."""
+    height, width = image_hw
+    marks = set()
+    least = 1.0
+    for plate in (plate for plate in plates if plate.hide and plate.confidence is not None):
+        left, top, right, bottom = plate.xyxy
+        least = min(least, plate.confidence or 1.0)
+        if (plate.confidence or 1.0) < UNSURE_BELOW:
+            marks.add("unsure")
+        if (bottom - top) / height < FAR_RATIO:
+            marks.add("small")
+        if min(left, top, width - right, height - bottom) < EDGE_PX:
+            marks.add("edge")
+    return sorted(marks), round(len(marks) + 1 - least, 3)
+
+
+def _plates(told: Any, shown: Shown, before: Review) -> tuple[Plate, ...]:
+    """Return the boxes that the page sent, clipped to the photo and rounded as in the manifest."""
+    if not isinstance(told, list) or len(told) > MOST_PLATES:
+        raise InvalidError(f"A photo can have at most {MOST_PLATES} boxes.")
+    known = {plate.found: plate for plate in (*plates_of(shown.line), *before.plates)}
+    plates = []
+    for each in told:
+        xyxy = _clipped(each["xyxy"], shown.image_hw)
+        found = each.get("found")
+        origin = None if found is None else known.get(_four(found))
+        if found is not None and origin is None:
+            raise InvalidError("A box is said to be found that the run didn't find.")
+        corners = _corners(each.get("corners"))
+        is_moved = origin is None or corners != origin.corners
+        if corners is not None and is_moved:
+            if "projection" in shown.line:  # its edges aren't straight there, so hide all around it
+                corners = None
+            else:
+                _check_outline(corners)
+        plates.append(
+            Plate(
+                xyxy=xyxy,
+                hide=each["hide"] is not False,
+                confidence=None if origin is None else origin.confidence,
+                found=None if origin is None else origin.found,
+                corners=corners,
+            )
+        )
+    return tuple(plates)
+
+
+def _check_outline(corners: Outline) -> None:
+    """Raise unless an outline can be hidden.
+
+    Raises:
+        ValueError: it isn't convex.
+    """
+    points = np.column_stack([np.array(corners, np.float64), np.ones(4)])
+    edges_around(points, dimensions=2, tolerance=0.3)
+
+
+def _clipped(sides: Any, image_hw: tuple[int, int]) -> Box:
+    height, width = image_hw
+    left, top, right, bottom = _four(sides)
+    box = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
+    if box[2] - box[0] < 1 or box[3] - box[1] < 1:
+        raise InvalidError("A box must have at least one pixel of the photo.")
+    return box
+
+
+def _four(sides: Any) -> Box:
+    left, top, right, bottom = (round(float(side), 1) for side in sides)
+    if not all(math.isfinite(side) for side in (left, top, right, bottom)):
+        raise ValueError
+    return left, top, right, bottom
+
+
+def _corners(told: Any) -> Outline | None:
+    if told is None:
+        return None
+    corners = tuple((round(float(x), 1), round(float(y), 1)) for x, y in told)
+    if len(corners) != 4 or not all(math.isfinite(side) for corner in corners for side in corner):
+        raise ValueError
+    return corners
+
+
+def reason(error: Exception) -> str:
+    """Return one line for people about a photo that can't be shown."""
+    return explain(error) if isinstance(error, OSError | PhotoError | RunError) else str(error)
