@@ -442,18 +442,18 @@ def main() -> None:
 
         make_accounts(store, plan.clients)
         alone = [] if plan.kills else [bare_in_its_own_process(BARE_S, shipped_model())]
-        told = figures(plan, storm(store, url, plan, command, photo()))
+        results = figures(plan, storm(store, url, plan, command, photo()))
         if not plan.kills:
             alone.append(bare_in_its_own_process(BARE_S, shipped_model()))
             rates = [one["photos_a_second"] for one in alone]
-            told["blur_photo before and after"] = [round(rate, 2) for rate in rates]
-            told["jobs_to_blur_photo"] = round(
-                told["photos_a_second"] / (sum(rates) / len(rates)), 3
+            results["blur_photo before and after"] = [round(rate, 2) for rate in rates]
+            results["jobs_to_blur_photo"] = round(
+                results["photos_a_second"] / (sum(rates) / len(rates)), 3
             )
-    told |= {"machine": machine(), "threads": THREADS}
-    print(json.dumps(told, indent=2))
+    results |= {"machine": machine(), "threads": THREADS}
+    print(json.dumps(results, indent=2))
     kept = json.loads(asked.out.read_text()) if asked.out.exists() else {}
-    kept["with kills" if plan.kills else "without kills"] = told
+    kept["with kills" if plan.kills else "without kills"] = results
     asked.out.write_text(json.dumps(kept, indent=2) + "\n")
 
 

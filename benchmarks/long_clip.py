@@ -365,10 +365,10 @@ def main() -> None:
         "left_behind": sorted(path.name for path in folder.iterdir() if path not in (source, out)),
         "output": checked(source, out, drawn, given.seed),
     }
-    told = json.dumps(figures, indent=1)
-    print(told)
+    written = json.dumps(figures, indent=1)
+    print(written)
     if given.minutes >= 60:
-        RESULTS.write_text(told + "\n", encoding="utf-8")
+        RESULTS.write_text(written + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sheets of the plates that stay readable on large, turned and cut photos, for local eyes only.
+"""Sheets of the plates that stay readable on large, turned and cut photos, to be kept private.
 
     python -m benchmarks.misses --data DATA.yaml --overlay datasets/corrections/plates.jsonl \
         --out runs/misses

@@ -39,7 +39,10 @@ async def test_the_notice_states_the_periods_that_upkeep_deletes_by(stand: Stand
     for data, constant in (
         ("E-mails to you, if this service has no mail server", periods.KEEP_OUTBOX),
         ("A sign-up that is not activated", periods.KEEP_SIGN_UP),
-        ("Time and number of predictions of each request", periods.KEEP_REQUESTS),
+        (
+            "Time and number of predictions of each request, and the hashes of its idempotency key",
+            periods.KEEP_REQUESTS,
+        ),
         ("Links in e-mails", links.VALID_FOR["reset"]),
         ("Login sessions", sessions.AT_MOST),
     ):

@@ -126,7 +126,8 @@ async def test_what_cannot_be_repeated_is_told(
 )
 async def test_a_key_that_is_none_is_refused_before_the_photo_is_read(key: str) -> None:
     stand = make_stand()
-    headers = [*BEARER.items(), ("Idempotency-Key", key)]
+    headers = [(name.encode(), value.encode()) for name, value in BEARER.items()]
+    headers.append((b"Idempotency-Key", key.encode()))
     answer = await stand.client.post("/v1/blur", files={"photo": ("a.jpg", PHOTO)}, headers=headers)
     expected = 200 if key == '"a' else 400  # a quotation mark is a character like any other
     assert answer.status_code == expected
