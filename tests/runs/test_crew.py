@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 
 from plateblur import cli
 from plateblur.errors import ModelError
-from plateblur.runs.cluster_worker import Order, Worker, _require_shared
+from plateblur.runs.cluster_worker import Order, Reply, Worker, _require_shared
 from plateblur.runs.manifest import MANIFEST_NAME
 from tests.fakes import FixedDetector, boxes, encoded, street
 
@@ -151,6 +151,9 @@ def ray_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
 
     yield install
     for actor in made[0].actors:
+        # Threads of an actor that ended wait for a reply; Ray would have ended them with it.
+        for replies in list(actor._worker._replies.values()):
+            replies.put(Reply(0, error="the worker has ended"))
         actor._pool.shutdown(wait=False)
 
 
