@@ -27,6 +27,7 @@ from plateblur.draw import COLOUR
 from plateblur.errors import DetectionError, ModelError
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
+from plateblur.runs import given
 from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME
 from plateblur.types import Detections, Image, Searched
 from tests.clips import drawn_clip, driving, frames_of
@@ -332,7 +333,7 @@ def test_too_little_memory_for_one_photo_stops_no_other(
             raise MemoryError
         return blur_photo(data, *rest, **options)
 
-    monkeypatch.setattr(cli, "blur_photo", short_of_memory)
+    monkeypatch.setattr(given, "blur_photo", short_of_memory)
     result = run("blur", "a.png", "b.png", "-o", "out")
     assert result.exit_code == 1
     assert "not done: a.png: MemoryError" in result.stderr

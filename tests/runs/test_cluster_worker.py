@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from plateblur.errors import RunError
-from plateblur.runs import cluster_worker
+from plateblur.runs import given as corrections
 from plateblur.runs.cluster_worker import Ended, Given, Line, Message, Order, Reply, Worker
 from plateblur.runs.manifest import SOFTWARE, Entry, Version
 from plateblur.runs.photos import MaskFolders
@@ -127,7 +127,7 @@ def test_a_bug_ends_its_photo_and_not_the_run(
     def fails(*_: object, **__: object) -> None:
         raise KeyError("missing")
 
-    monkeypatch.setattr(cluster_worker, "blur_photo", fails)
+    monkeypatch.setattr(corrections, "blur_photo", fails)
     worker = worker_for(order_for(tmp_path))
     (end,) = worker.exchange([given(tmp_path)], [], {"": NO_ZONES})
     assert isinstance(end, Ended)

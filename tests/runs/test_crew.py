@@ -153,7 +153,8 @@ def ray_with(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     for actor in made[0].actors:
         # Threads of an actor that ended wait for a reply; Ray would have ended them with it.
         for replies in list(actor._worker._replies.values()):
-            replies.put(Reply(0, error="the worker has ended"))
+            for _ in range(4):  # one that fails has a line about that to write
+                replies.put(Reply(0, error="the worker has ended"))
         actor._pool.shutdown(wait=False)
 
 

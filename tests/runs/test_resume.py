@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from plateblur import cli
 from plateblur.detector import shipped_model
+from plateblur.runs import given as corrections
 from plateblur.runs.files import digest_of
 from plateblur.runs.manifest import LOCK_NAME, MANIFEST_NAME, SOFTWARE
 from plateblur.types import Detections, Image
@@ -277,7 +278,7 @@ def test_a_failure_of_the_machine_is_tried_again(
         def short_of_memory(*_: Any, **__: Any) -> Any:
             raise MemoryError
 
-        patch.setattr(cli, "blur_photo", short_of_memory)
+        patch.setattr(corrections, "blur_photo", short_of_memory)
         assert blur().exit_code == 1
     assert last_lines()["a.png"]["state"] == "failed"
     assert blur().exit_code == 0
