@@ -112,7 +112,7 @@ def test_a_photo_is_looked_at_and_undone_by_keys_alone(
     ana.wait_until_saved()
     said = reviewed_run(run).log.reviews[first]
     assert (said.looked_at, said.is_corrected, said.by) == (True, False, "Ana")
-    ana.page.get_by_label("Show").select_option("open")
+    ana.page.locator("#filter").select_option("open")
     assert ana.page.locator("#done").inner_text() == f"1 of {PHOTOS} looked at"
     assert ana.page.locator("#filter option:checked").inner_text() == (
         f"Not looked at ({PHOTOS - 1})"

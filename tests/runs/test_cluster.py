@@ -137,7 +137,7 @@ def test_the_outputs_are_those_of_one_machine(cluster: Nodes, photos: Path, tmp_
     assert done.returncode == 1
     for name in ("00.jpg", "01.jpg", "02.jpg", "03.jpg"):
         assert (there / name).read_bytes() == (here / name).read_bytes()
-        assert (decode((there / name).read_bytes()).pixels[:40, :60] < 8).all()
+        assert np.ptp(decode((there / name).read_bytes()).pixels[:40, :60]) < 8  # one colour
         assert (tmp_path / "masks" / f"{name}.png").exists()
     assert not (there / "broken.jpg").exists()
 
