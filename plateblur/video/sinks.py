@@ -39,6 +39,7 @@ FILES = {
 }
 MUXERS = {"rtmp": "flv", "rtsp": "rtsp", "hls": "hls"}
 LIVE_X264 = {"tune": "zerolatency", "bf": "0", "forced-idr": "1"}
+OVERLAP_S = 0.05  # by which sound may begin before the end of what was written
 KEY_EVERY_S = 2.0  # what a player waits for at most when it joins
 HLS_SEGMENTS = 10  # kept; older ones are deleted
 SILENT_S = 10.0  # a server that takes nothing for so long counts as lost
@@ -135,6 +136,7 @@ class Sending:
         self._resampler: Any = None
         self._kind: tuple[str, str, int] | None = None
         self._last: int | None = None
+        self._heard_s = 0.0
         self._zero_s: float | None = None
         self._key_s = 0.0
 
@@ -173,6 +175,9 @@ class Sending:
         """
         if self._audio is None or self._zero_s is None or time_s < self._zero_s:
             return
+        if time_s < self._heard_s - OVERLAP_S:
+            return  # a source that came back sends again what was written before
+        self._heard_s = time_s + frame.samples / frame.sample_rate
         frame.time_base = Fraction(1, frame.sample_rate)
         frame.pts = round((time_s - self._zero_s) * frame.sample_rate)
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
