@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -43,6 +45,8 @@ from plateblur.runs.progress import Done
 from plateblur.runs.run import Run
 from plateblur.zones import NO_ZONES
 
+KNOCK_S = 10.0  # for a cluster to take a connection
+CLIENT_PORT = 10001  # Source: Ray's default for ray://
 TURN_S = 1.0  # between looks at what the cluster has
 MOST_LOSSES = 3  # of workers with one photo in hand; then it is taken for what ends them
 MOST_FAILED_STARTS = 20  # in a row
@@ -333,8 +337,10 @@ def connected(address: str) -> Iterator[None]:
         RunError: there is none.
     """
     try:
+        if address != "auto":
+            _knock(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise RunError(
             f"there is no Ray cluster at {address}; start one with `ray start --head`, or give "
             "its address"
@@ -343,6 +349,13 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` or `ValueError` where nothing listens; Ray would try for minutes."""
+    where = urlsplit(address if "://" in address else f"//{address}")
+    with socket.create_connection((where.hostname or "", where.port or CLIENT_PORT), KNOCK_S):
+        pass
 
 
 @contextmanager
