@@ -12,14 +12,12 @@ so `--out` must be a folder that git ignores.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
@@ -33,6 +31,7 @@ from benchmarks.looks import (
     MOST_TURNED,
     OPTIONS,
     TURNS,
+    Floats,
     Laid,
     cut_to_the_plate,
     side_by_side,
@@ -44,17 +43,16 @@ from plateblur.guidance import ratio_text
 from plateblur.photo import decode
 from plateblur.pipeline import find_plates
 from plateblur.sets.corrections import read_corrections
+from plateblur.sets.metrics import COVERED_SHARE, coverage
 from plateblur.sets.split import LabelledPhoto, corrected_photo, read_split
 from plateblur.sphere import Panorama
-from plateblur.types import Effort, Image
+from plateblur.types import Image
 from training.checkout import require_private
 from training.evaluation.plots import BLUE, ORANGE
+from training.evaluation.sheets import Around
 
 CELL_PX, CAPTION_PX, COLUMNS, MOST_CELLS = 240, 16, 6, 60
-HIDDEN_FROM = 0.99
 PANORAMA_WIDTH = 7680
-
-Box = Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +61,27 @@ class Miss:
 
     Attributes:
         image: (H, W, 3) uint8 RGB, of which the plate is a part.
-        plate: its `xyxy`, pixels of `image`.
+        plate: (4,) its `xyxy`, pixels of `image`.
         hidden: (N, 4) `xyxy` of what is hidden there.
         share: of the plate that is hidden.
     """
 
     image: Image
-    plate: Box
-    hidden: NDArray[np.float64]
+    plate: Floats
+    hidden: Floats
     share: float
 
 
-def misses_of(laid: Iterator[Laid], detector: OnnxDetector, *, effort: Effort) -> Iterator[Miss]:
+def misses_of(laid: Iterator[Laid], detector: OnnxDetector) -> Iterator[Miss]:
     """Yield the plates of laid photos that stay readable, with what is around them."""
     for one in laid:
         photo = decode(one.data)
-        found = find_plates(photo, detector, min_confidence=OPTIONS.min_confidence, effort=effort)
+        found = find_plates(photo, detector, min_confidence=OPTIONS.min_confidence)
+        shares = coverage(one.truth, found.xyxy.astype(np.float64), margin=OPTIONS.margin)
         hidden = hidden_bounds(found.xyxy, image_hw=photo.image_hw, margin=OPTIONS.margin)
-        mask = np.zeros(photo.image_hw, np.bool_)
-        for x1, y1, x2, y2 in hidden.tolist():
-            mask[y1:y2, x1:x2] = True
-        for plate in one.truth:
-            x1, y1, x2, y2 = plate.round().astype(int).clip(0)
-            inside = mask[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-            share = float(inside.mean()) if inside.size else 0.0
-            if share < HIDDEN_FROM:
-                yield Miss(photo.pixels, plate.tolist(), hidden.astype(np.float64), share)
+        for plate, share in zip(one.truth, shares.tolist(), strict=True):
+            if share < COVERED_SHARE:
+                yield Miss(photo.pixels, plate, hidden.astype(np.float64), share)
 
 
 def misses_on_panoramas(photos: Sequence[LabelledPhoto], detector: OnnxDetector) -> Iterator[Miss]:
@@ -101,8 +94,8 @@ def misses_on_panoramas(photos: Sequence[LabelledPhoto], detector: OnnxDetector)
         regions = [r for one in panoramas.regions_of(found, panorama) for r in one]
         hidden = np.array([r.bounds for r in regions], np.float64).reshape(-1, 4)
         for plate, row in zip(scene.plates, panoramas.tally(scene, found, panorama), strict=True):
-            if row["covered"] < HIDDEN_FROM:
-                box = (*plate.points.min(axis=(0, 1)), *plate.points.max(axis=(0, 1)))
+            if row["covered"] < COVERED_SHARE:
+                box = np.concatenate([plate.points.min(axis=0), plate.points.max(axis=0)])
                 yield Miss(scene.image, box, hidden, row["covered"])
 
 
@@ -130,28 +123,17 @@ def draw(misses: Iterator[Miss], path: Path) -> int:
 
 def cell(miss: Miss) -> PillowImage.Image:
     """Return a plate with four times its size around it, and a caption."""
-    x1, y1, x2, y2 = miss.plate
-    side = max(4 * max(x2 - x1, y2 - y1), 64.0)
-    left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
-    cut = PillowImage.fromarray(miss.image).transform(
-        (CELL_PX, CELL_PX),
-        PillowImage.Transform.EXTENT,
-        (left, top, left + side, top + side),
-        PillowImage.Resampling.BICUBIC,
-    )
-    whole = PillowImage.new("RGB", (CELL_PX, CELL_PX + CAPTION_PX), "white")
-    whole.paste(cut)
-    pen = ImageDraw.Draw(whole)
-    scale = CELL_PX / side
-    for boxes, colour in ((miss.hidden.tolist(), ORANGE), ([miss.plate], BLUE)):
-        for a, b, c, d in boxes:
-            at = ((a - left) * scale, (b - top) * scale, (c - left) * scale, (d - top) * scale)
-            if at[0] < CELL_PX and at[1] < CELL_PX and at[2] > 0 and at[3] > 0:
-                pen.rectangle(at, outline=colour, width=2)
-    pen.rectangle((0, CELL_PX, CELL_PX, CELL_PX + CAPTION_PX), fill="white")
-    ratio = ratio_text((y2 - y1) / miss.image.shape[0])
-    pen.text((2, CELL_PX + 2), f"{y2 - y1:.0f} px  {ratio}  hidden {miss.share:.2f}", fill="black")
-    return whole
+    around = Around(miss.image, miss.plate, side_px=CELL_PX)
+    for box in miss.hidden:
+        around.outline(box, ORANGE)
+    around.outline(miss.plate, BLUE)
+    captioned = PillowImage.new("RGB", (CELL_PX, CELL_PX + CAPTION_PX), "white")
+    captioned.paste(around.picture)
+    height_px = miss.plate[3] - miss.plate[1]
+    ratio = ratio_text(height_px / miss.image.shape[0])
+    caption = f"{height_px:.0f} px  {ratio}  hidden {miss.share:.2f}"
+    ImageDraw.Draw(captioned).text((2, CELL_PX + 2), caption, fill="black")
+    return captioned
 
 
 def main() -> None:
@@ -170,25 +152,20 @@ def main() -> None:
     photos = [corrected_photo(photo, corrections) for photo in read_split(given.data, given.split)]
     order = np.random.default_rng(1).permutation(len(photos))
     shuffled = [photos[place] for place in order if len(photos[place].truth)]
-    laid: dict[str, tuple[Iterator[Laid], Effort]] = {}
+    laid: dict[str, Iterator[Laid]] = {}
     for name, (columns, rows) in LAYOUTS.items():
         used = shuffled[: MOST_FRAMES[name] * columns * rows]
-        frames = side_by_side(used, columns=columns, rows=rows)
-        laid[f"frames-{columns}x{rows}"] = (frames, "default")
+        laid[f"frames-{columns}x{rows}"] = side_by_side(used, columns=columns, rows=rows)
     for degrees, quarters in TURNS.items():
-        laid[f"turned-{degrees}"] = (islice(turned(shuffled, quarters), MOST_TURNED), "default")
+        laid[f"turned-{degrees}"] = islice(turned(shuffled, quarters), MOST_TURNED)
     for degrees in TILTS:
-        laid[f"tilted-{degrees}"] = (tilted(shuffled[:MOST_TURNED], degrees), "default")
+        laid[f"tilted-{degrees}"] = tilted(shuffled[:MOST_TURNED], degrees)
     for fill in FILLS:
-        cut = islice(cut_to_the_plate(shuffled, fill), MOST_CUT)
-        laid[f"fills-{fill:.0%}".replace("%", "")] = (cut, "default")
-    kinds: dict[str, Callable[[], Iterator[Miss]]] = {
-        name: partial(misses_of, one, detector, effort=effort)
-        for name, (one, effort) in laid.items()
-    }
-    kinds["panoramas"] = partial(misses_on_panoramas, photos, detector)
-    for name, find in kinds.items():
-        print(f"{name}: {draw(find(), given.out / f'{name}.jpg')} stay readable", flush=True)
+        laid[f"fills-{fill * 100:.0f}"] = islice(cut_to_the_plate(shuffled, fill), MOST_CUT)
+    misses = {name: misses_of(one, detector) for name, one in laid.items()}
+    misses["panoramas"] = misses_on_panoramas(photos, detector)
+    for name, found in misses.items():
+        print(f"{name}: {draw(found, given.out / f'{name}.jpg')} stay readable", flush=True)
 
 
 if __name__ == "__main__":

@@ -348,7 +348,7 @@ def _hide(
     limit_opencv(max(1, cores() // workers))
     with started([job.photo for job in given.work.jobs], given.work, how) as run:
         for task in run.tasks:
-            wanted = given.plates.get(task.job.inside)
+            wanted = given.of(task.job)
             if wanted is not None and wanted.zones != task.zones_name and batch.is_again:
                 raise RunError(
                     "the photos were blurred with zones: give the same --ignore-zone, "
@@ -356,7 +356,7 @@ def _hide(
                 )
 
         def hidden(data: bytes, task: Task) -> BlurredPhoto:
-            wanted = given.plates.get(task.job.inside)
+            wanted = given.of(task.job)
             return blur_given(
                 data,
                 nothing if wanted is None else wanted.plates,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +104,11 @@ def encoded(image: Image | PillowImage.Image, format_: str = "JPEG", **options: 
     else:
         drawn.save(out, format_, **options)
     return out.getvalue()
+
+
+def files_in(folder: Path) -> set[Path]:
+    """Return all files in a folder; unlike rglob, also while folders in it are deleted."""
+    return {Path(inside, name) for inside, _, names in os.walk(folder) for name in names}
 
 
 def opened(data: bytes) -> PillowImage.Image:

@@ -1,4 +1,4 @@
-"""The window of live frames: what is hidden in a frame when its time is over, and what leaves."""
+"""The window of live frames: what is hidden in each frame, and which frames are dropped."""
 
 from __future__ import annotations
 

@@ -197,9 +197,8 @@ def chosen_data(recipe: dict[str, Any], step: dict[str, Any], options: Options) 
         NotReproducibleError: no data set was given, or sets are missing from it.
     """
     more = step.get("more_sets", [])
-    out = options.out / "-".join(["data", *more])
+    out = options.out / ("data" if options.smoke else "-".join(["data", *more]))
     if options.smoke:
-        out = options.out / "data"
         if not (out / "data.yaml").exists():
             shares = (0.6, 0.2, 0.2)
             drawn.write_set(out, count=16, seed=7, image_hw=(270, 480), split_shares=shares)

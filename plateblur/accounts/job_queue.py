@@ -29,9 +29,9 @@ from plateblur.accounts.job_types import (
     Webhook,
     WebhookState,
 )
-from plateblur.accounts.jobs import held_bytes, hold, lock_account, wrapping_seal
+from plateblur.accounts.jobs import held_bytes, hold, wrapping_seal
 from plateblur.accounts.models import Account, Job, JobItem
-from plateblur.accounts.quota import Clock, utc_now
+from plateblur.accounts.quota import Clock, lock_account, utc_now
 from plateblur.accounts.sealing import Seal
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import AccountStatus, PlanPeriod

@@ -31,12 +31,11 @@ from plateblur.accounts.job_types import (
     Webhook,
     WebhookState,
 )
-from plateblur.accounts.models import Account, Job, JobItem
-from plateblur.accounts.quota import Clock, utc_now
+from plateblur.accounts.models import Job, JobItem
+from plateblur.accounts.quota import Clock, lock_account, utc_now
 from plateblur.accounts.sealing import Seal
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import (
-    AccountClosedError,
     NotFoundError,
     Once,
     OtherRequestError,
@@ -377,19 +376,6 @@ def _no_result() -> NotFoundError:
 
 def _mb(size: int) -> int:
     return size // 1024**2
-
-
-def lock_account(connection: Connection, account_id: int) -> None:
-    """Let no other transaction count or hold anything of the account.
-
-    Raises:
-        AccountClosedError: it was deleted.
-    """
-    row = connection.execute(
-        select(Account.id).where(Account.id == account_id).with_for_update(key_share=True)
-    ).first()
-    if row is None:
-        raise AccountClosedError("This account was deleted.")
 
 
 def held_bytes(connection: Connection, account_id: int) -> tuple[int, int]:

@@ -182,7 +182,7 @@ def reserve(
     """
     # Not durable: what a power cut takes was not answered, and settling makes it last.
     with store.write(durable=False) as connection:
-        _lock_account(connection, account_id)
+        lock_account(connection, account_id)
         now = clock()
         if once is not None:
             first = _first_of(connection, account_id, once, now)
@@ -217,7 +217,7 @@ def settle(store: Store, reserved: Reserved, *, predictions: int, clock: Clock =
         raise ValueError(f"predictions must not be negative, got {predictions}")
     account_id, plan = reserved.account_id, reserved.plan
     with store.write() as connection:
-        _lock_account(connection, account_id)
+        lock_account(connection, account_id)
         now = clock()
         done = {"of_request": reserved.request_id, "now": now, "more_predictions": predictions}
         if not connection.execute(_SETTLE, done).rowcount:
@@ -268,7 +268,7 @@ def give_back(store: Store, reserved: Reserved) -> None:
     account_id, plan = reserved.account_id, reserved.plan
     with store.write() as connection:
         try:
-            _lock_account(connection, account_id)
+            lock_account(connection, account_id)
         except AccountClosedError:
             return  # its counters went with it
         # A repeat may have been answered; then the photo was not lost and stays counted.
@@ -321,7 +321,12 @@ def days_of_use(store: Store, account_id: int, *, since: date) -> list[DayOfUse]
     return [DayOfUse(row.day, row.requests, row.predictions) for row in rows]
 
 
-def _lock_account(connection: Connection, account_id: int) -> None:
+def lock_account(connection: Connection, account_id: int) -> None:
+    """Let no other transaction count or hold anything of the account.
+
+    Raises:
+        AccountClosedError: it was deleted.
+    """
     if connection.execute(_LOCK, {"of_account": account_id}).first() is None:
         raise AccountClosedError("This account was deleted.")
 

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from plateblur.errors import PlateblurError
 from plateblur.review.guard import Guard
 from plateblur.review.pictures import LONGEST_SIDE, MEDIA_TYPE, Pictures
-from plateblur.review.workspace import InvalidError, Workspace, as_conflict, reason
+from plateblur.review.workspace import InvalidError, Workspace, as_sent, reason
 from plateblur.runs.review_log import ConflictError
 
 ASSETS = Path(__file__).parent / "assets"
@@ -62,7 +62,7 @@ def create_app(workspace: Workspace, *, port: int, token: str) -> ASGIApp:
         try:
             return JSONResponse(await run_in_threadpool(workspace.save, number, told))
         except ConflictError as conflict:
-            return JSONResponse(as_conflict(conflict.current), 409)
+            return JSONResponse(as_sent(conflict.current), 409)
 
     def thumb(request: Request) -> Response:
         data = workspace.output(request.path_params["number"])

@@ -171,7 +171,7 @@ class Workspace:
             "written": shown.line["written"]["sha256"][:16],
             "is_written": is_written(review.plates, shown.line),
             "ignored": shown.line.get("ignored", 0),
-            **_told(review),
+            **as_sent(review),
             "readable": review.readable if is_judged(review, shown.line) else None,
         }
 
@@ -293,7 +293,8 @@ class Workspace:
         }
 
 
-def _told(review: Review) -> dict[str, Any]:
+def as_sent(review: Review) -> dict[str, Any]:
+    """Return what the page is sent of the state of a photo."""
     return {
         "revision": review.revision,
         "looked_at": review.looked_at,
@@ -302,11 +303,6 @@ def _told(review: Review) -> dict[str, Any]:
         "at": review.at,
         "plates": [plate.as_json() for plate in review.plates],
     }
-
-
-def as_conflict(review: Review) -> dict[str, Any]:
-    """Return what the page shows where someone else has changed a photo."""
-    return _told(review)
 
 
 def _marks(plates: tuple[Plate, ...], image_hw: tuple[int, int]) -> tuple[list[str], float]:

@@ -18,7 +18,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ import numpy as np
 from filelock import FileLock
 
 from plateblur.errors import RunError
-from plateblur.runs.manifest import MANIFEST_NAME, sync_folder
+from plateblur.runs.manifest import MANIFEST_NAME, now, sync_folder
 from plateblur.types import Detections
 
 REVIEW_NAME = "plateblur-review.jsonl"
@@ -341,11 +340,6 @@ def is_judged(review: Review, line: dict[str, Any]) -> bool:
         return False
     is_same = review.seen == line["written"]["sha256"]
     return is_same or (review.is_corrected and is_written(review.plates, line))
-
-
-def now() -> str:
-    """Return the time as lines have it: ISO 8601 in UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _check_head(line: bytes, path: Path) -> None:

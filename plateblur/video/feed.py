@@ -35,6 +35,34 @@ TIME_BASE = Fraction(1, 90_000)  # Source: RFC 3551, 5: the clock of video over 
 Say = Callable[[str], None]
 
 
+class BackOff:
+    """When to try again for a source or a server that is lost, and when to give up."""
+
+    def __init__(self, longest_s: float) -> None:
+        """Begin as if it had been there just now.
+
+        Args:
+            longest_s: it may stay away for so long.
+        """
+        self._longest_s = longest_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Note that it is there."""
+        self._there_s, self._waits_s = time.monotonic(), BACK_OFF_S[0]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it stayed away for too long."""
+        return time.monotonic() - self._there_s >= self._longest_s
+
+    def next_s(self) -> float:
+        """Return how long to wait before the next try, seconds; each time twice as long."""
+        waits_s = self._waits_s
+        self._waits_s = min(2 * waits_s, BACK_OFF_S[1])
+        return waits_s
+
+
 class Feed:
     """A source that is read in one thread, and searched in others.
 
@@ -114,7 +142,7 @@ class Feed:
             self._begun.set()
 
     def _read_again_and_again(self) -> None:
-        waits_s, seen_s = BACK_OFF_S[0], time.monotonic()
+        back_off = BackOff(self._how.retry_s)
         while not self._stop.is_set():
             before = self.counts.read
             try:
@@ -127,15 +155,14 @@ class Feed:
                 raise
             except VideoError as error:
                 if self.counts.read > before:
-                    waits_s, seen_s = BACK_OFF_S[0], time.monotonic()
+                    back_off.reset()
                     self.counts.source_lost += 1
-                is_over = time.monotonic() - seen_s >= self._how.retry_s
-                if is_over or self._source.kind == "file" or self._stop.is_set():
+                if back_off.is_over or self._source.kind == "file" or self._stop.is_set():
                     raise
                 self.is_away = True
+                waits_s = back_off.next_s()
                 self._say(f"No source: {error}. Trying again in {waits_s:g} s.")
                 self._stop.wait(waits_s)
-                waits_s = min(2 * waits_s, BACK_OFF_S[1])
 
     def _read(self, live: Live) -> None:
         clock = _Clock(is_paced=self._source.is_paced)

@@ -19,7 +19,7 @@ from plateblur.errors import EncodeError
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import BlurOptions, Detector
 from plateblur.video.colour import Planes, blank_planes, hidden_planes
-from plateblur.video.feed import BACK_OFF_S, Feed, Say
+from plateblur.video.feed import BackOff, Feed, Say
 from plateblur.video.looking import WORKERS
 from plateblur.video.picture import Picture
 from plateblur.video.sinks import Sender, Sending, Sink
@@ -138,8 +138,7 @@ class _Out:
     ) -> None:
         self.last_s = 0.0
         self._sink, self._feed, self._picture, self._how, self._say = sink, feed, picture, how, say
-        self._sent_s = time.monotonic()
-        self._waits_s = BACK_OFF_S[0]
+        self._back_off = BackOff(how.retry_s)
         self._try_s = 0.0
         self._sender: Sender | None = None
 
@@ -154,7 +153,7 @@ class _Out:
         def act(sending: Sending) -> None:
             sending.show(planes, time_s)
             counts.shown += not is_blank
-            self._sent_s, self._waits_s = time.monotonic(), BACK_OFF_S[0]
+            self._back_off.reset()
 
         self.last_s = time_s
         if not self._put(act):
@@ -191,9 +190,9 @@ class _Out:
             EncodeError: it is a file, or it stayed away for too long.
         """
         self._sender = None
-        if not self._sink.is_remote or time.monotonic() - self._sent_s >= self._how.retry_s:
+        if not self._sink.is_remote or self._back_off.is_over:
             raise error
+        waits_s = self._back_off.next_s()
         self._feed.counts.sink_lost += 1
-        self._say(f"No sink: {error}. Trying again in {self._waits_s:g} s.")
-        self._try_s = time.monotonic() + self._waits_s
-        self._waits_s = min(2 * self._waits_s, BACK_OFF_S[1])
+        self._say(f"No sink: {error}. Trying again in {waits_s:g} s.")
+        self._try_s = time.monotonic() + waits_s

@@ -51,7 +51,7 @@ from tests.demo.fakes import (
     drawn_image,
     drawn_photo,
 )
-from tests.fakes import DarkDetector, SameProcess, opened
+from tests.fakes import DarkDetector, SameProcess, files_in, opened
 from tests.web.fakes import FakeBlur, FakeGate, running
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ class Served:
 
     def files(self) -> list[Path]:
         """Return the files that hold something; the demo may delete them meanwhile."""
-        walked = (Path(folder, name) for folder, _, names in os.walk(self.folder) for name in names)
-        return [path for path in walked if holds_something(path)]
+        return [path for path in files_in(self.folder) if holds_something(path)]
 
 
 class PhotoServer(BaseHTTPRequestHandler):

@@ -38,7 +38,7 @@ from plateblur.web import Settings, create_app
 from plateblur.web.fetcher import PhotoFetcher
 from plateblur.web.pages import LOGO
 from tests.demo.fakes import PLATE, DrawnDetector, contrast, drawn_photo
-from tests.fakes import SameProcess, opened
+from tests.fakes import SameProcess, files_in, opened
 from tests.web.fakes import FakeBlur, FakeGate, running
 
 # Gradio 6.31.0 uses what pandas 4 is about to drop, in its count of past events.
@@ -60,11 +60,6 @@ class CountingDetector(DrawnDetector):
         CountingDetector.looked += 1
         assert CountingDetector.may_go_on.wait(60)
         return super().detect(image, min_confidence=min_confidence)
-
-
-def files_in(folder: Path) -> set[Path]:
-    """Return all files; unlike rglob, also while folders are deleted."""
-    return {Path(inside, name) for inside, _, names in os.walk(folder) for name in names}
 
 
 @dataclass

@@ -25,7 +25,7 @@ ID = "5f1f6b1e-8a55-4c0e-9c39-3a1d5f0f9a10"
 
 
 async def once(stand: Stand, path: str = "/v1/blur", *, key: str = ID, **content: Any) -> Once:
-    """Send one request, and return what the gate was told of it."""
+    """Send one request, and return the idempotency key and hash that reached the gate."""
     content = content or {"json": {"photo": text_of(PHOTO)}}
     headers = BEARER | {"Idempotency-Key": key}
     answer = await stand.client.post(path, headers=headers, **content)

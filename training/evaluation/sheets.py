@@ -15,6 +15,7 @@ from plateblur.photo import decode
 from plateblur.sets.metrics import Floats, Scores
 from plateblur.sets.predictions import Predictions
 from plateblur.sets.split import LabelledPhoto
+from plateblur.types import Image
 from training.evaluation.plots import BLUE, GREY, ORANGE, PINK
 
 CELL_PX = 320  # side of one cut-out on a contact sheet
@@ -87,27 +88,45 @@ def _draw_sheet(
 
 def _cut_out(cell: Cell, rows: Floats, scores: Scores) -> PillowImage.Image:
     """Return the box and four times its size around it, with truth and boxes drawn in."""
-    x1, y1, x2, y2 = cell.box
-    side = max(4 * max(x2 - x1, y2 - y1), 64.0)
-    corner = np.array([(x1 + x2 - side) / 2, (y1 + y2 - side) / 2])
-    whole = PillowImage.fromarray(decode(cell.photo.path.read_bytes()).pixels)
-    area = (corner[0], corner[1], corner[0] + side, corner[1] + side)
-    cut = whole.transform(
-        (CELL_PX, CELL_PX), PillowImage.Transform.EXTENT, area, PillowImage.Resampling.BICUBIC
-    )
-    pen = ImageDraw.Draw(cut)
+    around = Around(decode(cell.photo.path.read_bytes()).pixels, cell.box, side_px=CELL_PX)
     for box, confidence in zip(rows[:, :4], rows[:, 4], strict=True):
         if confidence >= scores.min_confidence:
-            _outline(pen, box, corner, CELL_PX / side, ORANGE)
+            around.outline(box, ORANGE)
         elif confidence >= scores.min_confidence / 5:
-            _outline(pen, box, corner, CELL_PX / side, PINK)
+            around.outline(box, PINK)
     for box in cell.photo.truth:
-        _outline(pen, box, corner, CELL_PX / side, BLUE)
-    return cut
+        around.outline(box, BLUE)
+    return around.picture
 
 
-def _outline(
-    pen: ImageDraw.ImageDraw, box: Floats, corner: Floats, scale: float, colour: str
-) -> None:
-    x1, y1, x2, y2 = ((box - np.tile(corner, 2)) * scale).tolist()
-    pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=2)
+class Around:
+    """A box of an image with four times its size around it, to draw on.
+
+    Attributes:
+        picture: the cut-out, a square.
+    """
+
+    def __init__(self, image: Image, box: Floats, *, side_px: int) -> None:
+        """Cut it out.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: (4,) `xyxy`, pixels of `image`.
+            side_px: of the picture.
+        """
+        x1, y1, x2, y2 = box.tolist()
+        side = max(4 * max(x2 - x1, y2 - y1), 64.0)
+        left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
+        self._corner, self._scale = np.array([left, top] * 2), side_px / side
+        self.picture = PillowImage.fromarray(image).transform(
+            (side_px, side_px),
+            PillowImage.Transform.EXTENT,
+            (left, top, left + side, top + side),
+            PillowImage.Resampling.BICUBIC,
+        )
+        self._pen = ImageDraw.Draw(self.picture)
+
+    def outline(self, box: Floats, colour: str) -> None:
+        """Draw the outline of a box, `xyxy` in pixels of the image."""
+        x1, y1, x2, y2 = ((box - self._corner) * self._scale).tolist()
+        self._pen.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=colour, width=2)
