@@ -49,10 +49,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     What a file's fixtures start (a server, a browser, a training run) is then started once. Tests
     that share nothing may name groups of their own, so that several workers take part in a file.
+    A slow test that fails runs once more, because browsers, databases and servers now and then fail
+    to start on a machine under load; pytest's last line counts these reruns.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
     for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 

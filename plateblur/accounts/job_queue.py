@@ -108,7 +108,7 @@ class StoreQueue:
                 .order_by(
                     account_claimed_at.asc().nulls_first(),
                     Job.claimed_at.asc().nulls_first(),
-                    JobItem.number,
+                    JobItem.id,  # older jobs first, and a job's photos in their order
                 )
                 .with_for_update(of=JobItem, skip_locked=True)
             ).first()
