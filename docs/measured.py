@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from plateblur.accounts.plans import PRICE_CENTS
-from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PlanKind
+from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PRICE_CENTS, PlanKind
 from plateblur.looks import plan_looks
 
 ROOT = Path(__file__).parents[1]
