@@ -188,7 +188,7 @@ def watch(command: list[str], work: Path, frames: int, kill_at: float | None) ->
             done = _done(work) if work.exists() else done
             if not caught_up_s and done > before and before > (0, 0):
                 caught_up_s = now_s
-            if kill_at is not None and _share(done, frames) >= kill_at:
+            if kill_at is not None and _share(work, done, frames) >= kill_at:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
         code = process.wait()
@@ -206,9 +206,11 @@ def _done(work: Path) -> tuple[int, int]:
     return looked, len(list(work.glob("picture-*.mp4")))
 
 
-def _share(done: tuple[int, int], frames: int) -> float:
+def _share(work: Path, done: tuple[int, int], frames: int) -> float:
+    """Return how much of the work is done; a segment counts as soon as it is begun."""
     looked, segments = done
-    return LOOKING * looked / frames + (1 - LOOKING) * segments * SEGMENT_FRAMES / frames
+    begun = segments + len(list(work.glob("picture-*.part")))
+    return LOOKING * looked / frames + (1 - LOOKING) * begun * SEGMENT_FRAMES / frames
 
 
 def _tree(root: int) -> tuple[float, float]:
@@ -343,7 +345,7 @@ def main() -> None:
         for number, kill_at in enumerate([*kills, None])
     ]
     seconds = sum(run.seconds for run in runs)
-    figures = {
+    figures: dict[str, Any] = {
         "machine": machine(),
         "clip": f"{given.minutes} minutes of 1080p at {given.rate} frames a second, H.264 and AAC: "
         f"{LOOP_S} s of drawn streets, repeated",
@@ -363,10 +365,11 @@ def main() -> None:
             for at_s, mb in run.memory[:: max(1, len(run.memory) // 12)]
         ],
         "left_behind": sorted(path.name for path in folder.iterdir() if path not in (source, out)),
-        "output": checked(source, out, drawn, given.seed),
     }
+    print(json.dumps(figures, indent=1), flush=True)
+    figures["output"] = checked(source, out, drawn, given.seed)
     written = json.dumps(figures, indent=1)
-    print(written)
+    print(json.dumps(figures["output"], indent=1))
     if given.minutes >= 60:
         RESULTS.write_text(written + "\n", encoding="utf-8")
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -29,12 +30,14 @@ from plateblur.video import Counts, LiveOptions, blur_live, feed, sink_of, sourc
 from plateblur.video.sinks import Sender
 from plateblur.video.sources import shown_address
 from tests.clips import (
+    IMAGE_HW,
     RATE,
     BlinkingDetector,
     drawn_clip,
     driving,
     flashing,
     recorded,
+    seen_in_tiles,
     shown_and_heard_at,
 )
 from tests.fakes import BrokenDetector, DarkDetector
@@ -183,6 +186,36 @@ def test_no_frame_is_shown_as_it_came_when_the_detector_is_too_slow(
     assert len(images) == (counts.shown if late == "drop" else 30 - counts.unsent)
     assert readable(images) == 0
     assert blank(images) == (0 if late == "drop" else counts.late)
+
+
+class NearDetector(DarkDetector):
+    """Finds the plate in whole frames only as far as it is on the left, and in all cut-outs."""
+
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
+        if image.shape[:2] != IMAGE_HW:
+            return seen_in_tiles(image, min_confidence=min_confidence)
+        found = super().detect(image, min_confidence=min_confidence, **how)
+        return found.take(np.flatnonzero(found.xyxy[:, 0] < 41))
+
+
+@pytest.mark.slow
+def test_a_plate_that_brakes_while_it_is_missed_is_found_by_a_closer_look(tmp_path: Path) -> None:
+    images = driving(24, plate=False)
+    for frame, image in enumerate(images):
+        left = 10 + 4 * min(frame, 8)
+        image[60:74, left : left + 40] = 10
+    (tmp_path / "in.mp4").write_bytes(drawn_clip(images))
+
+    counts = blur_live(
+        source_of(str(tmp_path / "in.mp4")),
+        sink_of(str(tmp_path / "out.mkv")),
+        NearDetector(),
+        SOLID,
+        replace(PATIENT, delay_s=5.0),
+    )
+
+    assert counts.shown == 24
+    assert readable(images_in(tmp_path / "out.mkv")) == 0
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from plateblur.errors import DetectionError, PlateblurError, VideoError
 from plateblur.tracks import STILL, TRACK_FLOOR, Step
 from plateblur.types import BlurOptions, Detector
 from plateblur.video.colour import colours_of
-from plateblur.video.looking import Grey, camera_step
+from plateblur.video.looking import Grey, camera_step, look_closer
 from plateblur.video.picture import FALLBACK_RATE, Picture
 from plateblur.video.reading import require_size
 from plateblur.video.sources import Live, Sound, Source
@@ -258,15 +258,23 @@ class Feed:
         floor = min(TRACK_FLOOR, options.min_confidence)
         failure: PlateblurError | None = DetectionError("a frame can't be searched")
         try:
-            while (waiting := self.window.next_to_search()) is not None:
-                if (frame := waiting.frame) is not None:
-                    found = detector.detect(
-                        picture.image(frame),
+            while (work := self.window.next_to_search()) is not None:
+                waiting, places = work
+                with waiting.converting:
+                    image = None if waiting.frame is None else picture.image(waiting.frame)
+                if image is None:
+                    continue
+                found = (
+                    look_closer(image, places.astype(np.float64), detector, floor=floor)
+                    if places is not None
+                    else detector.detect(
+                        image,
                         min_confidence=floor,
                         smallest_plate_px=options.smallest_plate_px,
                         effort=options.effort,
                     )
-                    self.window.searched(waiting, found)
+                )
+                self.window.searched(waiting, found)
             failure = None
         except DetectionError as error:
             failure = error

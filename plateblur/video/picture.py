@@ -102,7 +102,7 @@ def picture_of(clip: BinaryIO, index: int, limits: ClipLimits, *, hide_damaged: 
             colours=(colours := colours_of(first)),
             time_base=stream.time_base,
             rate=stream.average_rate or stream.guessed_rate or FALLBACK_RATE,
-            lost=lost_of(first, colours),
+            lost=lost_of(first, colours, has_alpha=stream.metadata.get("alpha_mode") == "1"),
         )
     height, width = picture.image_hw
     require_size(height * width, limits)
