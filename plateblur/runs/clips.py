@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
@@ -95,6 +96,10 @@ def take_clip(job: Job) -> tuple[Version, Path]:
         OSError: it can't be read.
     """
     clip = on_disk(job.photo)
+    if clip.exists() and not clip.is_file():
+        raise OSError(
+            errno.ESPIPE, "expected a file, got a pipe or device: it is read several times"
+        )
     seen, now = seen_at(clip), time.time_ns()
     digest = digest_of(clip)
     size, stamp = seen or (0, "")
