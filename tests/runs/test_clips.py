@@ -83,8 +83,11 @@ def test_a_pipe_is_refused_and_not_waited_for(here: Path) -> None:
 
     done = run("video", "pipe.mp4", "-o", "out.mp4")
 
-    assert done.exit_code != 0
-    assert "expected a file, got a pipe" in done.output
+    assert done.exit_code == 1
+    assert "expected a file, got a pipe" in " ".join(done.output.split())
+    assert not Path("out.mp4").exists()
+    assert run("video", "pipe.mp4", "in/a.mp4", "-o", "out").exit_code == 1
+    assert files("out") == {"a.mp4", MANIFEST_NAME, LOCK_NAME}
 
 
 def test_a_report_of_plates_is_for_one_clip(here: Path) -> None:
