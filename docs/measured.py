@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plateblur.accounts.plans import PRICE_CENTS
 from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PlanKind
+from plateblur.detector import near_model, shipped_model
 from plateblur.looks import plan_looks
 
 ROOT = Path(__file__).parents[1]
@@ -110,9 +112,13 @@ def looks_by_size() -> str:
         "default": {},
         "`--thorough`": {"effort": "thorough"},
     }
+
+    def looks(size: tuple[int, int], way: Mapping[str, Any]) -> int:
+        near = near_model(shipped_model()) and way.get("effort") != "fast"
+        return plan_looks(size, **model, **way).searched.looks + bool(near)
+
     rows = [
-        [name, *(str(len(plan_looks(size, **model, **way).looks)) for way in ways.values())]
-        for name, size in SIZES.items()
+        [name, *(str(looks(size, way)) for way in ways.values())] for name, size in SIZES.items()
     ]
     return _table(["photo", *ways], rows)
 
@@ -140,16 +146,21 @@ def plan_cost() -> str:
     )
 
 
+def data_card() -> dict[str, Any]:
+    """Return the card that names every data set: of the network for near plates, the latest."""
+    model = near_model(shipped_model()) or shipped_model()
+    card: dict[str, Any] = json.loads(model.with_suffix(".json").read_text())
+    return card
+
+
 def licences() -> str:
-    """Return which share of the shipped model's training photos has no clear licence."""
-    card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
-    return f"**{card['training_photos']}**"
+    """Return which share of the training photos of what is shipped has no clear licence."""
+    return f"**{data_card()['training_photos']}**"
 
 
 def attributions() -> str:
-    """Return the credit of each data set behind the shipped model."""
-    card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
-    return "\n".join(f"- {one['attribution']}" for one in card["data_sets"])
+    """Return the credit of each data set behind what is shipped."""
+    return "\n".join(f"- {one['attribution']}" for one in data_card()["data_sets"])
 
 
 def third_party() -> str:
@@ -168,9 +179,9 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def any_way() -> str:
+def any_way(name: str = "any_way.json") -> str:
     """Return what detectors hide of photos that are turned, tilted, shaken or all plate."""
-    results = _results("any_way.json")
+    results = _results(name)
     if results is None:
         return "Not measured yet: run `benchmarks/any_way.py`."
     names = list(results["figures"])
@@ -182,7 +193,17 @@ def any_way() -> str:
             rows.append([label, str(first[size]["plates"]), *map(str, hidden)])
         false = [results["figures"][name][kind]["false boxes"] for name in names]
         rows.append([f"{kind}: false boxes in {first['photos']} photos", "", *map(str, false)])
-    return _table(["hidden to 99 %, one look", "plates", *names], rows)
+    how = "one look" if results["effort"] == "fast" else "the looks of the default"
+    return _table([f"hidden to 99 %, {how}", "plates", *names], rows)
+
+
+def near_gate() -> str:
+    """Return what the gate compared when it let the network for near plates pass."""
+    near = near_model(shipped_model())
+    if near is None:
+        return "No network for near plates is shipped."
+    card = json.loads(near.with_suffix(".json").read_text())
+    return _differences(card["compared"], ("without it", "with it"))
 
 
 def mutants() -> str:
@@ -213,9 +234,14 @@ def any_way_gate() -> str:
     results = _results("any_way_gate.json")
     if results is None:
         return "Not measured yet: `training/promote.py` asks the gate."
+    splits = {split: results[split] for split in ("test", "kept apart")}
+    return _differences(splits, ("shipped", "896, own 1"))
+
+
+def _differences(splits: Mapping[str, Mapping[str, Any]], names: tuple[str, str]) -> str:
     rows = []
-    for split in ("test", "kept apart"):
-        for figure, row in results[split].items():
+    for split, figures in splits.items():
+        for figure, row in figures.items():
             change = row["difference"]
             if change["value"] is None:
                 continue
@@ -227,7 +253,7 @@ def any_way_gate() -> str:
                     f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
                 ]
             )
-    return _table(["", "shipped", "896, own 1", "difference, 95 % interval"], rows)
+    return _table(["", *names, "difference, 95 % interval"], rows)
 
 
 NODES, CORES_A_NODE = 100, 16  # of the cluster that the calculation is for
@@ -339,6 +365,8 @@ def cluster_memory() -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
+    "near": partial(any_way, "near.json"),
+    "near-gate": near_gate,
     "any-way-gate": any_way_gate,
     "attributions": attributions,
     "cluster-limits": cluster_limits,
