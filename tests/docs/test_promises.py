@@ -115,7 +115,7 @@ async def test_the_front_page_of_the_service_says_in_its_opening_that_plates_are
 
 NOTHING_MISSED = re.compile(
     r"without (any )?readable plates"
-    r"|(?<!no detector )(?<!no confidence )\b(finds?|hides?|blurs?|detects?) (all|every) plates?\b"
+    r"|(?<!no detector )(?<!no threshold )\b(finds?|hides?|blurs?|detects?) (all|every) plates?\b"
     r"(?! (above|from|that))"
     r"|(?<!not )\b(all|every) plates? (is|are) (found|hidden|blurred|detected)",
     re.IGNORECASE,
