@@ -22,10 +22,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -35,14 +33,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import process_time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.machine import machine
 from plateblur.sets.metrics import wilson_interval
-
-if TYPE_CHECKING:
-    import pytest
 
 ROOT = Path(__file__).parents[1]
 OUT = Path(__file__).parent / "results" / "mutants.json"
@@ -51,7 +45,6 @@ OUT = Path(__file__).parent / "results" / "mutants.json"
 # it broke; the others are signals and codes of a mutant that took too long or crashed.
 NOTICED = {1: "failed", 3: "failed", 24: "too long", -24: "too long", 36: "too long"}
 NOTICED |= {152: "too long", 255: "too long", -9: "crashed", -11: "crashed"}
-CLEAN = Path("clean-cpu-s.txt")  # processor time of the tests without a change; in mutmut's copy
 UNNOTICED = {0: "survived", 5: "no test runs it", 33: "no test runs it"}
 
 
@@ -188,13 +181,13 @@ def configure(folder: Path, row: Row, *, plain: str) -> None:
             "-p",
             "no:cacheprovider",
             "-p",
-            "benchmarks.mutants",
+            "mutant_limit",
         ],
         "pytest_add_cli_args_test_selection": list(row.tests),
         # Workers come from a process that has imported the tests and run none of them, because
         # threads of a detector don't survive a fork.
         "process_isolation": "forkserver",
-        # Times 15: by the clock, for what waits and doesn't compute; `pytest_configure` limits the
+        # Times 15: by the clock, for what waits and doesn't compute; `mutant_limit` limits the
         # processor time.
         "timeout_constant": 100.0,
     }
@@ -203,40 +196,14 @@ def configure(folder: Path, row: Row, *, plain: str) -> None:
     (folder / "pyproject.toml").write_text(text, encoding="utf-8")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Limit the processor time of a mutant; `configure` makes this file a plugin of pytest."""
-    del config
-    if "__mutmut_" in os.environ.get("MUTANT_UNDER_TEST", ""):  # noqa: TID251 - set by mutmut
-        limit_s = cpu_limit_s(float(CLEAN.read_text()))
-        end_s = math.ceil(process_time() + limit_s)
-        resource.setrlimit(resource.RLIMIT_CPU, (end_s, end_s + 1))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write down how much processor time the tests need without a change."""
-    del session
-    if "__mutmut_" not in os.environ.get("MUTANT_UNDER_TEST", ""):  # noqa: TID251 - set by mutmut
-        before_s = float(CLEAN.read_text()) if CLEAN.exists() else 0.0
-        CLEAN.write_text(str(max(before_s, process_time())))
-
-
-def cpu_limit_s(clean_s: float) -> float:
-    """Return the most processor time that a mutant's tests may take, in seconds.
-
-    Args:
-        clean_s: what all tests of the row take without a change.
-    """
-    return 10 + 4 * clean_s
-
-
 def mutmut(*words: str) -> str:
     """Run mutmut in the current folder and return what it prints.
 
     Raises:
         RuntimeError: it failed; the message is the end of its output.
     """
-    # So that the copy is what is tested, and its plugin is found.
-    here = {**os.environ, "PYTHONPATH": str(Path("mutants").absolute())}  # noqa: TID251
+    # For `mutant_limit`. Nothing else of the path, so that the copy is what is tested.
+    here = {**os.environ, "PYTHONPATH": str(Path("benchmarks").absolute())}  # noqa: TID251
     done = subprocess.run(
         [str(Path(sys.executable).with_name("mutmut")), *words],
         env=here,

@@ -77,7 +77,7 @@ def test_the_settings_are_read_by_mutmut_as_they_are_meant(tmp_path: Path) -> No
     assert settings["only_mutate"] == ["plateblur/blur.py"]
     assert settings["also_copy"] == ["tests"]
     assert settings["pytest_add_cli_args"][:2] == ["-m", "not slow"]
-    assert settings["pytest_add_cli_args"][-2:] == ["-p", "benchmarks.mutants"]
+    assert settings["pytest_add_cli_args"][-2:] == ["-p", "mutant_limit"]
 
 
 @pytest.mark.slow
@@ -97,12 +97,12 @@ def test_only_a_mutant_is_ended_when_it_computes_for_too_long(
             "pytest",
             "-q",
             "-p",
-            "benchmarks.mutants",
+            "mutant_limit",
             "-p",
             "no:cacheprovider",
         ],
         cwd=tmp_path,
-        env={**os.environ, "MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str(ROOT)},  # noqa: TID251
+        env={**os.environ, "MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str(ROOT / "benchmarks")},  # noqa: TID251
         check=False,
     )
     assert done.returncode == code
