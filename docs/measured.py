@@ -263,11 +263,11 @@ S3_READS, S3_WRITES = 5500, 3500
 
 def survey_cost() -> str:
     """Return how many photos a core does in an hour, on one machine and on Ray."""
-    told, long = _results("cluster.json"), _results("survey.json")
-    if told is None or long is None:
+    cluster, long = _results("cluster.json"), _results("survey.json")
+    if cluster is None or long is None:
         return "Not measured yet: run `benchmarks/cluster.py` and `benchmarks/survey.py`."
     rows = []
-    for one in [*told["side by side"], *told["bucket"]]:
+    for one in [*cluster["side by side"], *cluster["bucket"]]:
         hourly = one.get("photos a core hour")
         rows.append(
             [
@@ -279,7 +279,7 @@ def survey_cost() -> str:
             ]
         )
     here, ray = (
-        [one["photos a second"] for one in told["side by side"] if one["how"].startswith(where)]
+        [one["photos a second"] for one in cluster["side by side"] if one["how"].startswith(where)]
         for where in ("this machine", "Ray")
     )
     header = [
@@ -288,7 +288,7 @@ def survey_cost() -> str:
     ]
     memory = next(value for name, value in long.items() if name.startswith("memory MB"))
     return (
-        f"Each photo a {told['photo']}, on {told['machine']}:\n\n{_table(header, rows)}\n\n"
+        f"Each photo a {cluster['photo']}, on {cluster['machine']}:\n\n{_table(header, rows)}\n\n"
         f"Two workers do {here[1] / here[0]:.2f} times as much as one, on Ray "
         f"{ray[1] / ray[0]:.2f} times. On Ray, the nodes and the command shared two cores.\n\n"
         f"A run of {long['photos']:,} drawn photos ({', '.join(long['sizes'])} pixels) was killed "
@@ -303,17 +303,17 @@ def survey_cost() -> str:
 
 def cluster_limits() -> str:
     """Return what a cluster of 100 nodes would do, and which part saturates first."""
-    told = _results("cluster.json")
-    if told is None:
+    cluster = _results("cluster.json")
+    if cluster is None:
         return "Not measured yet: run `benchmarks/cluster.py`."
-    on_ray = {one["how"]: one for one in [*told["side by side"], *told["bucket"]]}
+    on_ray = {one["how"]: one for one in [*cluster["side by side"], *cluster["bucket"]]}
     each = on_ray["Ray, 2 workers"]["photos a second"] / 2
     cores = NODES * CORES_A_NODE
     rate = each * cores
     asks = on_ray["S3 to S3, Ray"]["requests a photo"]
     reads = asks.get("GET", 0) + asks.get("HEAD", 0)
     writes = asks.get("PUT", 0) + asks.get("POST", 0)
-    parts = told["parts"]
+    parts = cluster["parts"]
     batch, lines = list(parts["manifest lines a second, by lines an fsync"].items())[-1]
     driver_ms = on_ray["S3 to S3, Ray"]["driver CPU ms a photo"]
     message = sum(parts["message bytes"].values())
@@ -330,7 +330,7 @@ def cluster_limits() -> str:
     ]
     first = min(limits, key=lambda limit: limit[2])
     node = rate / NODES * moved / 1e6
-    killed = told["node killed"]
+    killed = cluster["node killed"]
     return (
         f"A calculation from measured parts; no such cluster was at hand. A core does {each:.1f} "
         f"photos a second, so {NODES} nodes of {CORES_A_NODE} cores would do {rate:,.0f}, if "
@@ -351,16 +351,16 @@ def cluster_limits() -> str:
 
 def cluster_memory() -> str:
     """Return how much memory a run took on one machine and in each worker on Ray."""
-    told = _results("cluster.json")
-    if told is None:
+    cluster = _results("cluster.json")
+    if cluster is None:
         return "Not measured yet: run `benchmarks/cluster.py`."
     rows = [
         [one["how"], f"{one[name]} MB", what]
-        for one in told["side by side"]
+        for one in cluster["side by side"]
         for name, what in (("memory MB", "the command"), ("worker MB", "the largest worker"))
         if name in one
     ]
-    return f"With {told['photo']}:\n\n" + _table(["", "memory", "of"], rows)
+    return f"With {cluster['photo']}:\n\n" + _table(["", "memory", "of"], rows)
 
 
 GENERATED: dict[str, Callable[[], str]] = {

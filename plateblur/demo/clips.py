@@ -48,7 +48,7 @@ def blur_dropped_clip(
     return out.getvalue(), done
 
 
-def told_done(done: BlurredClip) -> str:
+def done_html(done: BlurredClip) -> str:
     """Return HTML about a blurred clip."""
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
     notes = "".join(f"<br>{escape(note)}" for note in done.notes)
@@ -59,7 +59,7 @@ def told_done(done: BlurredClip) -> str:
     )
 
 
-def told_failure(reason: str) -> str:
+def failure_html(reason: str) -> str:
     """Return HTML about a clip that was not blurred."""
     return f'<div class="pb-refused" role="alert">{escape(reason)}</div>'
 
