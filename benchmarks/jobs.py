@@ -41,6 +41,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.jobs_host import SECRET
 from benchmarks.machine import machine
 from benchmarks.service import PASSWORD, address_of, free_port
 from benchmarks.service_load import THREADS, bare_in_its_own_process, cpu_s, photo
@@ -53,7 +54,6 @@ from tests.accounts.fakes import Postgres, postgres_binaries
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "jobs.json"
-SECRET = "only in this benchmark " * 2
 HOOK_KEY = bytes(range(32))
 KILL_EVERY_S = (6.0, 14.0)
 AHEAD = 2  # jobs that a client has under way
@@ -439,44 +439,6 @@ def database() -> Iterator[tuple[Store, str]]:
             cluster.stop()
 
 
-def host(url: str, port: int, hook_port: int, data_dir: Path) -> None:
-    """Serve, as `serving.build` does, but with webhooks allowed to this run's receiver."""
-    import ipaddress
-
-    import uvicorn
-
-    from plateblur.accounts.gate import StoreGate
-    from plateblur.accounts.job_queue import StoreQueue
-    from plateblur.accounts.jobs import StoreJobs
-    from plateblur.bounded import BoundedWorkers, WorkLimits
-    from plateblur.serving import detector_of, job_limits
-    from plateblur.web import Settings, create_app
-    from plateblur.web.connections import BoundedConnection
-    from plateblur.web.fetcher import PhotoFetcher, Reach
-
-    settings = Settings(data_dir=data_dir)
-    workers = BoundedWorkers(
-        detector_of(settings),
-        count=settings.blur_threads,
-        limits=WorkLimits.of_photo(
-            processor_s=settings.photo_work_s, memory_mb=settings.photo_memory_mb
-        ),
-    )
-    workers.start()
-    store, limits = Store(url, secret=SECRET.encode()), job_limits(settings)
-    loopback = ipaddress.ip_network("127.0.0.1/32")
-    app = create_app(
-        workers.blur,
-        StoreGate(store),
-        settings,
-        fetcher=PhotoFetcher(
-            timeout_s=10, max_bytes=5 * 1024**2, reach=Reach(also=((loopback, hook_port),))
-        ),
-        jobs=(StoreJobs(store, limits), StoreQueue(store, limits)),
-    )
-    uvicorn.run(app, port=port, http=BoundedConnection, ws="none", log_config=None)
-
-
 def figures(plan: Plan, seen: Seen) -> dict[str, Any]:
     """Return what is written of one storm."""
     photos = plan.jobs * plan.photos
@@ -509,13 +471,8 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=Plan().clients)
     parser.add_argument("--no-kills", action="store_true")
     parser.add_argument("--rounds", type=int, default=5, help="without kills")
-    parser.add_argument("--host", nargs=4, metavar=("URL", "PORT", "HOOK_PORT", "DATA_DIR"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    if asked.host:
-        url, port, hook_port, data_dir = asked.host
-        host(url, int(port), int(hook_port), Path(data_dir))
-        return
     # Two hosts share this machine's cores; alone, one has them all as `blur_photo` does.
     plan = Plan(
         asked.jobs, asked.photos, asked.clients, 1 if asked.no_kills else 2, not asked.no_kills
@@ -524,7 +481,7 @@ def main() -> None:
 
         def command(url: str, port: int, hook_port: int) -> list[str]:
             given = [url, str(port), str(hook_port), folder]
-            return [sys.executable, "-m", "benchmarks.jobs", "--host", *given]
+            return [sys.executable, "-m", "benchmarks.jobs_host", *given]
 
         make_accounts(store, plan.clients)
         if plan.kills:

@@ -174,6 +174,14 @@ class Settings(BaseSettings):
     jobs: bool = _told(True, "offer /v1/jobs, whose photos wait encrypted in the database")
     jobs_request_mb: int = _told(256, "maximum size of a request that begins a job", gt=0)
     jobs_photos: int = _told(500, "maximum number of photos in a job", gt=0)
+    jobs_clip_mb: int = _told(128, "maximum size of a clip in a job; 0 accepts no clips", ge=0)
+    jobs_clip_s: int = _told(
+        60,
+        "maximum length of a clip in a job; each worker does one clip at a time, in up to 40 "
+        "processor seconds per second of clip",
+        gt=0,
+    )
+    jobs_trial_clip_s: int = _told(10, "maximum length of a clip in a job on the trial", gt=0)
     jobs_per_account: int = _told(20, "unfinished jobs of one account", gt=0)
     jobs_account_mb: int = _told(1024, "photos and results of one account's jobs", gt=0)
     jobs_mb: int = _told(4096, "photos and results of all jobs", gt=0)
