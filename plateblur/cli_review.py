@@ -56,7 +56,7 @@ from plateblur.runs.plan import File, Plan, Task
 from plateblur.runs.progress import number
 from plateblur.runs.review_log import to_hide
 from plateblur.runs.run import How, started
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand
+from plateblur.runs.workers import MORE_IN_HAND, room_for
 from plateblur.runs.zones import ZoneFiles, zones_of
 from plateblur.sets.forms import DrawnOn
 from plateblur.types import BlurOptions, BlurredPhoto, Detector
@@ -368,13 +368,13 @@ def _hide(
 
         make = photo_maker(
             hidden,
-            PixelsInHand(PIXELS_A_WORKER * workers),
+            room_for(workers),
             masks,
             run.inputs,
             is_one_file=False,
             keeps_pictures=False,
         )
-        doing = run.here(given.take, make, workers)
+        doing = run.here(given.take, make, workers + MORE_IN_HAND)
         tally, _ = run.carry_out(doing, "Hiding", console=console, hidden=quiet)
     if given.without:
         say([f"boxes for {number(given.without, 'other photo')} were passed over"], hidden=quiet)

@@ -133,6 +133,7 @@ class StoreJobs:
                     size=len(content),
                     predictions=0,
                     attempts=0,
+                    media_type=item.media_type,
                     **failed,
                 )
             )
@@ -239,7 +240,7 @@ class StoreJobs:
             items = connection.execute(
                 select(
                     *(JobItem.number, JobItem.name, JobItem.state, JobItem.cd, JobItem.error),
-                    JobItem.answer,
+                    *(JobItem.answer, JobItem.media_type),
                 )
                 .where(JobItem.job_id == job_id)
                 .order_by(JobItem.number)
@@ -263,6 +264,7 @@ class StoreJobs:
                         if one.answer is None
                         else seal.open(one.answer, purpose=f"answer {one.number}")
                     ),
+                    media_type=one.media_type,
                 )
                 for one in items
             ),

@@ -29,7 +29,6 @@ from ray.exceptions import RayError, RayTaskError
 from plateblur.detector import near_model
 from plateblur.errors import ModelError, RunError
 from plateblur.runs.cluster_worker import (
-    MORE_IN_HAND,
     Ended,
     Given,
     Line,
@@ -44,6 +43,7 @@ from plateblur.runs.places import Remote
 from plateblur.runs.plan import File, Task
 from plateblur.runs.progress import Done
 from plateblur.runs.run import Run
+from plateblur.runs.workers import MORE_IN_HAND
 from plateblur.zones import NO_ZONES
 
 KNOCK_S = 10.0  # for a cluster to take a connection

@@ -178,6 +178,14 @@ class Settings(BaseSettings):
     jobs: bool = _setting(True, "offer /v1/jobs, whose photos wait encrypted in the database")
     jobs_request_mb: int = _setting(256, "maximum size of a request that begins a job", gt=0)
     jobs_photos: int = _setting(500, "maximum number of photos in a job", gt=0)
+    jobs_clip_mb: int = _setting(128, "maximum size of a clip in a job; 0 accepts no clips", ge=0)
+    jobs_clip_s: int = _setting(
+        60,
+        "maximum length of a clip in a job; each worker does one clip at a time, in up to 40 "
+        "processor seconds per second of clip",
+        gt=0,
+    )
+    jobs_trial_clip_s: int = _setting(10, "maximum length of a clip in a job on the trial", gt=0)
     jobs_per_account: int = _setting(20, "unfinished jobs of one account", gt=0)
     jobs_account_mb: int = _setting(1024, "photos and results of one account's jobs", gt=0)
     jobs_mb: int = _setting(4096, "photos and results of all jobs", gt=0)

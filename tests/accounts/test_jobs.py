@@ -297,6 +297,42 @@ def test_a_claim_that_ran_out_is_given_to_another_and_counts_no_more(
     assert jobs.view(ana.account_id, job_id).items[0].state is ItemState.DONE
 
 
+def test_clips_and_photos_are_claimed_apart(
+    jobs: StoreJobs, queue: StoreQueue, gate: StoreGate, ana: Identity
+) -> None:
+    job_id = jobs.begin(ana.account_id, room_bytes=2000)
+    jobs.add(job_id, NewItem("drive.mp4", photo=b"a clip", media_type="video/mp4"))
+    jobs.add(job_id, NewItem("street.jpg", photo=PHOTO))
+    jobs.open(job_id, options=b"{}", webhook=None, once=None)
+    photo = queue.claim()
+    assert photo is not None
+    assert (photo.photo, photo.media_type) == (PHOTO, None)
+    assert queue.claim() is None
+    clip = queue.claim(clips=True)
+    assert clip is not None
+    assert (clip.photo, clip.media_type) == (b"a clip", "video/mp4")
+    assert queue.claim(clips=True) is None
+    assert finish(gate, queue, photo)
+    assert finish(gate, queue, clip, ItemResult(b"blurred", "video/mp4", b"{}", 250))
+    assert counted(gate, ana) == (2, 3 + 250)
+    found = jobs.view(ana.account_id, job_id).items
+    assert [one.media_type for one in found] == ["video/mp4", "image/jpeg"]
+
+
+def test_whose_claim_no_longer_holds_is_told_so(
+    jobs: StoreJobs, queue: StoreQueue, ana: Identity
+) -> None:
+    stays, goes = begin(jobs, ana), begin(jobs, ana)
+    claims = [queue.claim(), queue.claim()]
+    tokens = [claim.token for claim in claims if claim is not None]
+    assert queue.renew(tokens) == set(tokens)
+    jobs.delete(ana.account_id, goes)
+    (held,) = queue.renew(tokens)
+    assert held in tokens
+    jobs.delete(ana.account_id, stays)
+    assert queue.renew(tokens) == set()
+
+
 def test_a_photo_that_is_begun_again_and_again_fails(
     jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
 ) -> None:
