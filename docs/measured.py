@@ -363,17 +363,88 @@ def cluster_memory() -> str:
     return f"With {cluster['photo']}:\n\n" + _table(["", "memory", "of"], rows)
 
 
+def moving() -> str:
+    """Return the share of plates in frames that each way of looking at a clip hides."""
+    results = _results("moving.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.moving`."
+    kinds = {"photos": "dashcam photos", "mosaics": "street photos, 2 x 2"}
+    rows = []
+    for name, kind in results["figures"]["val"].items():
+        for way, figures in kind.items():
+            if not isinstance(figures, dict):
+                continue
+            shares = [figures.get(ratio) for ratio in ("within 1:15", "1:15-1:30", "1:30-1:60")]
+            beside = figures["scenery hidden beside plates, share of a frame"]
+            rows.append(
+                [
+                    f"{kind['clips']} of {kinds[name]}",
+                    f"`{way}`" if way == "plateblur video" else way,
+                    *(f"{each['share']:.3f} of {each['plates in frames']}" if each else "none"
+                      for each in shares),
+                    f"{beside:.2%}",
+                ]
+            )  # fmt: skip
+    header = ["clips", "way", "within 1:15", "1:15 to 1:30", "1:30 to 1:60", "hidden beside plates"]
+    return _table(header, rows)
+
+
+def cases() -> str:
+    """Return the inputs that went wrong for others, what each must give, and whether it does."""
+    results = _results("cases.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.cases`."
+    rows = []
+    for case in results["cases"]:
+        failed = [what for what, holds in case["checks"].items() if not holds]
+        outcome = f"not: {', '.join(failed)}" if failed else f"yes, {len(case['checks'])} checks"
+        rows.append([f"`{case['file']}`", case["required"], outcome])
+    return _table(["input", "required", "as required"], rows)
+
+
+def long_clip() -> str:
+    """Return what an hour of 1080p took, killed twice and resumed."""
+    results = _results("long_clip.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.long_clip`."
+    out, kills = results["output"], len(results["killed_after"])
+    return (
+        f"{results['clip']} on {results['machine']}, killed {kills} times and resumed: at most "
+        f"{results['memory_mb_most']:.0f} MB of memory; {out['frames_out']} of {out['frames']} "
+        f"frames, {out['plates_hidden']} of {out['plates_in_them']} plates hidden in the "
+        f"{out['frames_looked_at']} frames that were checked, {out['beeps']} beeps of the sound, "
+        f"none out of step by more than {out['sound_out_of_step_ms_most']} ms."
+    )
+
+
+def live_memory() -> str:
+    """Return the memory of a live picture over time."""
+    results = _results("live.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.live`."
+    settled = results["memory_mb_settled"]
+    return (
+        f"{results['source']}: {settled['first_quarter']} MB of memory in the first quarter after "
+        f"two minutes, {settled['last_quarter']} MB in the last, {results['memory_mb_most']:.0f} "
+        "MB at most."
+    )
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
     "near": partial(any_way, "near.json"),
     "near-gate": near_gate,
     "any-way-gate": any_way_gate,
     "attributions": attributions,
+    "cases": cases,
     "cluster-limits": cluster_limits,
     "cluster-memory": cluster_memory,
     "cost": cost,
     "licences": licences,
+    "live-memory": live_memory,
+    "long-clip": long_clip,
     "looks-by-size": looks_by_size,
+    "moving": moving,
     "mutants": mutants,
     "plan-cost": plan_cost,
     "survey-cost": survey_cost,
