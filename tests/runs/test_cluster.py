@@ -53,8 +53,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begin(*arguments: object, cluster: Nodes) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CALL, *map(str, arguments), "--cluster", cluster.address]
+def begin(*arguments: object, cluster: Nodes, address: str | None = None) -> subprocess.Popen[str]:
+    line = [*map(str, arguments), "--cluster", address or cluster.address]
+    command = [sys.executable, "-c", CALL, *line]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
 
 
@@ -91,6 +92,18 @@ def check_against_manifest(given: Path, out: Path) -> None:
         for told, path in ((line["input"], given / name), (line["written"], out / name)):
             assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert not list(out.glob("*.part"))
+
+
+def test_a_run_from_outside_the_cluster(cluster: Nodes, photos: Path, tmp_path: Path) -> None:
+    """Through Ray's client protocol, in which the driver isn't part of the cluster."""
+    given, out = tmp_path / "in", tmp_path / "out"
+    given.mkdir()
+    for path in sorted(photos.iterdir())[:6]:
+        (given / path.name).write_bytes(path.read_bytes())
+    run = begin("blur", given, "-o", out, cluster=cluster, address=cluster.client_address)
+    told = end(run)
+    assert run.returncode == 0, told
+    check_against_manifest(given, out)
 
 
 def test_a_node_is_killed_in_the_middle_and_every_photo_is_done_once(
