@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from plateblur.drawn.scene import draw_scene
+from plateblur.errors import RunError
 from plateblur.photo import decode
 from plateblur.runs.manifest import MANIFEST_NAME
 from tests.fakes import encoded
@@ -178,3 +179,17 @@ def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert told.returncode == 2, told.stderr
     assert "there is no Ray cluster at 127.0.0.1:9" in told.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_why_a_cluster_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plateblur.runs import cluster
+
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Version mismatch: the cluster has Ray 2.0.0\nmore")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with (
+        pytest.raises(RunError, match=r"at auto: Version mismatch: the cluster has Ray 2\.0\.0$"),
+        cluster.connected("auto"),
+    ):
+        pass
