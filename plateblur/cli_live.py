@@ -35,7 +35,7 @@ from plateblur.types import BlurOptions
 if TYPE_CHECKING:
     from plateblur.video import Counts, Sink, Source
 
-TOLD_EVERY_S = 10.0
+SHOWN_EVERY_S = 10.0
 EXAMPLES = """
 Examples: plateblur live rtsp://user:password@camera/stream -o rtmp://server/live/key
 
@@ -199,12 +199,12 @@ class _Told:
 
         self.counts = Counts()
         self._hidden = hidden
-        self._begun_s = self._told_s = time.monotonic()
+        self._begun_s = self._shown_s = time.monotonic()
 
     def __call__(self, counts: Counts) -> None:
         self.counts = counts
-        if time.monotonic() - self._told_s >= TOLD_EVERY_S:
-            self._told_s = time.monotonic()
+        if time.monotonic() - self._shown_s >= SHOWN_EVERY_S:
+            self._shown_s = time.monotonic()
             say([self._line()], hidden=self._hidden)
 
     def finish(self, sink: Sink) -> None:

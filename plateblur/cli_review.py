@@ -283,16 +283,16 @@ def audit(
                 hidden=False,
             )
             return
-        told = audit_of(reviewed)
-    typer.echo(claim_of(told))
-    if told.left:
+        audited = audit_of(reviewed)
+    typer.echo(claim_of(audited))
+    if audited.left:
         raise typer.Exit(1)
     stem = report or reviewed.manifest.path.with_name(AUDIT_NAME)
     now = datetime.now(UTC)
-    write_atomically(stem.with_suffix(".html"), audit_html(told, now=now).encode())
-    write_atomically(stem.with_suffix(".pdf"), audit_pdf(told, now=now))
+    write_atomically(stem.with_suffix(".html"), audit_html(audited, now=now).encode())
+    write_atomically(stem.with_suffix(".pdf"), audit_pdf(audited, now=now))
     say([f"-> {stem.with_suffix('.html')} and .pdf"], hidden=False)
-    if not told.holds:
+    if not audited.holds:
         raise typer.Exit(1)
 
 

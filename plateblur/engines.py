@@ -62,8 +62,8 @@ class Running:
     """
 
     run: Run
-    engine: str
-    device: str
+    engine: Engine
+    device: Device
     batch: int
 
 
@@ -102,7 +102,7 @@ def open_engine(
         session, device = _gpu_or(session, model, threads=threads)
     else:
         device = "cpu"
-    runs: dict[str, Run] = {}
+    runs: dict[Engine, Run] = {}
     if engine != "openvino":
         runs["onnxruntime"] = _onnxruntime(session)
     if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
@@ -162,7 +162,7 @@ def _gpu_or(session: Session, model: Path, *, threads: int | None) -> tuple[Sess
     return session, "cpu"
 
 
-def _fastest(runs: dict[str, Run], tried_hw: tuple[int, int]) -> str:
+def _fastest(runs: dict[Engine, Run], tried_hw: tuple[int, int]) -> Engine:
     """Return the name of the fastest engine; which that is depends on the CPU, so it is tried."""
     seconds = dict.fromkeys(runs, math.inf)
     if len(runs) > 1:

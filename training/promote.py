@@ -28,7 +28,7 @@ from typing import Any
 
 import onnx
 
-from plateblur.detector import OnnxDetector
+from plateblur.detector import OnnxDetector, near_model
 from plateblur.sets.split import data_sets_of, is_data_of, is_kept_apart, sets_of, split_photos
 from training.ancestors import all_data_sets
 from training.calibrate import FEWEST_OF_A_KIND
@@ -113,6 +113,7 @@ def promote(config: Config, *, date: str) -> list[Path]:
         out=run / "promotion",
         split="test",
         model=config.candidate,
+        near=near_model(shipped),
         compare=shipped if shipped.exists() and not again else None,
         manifest=config.manifest,
         labels_overlay=config.labels_overlay,
@@ -313,6 +314,7 @@ def write_looks(
     test: Mapping[str, Any],
     apart: Mapping[str, Any] | None,
     *,
+    candidate: str | None = None,
     date: str,
     outcome: str,
 ) -> dict[str, int]:
@@ -322,6 +324,7 @@ def write_looks(
         path: of the file; created if absent.
         test: metrics on test.
         apart: metrics on the photos kept apart, if they were looked at.
+        candidate: its sha256; without it, that of the model that was measured.
         date: of today.
         outcome: "promoted", "refused" or "measured again".
     """
@@ -335,7 +338,7 @@ def write_looks(
                 "split": name,
                 "photos": metrics["overall"]["photos"],
                 "photos_sha256": metrics["photos_sha256"],
-                "model_sha256": metrics["model"]["sha256"],
+                "model_sha256": candidate or metrics["model"]["sha256"],
                 "outcome": outcome,
             }
         )
@@ -344,11 +347,15 @@ def write_looks(
 
 
 def refusal(
-    reasons: Iterable[str], test: Mapping[str, Any], apart: Mapping[str, Any] | None
+    reasons: Iterable[str],
+    test: Mapping[str, Any],
+    apart: Mapping[str, Any] | None,
+    *,
+    turned: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the reasons, and the table of differences on each split."""
     lines = ["", *(f"- {reason}" for reason in reasons)]
-    for name, metrics in (("test", test), ("kept apart", apart)):
+    for name, metrics in (("test", test), ("kept apart", apart), ("test, turned", turned)):
         if metrics is not None and "compared" in metrics:
             rows = metrics["compared"]["differences"]
             lines += ["", f"On {name}:", "", *difference_table(rows, ("shipped", "candidate"))]

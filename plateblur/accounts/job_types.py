@@ -34,7 +34,7 @@ class ItemState(StrEnum):
 
 
 class WebhookState(StrEnum):
-    """Whether the job's end was told."""
+    """Whether the webhook was called about the job's end."""
 
     NONE = "none"
     WAITING = "waiting"

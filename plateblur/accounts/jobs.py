@@ -205,17 +205,17 @@ class StoreJobs:
                 func.count().filter(JobItem.state == ItemState.WAITING),
             ).where(JobItem.job_id == job_id)
         ).one()
-        told = None
+        sealed = None
         if webhook is not None:
-            told = seal.close(orjson.dumps([webhook.url, webhook.secret]), purpose="webhook")
+            sealed = seal.close(orjson.dumps([webhook.url, webhook.secret]), purpose="webhook")
         connection.execute(
             update(Job)
             .where(Job.id == job_id)
             .values(
                 state=JobState.WORKING if waiting else JobState.DONE,
                 options=options,
-                webhook=told,
-                webhook_state=WebhookState.WAITING if told else WebhookState.NONE,
+                webhook=sealed,
+                webhook_state=WebhookState.WAITING if sealed else WebhookState.NONE,
                 webhook_at=None if waiting else now,
                 finished_at=None if waiting else now,
                 bytes_held=held,

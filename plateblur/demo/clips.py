@@ -38,7 +38,7 @@ def blur_dropped_clip(
     return blur_whole(detector, data, options, LIMITS, work, progress=progress)
 
 
-def told_done(done: BlurredClip) -> str:
+def done_html(done: BlurredClip) -> str:
     """Return HTML about a blurred clip."""
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
     notes = "".join(f"<br>{escape(note)}" for note in done.notes)
@@ -49,7 +49,7 @@ def told_done(done: BlurredClip) -> str:
     )
 
 
-def told_failure(reason: str) -> str:
+def failure_html(reason: str) -> str:
     """Return HTML about a clip that was not blurred."""
     return f'<div class="pb-refused" role="alert">{escape(reason)}</div>'
 

@@ -124,12 +124,12 @@ class Worker:
         self._replies: dict[int, queue.SimpleQueue[Reply]] = {}
         self._zones: dict[str, Zones] = {}
 
-    def start(self, order: Order, model: bytes) -> None:
+    def start(self, order: Order, models: Sequence[bytes]) -> None:
         """Get ready.
 
         Args:
             order: how photos are done.
-            model: an ONNX file.
+            models: ONNX files, the detector's and, if it has one, its network's for near plates.
 
         Raises:
             RunError: this machine has another version, or doesn't see the run's folders.
@@ -144,10 +144,15 @@ class Worker:
         _require_shared(order, where)
         limit_opencv(order.cpus)
         with tempfile.TemporaryDirectory(prefix="plateblur-") as folder:
-            file = Path(folder, "plates.onnx")
-            file.write_bytes(model)
+            files = [Path(folder, f"{number}.onnx") for number in range(len(models))]
+            for file, content in zip(files, models, strict=True):
+                file.write_bytes(content)
             detector = OnnxDetector(
-                file, engine=order.engine, device=order.device, threads=order.cpus
+                files[0],
+                near=files[1] if len(files) > 1 else None,
+                engine=order.engine,
+                device=order.device,
+                threads=order.cpus,
             )
         self._begin(order, detector)
 

@@ -83,7 +83,7 @@ class Tally:
             self.with_plates += done.plates > 0
             self.without_plates += done.plates == 0
 
-    def told(self, work: Plan, where: str, *, verb: str, what: str = "photo") -> list[str]:
+    def lines(self, work: Plan, where: str, *, verb: str, what: str = "photo") -> list[str]:
         """Return what was done and what was not, a line each.
 
         Args:

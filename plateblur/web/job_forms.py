@@ -276,9 +276,9 @@ def _validated(model: Any, fields: dict[str, Any], *, strict: bool) -> Any:
         return model.model_validate_strings(fields)
     except ValidationError as error:
         # Only names of our own fields and pydantic's messages; nothing that was sent.
-        told = error.errors(include_url=False, include_input=False, include_context=False)
-        known = [one for one in told if one["loc"] and one["loc"][0] in model.model_fields]
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        known = [one for one in faults if one["loc"] and one["loc"][0] in model.model_fields]
         causes = [f"{one['loc'][0]}: {one['msg']}." for one in known[:10]]
-        unknown = len({one["loc"][0] for one in told} - {one["loc"][0] for one in known})
+        unknown = len({one["loc"][0] for one in faults} - {one["loc"][0] for one in known})
         causes += [f"{unknown} unknown field{'s' * (unknown > 1)}."] if unknown else []
         raise Failure("1014", " ".join(causes), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error

@@ -389,6 +389,7 @@ def test_a_job_that_is_deleted_while_a_photo_is_in_work_counts_nothing_more(
     assert counted(gate, ana) == (0, 0)
 
 
+@pytest.mark.slow
 def test_parallel_workers_never_get_the_same_photo(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
@@ -410,6 +411,7 @@ def test_parallel_workers_never_get_the_same_photo(
     assert counted(gate, ana) == (40, 120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before its result", "after its result"])
 def test_a_photo_whose_worker_was_killed_is_answered_once_and_counted_once(
     gate: StoreGate,
@@ -445,6 +447,7 @@ def die(url: str, after: bool) -> None:
 # --- What it costs, and what is allowed ----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photos_of_a_job_count_on_the_trials_day(
     gate: StoreGate, store: Store, queue: StoreQueue, ion: Identity
 ) -> None:
@@ -463,6 +466,7 @@ def test_photos_of_a_job_count_on_the_trials_day(
     assert counted(gate, ion) == (50, 150)
 
 
+@pytest.mark.slow
 def test_photos_of_a_job_count_on_the_month_and_not_on_the_minute(
     gate: StoreGate, store: Store, queue: StoreQueue, ana: Identity
 ) -> None:

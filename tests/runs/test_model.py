@@ -36,6 +36,13 @@ def test_a_model_is_named_by_its_card(tmp_path: Path) -> None:
     assert found.notes == ()
 
 
+def test_the_network_for_near_plates_is_a_part_of_its_name(tmp_path: Path) -> None:
+    model = written(tmp_path, None)
+    (tmp_path / "mine-near.onnx").write_bytes(b"near")
+    near = hashlib.sha256(b"near").hexdigest()
+    assert model_at(model).named() == f"mine.onnx ({SHA256[:12]} and {near[:12]} for near plates)"
+
+
 def test_a_model_without_a_card_is_named_by_its_file(tmp_path: Path) -> None:
     found = model_at(written(tmp_path, None))
     assert found.named() == f"mine.onnx ({SHA256[:12]})"

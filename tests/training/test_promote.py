@@ -25,6 +25,8 @@ from training.card import (
 )
 from training.promote import Config, RefusedError, main, promote
 
+pytestmark = pytest.mark.slow  # it measures two models on photos, each time
+
 HW = (240, 320)
 PLATE = [100.0, 100.0, 160.0, 120.0]  # 1:12
 PHOTOS = 12
