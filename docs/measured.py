@@ -289,6 +289,7 @@ def survey_cost() -> str:
         *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores that was busy"),
     ]
     memory = next(value for name, value in long.items() if name.startswith("memory MB"))
+    names = long["nothing to do"]
     return (
         f"Each photo a {cluster['photo']}, on {cluster['machine']}:\n\n{_table(header, rows)}\n\n"
         f"Two workers do {here[1] / here[0]:.2f} times as much as one, on Ray "
@@ -299,7 +300,9 @@ def survey_cost() -> str:
         f"says, {long['photos whose turn was cut off by a kill']} photos done again because a kill "
         f"had cut them off. Memory in ten equal parts of the last process: "
         f"{', '.join(map(str, memory[-1]))} MB. The run took {long['seconds']:.0f} s, and one "
-        f"with nothing to do {long['seconds of a run with nothing to do']:.1f} s."
+        f"with nothing to do {long['seconds of a run with nothing to do']:.1f} s.\n\n"
+        f"The list of photos takes {names['KB a photo']:g} KB of memory a photo: a run over "
+        f"{names['photos']:,} photos that were all done before took {names['memory MB']} MB."
     )
 
 

@@ -337,17 +337,22 @@ def connected(address: str) -> Iterator[None]:
         address: "auto" for the one of this machine, HOST:PORT, or ray://HOST:PORT from outside.
 
     Raises:
-        RunError: there is none.
+        RunError: there is none, or it can't be used from here.
     """
     try:
         if address != "auto":
             _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(
             f"there is no Ray cluster at {address}; start one with `ray start --head`, or give "
             "its address"
         ) from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        # Such as another version of Ray or Python there.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RunError(f"can't connect to the Ray cluster at {address}: {reason}") from error
     try:
         yield
     finally:
