@@ -49,6 +49,7 @@ def distinct(boxes: Boxes) -> Boxes:
     return np.unique(boxes.round(2), axis=0)
 
 
+@pytest.mark.slow
 def test_with_enough_delay_the_same_is_hidden_as_in_a_clip() -> None:
     missed, unsure = {3, 4, 5, 30, 31, 47}, {10, 11, 60, 61, 62}
     found = [
