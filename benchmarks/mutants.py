@@ -277,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "mutmut": version("mutmut"),
                 "seed": given.seed,
                 "detection": joined(detection) if detection else None,
+                "missing": [one for one in ROWS if one not in kept],
                 "rows": kept,
             }
             out.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")

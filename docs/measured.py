@@ -221,12 +221,14 @@ def mutants() -> str:
         ]
         for row in results["rows"].values()
     ]
-    every = results["detection"]
+    missing = results["missing"]
+    which = "these" if missing else "the"
     header = ["files", "possible changes", "noticed", "share", "95 % interval"]
-    return (
-        f"{_table(header, rows)}\n\nOf all changes of the detection files about "
-        f"{every['share']:.0%} are noticed, each row weighing as many as it has."
+    text = (
+        f"{_table(header, rows)}\n\nOf all changes of {which} detection files about "
+        f"{results['detection']['share']:.0%} are noticed, each row weighing as many as it has."
     )
+    return f"{text} Not measured yet: {', '.join(missing)}." if missing else text
 
 
 def any_way_gate() -> str:

@@ -94,7 +94,7 @@ from plateblur.runs.zones import ZoneFiles, zones_of
 from plateblur.types import BlurOptions, MetadataPolicy
 
 EXIT_CODES = """
-Exit codes: 0 every photo was done; 1 at least one failed, and is listed at the end;
+Exit codes: 0 every photo was processed; 1 at least one failed, and is listed at the end;
 2 the command could not start.
 """
 BLUR_EXAMPLES = """

@@ -106,7 +106,7 @@ def apply(
             "-o",
             "--out",
             help="Folder or bucket for the blurred photos. Without it, BOXES is a run, and its "
-            "corrected photos are written again.",
+            "corrected photos are rewritten.",
         ),
     ] = None,
     detect: Annotated[
@@ -115,8 +115,8 @@ def apply(
     drawn_on: Annotated[
         DrawnOn | None,
         typer.Option(
-            help="What the boxes of a photo with an EXIF turn were drawn on: the upright picture, "
-            "or the raster as it is stored.",
+            help="What boxes were drawn on if a photo has an EXIF orientation: the upright "
+            "picture, or the raster as it is stored.",
         ),
     ] = None,
     method: MethodOption = DEFAULTS.method,
@@ -257,7 +257,7 @@ def audit(
         ),
     ] = None,
 ) -> None:
-    """Draw a random sample of a run to look at, and report what it shows of all photos.
+    """Draw a random sample of a run to review, and report what it says about all photos.
 
     The first call draws the sample. Look at it with `plateblur review RUN`. The next call writes
     the report as HTML and PDF. Requires plateblur[workspace].

@@ -122,8 +122,11 @@ def open_session(model: Path, *, threads: int | None, device: Device = "cpu") ->
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only; they are raised as well
-    # Threads that wait by spinning would take the cores from the next photo's decoding.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait by spinning save a tenth of a run that has all cores (benchmarks/naive.py).
+    # After a run, or where others work beside it, they would take the cores from decoding.
+    spins = threads is None
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     provider = PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
         raise ModelError(

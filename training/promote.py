@@ -4,10 +4,11 @@
 
 It measures both models on the test split and on the photos that the run kept apart from training
 (`kept_apart` in its config), and asks `training/gate.py`, which has the rules. If the candidate is
-refused, only the look itself is recorded, the reasons and tables are printed, and the exit
-code is 1. Otherwise it replaces `plateblur/models/plates.onnx`, together with its card,
-`plateblur/models/plates.json`, `docs/figures.json` with the figures that the docs quote, and the
-table in each page that has a place for it, all ready to be committed.
+refused, only the look itself is recorded, the reasons and tables are printed and kept in the run
+folder (`refused.json`), and the exit code is 1. Otherwise it replaces
+`plateblur/models/plates.onnx`, together with its card, `plateblur/models/plates.json`,
+`docs/figures.json` with the figures that the docs quote, and the table in each page that has a
+place for it, all ready to be committed.
 `docs/promotion-looks.json` counts how often each split was looked at.
 
 For the shipped model itself it compares nothing and writes card and figures again, because they
@@ -138,6 +139,7 @@ def promote(config: Config, *, date: str) -> list[Path]:
         config.docs / "promotion-looks.json", metrics, apart, date=date, outcome=outcome
     )
     if reasons:
+        (run / "refused.json").write_bytes(as_json(refused(reasons, metrics, apart)))
         raise RefusedError(refusal(reasons, metrics, apart))
 
     figures = figures_to_quote(metrics)
@@ -344,6 +346,19 @@ def write_looks(
         )
         counts[name] = looks.count(metrics["photos_sha256"])
     return counts
+
+
+def refused(
+    reasons: Iterable[str], test: Mapping[str, Any], apart: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the gate compared when it refused, for docs that tell of it."""
+    splits = {"test": test, "kept apart": apart}
+    compared = {
+        name: metrics["compared"]["differences"]
+        for name, metrics in splits.items()
+        if metrics is not None and "compared" in metrics
+    }
+    return {"model_sha256": test["model"]["sha256"], "reasons": list(reasons), **compared}
 
 
 def refusal(
