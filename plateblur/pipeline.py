@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from plateblur.blur import blur_boxes, hidden_bounds, opaque_boxes
 from plateblur.boxes import non_max_suppression, pixel_bounds
@@ -34,7 +36,6 @@ from plateblur.photo import (
     decode,
     encode,
     encode_exactly,
-    jpeg_preview,
 )
 from plateblur.sphere import panorama_of
 from plateblur.types import (
@@ -56,6 +57,7 @@ LOSSLESS = frozenset({PNG.name, TIFF.name, BMP.name, GIF.name})
 WITHOUT_METADATA = frozenset({TIFF.name, BMP.name, GIF.name})
 
 DEFAULTS = BlurOptions()
+PREVIEW_PX = 1600  # as wide as a page shows a photo
 LEAST_CONFIDENCE = 1e-9  # below that of any plate that is given
 
 
@@ -217,11 +219,13 @@ def panorama_in(photo: Photo, projection: Projection) -> Spherical | None:
 
 
 def _searched(found: Sequence[Detections]) -> Searched | None:
-    """Return how all views were searched; None where a detector does not tell."""
-    told = [each.searched for each in found if each.searched is not None]
-    if len(told) < len(found):
+    """Return how all views were searched; None where a detector doesn't say."""
+    searched = [each.searched for each in found if each.searched is not None]
+    if len(searched) < len(found):
         return None
-    return Searched(sum(one.looks for one in told), max(one.smallest_plate_px for one in told))
+    return Searched(
+        sum(one.looks for one in searched), max(one.smallest_plate_px for one in searched)
+    )
 
 
 def hide_plates(
@@ -295,7 +299,7 @@ def hide_plates(
         mask=_mask(detections, always, panorama, photo, options) if options.mask else None,
         notes=(*photo.notes, *notes),
         pictures_dropped=photo.pictures_dropped,
-        preview=jpeg_preview(to_srgb(photo.metadata.icc)(shown)) if options.preview else b"",
+        preview=_preview(to_srgb(photo.metadata.icc)(shown)) if options.preview else b"",
     )
 
 
@@ -382,3 +386,16 @@ def _crops(photo: Photo, blurred: Image, detections: Detections) -> tuple[bytes,
         part = replace(photo, alpha=alpha, pixels=blurred[inside], metadata=shown_as)
         crops.append(encode(part, turned(blurred[inside]), metadata="strip"))
     return tuple(crops)
+
+
+def _preview(pixels: Image) -> bytes:
+    """Return `pixels` as a JPEG of at most `PREVIEW_PX` on its longer side, without metadata.
+
+    Args:
+        pixels: (H, W, 3) uint8 sRGB, upright.
+    """
+    out = io.BytesIO()
+    image = PillowImage.fromarray(pixels)
+    image.thumbnail((PREVIEW_PX, PREVIEW_PX))
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()

@@ -60,7 +60,9 @@ def moved_texts(_: Visit) -> Response:
 
 def terms_file(parts: Parts) -> str:
     """Return the terms of use as a file to keep."""
-    return parts.templates.get_template("terms_file.html").render(**_texts(parts))
+    return parts.templates.get_template("terms_file.html").render(
+        **_texts(parts) | {"withdraw_href": parts.url(WITHDRAW)}
+    )
 
 
 def start_in_words(invoice: IssuedInvoice) -> str:
@@ -179,4 +181,5 @@ def _texts(parts: Parts) -> dict[str, Any]:
         "demo": settings.demo,
         "guest_photos": settings.guest_photos,
         "withdraw_url": parts.url(WITHDRAW),
+        "withdraw_href": WITHDRAW,
     }

@@ -16,7 +16,7 @@ import gradio as gr
 
 from plateblur.bounded import Workers
 from plateblur.demo import api
-from plateblur.demo.clips import blur_dropped_clip, explain_clip, told_done, told_failure
+from plateblur.demo.clips import blur_dropped_clip, done_html, explain_clip, failure_html
 from plateblur.demo.jobs import Jobs
 from plateblur.demo.photos import (
     Limits,
@@ -140,7 +140,7 @@ class Page:
     ) -> list[Any]:
         """Show the drawn scene that was picked, like a dropped photo."""
         options = options_of(*settings)
-        number = _told(event, "number")
+        number = _event_value(event, "number")
         if type(number) is not int or not 0 <= number < len(self.examples):
             raise gr.Error("Scene not found.", print_exception=False)
         path = self.examples[number]
@@ -176,7 +176,7 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Hide one more plate, which a person drew a box around."""
-        xyxy = _told(event, "xyxy")
+        xyxy = _event_value(event, "xyxy")
         options = options_of(*settings)
         return self._correct(request, options, lambda photo: add_plate(photo, xyxy))
 
@@ -187,7 +187,7 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Show again what a person says is no plate."""
-        xyxy = _told(event, "xyxy")
+        xyxy = _event_value(event, "xyxy")
         options = options_of(*settings)
         return self._correct(request, options, lambda photo: remove_plate(photo, xyxy))
 
@@ -275,13 +275,13 @@ class Page:
                 visitor_of(session), token, max_bytes=self.limits.clip_bytes
             )
         except NotThereError:
-            told = "The upload was incomplete. Please drop the clip again."
-            return [None, told_failure(told), *nothing]
+            incomplete = "The upload was incomplete. Please drop the clip again."
+            return [None, failure_html(incomplete), *nothing]
         except NoRoomError:
             most = self.limits.clip_bytes / 1024**2
-            return [None, told_failure(f"This clip is larger than {most:.0f} MB."), *nothing]
+            return [None, failure_html(f"This clip is larger than {most:.0f} MB."), *nothing]
 
-        def told_share(share: float) -> None:
+        def show_share(share: float) -> None:
             progress(share, desc="Blurring the clip")
 
         self.jobs.end(session, "clip")
@@ -292,19 +292,19 @@ class Page:
         ):
             try:
                 blurred, done = self.clip_workers.do(
-                    blur_dropped_clip, data, options, Path(work), ended=ended, progress=told_share
+                    blur_dropped_clip, data, options, Path(work), ended=ended, progress=show_share
                 )
             except WorkEndedError:
-                return [None, told_failure("Cancelled. The clip has been deleted."), *nothing]
+                return [None, failure_html("Cancelled. The clip has been deleted."), *nothing]
             except PlateblurError as error:
-                return [None, told_failure(explain_clip(error)), *nothing]
+                return [None, failure_html(explain_clip(error)), *nothing]
         name = f"{PurePath(token).stem or 'clip'}-blurred.mp4"
         target = self.visits.new_path(session, "clip", name)
         target.write_bytes(blurred)
         label = f"Download {name} ({size_text(len(blurred))})"
         return [
             None,
-            told_done(done),
+            done_html(done),
             gr.update(value=str(target), visible=True),
             gr.update(label=label, value=str(target), visible=True),
         ]
@@ -494,7 +494,7 @@ def options_of(
         raise gr.Error(UNKNOWN_SETTINGS, print_exception=False) from error
 
 
-def _told(event: gr.EventData, name: str) -> Any:
+def _event_value(event: gr.EventData, name: str) -> Any:
     """Return a value of an event's data, or None."""
     return event._data.get(name) if isinstance(event._data, dict) else None
 

@@ -132,15 +132,17 @@ def video_tab(page: Page) -> None:
             )
             cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
         with gr.Column(min_width=300, scale=2):
-            told = gr.HTML(CLIP_EMPTY, elem_id="clip-told", apply_default_css=False, min_height=120)
+            outcome = gr.HTML(
+                CLIP_EMPTY, elem_id="clip-outcome", apply_default_css=False, min_height=120
+            )
             shown = gr.Video(
                 label="Blurred clip", visible=False, interactive=False, elem_id="clip-shown",
                 buttons=[],
             )  # fmt: skip
             download = gr.DownloadButton(visible=False, variant="primary", elem_id="clip-download")
     clip.upload(
-        page.take_clip, [clip, method, margin, confidence], [clip, told, shown, download],
-        show_progress_on=told, concurrency_id="clips", concurrency_limit=1, **PRIVATE,
+        page.take_clip, [clip, method, margin, confidence], [clip, outcome, shown, download],
+        show_progress_on=outcome, concurrency_id="clips", concurrency_limit=1, **PRIVATE,
     )  # fmt: skip
     # In its own queue, so that it doesn't wait for the clip that it should end.
     cancel.click(

@@ -6,6 +6,7 @@ same steps run in a thread beside the manifest and on a worker of a cluster far 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from plateblur.runs.progress import Done
 
 # What goes wrong with one photo and stops no other.
 PHOTO_FAULTS = (PlateblurError, OSError, MemoryError)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FINAL_FAULTS = (PhotoError, VideoError, EncodeError)  # the same photo would meet them again
 
 OF_ALL = ("photo", "output", "state", "run", "input", "zones")  # of a line, done or failed
@@ -221,7 +223,7 @@ class Settler:
         Not where its place is another's: that one's line must stay the last. And not where the
         disk is full: without a line, the photo is tried again as well.
         """
-        reason = explain(error)
+        reason = explain(error).removesuffix(f" ({task.job.photo})")  # whose line it is
         record = {"photo": str(task.job.photo), "error": reason}
         is_anothers = entry is not None and bool(entry.outputs) and not is_of(task, entry)
         if isinstance(error, FileExistsError) or is_anothers:
@@ -235,9 +237,10 @@ class Settler:
             "error": reason,
         }
         line |= dict(zip(OUTPUTS, there, strict=False))
+        is_disk_full = isinstance(error, OSError) and error.errno in DISK_FULL
         with suppress(OSError):
-            return Done(line=append(line), error=reason)
-        return Done(record=record, error=reason)
+            return Done(line=append(line), error=reason, is_disk_full=is_disk_full)
+        return Done(record=record, error=reason, is_disk_full=is_disk_full)
 
 
 def is_of(task: Task, entry: Entry) -> bool:
