@@ -19,6 +19,7 @@ from plateblur.accounts.types import PlanKind
 
 Paper = IssuedInvoice | IssuedCreditNote
 BLUE, GREY, LINE = (29, 78, 216), (82, 96, 116), (213, 220, 230)  # as on the pages
+LINE_MM_PER_PT = 0.5
 _ITEMS = {
     PlanKind.MONTHLY: "PlateBlur monthly plan (one month)",
     PlanKind.YEARLY: "PlateBlur yearly plan (twelve months)",
@@ -98,9 +99,14 @@ def paper_pdf(paper: Paper) -> bytes:
     def put(text: str, *, size_pt: int = 10, bold: bool = False, width: float = 0) -> None:
         pdf.set_font("Noto Sans", size=size_pt)
         pdf.text_mode = TextMode.FILL_STROKE if bold else TextMode.FILL
-        pdf.set_line_width(size_pt / 90)
+        pdf.set_line_width(size_pt / 160)
         pdf.multi_cell(
-            width, text=_drawable(text, letters), new_x=XPos.LEFT, new_y=YPos.NEXT, align="L"
+            width,
+            size_pt * LINE_MM_PER_PT,
+            _drawable(text, letters),
+            new_x=XPos.LEFT,
+            new_y=YPos.NEXT,
+            align="L",
         )
         pdf.text_mode = TextMode.FILL
 
@@ -151,6 +157,7 @@ def _logo(pdf: FPDF) -> None:
     pdf.rect(19.5, 20.1, 9, 3.8, style="F", round_corners=True, corner_radius=0.8)
     pdf.set_fill_color(147, 197, 253)
     pdf.rect(20.5, 21.1, 7, 1.8, style="F", round_corners=True, corner_radius=0.8)
+    pdf.set_fill_color(255)  # The ground of the table.
 
 
 def _amounts(pdf: FPDF, sheet: _Sheet, letters: frozenset[int]) -> None:

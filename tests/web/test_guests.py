@@ -52,7 +52,10 @@ async def test_a_visitor_has_nothing_fetched() -> None:
 async def test_the_operator_can_switch_it_off() -> None:
     stand = make_stand(settings=Settings(guest_photos=0))
     assert (await stand.client.post("/try", json=PHOTO)).status_code == 404
-    assert 'data-guest="0"' in (await stand.client.get("/")).text
+    front = (await stand.client.get("/")).text
+    assert 'data-guest="0"' in front
+    assert "No account needed" not in front
+    assert "0 photos a day" not in front + (await stand.client.get("/pricing")).text
 
 
 async def test_only_a_client_that_asks_gets_a_preview() -> None:
