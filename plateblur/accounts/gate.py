@@ -252,7 +252,7 @@ class StoreGate:
             TrialStoreError: the store can't be reached.
         """
         with contextlib.ExitStack() as undo:
-            with _told_as(TrialStoreError):
+            with _raising(TrialStoreError):
                 admitted = guests.admit(self._store, address, self._guest_limits, now=self._clock())
                 reservation = undo.enter_context(admitted)
             yield reservation
