@@ -2,6 +2,7 @@
 
     python -m docs.draw_pictures             # all of them
     python -m docs.draw_pictures recall.svg  # some
+    python -m docs.draw_pictures street.mp4  # the clip that the demo offers, which is not updated
 
 Run it (`make pictures`) after a change of the model, of how a blur looks, or of the demo's page.
 `tests/test_pictures.py` fails where the pictures in `docs/assets/` are stale. They show no real
@@ -35,6 +36,7 @@ from plateblur.video import blur_clip
 
 ROOT = Path(__file__).parents[1]
 ASSETS = Path(__file__).parent / "assets"
+EXAMPLE_CLIP = ROOT / "plateblur" / "demo" / "examples" / "street.mp4"
 RECORD = ASSETS / "pictures.json"
 """What the demo's page said when its screenshot was taken."""
 
@@ -139,6 +141,14 @@ def clip() -> bytes:
     return made.getvalue()
 
 
+def example_clip() -> bytes:
+    """Return the drawn clip that the demo's video tab offers."""
+    images = draw_traffic(
+        STREET, DRIVING, image_hw=CLIP_HW, frames=CLIP_FRAMES, rate=CLIP_RATE, pitch_deg=2.5
+    )
+    return _mp4(list(images), crf=24)
+
+
 def recall() -> bytes:
     """Return the plot of the shipped detector's recall by plate ratio."""
     return recall_svg(json.loads((ROOT / "docs" / "figures.json").read_text())).encode()
@@ -166,7 +176,7 @@ def demo() -> bytes:
                     page = browser.new_page(viewport={"width": width, "height": height})
                     page.set_default_timeout(PATIENCE_S * 1000)
                     page.goto(address)
-                    page.wait_for_selector("#viewer .pb-empty")
+                    page.wait_for_selector("#viewer >> text=A drawn example")
                     page.set_input_files("#photos input[type=file]", photo)
                     page.wait_for_selector("#download:has-text('street')")
                     page.wait_for_timeout(1500)  # until what fades in has done so
@@ -253,10 +263,10 @@ def _webp(image: Pil.Image) -> bytes:
     return made.getvalue()
 
 
-def _mp4(images: list[Image]) -> bytes:
+def _mp4(images: list[Image], *, crf: int = 12) -> bytes:
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as target:
-        stream = target.add_stream("libx264", rate=CLIP_RATE, options={"crf": "12"})
+        stream = target.add_stream("libx264", rate=CLIP_RATE, options={"crf": str(crf)})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for image in images:
@@ -275,9 +285,11 @@ def _frames(clip: io.BytesIO) -> Iterator[Image]:
 def main(names: list[str]) -> None:
     """Make the pictures that are named; all without names."""
     for name in names or PICTURES:
-        made = PICTURES[name]()
-        (ASSETS / name).write_bytes(made)
-        sys.stdout.write(f"docs/assets/{name}: {len(made) / 1000:.0f} kB\n")
+        is_clip = name == EXAMPLE_CLIP.name
+        made = example_clip() if is_clip else PICTURES[name]()
+        path = EXAMPLE_CLIP if is_clip else ASSETS / name
+        path.write_bytes(made)
+        sys.stdout.write(f"{path.relative_to(ROOT)}: {len(made) / 1000:.0f} kB\n")
 
 
 if __name__ == "__main__":
