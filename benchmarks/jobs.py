@@ -1,12 +1,14 @@
 """Many jobs from several clients, while hosts are killed at random: is every photo answered once?
 
-    python -m benchmarks.jobs [--jobs 200 --photos 20 --clients 8] [--no-kills]
+    python -m benchmarks.jobs [--jobs 200 --photos 20 --clients 8] [--no-kills [--rounds 5]]
 
 Two hosts are two processes of the service that share a PostgreSQL of this run's own. Each client
 is an account: it posts jobs, watches them, fetches each result, and repeats whatever breaks, as a
 client of the API would. With kills, one host after the other is ended with SIGKILL and started
-again. Without them, the rate is compared with `blur_photo` alone in as many threads, measured
-before and after. The figures go into `benchmarks/results/jobs.json`.
+again. Without them, one host is compared with `blur_photo` alone in as many threads. The two take
+turns, so that other work on the machine meets both; where there is any, compare the processor time
+of a photo, because jobs have more processes and so get more of a busy machine. The figures go into
+`benchmarks/results/jobs.json`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,17 +32,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.jobs_host import SECRET
 from benchmarks.machine import machine
 from benchmarks.service import PASSWORD, address_of, free_port
-from benchmarks.service_load import THREADS, bare_in_its_own_process, photo
+from benchmarks.service_load import THREADS, bare_in_its_own_process, cpu_s, photo
 from plateblur.accounts import invoices, quota, signup
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.store import Store
@@ -48,12 +54,11 @@ from tests.accounts.fakes import Postgres, postgres_binaries
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "jobs.json"
-SECRET = "only in this benchmark " * 2
 HOOK_KEY = bytes(range(32))
 KILL_EVERY_S = (6.0, 14.0)
 AHEAD = 2  # jobs that a client has under way
 PATIENCE_S = 900.0
-BARE_S = 30.0
+BARE_S = 20.0
 
 Command = Callable[[str, int, int], list[str]]
 """From the database's URL, the host's port, and the webhooks' port, to what runs a host."""
@@ -135,6 +140,11 @@ class Hosts:
             self._processes[number].wait()
             self._processes[number] = self._started(self._commands[number])
 
+    @property
+    def pids(self) -> list[int]:
+        """The process of each."""
+        return [process.pid for process in self._processes]
+
     def end(self) -> None:
         """End all."""
         for process in self._processes:
@@ -191,40 +201,115 @@ def storm(store: Store, url: str, plan: Plan, command: Command, data: bytes) -> 
         data: each photo.
     """
     seen, over = Seen(), threading.Event()
+    with served(plan, url, command, seen) as (hosts, hook_port):
+        killer = threading.Thread(target=kill_at_random, args=(hosts, seen, over))
+        if plan.kills:
+            killer.start()
+        try:
+            jobs = work_through(plan, seen, hosts.ports, data, hook_port)
+        finally:
+            over.set()
+            if plan.kills:
+                killer.join()
+        hosts.wait()
+        seen.reported = count_reported(seen, hosts.ports, jobs)
+    seen.counted = counted_in(store)
+    return seen
+
+
+@contextmanager
+def served(plan: Plan, url: str, command: Command, seen: Seen) -> Iterator[tuple[Hosts, int]]:
+    """Run the hosts for the block; yields them and the port of the webhooks."""
     with receiver(seen) as hook_port:
         ports = [free_port() for _ in range(plan.hosts)]
         hosts = Hosts([command(url, port, hook_port) for port in ports], ports)
         try:
             hosts.wait()
-            killer = threading.Thread(target=kill_at_random, args=(hosts, seen, over))
-            if plan.kills:
-                killer.start()
-            started = time.monotonic()
-            with ThreadPoolExecutor(plan.clients) as clients:
-                work = [
-                    clients.submit(client, plan, seen, ports, number, data, hook_port)
-                    for number in range(plan.clients)
-                ]
-                jobs = [job for one in work for job in one.result()]
-            seen.took_s = time.monotonic() - started
-            over.set()
-            if plan.kills:
-                killer.join()
-            hosts.wait()
-            seen.reported = count_reported(seen, ports, jobs)
+            yield hosts, hook_port
         finally:
-            over.set()
             hosts.end()
+
+
+def work_through(
+    plan: Plan, seen: Seen, ports: list[int], data: bytes, hook_port: int
+) -> list[tuple[int, str]]:
+    """Have the clients do the jobs of `plan`, and return each with its client."""
+    started = time.monotonic()
+    with ThreadPoolExecutor(plan.clients) as clients:
+        work = [
+            clients.submit(client, plan, seen, ports, number, data, hook_port)
+            for number in range(plan.clients)
+        ]
+        jobs = [job for one in work for job in one.result()]
+    seen.took_s += time.monotonic() - started
+    return jobs
+
+
+def counted_in(store: Store) -> int:
+    """Return how many photos are counted on all accounts."""
     with store.read() as connection:
         ids = [row[0] for row in connection.exec_driver_sql("SELECT id FROM accounts")]
-    seen.counted = sum(
-        day.requests
-        for account_id in ids
-        for day in quota.days_of_use(
-            store, account_id, since=datetime(2020, 1, 1, tzinfo=UTC).date()
-        )
-    )
-    return seen
+    since = datetime(2020, 1, 1, tzinfo=UTC).date()
+    days = [day for one in ids for day in quota.days_of_use(store, one, since=since)]
+    return sum(day.requests for day in days)
+
+
+def compared(
+    store: Store, url: str, plan: Plan, command: Command, data: bytes, *, rounds: int
+) -> tuple[Seen, dict[str, Any]]:
+    """Return what became of the jobs, and their rate beside that of `blur_photo`, in turns."""
+    seen, part = Seen(), replace(plan, jobs=plan.jobs // rounds)
+    model, database_pid = shipped_model(), postmaster(url)
+    alone, rates, cpu, jobs = [bare_in_its_own_process(BARE_S, model)], [], 0.0, []
+    loads = [os.getloadavg()[0]]
+    with served(plan, url, command, seen) as (hosts, hook_port):
+        for _ in range(rounds):
+            pids = [*hosts.pids, database_pid]
+            cpu_before, took_before = sum(map(tree_cpu_s, pids)), seen.took_s
+            jobs += work_through(part, seen, hosts.ports, data, hook_port)
+            cpu += sum(map(tree_cpu_s, pids)) - cpu_before
+            rates.append(part.jobs * part.photos / (seen.took_s - took_before))
+            loads.append(os.getloadavg()[0])
+            alone.append(bare_in_its_own_process(BARE_S, model))
+        seen.reported = count_reported(seen, hosts.ports, jobs)
+    seen.counted = counted_in(store)
+    bare = [one["photos_a_second"] for one in alone]
+    around = [statistics.mean(pair) for pair in pairwise(bare)]
+    bare_cpu = statistics.mean(one["cpu_s_a_photo"] for one in alone)
+    jobs_cpu = cpu / (rounds * part.jobs * part.photos)
+    return seen, {
+        "rounds": rounds,
+        "photos_a_second_of_each": {
+            "jobs": [round(rate, 2) for rate in rates],
+            "blur_photo before, between and after": [round(rate, 2) for rate in bare],
+        },
+        "jobs_to_blur_photo": {
+            "median of the rounds": round(
+                statistics.median(rate / by for rate, by in zip(rates, around, strict=True)), 3
+            ),
+            "by processor time": round(bare_cpu / jobs_cpu, 3),
+        },
+        "cpu_ms_a_photo": {
+            "service and PostgreSQL": round(jobs_cpu * 1000, 1),
+            "blur_photo": round(bare_cpu * 1000, 1),
+        },
+        "load average before and after each round": [round(load, 1) for load in loads],
+    }
+
+
+def postmaster(url: str) -> int:
+    """Return the process of the PostgreSQL at `url`."""
+    return int(Path(url.partition("host=")[2], "data", "postmaster.pid").read_text().split()[0])
+
+
+def tree_cpu_s(pid: int) -> float:
+    """Return the processor time of a process, and of those that it has begun."""
+    try:
+        own = cpu_s(pid, with_ended=True)
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended, and its parent counts it
+        return 0.0
+    return own + sum(tree_cpu_s(int(child)) for child in children)
 
 
 def kill_at_random(hosts: Hosts, seen: Seen, over: threading.Event) -> None:
@@ -354,44 +439,6 @@ def database() -> Iterator[tuple[Store, str]]:
             cluster.stop()
 
 
-def host(url: str, port: int, hook_port: int, data_dir: Path) -> None:
-    """Serve, as `serving.build` does, but with webhooks allowed to this run's receiver."""
-    import ipaddress
-
-    import uvicorn
-
-    from plateblur.accounts.gate import StoreGate
-    from plateblur.accounts.job_queue import StoreQueue
-    from plateblur.accounts.jobs import StoreJobs
-    from plateblur.bounded import BoundedWorkers, WorkLimits
-    from plateblur.serving import detector_of, job_limits
-    from plateblur.web import Settings, create_app
-    from plateblur.web.connections import BoundedConnection
-    from plateblur.web.fetcher import PhotoFetcher, Reach
-
-    settings = Settings(data_dir=data_dir)
-    workers = BoundedWorkers(
-        detector_of(settings),
-        count=settings.blur_threads,
-        limits=WorkLimits.of_photo(
-            processor_s=settings.photo_work_s, memory_mb=settings.photo_memory_mb
-        ),
-    )
-    workers.start()
-    store, limits = Store(url, secret=SECRET.encode()), job_limits(settings)
-    loopback = ipaddress.ip_network("127.0.0.1/32")
-    app = create_app(
-        workers.blur,
-        StoreGate(store),
-        settings,
-        fetcher=PhotoFetcher(
-            timeout_s=10, max_bytes=5 * 1024**2, reach=Reach(also=((loopback, hook_port),))
-        ),
-        jobs=(StoreJobs(store, limits), StoreQueue(store, limits)),
-    )
-    uvicorn.run(app, port=port, http=BoundedConnection, ws="none", log_config=None)
-
-
 def figures(plan: Plan, seen: Seen) -> dict[str, Any]:
     """Return what is written of one storm."""
     photos = plan.jobs * plan.photos
@@ -423,13 +470,9 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=Plan().photos)
     parser.add_argument("--clients", type=int, default=Plan().clients)
     parser.add_argument("--no-kills", action="store_true")
-    parser.add_argument("--host", nargs=4, metavar=("URL", "PORT", "HOOK_PORT", "DATA_DIR"))
+    parser.add_argument("--rounds", type=int, default=5, help="without kills")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
-    if asked.host:
-        url, port, hook_port, data_dir = asked.host
-        host(url, int(port), int(hook_port), Path(data_dir))
-        return
     # Two hosts share this machine's cores; alone, one has them all as `blur_photo` does.
     plan = Plan(
         asked.jobs, asked.photos, asked.clients, 1 if asked.no_kills else 2, not asked.no_kills
@@ -438,18 +481,19 @@ def main() -> None:
 
         def command(url: str, port: int, hook_port: int) -> list[str]:
             given = [url, str(port), str(hook_port), folder]
-            return [sys.executable, "-m", "benchmarks.jobs", "--host", *given]
+            return [sys.executable, "-m", "benchmarks.jobs_host", *given]
 
         make_accounts(store, plan.clients)
-        alone = [] if plan.kills else [bare_in_its_own_process(BARE_S, shipped_model())]
-        results = figures(plan, storm(store, url, plan, command, photo()))
-        if not plan.kills:
-            alone.append(bare_in_its_own_process(BARE_S, shipped_model()))
-            rates = [one["photos_a_second"] for one in alone]
-            results["blur_photo before and after"] = [round(rate, 2) for rate in rates]
-            results["jobs_to_blur_photo"] = round(
-                results["photos_a_second"] / (sum(rates) / len(rates)), 3
-            )
+        if plan.kills:
+            loads = [os.getloadavg()[0]]
+            results = figures(plan, storm(store, url, plan, command, photo()))
+            results["load average before and after"] = [
+                round(load, 1) for load in (*loads, os.getloadavg()[0])
+            ]
+        else:
+            plan = replace(plan, jobs=plan.jobs // asked.rounds * asked.rounds)
+            seen, ratio = compared(store, url, plan, command, photo(), rounds=asked.rounds)
+            results = figures(plan, seen) | ratio
     results |= {"machine": machine(), "threads": THREADS}
     print(json.dumps(results, indent=2))
     kept = json.loads(asked.out.read_text()) if asked.out.exists() else {}

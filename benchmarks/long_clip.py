@@ -1,6 +1,6 @@
 """A long clip, killed twice and resumed: memory over time, what a kill costs, whether all is there.
 
-Usage: python -m benchmarks.long_clip [--minutes 60 --rate 4 --seed 0 --folder FOLDER]
+Usage: python -m benchmarks.long_clip [--minutes 60 --rate 4 --seed 0 --folder DIR]
 
 Twelve drawn streets of 1080p, each panned over for ten seconds, with exact labels, and a beep at
 each cut. These two minutes are encoded once and repeated until the clip is as long as wanted.
@@ -29,7 +29,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import machine
+from benchmarks.machine import machine, tree_of
 from plateblur.drawn import draw_scene
 from plateblur.types import Boxes, Image
 from plateblur.video.writing import SEGMENT_FRAMES
@@ -182,13 +182,13 @@ def watch(command: list[str], work: Path, frames: int, kill_at: float | None) ->
         while process.poll() is None:
             time.sleep(WATCH_S)
             now_s = time.monotonic() - begun_s
-            rss_mb, used_s = _tree(process.pid)
+            rss_mb, used_s = tree_of(process.pid)
             processor_s = max(processor_s, used_s)
             memory.append((round(now_s, 1), round(rss_mb)))
             done = _done(work) if work.exists() else done
             if not caught_up_s and done > before and before > (0, 0):
                 caught_up_s = now_s
-            if kill_at is not None and _share(done, frames) >= kill_at:
+            if kill_at is not None and _share(work, done, frames) >= kill_at:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
         code = process.wait()
@@ -206,33 +206,11 @@ def _done(work: Path) -> tuple[int, int]:
     return looked, len(list(work.glob("picture-*.mp4")))
 
 
-def _share(done: tuple[int, int], frames: int) -> float:
+def _share(work: Path, done: tuple[int, int], frames: int) -> float:
+    """Return how much of the work is done; a segment counts as soon as it is begun."""
     looked, segments = done
-    return LOOKING * looked / frames + (1 - LOOKING) * segments * SEGMENT_FRAMES / frames
-
-
-def _tree(root: int) -> tuple[float, float]:
-    """Return memory in megabytes and processor time of a process and all below it."""
-    parents: dict[int, int] = {}
-    costs: dict[int, tuple[float, float]] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        pid = int(entry.name)
-        parents[pid] = int(fields[1])
-        ticks = sum(map(int, fields[11:15]))  # its own and of those below it that have ended
-        rss_bytes = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-        costs[pid] = rss_bytes / 1e6, ticks / os.sysconf("SC_CLK_TCK")
-    tree, found = {root}, 0
-    while found < len(tree):
-        found = len(tree)
-        tree |= {pid for pid, parent in parents.items() if parent in tree}
-    known = [costs[pid] for pid in tree if pid in costs]
-    return sum(mb for mb, _ in known), sum(s for _, s in known)
+    begun = segments + len(list(work.glob("picture-*.part")))
+    return LOOKING * looked / frames + (1 - LOOKING) * begun * SEGMENT_FRAMES / frames
 
 
 def checked(source: Path, out: Path, drawn: Drawn, seed: int) -> dict[str, Any]:
@@ -324,6 +302,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=int, default=60, help="an even number")
     parser.add_argument("--rate", type=int, default=4, help="frames a second")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", default="onnxruntime", help="as of the command")
     parser.add_argument("--folder", type=Path, default=None, help="for the clips; else temporary")
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="long-clip-"))
@@ -338,15 +317,17 @@ def main() -> None:
     kills = [rng.uniform(0.1, 0.6), rng.uniform(LOOKING + 0.02, 0.9)]
     plateblur = str(Path(sys.executable).with_name("plateblur"))
     command = [plateblur, "video", str(source), "-o", str(out), "--method", "solid", "--overwrite"]
+    command += ["--engine", given.engine]
     runs = [
         watch([*command, *(["--resume"] if number else [])], work, frames, kill_at)
         for number, kill_at in enumerate([*kills, None])
     ]
     seconds = sum(run.seconds for run in runs)
-    figures = {
+    figures: dict[str, Any] = {
         "machine": machine(),
         "clip": f"{given.minutes} minutes of 1080p at {given.rate} frames a second, H.264 and AAC: "
         f"{LOOP_S} s of drawn streets, repeated",
+        "engine": given.engine,
         "drawn_in_s": round(drawn_s),
         "blurred_in_s": round(seconds),
         "frames_a_second": round(frames / seconds, 1),
@@ -363,10 +344,11 @@ def main() -> None:
             for at_s, mb in run.memory[:: max(1, len(run.memory) // 12)]
         ],
         "left_behind": sorted(path.name for path in folder.iterdir() if path not in (source, out)),
-        "output": checked(source, out, drawn, given.seed),
     }
+    print(json.dumps(figures, indent=1), flush=True)
+    figures["output"] = checked(source, out, drawn, given.seed)
     written = json.dumps(figures, indent=1)
-    print(written)
+    print(json.dumps(figures["output"], indent=1))
     if given.minutes >= 60:
         RESULTS.write_text(written + "\n", encoding="utf-8")
 

@@ -42,7 +42,7 @@ from plateblur.photo import decode
 from plateblur.pipeline import find_plates
 from plateblur.sets.corrections import read_corrections
 from plateblur.sets.metrics import PhotoBoxes, score_photos
-from plateblur.sets.split import LabelledPhoto, corrected_photo, read_split
+from plateblur.sets.split import LabelledPhoto, corrected_photo, read_split, turned_photo
 from plateblur.types import BlurOptions, Effort
 
 RESULTS = Path(__file__).parent / "results" / "looks.json"
@@ -235,15 +235,8 @@ def turned(photos: Sequence[LabelledPhoto], quarters: int) -> Iterator[Laid]:
     for photo in photos:
         if not len(photo.truth):
             continue
-        height, width = photo.image_hw
-        x1, y1, x2, y2 = photo.truth.T
-        sides = {
-            1: (y1, width - x2, y2, width - x1),
-            2: (width - x2, height - y2, width - x1, height - y1),
-            3: (height - y2, x1, height - y1, x2),
-        }
         image = PillowImage.fromarray(np.rot90(np.asarray(pillow(photo)), quarters))
-        yield encoded(image, np.stack(sides[quarters], axis=1), quality=94)
+        yield encoded(image, turned_photo(photo, quarters).truth, quality=94)
 
 
 # What is measured

@@ -9,6 +9,9 @@ sample of the mutants of each row of `ROWS` is tried with the row's own tests, t
 slow, and with few cases for a property, as in `make quick`. So the shares are lower bounds of what
 `make test` notices.
 
+A mutant is too long if its tests need 10 s of processor time and four times what they all need
+without a change. By the clock they may take much longer, so that a busy machine finds the same.
+
 It works in a temporary copy of what git tracks or would track. The shares with their 95 % intervals
 and the unnoticed changes go into `benchmarks/results/mutants.json`; with names, the other rows stay
 as they were. Some survivors are no faults, because the changed code does the same.
@@ -172,12 +175,21 @@ def configure(folder: Path, row: Row, *, plain: str) -> None:
         "source_paths": ["plateblur"],
         "only_mutate": list(row.files),
         "also_copy": sorted(beside),
-        "pytest_add_cli_args": ["-m", "not slow", "-p", "no:cacheprovider"],
+        "pytest_add_cli_args": [
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "mutant_limit",
+        ],
         "pytest_add_cli_args_test_selection": list(row.tests),
         # Workers come from a process that has imported the tests and run none of them, because
         # threads of a detector don't survive a fork.
         "process_isolation": "forkserver",
-        "timeout_constant": 4.0,  # times 15: a minute, beside 15 times the tests' own time
+        # Times 15: by the clock, for what waits and doesn't compute; `mutant_limit` limits the
+        # processor time.
+        "timeout_constant": 100.0,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     text = "\n".join([plain, "[tool.mutmut]", *lines, ""])
@@ -190,7 +202,8 @@ def mutmut(*words: str) -> str:
     Raises:
         RuntimeError: it failed; the message is the end of its output.
     """
-    here = {**os.environ, "PYTHONPATH": ""}  # noqa: TID251 - so that the copy is what is tested
+    # For `mutant_limit`. Nothing else of the path, so that the copy is what is tested.
+    here = {**os.environ, "PYTHONPATH": str(Path("benchmarks").absolute())}  # noqa: TID251
     done = subprocess.run(
         [str(Path(sys.executable).with_name("mutmut")), *words],
         env=here,
@@ -264,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "mutmut": version("mutmut"),
                 "seed": given.seed,
                 "detection": joined(detection) if detection else None,
+                "missing": [one for one in ROWS if one not in kept],
                 "rows": kept,
             }
             out.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")

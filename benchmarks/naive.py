@@ -158,20 +158,20 @@ class Contestant:
         )  # fmt: skip
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("expected pipes to the process")
-        self._told: IO[str] = self._process.stdin
+        self._input: IO[str] = self._process.stdin
         self._answers: IO[str] = self._process.stdout
         self._answer("ready")
 
     def seconds(self, photo: Path) -> tuple[float, float]:
         """Return the wall and CPU seconds that one photo took."""
-        self._told.write(f"{photo}\n")
-        self._told.flush()
+        self._input.write(f"{photo}\n")
+        self._input.flush()
         _, wall, cpu = self._answer("took").split()
         return float(wall), float(cpu)
 
     def close(self) -> None:
         """End it."""
-        self._told.close()
+        self._input.close()
         self._process.wait()
 
     def _answer(self, word: str) -> str:

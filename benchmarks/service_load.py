@@ -185,10 +185,10 @@ def rss_kib(pid: int) -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds that a process has used."""
+def cpu_s(pid: int, *, with_ended: bool = False) -> float:
+    """Return the CPU seconds that a process has used, and its children that have ended."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11 : 15 if with_ended else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(*, seconds: float, requests: int, model: Path) -> dict[str, object]:

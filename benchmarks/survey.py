@@ -1,11 +1,13 @@
 """A long run over drawn photos that is killed at random and resumed, checked against its outputs.
 
     python -m benchmarks.survey --photos 10000 --kills 3
+    python -m benchmarks.survey --names 100000
 
 The command runs as a user runs it, with the shipped model, in processes of its own. They are
 killed with SIGKILL, and the same line is run again. In the end each output must be there once,
 whole, and as the last line of the manifest says. Photos are small, so that ten thousand take
-minutes; every one has content of its own. Figures go into `benchmarks/results/survey.json`.
+minutes; every one has content of its own. With `--names`, it is measured instead what a run with
+nothing to do takes for its list of photos. Figures go into `benchmarks/results/survey.json`.
 """
 
 from __future__ import annotations
@@ -29,9 +31,15 @@ import cv2
 import numpy as np
 
 from benchmarks.machine import machine
+from plateblur.cli_runs import settings_of
 from plateblur.cores import cores
 from plateblur.drawn.scene import draw_scene
-from plateblur.runs.manifest import MANIFEST_NAME
+from plateblur.photo import MAX_PIXELS
+from plateblur.pipeline import DEFAULTS
+from plateblur.runs.files import seen_at
+from plateblur.runs.manifest import MANIFEST_NAME, SOFTWARE, Version
+from plateblur.runs.plan import Task, on_disk, plan
+from plateblur.runs.run import How, started
 
 RESULTS = Path(__file__).parent / "results" / "survey.json"
 SIZES = ((180, 640), (240, 640), (320, 640), (360, 640))  # of the photos in turn, height and width
@@ -182,16 +190,62 @@ def measure(photos: int, kills: int, workers: int, folder: Path) -> dict[str, An
     }
 
 
+def measure_names(count: int, folder: Path) -> dict[str, Any]:
+    """Return what a run with nothing to do takes, over so many photos and over a hundredth."""
+    few, many = (_done_before(number, folder / str(number)) for number in (count // 100, count))
+    return {
+        "photos": count,
+        "seconds": round(many.seconds, 1),
+        "memory MB": round(max(many.memory_mb)),
+        "KB a photo": round(1000 * (max(many.memory_mb) - max(few.memory_mb)) / (count * 0.99), 2),
+    }
+
+
+def _done_before(count: int, folder: Path) -> Part:
+    """Run the command over files that the manifest has as done."""
+    given, out = folder / "in", folder / "out"
+    for place in (given, out):
+        place.mkdir(parents=True)
+        for number in range(count):
+            (place / f"{number:06}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    work = plan([given], recursive=False, out=out)
+    settings = settings_of(DEFAULTS, None) | {"max_pixels": MAX_PIXELS}
+    with started([given], work, How(out=out, settings=settings, software=SOFTWARE)) as run:
+        for at in range(0, count, 1000):
+            run.manifest.append_all([_done_line(task) for task in run.tasks[at : at + 1000]])
+    part = run_part(
+        ["blur", str(given), "-o", str(out), "-q"], Lines(out / MANIFEST_NAME), until=None
+    )
+    if part.code:
+        raise RuntimeError(f"expected a run with nothing to do, got exit code {part.code}")
+    return part
+
+
+def _done_line(task: Task) -> dict[str, Any]:
+    """Return a line of the manifest, as for a photo that was done."""
+    there = [
+        Version(*(seen_at(path) or (0, "")), bytes(32)).as_json()
+        for path in (on_disk(task.job.photo), on_disk(task.target))
+    ]
+    line = {"photo": task.job.address, "output": task.output, "state": "done", "run": 1}
+    return {**line, "input": there[0], "written": there[1], "plates": 0, "seconds": 0.1}
+
+
 def main() -> None:
     """Read the command line, measure, and write the figures."""
     parser = argparse.ArgumentParser(description="Kill and resume a long run.")
     parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--names", type=int, help="measure the list of so many photos alone")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plateblur-survey-") as folder:
-        figures = measure(given.photos, given.kills, given.workers, Path(folder))
+        if given.names:
+            figures = json.loads(given.results.read_text())
+            figures["nothing to do"] = measure_names(given.names, Path(folder))
+        else:
+            figures = measure(given.photos, given.kills, given.workers, Path(folder))
     print(json.dumps(figures, indent=1))
     given.results.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -73,13 +73,16 @@ def card() -> str:
     if not CARD.exists():
         return "No model is shipped in this checkout."
     data = json.loads(CARD.read_text())
+    near = CARD.with_name("plates-near.json")
+    # The network for near plates began from the detector, so its card names the sets of both.
+    sets = json.loads(near.read_text()) if near.exists() else data
     rows = [
         [
             one["set"],
             f"{one['source']}, {one['licence']}",
             *(str(one["photos"][s]) for s in ("train", "val", "test")),
         ]
-        for one in data["data_sets"]
+        for one in sets["data_sets"]
     ]
     return "\n".join(
         [
@@ -96,7 +99,7 @@ def card() -> str:
             "",
             "## Data sets",
             "",
-            f"**{data['training_photos']}** All photos were reduced in size and stored without "
+            f"**{sets['training_photos']}** All photos were reduced in size and stored without "
             "metadata. Many labels were converted or corrected.",
             "",
             _table(["set", "source, licence as stated", "train", "val", "test"], rows),

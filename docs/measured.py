@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from plateblur.accounts.plans import PRICE_CENTS
 from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PlanKind
+from plateblur.detector import near_model, shipped_model
 from plateblur.looks import plan_looks
 
 ROOT = Path(__file__).parents[1]
@@ -110,9 +112,13 @@ def looks_by_size() -> str:
         "default": {},
         "`--thorough`": {"effort": "thorough"},
     }
+
+    def looks(size: tuple[int, int], way: Mapping[str, Any]) -> int:
+        near = near_model(shipped_model()) and way.get("effort") != "fast"
+        return plan_looks(size, **model, **way).searched.looks + bool(near)
+
     rows = [
-        [name, *(str(len(plan_looks(size, **model, **way).looks)) for way in ways.values())]
-        for name, size in SIZES.items()
+        [name, *(str(looks(size, way)) for way in ways.values())] for name, size in SIZES.items()
     ]
     return _table(["photo", *ways], rows)
 
@@ -140,16 +146,21 @@ def plan_cost() -> str:
     )
 
 
+def data_card() -> dict[str, Any]:
+    """Return the card that names every data set: of the network for near plates, the latest."""
+    model = near_model(shipped_model()) or shipped_model()
+    card: dict[str, Any] = json.loads(model.with_suffix(".json").read_text())
+    return card
+
+
 def licences() -> str:
-    """Return which share of the shipped model's training photos has no clear licence."""
-    card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
-    return f"**{card['training_photos']}**"
+    """Return which share of the training photos of what is shipped has no clear licence."""
+    return f"**{data_card()['training_photos']}**"
 
 
 def attributions() -> str:
-    """Return the credit of each data set behind the shipped model."""
-    card = json.loads((ROOT / "plateblur" / "models" / "plates.json").read_text())
-    return "\n".join(f"- {one['attribution']}" for one in card["data_sets"])
+    """Return the credit of each data set behind what is shipped."""
+    return "\n".join(f"- {one['attribution']}" for one in data_card()["data_sets"])
 
 
 def third_party() -> str:
@@ -168,9 +179,9 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def any_way() -> str:
+def any_way(name: str = "any_way.json") -> str:
     """Return what detectors hide of photos that are turned, tilted, shaken or all plate."""
-    results = _results("any_way.json")
+    results = _results(name)
     if results is None:
         return "Not measured yet: run `benchmarks/any_way.py`."
     names = list(results["figures"])
@@ -182,7 +193,17 @@ def any_way() -> str:
             rows.append([label, str(first[size]["plates"]), *map(str, hidden)])
         false = [results["figures"][name][kind]["false boxes"] for name in names]
         rows.append([f"{kind}: false boxes in {first['photos']} photos", "", *map(str, false)])
-    return _table(["hidden to 99 %, one look", "plates", *names], rows)
+    how = "one look" if results["effort"] == "fast" else "the looks of the default"
+    return _table([f"hidden to 99 %, {how}", "plates", *names], rows)
+
+
+def near_gate() -> str:
+    """Return what the gate compared when it let the network for near plates pass."""
+    near = near_model(shipped_model())
+    if near is None:
+        return "No network for near plates is shipped."
+    card = json.loads(near.with_suffix(".json").read_text())
+    return _differences(card["compared"], ("without it", "with it"))
 
 
 def mutants() -> str:
@@ -200,12 +221,14 @@ def mutants() -> str:
         ]
         for row in results["rows"].values()
     ]
-    every = results["detection"]
+    missing = results["missing"]
+    which = "these" if missing else "the"
     header = ["files", "possible changes", "noticed", "share", "95 % interval"]
-    return (
-        f"{_table(header, rows)}\n\nOf all changes of the detection files about "
-        f"{every['share']:.0%} are noticed, each row weighing as many as it has."
+    text = (
+        f"{_table(header, rows)}\n\nOf all changes of {which} detection files about "
+        f"{results['detection']['share']:.0%} are noticed, each row weighing as many as it has."
     )
+    return f"{text} Not measured yet: {', '.join(missing)}." if missing else text
 
 
 def any_way_gate() -> str:
@@ -213,9 +236,14 @@ def any_way_gate() -> str:
     results = _results("any_way_gate.json")
     if results is None:
         return "Not measured yet: `training/promote.py` asks the gate."
+    splits = {split: results[split] for split in ("test", "kept apart")}
+    return _differences(splits, ("shipped", "896, own 1"))
+
+
+def _differences(splits: Mapping[str, Mapping[str, Any]], names: tuple[str, str]) -> str:
     rows = []
-    for split in ("test", "kept apart"):
-        for figure, row in results[split].items():
+    for split, figures in splits.items():
+        for figure, row in figures.items():
             change = row["difference"]
             if change["value"] is None:
                 continue
@@ -227,7 +255,7 @@ def any_way_gate() -> str:
                     f"{change['value']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}]",
                 ]
             )
-    return _table(["", "shipped", "896, own 1", "difference, 95 % interval"], rows)
+    return _table(["", *names, "difference, 95 % interval"], rows)
 
 
 NODES, CORES_A_NODE = 100, 16  # of the cluster that the calculation is for
@@ -237,11 +265,11 @@ S3_READS, S3_WRITES = 5500, 3500
 
 def survey_cost() -> str:
     """Return how many photos a core does in an hour, on one machine and on Ray."""
-    told, long = _results("cluster.json"), _results("survey.json")
-    if told is None or long is None:
+    cluster, long = _results("cluster.json"), _results("survey.json")
+    if cluster is None or long is None:
         return "Not measured yet: run `benchmarks/cluster.py` and `benchmarks/survey.py`."
     rows = []
-    for one in [*told["side by side"], *told["bucket"]]:
+    for one in [*cluster["side by side"], *cluster["bucket"]]:
         hourly = one.get("photos a core hour")
         rows.append(
             [
@@ -253,7 +281,7 @@ def survey_cost() -> str:
             ]
         )
     here, ray = (
-        [one["photos a second"] for one in told["side by side"] if one["how"].startswith(where)]
+        [one["photos a second"] for one in cluster["side by side"] if one["how"].startswith(where)]
         for where in ("this machine", "Ray")
     )
     header = [
@@ -261,8 +289,9 @@ def survey_cost() -> str:
         *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores that was busy"),
     ]
     memory = next(value for name, value in long.items() if name.startswith("memory MB"))
+    names = long["nothing to do"]
     return (
-        f"Each photo a {told['photo']}, on {told['machine']}:\n\n{_table(header, rows)}\n\n"
+        f"Each photo a {cluster['photo']}, on {cluster['machine']}:\n\n{_table(header, rows)}\n\n"
         f"Two workers do {here[1] / here[0]:.2f} times as much as one, on Ray "
         f"{ray[1] / ray[0]:.2f} times. On Ray, the nodes and the command shared two cores.\n\n"
         f"A run of {long['photos']:,} drawn photos ({', '.join(long['sizes'])} pixels) was killed "
@@ -271,23 +300,25 @@ def survey_cost() -> str:
         f"says, {long['photos whose turn was cut off by a kill']} photos done again because a kill "
         f"had cut them off. Memory in ten equal parts of the last process: "
         f"{', '.join(map(str, memory[-1]))} MB. The run took {long['seconds']:.0f} s, and one "
-        f"with nothing to do {long['seconds of a run with nothing to do']:.1f} s."
+        f"with nothing to do {long['seconds of a run with nothing to do']:.1f} s.\n\n"
+        f"The list of photos takes {names['KB a photo']:g} KB of memory a photo: a run over "
+        f"{names['photos']:,} photos that were all done before took {names['memory MB']} MB."
     )
 
 
 def cluster_limits() -> str:
     """Return what a cluster of 100 nodes would do, and which part saturates first."""
-    told = _results("cluster.json")
-    if told is None:
+    cluster = _results("cluster.json")
+    if cluster is None:
         return "Not measured yet: run `benchmarks/cluster.py`."
-    on_ray = {one["how"]: one for one in [*told["side by side"], *told["bucket"]]}
+    on_ray = {one["how"]: one for one in [*cluster["side by side"], *cluster["bucket"]]}
     each = on_ray["Ray, 2 workers"]["photos a second"] / 2
     cores = NODES * CORES_A_NODE
     rate = each * cores
     asks = on_ray["S3 to S3, Ray"]["requests a photo"]
     reads = asks.get("GET", 0) + asks.get("HEAD", 0)
     writes = asks.get("PUT", 0) + asks.get("POST", 0)
-    parts = told["parts"]
+    parts = cluster["parts"]
     batch, lines = list(parts["manifest lines a second, by lines an fsync"].items())[-1]
     driver_ms = on_ray["S3 to S3, Ray"]["driver CPU ms a photo"]
     message = sum(parts["message bytes"].values())
@@ -304,7 +335,7 @@ def cluster_limits() -> str:
     ]
     first = min(limits, key=lambda limit: limit[2])
     node = rate / NODES * moved / 1e6
-    killed = told["node killed"]
+    killed = cluster["node killed"]
     return (
         f"A calculation from measured parts; no such cluster was at hand. A core does {each:.1f} "
         f"photos a second, so {NODES} nodes of {CORES_A_NODE} cores would do {rate:,.0f}, if "
@@ -325,27 +356,100 @@ def cluster_limits() -> str:
 
 def cluster_memory() -> str:
     """Return how much memory a run took on one machine and in each worker on Ray."""
-    told = _results("cluster.json")
-    if told is None:
+    cluster = _results("cluster.json")
+    if cluster is None:
         return "Not measured yet: run `benchmarks/cluster.py`."
     rows = [
         [one["how"], f"{one[name]} MB", what]
-        for one in told["side by side"]
+        for one in cluster["side by side"]
         for name, what in (("memory MB", "the command"), ("worker MB", "the largest worker"))
         if name in one
     ]
-    return f"With {told['photo']}:\n\n" + _table(["", "memory", "of"], rows)
+    return f"With {cluster['photo']}:\n\n" + _table(["", "memory", "of"], rows)
+
+
+def moving() -> str:
+    """Return the share of plates in frames that each way of looking at a clip hides."""
+    results = _results("moving.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.moving`."
+    kinds = {"photos": "dashcam photos", "mosaics": "street photos, 2 x 2"}
+    rows = []
+    for name, kind in results["figures"]["val"].items():
+        for way, figures in kind.items():
+            if not isinstance(figures, dict):
+                continue
+            shares = [figures.get(ratio) for ratio in ("within 1:15", "1:15-1:30", "1:30-1:60")]
+            beside = figures["scenery hidden beside plates, share of a frame"]
+            rows.append(
+                [
+                    f"{kind['clips']} of {kinds[name]}",
+                    f"`{way}`" if way == "plateblur video" else way,
+                    *(f"{each['share']:.3f} of {each['plates in frames']}" if each else "none"
+                      for each in shares),
+                    f"{beside:.2%}",
+                ]
+            )  # fmt: skip
+    header = ["clips", "way", "within 1:15", "1:15 to 1:30", "1:30 to 1:60", "hidden beside plates"]
+    return _table(header, rows)
+
+
+def cases() -> str:
+    """Return the inputs that went wrong for others, what each must give, and whether it does."""
+    results = _results("cases.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.cases`."
+    rows = []
+    for case in results["cases"]:
+        failed = [what for what, holds in case["checks"].items() if not holds]
+        outcome = f"not: {', '.join(failed)}" if failed else f"yes, {len(case['checks'])} checks"
+        rows.append([f"`{case['file']}`", case["required"], outcome])
+    return _table(["input", "required", "as required"], rows)
+
+
+def long_clip() -> str:
+    """Return what an hour of 1080p took, killed twice and resumed."""
+    results = _results("long_clip.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.long_clip`."
+    out, kills = results["output"], len(results["killed_after"])
+    return (
+        f"{results['clip']} on {results['machine']}, killed {kills} times and resumed: at most "
+        f"{results['memory_mb_most']:.0f} MB of memory; {out['frames_out']} of {out['frames']} "
+        f"frames, {out['plates_hidden']} of {out['plates_in_them']} plates hidden in the "
+        f"{out['frames_looked_at']} frames that were checked, {out['beeps']} beeps of the sound, "
+        f"none out of step by more than {out['sound_out_of_step_ms_most']} ms."
+    )
+
+
+def live_memory() -> str:
+    """Return the memory of a live picture over time."""
+    results = _results("live.json")
+    if results is None:
+        return "Not measured yet: run `python -m benchmarks.live`."
+    settled = results["memory_mb_settled"]
+    return (
+        f"{results['source']}: {settled['first_quarter']} MB of memory in the first quarter after "
+        f"two minutes, {settled['last_quarter']} MB in the last, {results['memory_mb_most']:.0f} "
+        "MB at most."
+    )
 
 
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
+    "near": partial(any_way, "near.json"),
+    "near-gate": near_gate,
     "any-way-gate": any_way_gate,
     "attributions": attributions,
+    "cases": cases,
     "cluster-limits": cluster_limits,
     "cluster-memory": cluster_memory,
     "cost": cost,
     "licences": licences,
+    "live-memory": live_memory,
+    "long-clip": long_clip,
     "looks-by-size": looks_by_size,
+    "moving": moving,
     "mutants": mutants,
     "plan-cost": plan_cost,
     "survey-cost": survey_cost,

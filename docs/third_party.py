@@ -32,9 +32,9 @@ NO_LICENCE = re.compile(r"^(unknown|dual license|license|see license.*)?$", re.I
 OPENING = """# Third-party notices
 
 **Repository and wheel.** They contain no code of other projects. The weights in
-`plateblur/models/plates.onnx` were trained with, and fine-tuned from,
-[ultralytics](https://github.com/ultralytics/ultralytics), AGPL-3.0, on the data sets that
-`plateblur/models/plates.json` credits one by one.
+`plateblur/models/` were trained with, and fine-tuned from,
+[ultralytics](https://github.com/ultralytics/ultralytics), AGPL-3.0, on the data sets that the cards
+beside them credit one by one.
 
 **Installed beside it.** `pip` installs the packages below from their own projects, each with its
 licence in its `dist-info` folder. `docs/third_party.py` writes this list for Linux and the versions

@@ -89,12 +89,12 @@ from plateblur.runs.report import described
 from plateblur.runs.run import How, started
 from plateblur.runs.settle import PHOTO_FAULTS
 from plateblur.runs.sides import Sides
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand, done_in_order, pixels_of
+from plateblur.runs.workers import MORE_IN_HAND, done_in_order, pixels_of, room_for
 from plateblur.runs.zones import ZoneFiles, zones_of
 from plateblur.types import BlurOptions, MetadataPolicy
 
 EXIT_CODES = """
-Exit codes: 0 every photo was done; 1 at least one failed, and is listed at the end;
+Exit codes: 0 every photo was processed; 1 at least one failed, and is listed at the end;
 2 the command could not start.
 """
 BLUR_EXAMPLES = """
@@ -273,13 +273,13 @@ def blur(
                     lambda data, task: corrections.blur(
                         data, task, detector, options, max_pixels=max_pixels
                     ),
-                    PixelsInHand(PIXELS_A_WORKER * number),
+                    room_for(number),
                     mask_folders,
                     run.inputs,
                     is_one_file=run.is_one_file,
                     keeps_pictures=keeps_pictures,
                 )
-                return nullcontext(run.here(Job.take, make, number))
+                return nullcontext(run.here(Job.take, make, number + MORE_IN_HAND))
 
             def elsewhere() -> AbstractContextManager[Doing]:
                 from plateblur.runs.cluster import crew_of
@@ -439,7 +439,7 @@ def detect(
     detector, workers = open_detector_for(
         engine, device, workers, photos=len(work.jobs), model=model
     )
-    room = PixelsInHand(PIXELS_A_WORKER * workers)
+    room = room_for(workers)
 
     def detect_one(job: Job) -> Done:
         record: dict[str, Any] = {"photo": str(job.photo)}
@@ -465,7 +465,9 @@ def detect(
     tally = Tally(failures=list(work.failed))
     for _, done in progress(
         [Task(job, job.photo, "") for job in work.jobs],
-        partial(done_in_order, do=lambda task: detect_one(task.job), workers=workers),
+        partial(
+            done_in_order, do=lambda task: detect_one(task.job), workers=workers + MORE_IN_HAND
+        ),
         "Looking",
         tally,
         console=console,

@@ -35,7 +35,7 @@ from plateblur.types import BlurOptions
 if TYPE_CHECKING:
     from plateblur.video import Counts, Sink, Source
 
-TOLD_EVERY_S = 10.0
+SHOWN_EVERY_S = 10.0
 EXAMPLES = """
 Examples: plateblur live rtsp://user:password@camera/stream -o rtmp://server/live/key
 
@@ -43,7 +43,7 @@ plateblur live camera:0 -o street.mp4 --delay 1
 
 plateblur live http://camera/video.mjpg -o www/street.m3u8 --sound drop
 
-Exit codes: 0 the source has ended, or Ctrl-C; 1 the source or the sink was lost; 2 the command
+Exit codes: 0 the source has ended, or Ctrl-C; 1 the source or the output was lost; 2 the command
 could not start.
 """
 
@@ -89,7 +89,7 @@ def live(
         typer.Option(
             min=0.1,
             max=1000.0,
-            help="Use so many frames a second at most; for machines that can't search them all.",
+            help="Use at most this many frames per second, if the machine can't search them all.",
         ),
     ] = None,
     sound: Annotated[
@@ -104,7 +104,7 @@ def live(
         typer.Option(
             min=0.0,
             callback=finite,
-            help="Seconds for which a lost source or server is tried again before the command "
+            help="Seconds to keep retrying a lost source or server before the command "
             "ends. 0 ends it immediately.",
         ),
     ] = 300.0,
@@ -121,7 +121,7 @@ def live(
         bool, typer.Option("--json", help="Print the counts as one JSON object at the end.")
     ] = False,
 ) -> None:
-    """Blur the plates in live pictures.
+    """Blur the plates in live video.
 
     A frame that was not searched in time is never shown as it came. Press Ctrl-C to stop; the
     output is then closed properly. Passwords and stream keys in URLs are not shown or logged.
@@ -199,12 +199,12 @@ class _Told:
 
         self.counts = Counts()
         self._hidden = hidden
-        self._begun_s = self._told_s = time.monotonic()
+        self._begun_s = self._shown_s = time.monotonic()
 
     def __call__(self, counts: Counts) -> None:
         self.counts = counts
-        if time.monotonic() - self._told_s >= TOLD_EVERY_S:
-            self._told_s = time.monotonic()
+        if time.monotonic() - self._shown_s >= SHOWN_EVERY_S:
+            self._shown_s = time.monotonic()
             say([self._line()], hidden=self._hidden)
 
     def finish(self, sink: Sink) -> None:

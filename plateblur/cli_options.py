@@ -34,7 +34,7 @@ ListFile = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Text file with a photo, folder or URL a line, in addition to those given.",
+        help="Text file with one photo, folder or URL per line, in addition to those given.",
     ),
 ]
 ModelOption = Annotated[
@@ -65,7 +65,7 @@ Resume = Annotated[
 ]
 RetryFailed = Annotated[
     bool,
-    typer.Option("--retry-failed", help="Also try inputs again that failed because of themselves."),
+    typer.Option("--retry-failed", help="Also retry inputs that are damaged or unsupported."),
 ]
 MetadataOption = Annotated[
     MetadataPolicy,
@@ -98,8 +98,8 @@ ZonesName = Annotated[
     typer.Option(
         "--zones",
         metavar="NAME",
-        help="Name of a text file with the zones of its folder and of those in it: a line each, "
-        "ignore or hide, then the zone.",
+        help="Name of text files among the photos that define zones for their folder: one per "
+        "line, ignore or hide, then the zone.",
     ),
 ]
 MinConfidence = Annotated[
@@ -176,10 +176,10 @@ DeviceOption = Annotated[
 
 
 CsvFile = Annotated[
-    Path | None, typer.Option("--csv", help="Write a table for people: a row a photo.")
+    Path | None, typer.Option("--csv", help="Write a table with one row per photo.")
 ]
 ParquetFile = Annotated[
-    Path | None, typer.Option("--parquet", help="Write that table, with all boxes, as Parquet.")
+    Path | None, typer.Option("--parquet", help="Write the same table, with all boxes, as Parquet.")
 ]
 CocoFile = Annotated[
     Path | None, typer.Option("--coco", help="Write the boxes as COCO annotations.")
@@ -192,7 +192,7 @@ MasksFolder = Annotated[
 ]
 InstanceMasksFolder = Annotated[
     Path | None,
-    typer.Option("--instance-masks", help="Folder for masks with a number a plate, 16 bits."),
+    typer.Option("--instance-masks", help="Folder for 16-bit masks that number the plates."),
 ]
 Workers = Annotated[
     int | None,
@@ -223,7 +223,7 @@ Exact = Annotated[
 DamagedPhotos = Annotated[
     Damaged,
     typer.Option(
-        help="refuse a JPEG that is cut, or hide the rows that can't be decoded: they turn grey."
+        help="refuse a truncated JPEG, or hide the rows that can't be decoded: they turn grey."
     ),
 ]
 DropOtherPictures = Annotated[

@@ -58,7 +58,7 @@ from plateblur.runs.progress import number
 from plateblur.runs.review_log import to_hide
 from plateblur.runs.reviewed_set import MISSED, By, write_reviewed
 from plateblur.runs.run import How, started
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand
+from plateblur.runs.workers import MORE_IN_HAND, room_for
 from plateblur.runs.zones import ZoneFiles, zones_of
 from plateblur.sets.forms import DrawnOn
 from plateblur.sets.layout import DatasetError, SetCard, counts
@@ -110,7 +110,7 @@ def apply(
             "-o",
             "--out",
             help="Folder or bucket for the blurred photos. Without it, BOXES is a run, and its "
-            "corrected photos are written again.",
+            "corrected photos are rewritten.",
         ),
     ] = None,
     detect: Annotated[
@@ -119,8 +119,8 @@ def apply(
     drawn_on: Annotated[
         DrawnOn | None,
         typer.Option(
-            help="What the boxes of a photo with an EXIF turn were drawn on: the upright picture, "
-            "or the raster as it is stored.",
+            help="What boxes were drawn on if a photo has an EXIF orientation: the upright "
+            "picture, or the raster as it is stored.",
         ),
     ] = None,
     method: MethodOption = DEFAULTS.method,
@@ -261,7 +261,7 @@ def audit(
         ),
     ] = None,
 ) -> None:
-    """Draw a random sample of a run to look at, and report what it shows of all photos.
+    """Draw a random sample of a run to review, and report what it says about all photos.
 
     The first call draws the sample. Look at it with `plateblur review RUN`. The next call writes
     the report as HTML and PDF. Requires plateblur[workspace].
@@ -287,16 +287,16 @@ def audit(
                 hidden=False,
             )
             return
-        told = audit_of(reviewed)
-    typer.echo(claim_of(told))
-    if told.left:
+        audited = audit_of(reviewed)
+    typer.echo(claim_of(audited))
+    if audited.left:
         raise typer.Exit(1)
     stem = report or reviewed.manifest.path.with_name(AUDIT_NAME)
     now = datetime.now(UTC)
-    write_atomically(stem.with_suffix(".html"), audit_html(told, now=now).encode())
-    write_atomically(stem.with_suffix(".pdf"), audit_pdf(told, now=now))
+    write_atomically(stem.with_suffix(".html"), audit_html(audited, now=now).encode())
+    write_atomically(stem.with_suffix(".pdf"), audit_pdf(audited, now=now))
     say([f"-> {stem.with_suffix('.html')} and .pdf"], hidden=False)
-    if not told.holds:
+    if not audited.holds:
         raise typer.Exit(1)
 
 
@@ -434,13 +434,13 @@ def _hide(
 
         make = photo_maker(
             hidden,
-            PixelsInHand(PIXELS_A_WORKER * workers),
+            room_for(workers),
             masks,
             run.inputs,
             is_one_file=False,
             keeps_pictures=False,
         )
-        doing = run.here(given.take, make, workers)
+        doing = run.here(given.take, make, workers + MORE_IN_HAND)
         tally, _ = run.carry_out(doing, "Hiding", console=console, hidden=quiet)
     if given.without:
         say([f"boxes for {number(given.without, 'other photo')} were passed over"], hidden=quiet)

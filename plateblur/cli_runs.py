@@ -77,9 +77,9 @@ def find_photos(
 def require_jobs(found: Plan, what: str) -> None:
     """End the command where a plan has nothing to do."""
     if not found.jobs:
-        told = [f"{path}: {reason}" for path, reason in found.failed]
-        told += [counted(found.skipped)] if found.skipped else []
-        raise typer.BadParameter("; ".join([f"no {what} there", *told]))
+        reasons = [f"{path}: {reason}" for path, reason in found.failed]
+        reasons += [counted(found.skipped)] if found.skipped else []
+        raise typer.BadParameter("; ".join([f"no {what} there", *reasons]))
 
 
 def names_one_file(given: list[File], work: Plan, out: File) -> bool:
@@ -143,8 +143,8 @@ def blur_one_clip(
     try:
         with bar:
             shown = bar.add_task("Blurring", total=1.0)
-            told = replace(work, progress=lambda share: bar.update(shown, completed=share))
-            part, done = told.blur(clip, out, resume=resume)
+            shown_work = replace(work, progress=lambda share: bar.update(shown, completed=share))
+            part, done = shown_work.blur(clip, out, resume=resume)
         outputs.write(out, part)
         if report is not None:
             lines = "".join(f"{line}\n" for line in plate_lines(clip, done))
@@ -236,6 +236,6 @@ def finish(
     """Say what was done and what was not, and exit with 1 if a photo was left out."""
     for photo, reason in tally.failures:
         console.print(f"not done: {photo}: {reason}", style="red", markup=False, soft_wrap=True)
-    say(tally.told(work, where, verb=verb, what=what), hidden=hidden)
+    say(tally.lines(work, where, verb=verb, what=what), hidden=hidden)
     if tally.failures or tally.not_begun:
         raise typer.Exit(1)

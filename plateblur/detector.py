@@ -5,6 +5,9 @@ RGB in [0, 1], H and W multiples of the stride; output either raw, (N, 4 + class
 boxes as centre and size, or end to end, (N, K, 6) with x1, y1, x2, y2, confidence, class. Which
 one, the classes, the stride and the input size are read from the file's metadata and checked.
 
+A second network for near plates, which sees them any way round, may belong to a model: the file
+`NAME-near.onnx` beside `NAME.onnx`. What it finds is added to what the model finds.
+
 How many looks a photo gets is planned in `looks.py`. Boxes that are small or unsure are then shown
 to the model again, in cut-outs at several sizes; `second_look.py` says what follows from that.
 """
@@ -35,6 +38,8 @@ from plateblur.looks import (
     Seen,
     added,
     merged,
+    near_look,
+    new_or_surer,
     plan_looks,
     seen_in_photo,
 )
@@ -105,8 +110,9 @@ class OnnxDetector:
         device: Device = "cpu",
         threads: int | None = None,
         second_look: bool = True,
+        near: Path | None = None,
     ) -> None:
-        """Load `model`.
+        """Load `model`, and its network for near plates.
 
         Args:
             model: an ONNX file of `training/export.py`.
@@ -115,6 +121,7 @@ class OnnxDetector:
             device: what isn't there is an error, never the CPU instead.
             threads: threads of one call; None leaves it to the engine (all cores).
             second_look: look again at boxes that the model is not sure of.
+            near: an ONNX file, too; without it, the one beside `model`, if there is one.
 
         Raises:
             ModelError: no such file, no ONNX model, metadata that does not fit, or an engine or a
@@ -135,6 +142,12 @@ class OnnxDetector:
         )
         self._run, self._batch = running.run, running.batch
         self.runs_on = f"{running.engine} on {running.device}"
+        near = near or near_model(model)
+        self._near = (
+            OnnxDetector(near, engine=running.engine, device=running.device, threads=threads)
+            if near
+            else None
+        )
 
     @classmethod
     def shipped(
@@ -189,7 +202,25 @@ class OnnxDetector:
             seen += self._seen_in_all(image, plan.further, min_confidence=floor)
             every = self._look_again(image, merged(seen), looks=plan.searched.looks)
             found = added(every.xyxy, every.confidence, to=found)
-        return replace(found, searched=plan.searched).at_least(min_confidence)
+        searched = plan.searched
+        if self._near and effort != "fast":
+            near = self._near.near_plates(image, min_confidence=min_confidence)
+            # Its boxes are looser, so one that is less sure would only hide more of the scene.
+            new = new_or_surer(near.xyxy, near.confidence, found)
+            found = added(near.xyxy[new], near.confidence[new], to=found)
+            searched = replace(searched, looks=searched.looks + 1)
+        return replace(found, searched=searched).at_least(min_confidence)
+
+    def near_plates(self, image: Image, *, min_confidence: float) -> Seen:
+        """Return what one look finds that shows near plates best, one box a plate.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, upright, of any size.
+            min_confidence: the smallest confidence kept.
+        """
+        side, stride = self.metadata.input_size, self.metadata.stride
+        look = near_look((image.shape[0], image.shape[1]), input_size=side, stride=stride)
+        return merged([*self._seen(image, [look], min_confidence=min_confidence)])
 
     def _seen_in_all(
         self, image: Image, looks: Sequence[Look], *, min_confidence: float
@@ -344,6 +375,12 @@ def logit(confidence: NDArray[FloatT]) -> NDArray[FloatT]:
 def shipped_model() -> Path:
     """Return the path of the model inside the package."""
     return Path(str(resources.files("plateblur") / "models" / "plates.onnx"))
+
+
+def near_model(model: Path) -> Path | None:
+    """Return the path of the network for near plates beside a model, None if there is none."""
+    near = model.with_name(f"{model.stem}-near{model.suffix}")
+    return near if near.is_file() else None
 
 
 def _in_batches(looks: Sequence[Look], most: int) -> Iterator[list[Look]]:

@@ -62,8 +62,8 @@ class Running:
     """
 
     run: Run
-    engine: str
-    device: str
+    engine: Engine
+    device: Device
     batch: int
 
 
@@ -102,7 +102,7 @@ def open_engine(
         session, device = _gpu_or(session, model, threads=threads)
     else:
         device = "cpu"
-    runs: dict[str, Run] = {}
+    runs: dict[Engine, Run] = {}
     if engine != "openvino":
         runs["onnxruntime"] = _onnxruntime(session)
     if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
@@ -122,8 +122,11 @@ def open_session(model: Path, *, threads: int | None, device: Device = "cpu") ->
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors only; they are raised as well
-    # Threads that wait by spinning would take the cores from the next photo's decoding.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait by spinning save a tenth of a run that has all cores (benchmarks/naive.py).
+    # After a run, or where others work beside it, they would take the cores from decoding.
+    spins = threads is None
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spins)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     provider = PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
         raise ModelError(
@@ -162,7 +165,7 @@ def _gpu_or(session: Session, model: Path, *, threads: int | None) -> tuple[Sess
     return session, "cpu"
 
 
-def _fastest(runs: dict[str, Run], tried_hw: tuple[int, int]) -> str:
+def _fastest(runs: dict[Engine, Run], tried_hw: tuple[int, int]) -> Engine:
     """Return the name of the fastest engine; which that is depends on the CPU, so it is tried."""
     seconds = dict.fromkeys(runs, math.inf)
     if len(runs) > 1:

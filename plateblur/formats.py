@@ -105,6 +105,30 @@ def sniff(data: bytes) -> Format | None:
     return None
 
 
+# Source: ISO/IEC 14496-12 and Apple's QuickTime File Format: how files without `ftyp` begin.
+QUICKTIME_ATOMS = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+# Source: Matroska, ISO/IEC 13818-1 (program stream), and Microsoft's ASF: how they begin.
+CLIP_STARTS = (b"\x1a\x45\xdf\xa3", b"\0\0\x01\xba", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")
+TS_SYNC, TS_PACKET_BYTES, TS_STAMP_BYTES = b"\x47", 188, 4  # Source: ISO/IEC 13818-1, and Blu-ray
+
+
+def is_clip(data: bytes) -> bool:
+    """Return whether a file begins as a clip; 400 bytes are enough.
+
+    It says nothing about what follows: the rest may be damaged, or hold sound alone.
+    """
+    if data[4:8] == b"ftyp":
+        return sniff(data) is None and other_picture(data) is None
+    if data[4:8] in QUICKTIME_ATOMS or data.startswith(CLIP_STARTS):
+        return True
+    if data[:4] == b"RIFF" and data[8:12] == b"AVI ":
+        return True
+    return any(
+        data[at : at + 1] == TS_SYNC == data[at + step : at + step + 1]
+        for at, step in ((0, TS_PACKET_BYTES), (TS_STAMP_BYTES, TS_PACKET_BYTES + TS_STAMP_BYTES))
+    )
+
+
 def other_picture(data: bytes) -> str | None:
     """Return the name of a picture format that is known and not taken, by its first bytes."""
     if sniff(data) is not None:

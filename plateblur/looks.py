@@ -8,6 +8,7 @@ So looks are planned from the photo's size and the smallest plate that is to be 
   and where they are many, larger tiles in between, so that a plate of any size is whole in a tile;
 - a small look at the whole photo, for plates that fill it: at the full size they are larger than
   anything that the network was trained on;
+- where a second network for near plates belongs to the model, its look at the whole photo;
 - with the effort "thorough", finer tiles, and the same looks at copies turned by quarter turns.
   What they find is added to what the other looks find, which stays.
 """
@@ -31,6 +32,10 @@ LARGEST_INPUT = 1.25  # of the model's input size: how large an input may be bef
 LAYER_STEP = 4  # from the smallest plate of a layer of tiles to that of the next coarser look
 LONGEST_PLATE = 5  # width : height; an EU plate has 4.7
 SMALL_INPUT = 0.25  # of the model's input size: the look for plates that fill the photo
+NEAR_INPUT = 0.4  # of the input size: the look of the network for near plates
+NEAR_LOOK_FROM = (
+    0.08  # of the photo's width or height; its narrower boxes go. benchmarks/any_way.py
+)
 SMALL_LOOK_FROM = 0.25  # of the photo's width or height; the small look's narrower boxes go
 # Where a photo has to be cut into tiles, they show it so much larger than asked. Source: frames of
 # 8 x 4 photos of val, in which plates of 7 to 12 px were missed at 1.5 (benchmarks/looks.py).
@@ -127,6 +132,18 @@ def plan_looks(
         for look in (*looks, *further)
     )
     return Plan(tuple(looks), reached, tuple(further))
+
+
+def near_look(image_hw: tuple[int, int], *, input_size: int, stride: int) -> Look:
+    """Return the look of the network for near plates at a photo.
+
+    Args:
+        image_hw: height and width of the upright photo, pixels.
+        input_size: longer side of the input that the network was trained on, pixels.
+        stride: its largest stride, pixels.
+    """
+    whole = (0, 0, image_hw[1], image_hw[0])
+    return Look(whole, _up(input_size * NEAR_INPUT, stride), narrowest=NEAR_LOOK_FROM)
 
 
 def _looks_of_turn(
@@ -277,6 +294,19 @@ def added(xyxy: Boxes, confidence: NDArray[np.float32], to: Detections) -> Detec
         np.concatenate([joined_xyxy, xyxy[~is_on]]), np.concatenate([joined, confidence[~is_on]])
     )
     return every.take(np.argsort(-every.confidence, kind="stable"))
+
+
+def new_or_surer(xyxy: Boxes, confidence: NDArray[np.float32], to: Detections) -> NDArray[np.bool_]:
+    """Return which of the boxes, (N,) bool, are on no detection, or surer than the one they are on.
+
+    Args:
+        xyxy: (N, 4) float32.
+        confidence: (N,) float32.
+        to: the detections.
+    """
+    on = iou_matrix(xyxy, to.xyxy) > NMS_IOU_THRESHOLD
+    as_sure = to.confidence[None] >= confidence[:, None]
+    return np.asarray(~(on & as_sure).any(axis=1), np.bool_)
 
 
 def one_a_plate(

@@ -209,11 +209,13 @@ def panorama_in(photo: Photo, projection: Projection) -> Spherical | None:
 
 
 def _searched(found: Sequence[Detections]) -> Searched | None:
-    """Return how all views were searched; None where a detector does not tell."""
-    told = [each.searched for each in found if each.searched is not None]
-    if len(told) < len(found):
+    """Return how all views were searched; None where a detector doesn't say."""
+    searched = [each.searched for each in found if each.searched is not None]
+    if len(searched) < len(found):
         return None
-    return Searched(sum(one.looks for one in told), max(one.smallest_plate_px for one in told))
+    return Searched(
+        sum(one.looks for one in searched), max(one.smallest_plate_px for one in searched)
+    )
 
 
 def hide_plates(

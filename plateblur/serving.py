@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
@@ -27,11 +33,19 @@ from plateblur.console import add_console, check_console_settings
 from plateblur.cores import cores
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.errors import PlateblurError
+from plateblur.types import BlurOptions, EncodedClip
 from plateblur.web import Settings, SettingsError, create_app
 from plateblur.web.connections import BoundedConnection
 from plateblur.web.health import has_room
 from plateblur.web.logs import configure_logging
 from plateblur.web.settings import LOCAL_URL, hand_to_workers
+
+# Of a clip in a job.
+CLIP_WORK = 40  # processor seconds for each second of clip, as on the demo page
+CLIP_CLOCK = 60  # seconds by the clock
+CLIP_COPIES = 4  # of it in memory: as it came, pickled, read, and blurred
+CLIP_RATE = 60  # frames a second
+CLIP_PIXELS = 9_000_000  # of a frame: 4K
 
 WORKER_STARTS_S = 60  # with less, uvicorn restarts slowly loading workers for ever
 
@@ -135,6 +149,7 @@ def build() -> FastAPI:
         gate,
         settings,
         jobs=(StoreJobs(store, limits), StoreQueue(store, limits)) if settings.jobs else None,
+        blur_clip=ClipWorker(settings) if settings.jobs and settings.jobs_clip_mb else None,
         ready_checks={"model": workers.works, "disk": partial(has_room, settings.data_dir)},
         upkeep=lambda: prune(store, outbox=outbox_of(settings.data_dir), now=datetime.now(UTC)),
     )
@@ -174,6 +189,62 @@ def job_limits(settings: Settings) -> JobLimits:
         all_bytes=settings.jobs_mb * 1024**2,
         keep=timedelta(hours=settings.jobs_keep_h),
     )
+
+
+class ClipWorker:
+    """Blurs the clips of jobs, one at a time, in a process that ends with each."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Take the limits from `settings`; a process starts with a clip."""
+        self._limits = WorkLimits(
+            processor_s=CLIP_WORK * settings.jobs_clip_s,
+            clock_s=CLIP_CLOCK * settings.jobs_clip_s,
+            memory_bytes=(settings.photo_memory_mb + CLIP_COPIES * settings.jobs_clip_mb) * 1024**2,
+            file_bytes=CLIP_COPIES * settings.jobs_clip_mb * 1024**2,
+        )
+        self._workers = BoundedWorkers(
+            detector_of(settings), count=1, limits=self._limits, fresh=True
+        )
+        self._folder = settings.data_dir / "clips"
+
+    def __call__(
+        self, data: bytes, options: BlurOptions, ended: threading.Event, *, max_s: float
+    ) -> EncodedClip:
+        """Return the blurred clip.
+
+        Raises:
+            PlateblurError: as of `blur_clip`, or see `Workers.do`.
+        """
+        from plateblur.video import ClipLimits  # here, because PyAV takes a moment to load
+        from plateblur.video.whole import blur_whole
+
+        limits = ClipLimits(
+            length_s=max_s,
+            frames=math.ceil(max_s * CLIP_RATE),
+            frame_pixels=CLIP_PIXELS,
+            pictures=2,
+            sounds=4,
+        )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._remove_left_behind()
+        # Created here, because a worker that is ended leaves its files behind.
+        with tempfile.TemporaryDirectory(prefix="clip-", dir=self._folder) as work:
+            blurred, done = self._workers.do(
+                *(blur_whole, data, options, limits, Path(work)),
+                ended=ended,
+                progress=lambda _: None,
+            )
+        return EncodedClip(
+            blurred, done.image_hw, done.frames, done.length_s, done.plates, done.notes
+        )
+
+    def _remove_left_behind(self) -> None:
+        """Remove what killed processes left: nothing else is as old."""
+        oldest_s = time.time() - 2 * self._limits.clock_s
+        for folder in self._folder.glob("clip-*"):
+            with suppress(OSError):
+                if folder.stat().st_mtime < oldest_s:
+                    shutil.rmtree(folder)
 
 
 def open_minute(settings: Settings) -> MinuteWindow | None:

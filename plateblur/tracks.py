@@ -239,11 +239,16 @@ def unseen(clip: Frames, *, min_confidence: float) -> list[NDArray[np.float64]]:
     """
     places: list[list[NDArray[np.float64]]] = [[] for _ in clip.found]
     for track in follow(clip, min_confidence=min_confidence):
-        seen = set(track.frames)
-        for frame, box in filled(track, clip, beyond_s=LOOK_OUT_S, growth_per_s=0.0):
-            if frame not in seen:
-                places[frame].append(box)
+        for frame, box in places_of(track, clip):
+            places[frame].append(box)
     return [np.array(boxes, np.float64).reshape(-1, 4) for boxes in places]
+
+
+def places_of(track: Track, clip: Frames) -> list[tuple[int, NDArray[np.float64]]]:
+    """Return where one plate should be in the frames in which it wasn't found, with the frame."""
+    seen = set(track.frames)
+    places = filled(track, clip, beyond_s=LOOK_OUT_S, growth_per_s=0.0)
+    return [(frame, box) for frame, box in places if frame not in seen]
 
 
 def filled(

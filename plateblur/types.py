@@ -238,3 +238,24 @@ class BlurredPhoto:
     pictures_dropped: int = 0
     ignored: int = 0
     mask: NDArray[np.uint16] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """A clip with its plates hidden, in memory.
+
+    Attributes:
+        data: the clip, MP4.
+        image_hw: height and width of the frames as shown, pixels.
+        frames: that were searched.
+        length_s: from the first frame to the last.
+        plates: how many were followed and hidden.
+        notes: what was left out or converted, a sentence each, for people.
+    """
+
+    data: bytes
+    image_hw: tuple[int, int]
+    frames: int
+    length_s: float
+    plates: int
+    notes: tuple[str, ...] = ()

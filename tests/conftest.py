@@ -5,11 +5,15 @@ Hypothesis draws the same cases everywhere, without a time limit, and fewer of t
 
 from __future__ import annotations
 
+import functools
+import gc
 import re
 import signal
 from pathlib import Path
 
 import pytest
+import typer.main
+import typer.testing
 from hypothesis import settings
 
 from plateblur.accounts.store import Store
@@ -21,6 +25,9 @@ settings.load_profile("steady")
 
 # A shell's background jobs ignore SIGINT, and so would the programs that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A runner builds the whole command line each time: 30 ms, for hundreds of commands in the tests.
+typer.testing._get_command = functools.cache(typer.main.get_command)  # type: ignore[attr-defined]
 
 QUICK = "not slow"  # the expression after -m in `make quick`
 SLOW_FILE = re.compile(r"^pytestmark = (\[[^\]]*)?pytest\.mark\.slow\b", re.MULTILINE)
@@ -59,6 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of further garbage collections, each of which would look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

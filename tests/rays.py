@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it reports to nobody
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_worker_register_timeout_seconds": "300",
+    "RAY_worker_niceness": "0",  # by default 15, so other work on the machine would starve them
     "PYTHONPATH": str(ROOT),
 }
 OBJECTS_BYTES = 80_000_000  # Ray's smallest store; photos don't go through it
@@ -42,6 +43,7 @@ class Nodes:
 
         self.cluster: Any = Cluster()
         self._ports: dict[str, int] = {}
+        self._client_port = free_port()
         self._stopping = threading.Event()
         self._writer = threading.Thread(target=self._write_ports, daemon=True)
         self._writer.start()
@@ -51,14 +53,21 @@ class Nodes:
         """Where drivers reach it."""
         return str(self.cluster.address)
 
+    @property
+    def client_address(self) -> str:
+        """Where drivers reach it from outside."""
+        return f"ray://127.0.0.1:{self._client_port}"
+
     def add(self, *, cores: int) -> None:
-        """Start a node, and wait until it is up."""
+        """Start a node, and wait until it is up; the first is the head."""
+        head = {} if self.cluster.head_node else {"ray_client_server_port": self._client_port}
         self._ports = {f"{name}_port": free_port() for name in PORTS}
         self.cluster.add_node(
             num_cpus=cores,
             include_dashboard=False,
             object_store_memory=OBJECTS_BYTES,
             **self._ports,
+            **head,
         )
 
     def kill_one(self) -> None:

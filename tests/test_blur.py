@@ -235,11 +235,15 @@ def test_cosmetic_methods_grow_with_the_plate(method: Method, height: int) -> No
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     "plates",
-    [[], [[10, 10, 10, 10]], [[-30, -30, -5, -5]], [[200, 10, 300, 40]]],
-    ids=["none", "empty", "left-of-image", "right-of-image"],
-)
+    [
+        [], [[10, 10, 10, 10]], [[-30, -30, -5, -5]], [[200, 10, 300, 40]], [[10, 120, 40, 130]],
+        [[10, -30, 40, -10]],
+    ],
+    ids=["none", "empty", "left-of-image", "right-of-image", "below-image", "above-image"],
+)  # fmt: skip
 def test_boxes_without_a_pixel_change_nothing(method: Method, plates: list[list[float]]) -> None:
     image = street(*HW)
+    assert hidden_bounds(boxes(*plates), image_hw=HW, margin=0.15).shape == (0, 4)
     assert np.array_equal(blur_boxes(image, boxes(*plates), method=method, margin=0.15), image)
 
 

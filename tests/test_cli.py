@@ -884,7 +884,7 @@ def test_the_version_is_the_packages() -> None:
 def test_help_tells_the_exit_codes(arguments: list[str]) -> None:
     result = run(*arguments, "--help")
     assert result.exit_code == 0
-    assert "Exit codes: 0 every photo was done; 1 at least one failed" in plain(result.stdout)
+    assert "Exit codes: 0 every photo was processed; 1 at least one failed" in plain(result.stdout)
 
 
 def test_help_says_which_methods_are_cosmetic() -> None:

@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from plateblur import drawn
-from plateblur.detector import MOST_LOOKS, OnnxDetector, shipped_model
+from plateblur.detector import MOST_LOOKS, OnnxDetector, near_model, shipped_model
 from plateblur.engines import NVIDIA, PROVIDERS, Device, Engine
 from plateblur.errors import DetectionError, ModelError
 from plateblur.guidance import within_guidance
@@ -551,6 +551,73 @@ def test_thorough_never_hides_less_than_the_default(tmp_path: Path) -> None:
     assert usual.xyxy.tolist() == [[16, 8, 24, 16]]
     assert thorough.xyxy.tolist() == [[16, 6, 24, 16]]
     assert thorough.confidence[0] > usual.confidence[0]
+
+
+def with_near(folder: Path, found: Rows, near: Rows) -> Path:
+    """Write a model that finds one thing, and beside it its network for near plates."""
+    path = save(folder, raw(near), METADATA)
+    path.rename(folder / "tiny-near.onnx")
+    return save(folder, raw(found), METADATA)
+
+
+FAR: Rows = [[20, 16, 4, 4, 0.9]]
+NEAR_ONE: Rows = [[20, 8, 16, 8, 0.7]]  # in the input of 32 px that the second network gets
+
+
+def test_the_network_for_near_plates_adds_what_it_finds(tmp_path: Path) -> None:
+    detector = first_look(with_near(tmp_path, FAR, NEAR_ONE))
+    found = detector.detect(IMAGE, min_confidence=0.3)
+    fast = detector.detect(IMAGE, min_confidence=0.3, effort="fast")
+    assert found.searched is not None
+    assert found.searched.looks == 3
+    assert len(fast) == 1
+    assert np.allclose(found.xyxy[0], fast.xyxy[0])  # the surer one stays as it is
+    assert np.allclose(found.xyxy[1], [36, 12, 84, 36])
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.7])
+    assert len(detector.detect(IMAGE, min_confidence=0.8)) == 1
+
+
+def test_the_network_for_near_plates_may_be_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "beside").mkdir()
+    near = near_model(with_near(tmp_path / "beside", FAR, NEAR_ONE))
+    alone = save(tmp_path, raw(FAR), METADATA)
+    assert near is not None
+    assert near_model(alone) is None
+    assert len(first_look(alone).detect(IMAGE, min_confidence=0.3)) == 1
+    both = OnnxDetector(alone, second_look=False, near=near)
+    assert len(both.detect(IMAGE, min_confidence=0.3)) == 2
+    with pytest.raises(ModelError, match="nothere"):
+        OnnxDetector(alone, near=tmp_path / "nothere.onnx")
+
+
+def test_the_network_for_near_plates_finds_no_far_ones(tmp_path: Path) -> None:
+    small = [[20, 8, 2.4, 1, 0.9]]  # 0.075 of the photo's width
+    detector = first_look(with_near(tmp_path, FAR, small))
+    assert len(detector.detect(IMAGE, min_confidence=0.3)) == 1
+
+
+def test_the_network_for_near_plates_takes_nothing_away(tmp_path: Path) -> None:
+    """Where it sees less of a plate, less surely, the box stays as it was."""
+    found: Rows = [[20, 16, 20, 12, 0.9]]
+    less: Rows = [[10, 8, 8, 4, 0.5]]
+    alone = first_look(save(tmp_path, raw(found), METADATA)).detect(IMAGE, min_confidence=0.3)
+    both = first_look(with_near(tmp_path, found, less)).detect(IMAGE, min_confidence=0.3)
+    assert both.xyxy.tolist() == alone.xyxy.tolist()
+    assert both.confidence.tolist() == alone.confidence.tolist()
+
+
+@pytest.mark.parametrize(("sure", "reaches_over"), [(0.8, False), (0.95, True)])
+def test_a_plate_that_it_is_surer_of_gets_a_box_over_both(
+    tmp_path: Path, sure: float, reaches_over: bool
+) -> None:
+    found: Rows = [[20, 16, 20, 12, 0.9]]
+    larger: Rows = [[10, 8, 12, 6, sure]]  # of 36 x 18 px around the same middle
+    alone = first_look(save(tmp_path, raw(found), METADATA)).detect(IMAGE, min_confidence=0.3)
+    both = first_look(with_near(tmp_path, found, larger)).detect(IMAGE, min_confidence=0.3)
+    assert len(both) == len(alone)
+    assert alone.xyxy[0].tolist() == [15, 15, 45, 33]
+    row = both.xyxy[both.confidence.argmax()].tolist()
+    assert row == ([12, 15, 48, 33] if reaches_over else [15, 15, 45, 33])
 
 
 UNSURE: Rows = [[20, 10, 16, 8, 0.7]]

@@ -121,6 +121,7 @@ def test_the_model_card_has_a_place_for_figures() -> None:
     assert f"<!-- {FIGURES} -->\n" in (DOCS / "model-card.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_picture_shows_imports_that_the_code_has() -> None:
     architecture = importlib.import_module("docs.draw_architecture")
     drawn = architecture.drawing()  # raises where an arrow is no import

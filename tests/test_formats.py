@@ -19,6 +19,7 @@ from plateblur.formats import (
     OTHER_SUFFIXES,
     SERVED,
     Format,
+    is_clip,
     other_picture,
     sniff,
 )
@@ -26,6 +27,7 @@ from plateblur.photo import decode
 from plateblur.web.body import refuse_no_photo
 from plateblur.web.failures import Failure
 from plateblur.web.schemas import MEDIA_TYPES
+from tests.clips import drawn_clip, driving
 from tests.fakes import encoded, street
 
 STREET = street(40, 60)
@@ -131,3 +133,31 @@ def test_no_photo_begins_like_another_picture() -> None:
         assert sniff(begin + bytes(300)) is None
         assert other_picture(begin + bytes(300)) is not None
     assert other_picture(b"BM by the way, this is a text of some length") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "codec"),
+    [
+        *(("mp4", "libx264"), ("mov", "libx264"), ("matroska", "libx264"), ("mpegts", "libx264")),
+        *(("avi", "mpeg4"), ("webm", "libvpx"), ("3gp", "libx264"), ("asf", "mpeg4")),
+        ("vob", "mpeg2video"),
+    ],
+)
+def test_a_clip_is_known_by_its_first_bytes(kind: str, codec: str) -> None:
+    clip = drawn_clip(driving(3), kind=kind, codec=codec)
+    assert is_clip(clip[:400])
+    assert sniff(clip) is None
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"])
+def test_no_photo_is_taken_for_a_clip(format_: str) -> None:
+    assert not is_clip(encoded(STREET, format_))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"G", b"ftyp", branded(b"heic"), branded(b"avif"), b"\0\0\0\x18ftypcrx " + bytes(400)],
+    ids=["nothing", "one byte", "short", "HEIC", "AVIF", "camera raw"],
+)
+def test_other_bytes_are_not_taken_for_a_clip(data: bytes) -> None:
+    assert not is_clip(data)

@@ -53,7 +53,7 @@ def imports_of(path: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relative to itself; say the full name"
-            # `from plateblur import types` and `from plateblur.types import x` are told alike.
+            # `from plateblur import types` and `from plateblur.types import x` give the same names.
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
@@ -82,8 +82,25 @@ def of(*parts: str) -> Callable[[Path], bool]:
     return lambda path: part_of(path) in parts
 
 
-def each(chosen: Callable[[Path], bool]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", [path for path in FILES if chosen(path)], ids=named)
+def each(chosen: Callable[[Path], bool]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of a rule for a file: a test for each file would cost more than the rule."""
+
+    def made(rule: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            files = [path for path in FILES if chosen(path)]
+            assert files, "no file is of this part"
+            broken = {}
+            for path in files:
+                try:
+                    rule(path)
+                except AssertionError as error:
+                    broken[named(path)] = str(error)
+            assert broken == {}
+
+        test.__name__ = rule.__name__
+        return test
+
+    return made
 
 
 def test_every_file_has_its_place_in_the_table() -> None:

@@ -150,6 +150,7 @@ def test_what_is_shown_is_where_the_boxes_say() -> None:
     assert np.allclose(there, [[200, 100, 260, 120]], atol=0.6)
 
 
+@pytest.mark.slow
 def test_a_near_plate_in_a_large_image_takes_no_memory_for_what_is_beyond() -> None:
     image = np.broadcast_to(np.uint8(200), (40_000, 40_000, 3))[:1000]
     cut = cut_out(image, np.array([0, 0, 40_000, 1000]), width_px=40, side_px=256)

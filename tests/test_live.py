@@ -24,17 +24,21 @@ from typer.testing import CliRunner, Result
 
 from plateblur import cli, cli_live
 from plateblur.errors import DetectionError, EncodeError, VideoError
+from plateblur.tracks import STILL
 from plateblur.types import BlurOptions, Detections, Image
 from plateblur.video import Counts, LiveOptions, blur_live, feed, sink_of, source_of
 from plateblur.video.sinks import Sender
-from plateblur.video.sources import shown_address
+from plateblur.video.sources import Live, shown_address
+from plateblur.video.window import LiveFrame
 from tests.clips import (
+    IMAGE_HW,
     RATE,
     BlinkingDetector,
     drawn_clip,
     driving,
     flashing,
     recorded,
+    seen_in_tiles,
     shown_and_heard_at,
 )
 from tests.fakes import BrokenDetector, DarkDetector
@@ -157,6 +161,47 @@ def test_picture_and_sound_stay_in_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sound_that_goes_on_after_the_last_picture_is_sent_to_its_end(tmp_path: Path) -> None:
+    clip = recorded([flashing()], kind="mp4", sounds=["aac"], sound_late_s=1.5)
+    (tmp_path / "in.mp4").write_bytes(clip)
+
+    blur_live(
+        source_of(str(tmp_path / "in.mp4")),
+        sink_of(str(tmp_path / "out.mkv")),
+        DarkDetector(),
+        SOLID,
+        PATIENT,
+    )
+
+    with av.open(str(tmp_path / "out.mkv"), "r") as source:
+        heard_s = [float(frame.time or 0) for frame in source.decode(audio=0)]
+    assert heard_s[-1] == pytest.approx(3.5, abs=0.2)
+
+
+@pytest.mark.slow
+def test_a_source_in_an_unknown_codec_is_refused_and_what_pictures_lose_is_said(
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+    for kind, codec, pixels in (("mov", "qtrle", "rgb24"), ("mp4", "libx264", "yuv444p")):
+        path = tmp_path / f"{codec}.{kind}"
+        options = {"threads": "1"}
+        path.write_bytes(
+            recorded([driving(3)], kind=kind, codec=codec, pixels=pixels, options=options)
+        )
+        sink = sink_of(str(tmp_path / f"{codec}.mkv"))
+        try:
+            blur_live(source_of(str(path)), sink, DarkDetector(), SOLID, PATIENT, say=said.append)
+        except VideoError as error:
+            said.append(str(error))
+
+    assert said == [
+        "expected H.264, H.265, AV1, VP8, VP9, MPEG or MJPEG, got qtrle",
+        "colours were reduced to half the resolution (4:2:0)",
+    ]
+
+
+@pytest.mark.slow
 def test_sound_is_dropped_where_it_is_not_wanted(clip: Path, tmp_path: Path) -> None:
     how = LiveOptions(delay_s=1.0, sound="drop")
 
@@ -183,6 +228,43 @@ def test_no_frame_is_shown_as_it_came_when_the_detector_is_too_slow(
     assert len(images) == (counts.shown if late == "drop" else 30 - counts.unsent)
     assert readable(images) == 0
     assert blank(images) == (0 if late == "drop" else counts.late)
+
+
+class NearDetector(DarkDetector):
+    """Finds the plate in whole frames only as far as it is on the left, and in all cut-outs."""
+
+    def detect(self, image: Image, *, min_confidence: float, **how: Any) -> Detections:
+        if image.shape[:2] != IMAGE_HW:
+            return seen_in_tiles(image, min_confidence=min_confidence)
+        found = super().detect(image, min_confidence=min_confidence, **how)
+        return found.take(np.flatnonzero(found.xyxy[:, 0] < 41))
+
+
+def test_a_plate_that_brakes_while_it_is_missed_is_found_by_a_closer_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All frames wait; they leave one after the other, and are searched as far as they can be."""
+    lefts = [10 + 4 * min(frame, 8) for frame in range(24)]
+    searching = feed.Feed(source_of("in.mp4"), SOLID, PATIENT, threading.Event(), lambda _: None)
+    for number, (image, left) in enumerate(zip(driving(24, plate=False), lefts, strict=True)):
+        image[60:74, left : left + 40] = 10
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+        if number == 0:
+            searching._begin(frame, Live())
+        searching.window.add(LiveFrame(frame, number / RATE, STILL))
+    window = searching.window
+    monkeypatch.setattr(window._changed, "wait", window.close)
+    monkeypatch.setattr(window._changed, "notify_all", lambda: None)
+
+    due = []
+    for number in range(24):
+        window._is_closed = False
+        searching.search(NearDetector())
+        due += window.due(number / RATE)
+
+    for each, left in zip(due, lefts, strict=True):
+        assert each.boxes is not None
+        assert any(box[0] <= left + 1 and box[2] >= left + 39 for box in each.boxes)
 
 
 @pytest.mark.slow

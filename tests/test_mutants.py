@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +78,37 @@ def test_the_settings_are_read_by_mutmut_as_they_are_meant(tmp_path: Path) -> No
     assert settings["only_mutate"] == ["plateblur/blur.py"]
     assert settings["also_copy"] == ["tests"]
     assert settings["pytest_add_cli_args"][:2] == ["-m", "not slow"]
+    assert settings["pytest_add_cli_args"][-2:] == ["-p", "mutant_limit"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mutant", "code"), [("", 0), ("m.x_f__mutmut_1", -signal.SIGXCPU)])
+def test_only_a_mutant_is_ended_when_it_computes_for_too_long(
+    mutant: str, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "test_busy.py").write_text(
+        "import time\n\ndef test_busy():\n    while time.process_time() < 4: pass\n"
+    )
+    if mutant:  # as if the tests had taken no time, and as if 10 s were 1 s
+        (tmp_path / "clean-cpu-s.txt").write_text("-2.25")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "mutant_limit",
+            "-p",
+            "no:cacheprovider",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str(ROOT / "benchmarks")},  # noqa: TID251
+        check=False,
+    )
+    assert done.returncode == code
+    if not mutant:
+        assert float((tmp_path / "clean-cpu-s.txt").read_text()) > 4
 
 
 @pytest.mark.slow
@@ -89,8 +125,10 @@ def test_what_is_written_is_what_the_page_shows() -> None:
     if not mutants.OUT.exists():
         pytest.skip("not measured yet")
     results = json.loads(mutants.OUT.read_text())
-    assert set(results["rows"]) <= set(mutants.ROWS)
+    assert set(results["rows"]) | set(results["missing"]) == set(mutants.ROWS)
     rows = results["rows"]
     detection = {name: rows[name] for name in mutants.DETECTION if name in rows}
     assert results["detection"] == mutants.joined(detection)
+    for name in results["missing"]:
+        assert name in importlib.import_module("docs.measured").mutants()
     assert results["detection"]["share"] >= 0.85

@@ -15,7 +15,7 @@ import pytest
 from plateblur.errors import DetectionError, EncodeError, VideoError
 from plateblur.types import BlurOptions, Detections, Image
 from plateblur.video import ClipLimits, blur_clip
-from plateblur.video.looking import TILE_PX, WORKERS
+from plateblur.video.looking import WORKERS
 from plateblur.video.pipeline import WRITING_SHARE
 from tests.clips import (
     IMAGE_HW,
@@ -25,8 +25,8 @@ from tests.clips import (
     driving,
     frames_of,
     plate_at,
+    seen_in_tiles,
 )
-from tests.fakes import DarkDetector, boxes
 
 pytestmark = pytest.mark.slow
 
@@ -382,13 +382,7 @@ class SharpDetector(BlinkingDetector):
         whole = image.shape[:2] == IMAGE_HW
         if whole:
             return super().detect(image, min_confidence=min_confidence)
-        found = []
-        for row in range(0, image.shape[0], TILE_PX):
-            for column in range(0, image.shape[1], TILE_PX):
-                tile = image[row : row + TILE_PX, column : column + TILE_PX]
-                seen = DarkDetector().detect(tile, min_confidence=min_confidence)
-                found += [box + np.tile([column, row], 2) for box in seen.xyxy]
-        return Detections(boxes(*found), np.full(len(found), 0.2, np.float32))
+        return seen_in_tiles(image, min_confidence=min_confidence)
 
 
 def test_a_plate_that_turns_while_it_is_missed_is_found_by_a_closer_look() -> None:

@@ -608,6 +608,20 @@ def test_sound_whose_first_packets_are_silent_starts_at_zero_too() -> None:
         assert source.start_time == pytest.approx(0, abs=2_000)
 
 
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg cuts the clip")
+@pytest.mark.parametrize("container", ["mp4", "mov", "mkv"])
+def test_sound_that_an_edit_list_cuts_away_is_not_heard(container: str, tmp_path: Path) -> None:
+    """Cut without encoding again, as phones do it: the sound before the cut is still stored."""
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    whole.write_bytes(recorded([driving()], kind="mp4", sounds=["aac"]))
+    command = ["ffmpeg", "-v", "error", "-ss", "0.35", "-i", str(whole), "-c", "copy", str(cut)]
+    subprocess.run(command, check=True)
+
+    result, _ = blurred(cut.read_bytes(), container=container)
+
+    assert frames_of(result)[0][0] == pytest.approx(0, abs=0.03)
+
+
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
@@ -660,8 +674,9 @@ def test_no_colour_of_what_is_hidden_or_beside_it_mixes_at_the_edges() -> None:
                 "colours were reduced to half the resolution (4:2:0)",
             ),
         ),
+        ("webm", "libvpx-vp9", "yuva420p", ("transparency was dropped",)),
     ],
-    ids=["4:2:0", "4:4:4", "10 bits"],
+    ids=["4:2:0", "4:4:4", "10 bits", "transparent"],
 )
 def test_what_the_pictures_lose_is_said(
     kind: str, codec: str, pixels: str, lost: tuple[str, ...]

@@ -26,7 +26,7 @@ def filled(found: Sequence[Detections | None]) -> Window:
     """Return a window in which frames wait, those that are None not searched."""
     window = opened()
     for number, detections in enumerate(found):
-        frame = LiveFrame(FRAME, number / RATE, STILL)
+        frame = LiveFrame(FRAME, number / RATE, STILL, is_begun=detections is not None)
         assert window.add(frame)
         if detections is not None:
             window.searched(frame, detections)
@@ -49,6 +49,7 @@ def distinct(boxes: Boxes) -> Boxes:
     return np.unique(boxes.round(2), axis=0)
 
 
+@pytest.mark.slow
 def test_with_enough_delay_the_same_is_hidden_as_in_a_clip() -> None:
     missed, unsure = {3, 4, 5, 30, 31, 47}, {10, 11, 60, 61, 62}
     found = [
@@ -109,8 +110,9 @@ def test_a_frame_that_was_not_searched_leaves_without_boxes() -> None:
 
 def test_a_frame_that_is_searched_too_late_stays_unshown() -> None:
     window = filled([None])
-    frame = window.next_to_search()
-    assert frame is not None
+    work = window.next_to_search()
+    assert work is not None
+    frame, _ = work
 
     due = window.due(1)
     window.searched(frame, seen(at(0)))
@@ -124,7 +126,59 @@ def test_the_newest_frame_is_searched_first_and_each_once() -> None:
 
     order = [window.next_to_search() for _ in range(3)]
 
-    assert [each and each.time_s for each in order] == [0.2, 0.1, 0.0]
+    assert [(work[0].time_s, work[1]) for work in order if work] == [
+        (0.2, None),
+        (0.1, None),
+        (0.0, None),
+    ]
+
+
+def test_a_frame_is_looked_at_closely_where_a_plate_should_be_when_all_are_searched() -> None:
+    window = filled([seen(at(0)), seen(at(1)), seen(at(2)), seen(), seen(at(4)), None])
+    window.due(0.0)
+
+    newest = window.next_to_search()
+    again = window.next_to_search()
+
+    assert newest is not None
+    assert newest[1] is None
+    assert again is not None
+    frame, places = again
+    assert frame.time_s == pytest.approx(3 / RATE)
+    assert places is not None
+    np.testing.assert_allclose(places, [at(3)[:4]], atol=1)
+
+
+def test_a_place_is_looked_at_once_and_what_is_found_there_is_hidden() -> None:
+    window = filled([seen(at(0)), seen(at(1)), seen(at(2)), seen(), seen(at(4))])
+    window.due(0.0)
+    work = window.next_to_search()
+    assert work is not None
+    left, top, right, bottom, _ = at(3)
+    slower = (left - 9, top, right - 9, bottom, 0.2)
+    window.searched(work[0], seen(slower))
+
+    window.due(1 / RATE)
+    due = window.due(1)
+    window.add(LiveFrame(FRAME, 1.0, STILL))
+    work = window.next_to_search()
+
+    assert due[1].boxes is not None
+    assert covers(due[1].boxes, slower)
+    assert work is not None
+    assert work[0].time_s == 1.0
+
+
+def test_a_frame_that_left_is_not_looked_at_again() -> None:
+    window = filled([seen(at(0)), seen(at(1)), seen(), seen(at(3))])
+    window.due(0.0)
+    window.due(2 / RATE)
+    window.add(LiveFrame(FRAME, 1.0, STILL))
+
+    work = window.next_to_search()
+
+    assert work is not None
+    assert work[0].time_s == 1.0
 
 
 def test_a_window_without_room_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 STEPS = {
     "All of it in one line, up to the figures beside the shipped model's": ("run",),
     "From data to the shipped model, in this order": (
-        *("train", "average", "export", "calibrate", "evaluate", "promote"),
+        *("train", "average", "export", "calibrate", "evaluate", "promote", "promote_near"),
     ),
     "All of these again, as the shipped model was made": ("reproduce",),
     "Beside them": ("restore", "tune", "augment", "record", "card", "hub"),
@@ -26,7 +26,7 @@ def listing() -> str:
     """Return the list of steps."""
     lines = []
     for heading, steps in STEPS.items():
-        lines += [heading, *(f"  python -m training.{name:<10} {summary(name)}" for name in steps)]
+        lines += [heading, *(f"  python -m training.{name:<12} {summary(name)}" for name in steps)]
         lines.append("")
     return "\n".join([*lines, "Run one with --help for its options.", ""])
 

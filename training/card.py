@@ -157,6 +157,7 @@ def model_card(
         "file": "plates.onnx",
         "sha256": metrics["model"]["sha256"],
         "bytes": metrics["model"]["bytes"],
+        "near": metrics["model"].get("near"),  # the network for near plates beside it, if any
         "date": date,
         "licence": LICENCE,
         "blur": {
@@ -288,7 +289,7 @@ def rewrite(*, models: Path, docs: Path, readme: Path) -> list[Path]:
     path = models / "plates.json"
     card = json.loads(path.read_text())
     named = {key: card[key] for key in ("figures", "export", "data_sets", "date")}
-    model = {key: card[key] for key in ("sha256", "bytes")}
+    model = {key: card[key] for key in ("sha256", "bytes", "near") if key in card}
     again = model_card({"model": model}, record=card["training"], **named)
     written = {
         path: as_json(again | {key: card[key] for key in card if key not in again}),

@@ -27,7 +27,14 @@ from typing import Any
 from plateblur.detector import shipped_model
 from plateblur.sets.corrections import read_corrections
 from plateblur.sets.predictions import write_predictions
-from plateblur.sets.split import corrected_photo, kept_apart_of, labels_hash, names_hash, read_split
+from plateblur.sets.split import (
+    corrected_photo,
+    kept_apart_of,
+    labels_hash,
+    names_hash,
+    read_split,
+    turned_photo,
+)
 from training.checkout import git_commit, require_private, run_step
 from training.evaluation.angles import draw_one_plate, recall_by_angle
 from training.evaluation.config import Config
@@ -58,6 +65,8 @@ def evaluate(config: Config) -> dict[str, Any]:
             f"the floor {config.confidence_floor} must not be above the minimum confidence "
             f"{config.min_confidence}: boxes between them would be missing"
         )
+    if config.turn and config.contact_sheet:
+        raise ValueError("sheets show photos as they are; expected no turn with contact_sheet")
     require_private(config.out)
     config.out.mkdir(parents=True, exist_ok=True)
     labelled = read_split(config.data, config.split, manifest=config.manifest)
@@ -65,14 +74,18 @@ def evaluate(config: Config) -> dict[str, Any]:
         labelled = kept_apart_of(labelled, config.kept_apart)
     corrections = read_corrections(config.labels_overlay)
     corrected = [corrected_photo(photo, corrections) for photo in labelled]
-    marks = [c for c in corrections if c.action == "mark"]
+    labelled, corrected = (
+        [turned_photo(photo, config.turn) for photo in each] for each in (labelled, corrected)
+    )
+    marks = [c for c in corrections if c.action == "mark" and not config.turn]
 
-    predictions, milliseconds = predictions_of(config.model, labelled, config)
+    predictions, milliseconds = predictions_of(config.model, labelled, config, near=config.near)
     write_predictions(predictions, config.out / "predictions.jsonl")
     photos = corrected if corrections else labelled
     scores = score(photos, predictions, config)
     metrics: dict[str, Any] = {
-        "model": describe(config.model),
+        "model": describe(config.model, config.near),
+        "turn": config.turn,
         "split": config.split,
         "labels_hash": labels_hash(labelled),
         "photos_sha256": names_hash(labelled),
@@ -95,7 +108,7 @@ def evaluate(config: Config) -> dict[str, Any]:
         metrics["labels_as_they_are"] = as_labelled
         metrics["corrections"] = dict(Counter(c.action for c in corrections))
     if config.angles:
-        detector = detector_of(config.model, config)
+        detector = detector_of(config.model, config, near=config.near)
         metrics["angles"] = recall_by_angle(detector, draw_one_plate, config)
     names = plot_names(config)
     shown = {names[0]: scores}
@@ -144,6 +157,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("min_confidence", "margin", "confidence_floor", "target_recall"):
         default = Config.__dataclass_fields__[name].default
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
+    parser.add_argument("--near", type=Path, help="ONNX; else the one beside the model, if any")
+    parser.add_argument(
+        "--turn", type=int, default=0, choices=range(4), help="quarter turns of every photo"
+    )
     parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
     parser.add_argument("--angles", type=int, default=0, metavar="SCENES", help="drawn, an angle")
     parser.add_argument("--no-second-look", dest="second_look", action="store_false")

@@ -63,6 +63,39 @@ def reasons_to_refuse(test: Mapping[str, Any], apart: Mapping[str, Any] | None) 
     return reasons
 
 
+def reasons_to_refuse_near(
+    test: Mapping[str, Any], apart: Mapping[str, Any], turned: Mapping[str, Any]
+) -> list[str]:
+    """Return why a network for near plates may not be shipped; nothing if it may.
+
+    It only adds boxes. So upright photos must not become worse in any figure but false boxes, of
+    which it can only have more: they are bounded as for the detector. And it must gain what it is
+    for, beyond chance: plates within 1:15 of photos that are turned.
+
+    Args:
+        test: metrics of the shipped detector with it on test, `compared` with the one in place.
+        apart: the same on the photos that were kept apart.
+        turned: the same on test, turned by a quarter.
+    """
+    reasons = [*_too_few(test, apart)]
+    for name, metrics in (("test", test), ("test turned", turned)):
+        false_boxes = metrics["overall"]["false_boxes_per_photo"]
+        if false_boxes > MOST_FALSE_BOXES:
+            reasons.append(
+                f"{false_boxes:.3f} false boxes a photo on {name}; at most {MOST_FALSE_BOXES} are "
+                "allowed"
+            )
+    for name, metrics in (("test", test), ("the photos kept apart", apart), ("turned", turned)):
+        changes = metrics["compared"]["differences"]
+        lost = [one for one in changes if one != FALSE_BOXES and _direction(one, changes[one]) < 0]
+        if lost:
+            reasons.append(f"significantly worse on {name} in {'; '.join(lost)}")
+    gain = "covered99, within 1:15"
+    if _direction(gain, turned["compared"]["differences"][gain]) <= 0:
+        reasons.append("on turned photos not better within 1:15 by more than chance")
+    return reasons
+
+
 def _too_few(test: Mapping[str, Any], apart: Mapping[str, Any] | None) -> Iterator[str]:
     within = test["ranges"]["within 1:15"]["plates"]
     if within < FEWEST_WITHIN_ON_TEST:

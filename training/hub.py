@@ -20,14 +20,18 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 
+from plateblur.detector import near_model
 from training.card import as_json, figures_table
 from training.checkout import run_step
 
 MODEL, CARD = "plates.onnx", "plates.json"
+NEAR, NEAR_CARD = "plates-near.onnx", "plates-near.json"  # where a model has one
 
 
 def push(model: Path, *, to: str, endpoint: str | None = None, private: bool = True) -> str:
     """Send a model, its card and a README in one commit; return the commit's address.
+
+    Its network for near plates goes along, with its card.
 
     Args:
         model: an ONNX file with its card beside it, as `training/promote.py` writes both.
@@ -46,6 +50,8 @@ def push(model: Path, *, to: str, endpoint: str | None = None, private: bool = T
     api = HfApi(endpoint=endpoint)
     api.create_repo(to, private=private, exist_ok=True)
     contents = {MODEL: model.read_bytes(), CARD: as_json(card), "README.md": readme(card).encode()}
+    if near := near_model(model):
+        contents |= {NEAR: near.read_bytes(), NEAR_CARD: near.with_suffix(".json").read_bytes()}
     commit = api.create_commit(
         to,
         [CommitOperationAdd(name, content) for name, content in contents.items()],
@@ -68,32 +74,39 @@ def pull(
     Raises:
         ValueError: the model doesn't match its card.
     """
-    got = {
-        name: Path(
+
+    def fetch(name: str) -> Path:
+        return Path(
             hf_hub_download(repository, name, revision=revision, endpoint=endpoint, local_dir=out)
         )
-        for name in (CARD, MODEL)
-    }
-    card = json.loads(got[CARD].read_text(encoding="utf-8"))
+
+    card = json.loads(fetch(CARD).read_text(encoding="utf-8"))
+    got = [fetch(MODEL)]
+    if card.get("near"):
+        got += [fetch(NEAR), fetch(NEAR_CARD)]
     try:
-        require_card_of(got[MODEL], card)
+        require_card_of(got[0], card)
     except ValueError:
-        got[MODEL].unlink()
+        for file in got:
+            file.unlink()
         raise
-    return got[MODEL]
+    return got[0]
 
 
 def require_card_of(model: Path, card: Mapping[str, Any]) -> None:
-    """Refuse a card that belongs to another file.
+    """Refuse a card that belongs to another file, or to another network for near plates.
 
     Raises:
         ValueError: with both hashes.
     """
-    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    if sha256 != card["sha256"]:
-        raise ValueError(
-            f"expected the model of its card, sha256 {card['sha256'][:12]}, got {sha256[:12]}"
-        )
+    near = near_model(model)
+    for file, known in ((model, card["sha256"]), (near, (card.get("near") or {}).get("sha256"))):
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+        if sha256 != known:
+            raise ValueError(
+                f"expected {file.name if file else NEAR} of the card, sha256 "
+                f"{(known or 'none')[:12]}, got {(sha256 or 'none')[:12]}"
+            )
 
 
 def readme(card: Mapping[str, Any]) -> str:

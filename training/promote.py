@@ -4,10 +4,11 @@
 
 It measures both models on the test split and on the photos that the run kept apart from training
 (`kept_apart` in its config), and asks `training/gate.py`, which has the rules. If the candidate is
-refused, only the look itself is recorded, the reasons and tables are printed, and the exit
-code is 1. Otherwise it replaces `plateblur/models/plates.onnx`, together with its card,
-`plateblur/models/plates.json`, `docs/figures.json` with the figures that the docs quote, and the
-table in each page that has a place for it, all ready to be committed.
+refused, only the look itself is recorded, the reasons and tables are printed and kept in the run
+folder (`refused.json`), and the exit code is 1. Otherwise it replaces
+`plateblur/models/plates.onnx`, together with its card, `plateblur/models/plates.json`,
+`docs/figures.json` with the figures that the docs quote, and the table in each page that has a
+place for it, all ready to be committed.
 `docs/promotion-looks.json` counts how often each split was looked at.
 
 For the shipped model itself it compares nothing and writes card and figures again, because they
@@ -28,7 +29,7 @@ from typing import Any
 
 import onnx
 
-from plateblur.detector import OnnxDetector
+from plateblur.detector import OnnxDetector, near_model
 from plateblur.sets.split import data_sets_of, is_data_of, is_kept_apart, sets_of, split_photos
 from training.ancestors import all_data_sets
 from training.calibrate import FEWEST_OF_A_KIND
@@ -113,6 +114,7 @@ def promote(config: Config, *, date: str) -> list[Path]:
         out=run / "promotion",
         split="test",
         model=config.candidate,
+        near=near_model(shipped),
         compare=shipped if shipped.exists() and not again else None,
         manifest=config.manifest,
         labels_overlay=config.labels_overlay,
@@ -137,6 +139,7 @@ def promote(config: Config, *, date: str) -> list[Path]:
         config.docs / "promotion-looks.json", metrics, apart, date=date, outcome=outcome
     )
     if reasons:
+        (run / "refused.json").write_bytes(as_json(refused(reasons, metrics, apart)))
         raise RefusedError(refusal(reasons, metrics, apart))
 
     figures = figures_to_quote(metrics)
@@ -313,6 +316,7 @@ def write_looks(
     test: Mapping[str, Any],
     apart: Mapping[str, Any] | None,
     *,
+    candidate: str | None = None,
     date: str,
     outcome: str,
 ) -> dict[str, int]:
@@ -322,6 +326,7 @@ def write_looks(
         path: of the file; created if absent.
         test: metrics on test.
         apart: metrics on the photos kept apart, if they were looked at.
+        candidate: its sha256; without it, that of the model that was measured.
         date: of today.
         outcome: "promoted", "refused" or "measured again".
     """
@@ -335,7 +340,7 @@ def write_looks(
                 "split": name,
                 "photos": metrics["overall"]["photos"],
                 "photos_sha256": metrics["photos_sha256"],
-                "model_sha256": metrics["model"]["sha256"],
+                "model_sha256": candidate or metrics["model"]["sha256"],
                 "outcome": outcome,
             }
         )
@@ -343,12 +348,29 @@ def write_looks(
     return counts
 
 
-def refusal(
+def refused(
     reasons: Iterable[str], test: Mapping[str, Any], apart: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the gate compared when it refused, for docs that tell of it."""
+    splits = {"test": test, "kept apart": apart}
+    compared = {
+        name: metrics["compared"]["differences"]
+        for name, metrics in splits.items()
+        if metrics is not None and "compared" in metrics
+    }
+    return {"model_sha256": test["model"]["sha256"], "reasons": list(reasons), **compared}
+
+
+def refusal(
+    reasons: Iterable[str],
+    test: Mapping[str, Any],
+    apart: Mapping[str, Any] | None,
+    *,
+    turned: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the reasons, and the table of differences on each split."""
     lines = ["", *(f"- {reason}" for reason in reasons)]
-    for name, metrics in (("test", test), ("kept apart", apart)):
+    for name, metrics in (("test", test), ("kept apart", apart), ("test, turned", turned)):
         if metrics is not None and "compared" in metrics:
             rows = metrics["compared"]["differences"]
             lines += ["", f"On {name}:", "", *difference_table(rows, ("shipped", "candidate"))]

@@ -27,7 +27,7 @@ from typing import Any
 import yaml
 
 from plateblur import drawn
-from plateblur.detector import shipped_model
+from plateblur.detector import near_model, shipped_model
 from plateblur.sets.labels import label_file
 from plateblur.sets.layout import DATA_YAML, make_folders
 from plateblur.sets.split import is_data_of
@@ -65,6 +65,15 @@ class Options:
     smoke: bool = False  # the same steps on drawn scenes, in minutes
     other_data: bool = False  # continue even if labels or first weights have changed
     device: str | None = None  # cpu, or GPUs such as 0,1; default: what is available
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return a recipe, with the stages of the one that it continues, if it continues one."""
+    recipe: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if before := recipe.pop("continues", None):
+        first = read_recipe(path.with_name(before))
+        recipe = {**first, **recipe, "stages": [*first["stages"], *recipe["stages"]]}
+    return recipe
 
 
 def reproduce(recipe: dict[str, Any], options: Options) -> dict[str, Any]:
@@ -300,6 +309,7 @@ def compared(
             out=options.out / "val",
             split="val",
             model=model,
+            near=near_model(shipped_model()),
             compare=shipped_model(),
             labels_overlay=overlay,
             plots=False,
@@ -327,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--other-data", action="store_true", help="go on with other data")
     parser.add_argument("--device", help="cpu, or GPUs such as 0,1; without it, what is there")
     given = vars(parser.parse_args(argv))
-    recipe = yaml.safe_load(given.pop("recipe").read_text(encoding="utf-8"))
+    recipe = read_recipe(given.pop("recipe"))
     try:
         result = reproduce(recipe, Options(**given))
     except NotReproducibleError as error:

@@ -24,7 +24,7 @@ from typing import Any
 
 import onnx
 
-from plateblur.detector import shipped_model
+from plateblur.detector import near_model, shipped_model
 from training.calibrate import CalibrationRefusedError, calibrate
 from training.calibrate import Config as CalibrationConfig
 from training.checkout import ROOT, run_step
@@ -125,6 +125,7 @@ def measured(model: Path, overlay: Path | None, options: Options) -> dict[str, A
             out=out,
             split="val",
             model=model,
+            near=near_model(shipped_model()),
             compare=shipped_model(),
             labels_overlay=overlay,
         )

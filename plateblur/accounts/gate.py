@@ -158,7 +158,7 @@ class StoreGate:
             TrialStoreError: the store can't be reached.
         """
         login, prefix = login_key(username), api_key_prefix(secret)
-        with _told_as(TrialStoreError):
+        with _raising(TrialStoreError):
             if prefix is not None:
                 return self._of_key(secret, prefix, login, address)
             return self._of_password(login, secret, address)
@@ -168,7 +168,7 @@ class StoreGate:
         prefix = api_key_prefix(key)
         if prefix is None:
             raise _unknown()
-        with _told_as(TrialStoreError):
+        with _raising(TrialStoreError):
             return self._of_key(key, prefix, None, address)
 
     def active_plan(self, identity: Identity) -> PlanPeriod:
@@ -184,7 +184,7 @@ class StoreGate:
         packages: list[PlanPeriod] = []
         damage: PlanError | None = None
         now = self._clock()
-        with _told_as(TrialStoreError), self._store.read() as connection:
+        with _raising(TrialStoreError), self._store.read() as connection:
             markers = connection.execute(_MARKERS, {"of_account": identity.account_id}).first()
             if markers is None:
                 raise AccountClosedError("This account was deleted.")
@@ -194,7 +194,7 @@ class StoreGate:
                 except (TrialMissingError, TrialUnreadableError) as error:
                     damage = error
         if markers.has_invoice:
-            with _told_as(InvoiceStoreError), self._store.read() as connection:
+            with _raising(InvoiceStoreError), self._store.read() as connection:
                 packages, unreadable = _read_packages(connection, identity.account_id)
             if not any(package.holds(now) for package in packages):
                 damage = damage or unreadable
@@ -219,7 +219,7 @@ class StoreGate:
             minute = None if plan.kind is PlanKind.TRIAL or once is not None else self._minute
             if minute is not None and minute.enter(identity.account_id):
                 undo.callback(minute.leave, identity.account_id)
-            with _told_as(_fault_of(plan)):
+            with _raising(_fault_of(plan)):
                 reserved = quota.reserve(
                     self._store,
                     identity.account_id,
@@ -245,7 +245,7 @@ class StoreGate:
         Raises:
             PlanError: the store can't be reached.
         """
-        with _told_as(_fault_of(plan)):
+        with _raising(_fault_of(plan)):
             return quota.usage(self._store, identity.account_id, plan, now=self._clock())
 
     def is_ready(self) -> bool:
@@ -402,7 +402,7 @@ class _StoreReservation:
             return
         if self.is_settled:
             raise ValueError("a reservation is settled once")
-        with _told_as(_fault_of(self._reserved.plan)):
+        with _raising(_fault_of(self._reserved.plan)):
             quota.settle(self._store, self._reserved, predictions=predictions, clock=self._clock)
         self.is_settled = True
 
@@ -434,7 +434,7 @@ def _fault_of(plan: PlanPeriod) -> Callable[[str], PlanError]:
 
 
 @contextlib.contextmanager
-def _told_as(fault: Callable[[str], PlanError]) -> Iterator[None]:
+def _raising(fault: Callable[[str], PlanError]) -> Iterator[None]:
     try:
         yield
     except StoreUnavailableError as error:

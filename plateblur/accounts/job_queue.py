@@ -71,7 +71,7 @@ class StoreQueue:
         self._clock = clock
         self._wrapping = wrapping_seal(store)
 
-    def claim(self) -> Claim | None:
+    def claim(self, *, clips: bool = False) -> Claim | None:
         """Return the next photo to blur; see `JobQueue`."""
         now = self._clock()
         other = aliased(Job)
@@ -84,6 +84,7 @@ class StoreQueue:
             Job.state == JobState.WORKING,
             Job.expires_at > now,
             Account.status == AccountStatus.ACTIVE,
+            JobItem.media_type.is_not(None) if clips else JobItem.media_type.is_(None),
             or_(
                 JobItem.state == ItemState.WAITING,
                 and_(JobItem.state == ItemState.WORKING, JobItem.lease_until <= now),
@@ -103,7 +104,8 @@ class StoreQueue:
             row = connection.execute(
                 joined.with_only_columns(
                     *(JobItem.id, JobItem.number, JobItem.photo, JobItem.is_url, JobItem.attempts),
-                    *(JobItem.job_id, Job.account_id, Job.options, Job.sealed_key),
+                    *(JobItem.job_id, JobItem.media_type),
+                    *(Job.account_id, Job.options, Job.sealed_key),
                 )
                 .order_by(
                     account_claimed_at.asc().nulls_first(),
@@ -149,15 +151,18 @@ class StoreQueue:
             options=row.options,
             photo=None if row.is_url else content,
             url=content.decode() if row.is_url else None,
+            media_type=row.media_type,
         )
 
-    def renew(self, tokens: list[str]) -> None:
-        """Keep the claims with these tokens from running out."""
+    def renew(self, tokens: list[str]) -> set[str]:
+        """Keep claims from running out; see `JobQueue`."""
         until = self._clock() + self._claim_for
         with self._store.write(durable=False) as connection:
-            connection.execute(
-                update(JobItem).where(JobItem.token.in_(tokens)).values(lease_until=until)
-            )
+            mine = JobItem.token.in_(tokens)
+            connection.execute(update(JobItem).where(mine).values(lease_until=until))
+            return {
+                str(one) for one in connection.execute(select(JobItem.token).where(mine)).scalars()
+            }
 
     def finish(self, claim: Claim, plan: PlanPeriod, result: ItemResult) -> bool:
         """Keep the result and count the photo; see `JobQueue`."""

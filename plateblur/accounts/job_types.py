@@ -34,7 +34,7 @@ class ItemState(StrEnum):
 
 
 class WebhookState(StrEnum):
-    """Whether the job's end was told."""
+    """Whether the webhook was called about the job's end."""
 
     NONE = "none"
     WAITING = "waiting"
@@ -76,24 +76,26 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class NewItem:
-    """A photo to be blurred.
+    """A photo or clip to be blurred.
 
     Attributes:
         name: of the file, or its URL.
         photo: encoded; None if it is to be fetched.
         url: where it is; None if it came.
         error: why it can't be blurred; such a photo has failed from the beginning.
+        media_type: what it becomes, if it is a clip; None for a photo.
     """
 
     name: str
     photo: bytes | None = None
     url: str | None = None
     error: str | None = None
+    media_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A photo that this worker is to blur.
+    """A photo or clip that this worker is to blur.
 
     Attributes:
         item_id: the store's row.
@@ -102,6 +104,7 @@ class Claim:
         options: of the job, as it was begun.
         photo: encoded; None if it is to be fetched.
         url: where it is.
+        media_type: what it becomes, if it is a clip; None for a photo.
     """
 
     item_id: int
@@ -110,11 +113,12 @@ class Claim:
     options: bytes
     photo: bytes | None
     url: str | None
+    media_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """A blurred photo.
+    """A blurred photo or clip.
 
     Attributes:
         photo: encoded.
@@ -140,6 +144,7 @@ class ItemView:
         cd: the error's code, where it failed.
         error: its description.
         answer: what was found in it, JSON; None before it is done.
+        media_type: of what it becomes; None for a photo that isn't done.
     """
 
     number: int
@@ -148,6 +153,7 @@ class ItemView:
     cd: str | None
     error: str | None
     answer: bytes | None
+    media_type: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +273,16 @@ class JobStore(Protocol):
 class JobQueue(Protocol):
     """Gives photos to workers, and takes what they became; thread-safe, and shared like jobs."""
 
-    def claim(self) -> Claim | None:
-        """Return the next photo to blur, of the account that has waited longest; or None."""
+    def claim(self, *, clips: bool = False) -> Claim | None:
+        """Return the next photo to blur, of the account that has waited longest; or None.
+
+        Args:
+            clips: return a clip instead; each takes minutes, so photos don't wait behind them.
+        """
         ...
 
-    def renew(self, tokens: list[str]) -> None:
-        """Keep the claims with these tokens from running out."""
+    def renew(self, tokens: list[str]) -> set[str]:
+        """Keep claims from running out, and return the tokens of those that still hold."""
         ...
 
     def finish(self, claim: Claim, plan: PlanPeriod, result: ItemResult) -> bool:

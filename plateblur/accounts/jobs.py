@@ -133,6 +133,7 @@ class StoreJobs:
                     size=len(content),
                     predictions=0,
                     attempts=0,
+                    media_type=item.media_type,
                     **failed,
                 )
             )
@@ -204,17 +205,17 @@ class StoreJobs:
                 func.count().filter(JobItem.state == ItemState.WAITING),
             ).where(JobItem.job_id == job_id)
         ).one()
-        told = None
+        sealed = None
         if webhook is not None:
-            told = seal.close(orjson.dumps([webhook.url, webhook.secret]), purpose="webhook")
+            sealed = seal.close(orjson.dumps([webhook.url, webhook.secret]), purpose="webhook")
         connection.execute(
             update(Job)
             .where(Job.id == job_id)
             .values(
                 state=JobState.WORKING if waiting else JobState.DONE,
                 options=options,
-                webhook=told,
-                webhook_state=WebhookState.WAITING if told else WebhookState.NONE,
+                webhook=sealed,
+                webhook_state=WebhookState.WAITING if sealed else WebhookState.NONE,
                 webhook_at=None if waiting else now,
                 finished_at=None if waiting else now,
                 bytes_held=held,
@@ -239,7 +240,7 @@ class StoreJobs:
             items = connection.execute(
                 select(
                     *(JobItem.number, JobItem.name, JobItem.state, JobItem.cd, JobItem.error),
-                    JobItem.answer,
+                    *(JobItem.answer, JobItem.media_type),
                 )
                 .where(JobItem.job_id == job_id)
                 .order_by(JobItem.number)
@@ -263,6 +264,7 @@ class StoreJobs:
                         if one.answer is None
                         else seal.open(one.answer, purpose=f"answer {one.number}")
                     ),
+                    media_type=one.media_type,
                 )
                 for one in items
             ),

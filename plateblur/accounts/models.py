@@ -307,7 +307,10 @@ class Job(Base):
 
 
 class JobItem(Base):
-    """A photo of a job: what came, and later what it became; sealed with the job's key."""
+    """A photo or clip of a job: what came, and later what it became; sealed with the job's key.
+
+    A clip has its `media_type` from the beginning, and a photo when it is done.
+    """
 
     __tablename__ = "job_items"
     __table_args__ = (

@@ -43,7 +43,7 @@ THEME = gr.themes.Default(
 )
 PHOTO_TYPES = ["image", *BY_SUFFIX]
 UPLOAD_BYTES = 200 * 1024**2  # of one request: twenty photos as telephones take them, or a clip
-WAITING = 32  # in the queue; more are told to come back
+WAITING = 32  # in the queue; more are asked to come back later
 DEMO_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 from plateblur.errors import PlateblurError
 from plateblur.types import BlurOptions, Detector
-from plateblur.video import BlurredClip, ClipLimits, blur_clip
+from plateblur.video import BlurredClip, ClipLimits
+from plateblur.video.whole import blur_whole
 
 # A minute of a phone's video at 60 frames a second; looking at it takes some minutes on two cores.
 LIMITS = ClipLimits(length_s=60, frames=3600, frame_pixels=9_000_000, pictures=2, sounds=4)
@@ -35,20 +35,10 @@ def blur_dropped_clip(
     Raises:
         PlateblurError: it can't be blurred; nothing may leave.
     """
-    out = io.BytesIO()
-    done = blur_clip(
-        io.BytesIO(data),
-        out,
-        detector,
-        options,
-        limits=LIMITS,
-        progress=progress,
-        work=work,
-    )
-    return out.getvalue(), done
+    return blur_whole(detector, data, options, LIMITS, work, progress=progress)
 
 
-def told_done(done: BlurredClip) -> str:
+def done_html(done: BlurredClip) -> str:
     """Return HTML about a blurred clip."""
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
     notes = "".join(f"<br>{escape(note)}" for note in done.notes)
@@ -59,7 +49,7 @@ def told_done(done: BlurredClip) -> str:
     )
 
 
-def told_failure(reason: str) -> str:
+def failure_html(reason: str) -> str:
     """Return HTML about a clip that was not blurred."""
     return f'<div class="pb-refused" role="alert">{escape(reason)}</div>'
 

@@ -41,7 +41,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from plateblur.demo.live import FRAME_BYTES, BusyError, LiveView
-from plateblur.demo.uploads import Arriving, NoRoomError, NotAsToldError, Uploads
+from plateblur.demo.uploads import Arriving, MoreThanAnnouncedError, NoRoomError, Uploads
 from plateblur.demo.visits import folder_of_visitor
 from plateblur.errors import PlateblurError
 
@@ -70,9 +70,9 @@ Json = Any
 class NotTakenError(Exception):
     """A request that the page never makes; the message is sent to the client."""
 
-    def __init__(self, told: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
-        super().__init__(told)
-        self.told = told
+    def __init__(self, message: str, status: int = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(message)
+        self.message = message
         self.status = status
 
 
@@ -88,18 +88,18 @@ class Visitor:
     name: str
     address: str
 
-    def session(self, told: object) -> str:
+    def session(self, given: object) -> str:
         """Return the page's name of a session.
 
         Args:
-            told: the browser's name of it.
+            given: the browser's name of it.
 
         Raises:
             NotTakenError: not a session's name.
         """
-        if not isinstance(told, str) or not SESSION_PATTERN.fullmatch(told):
+        if not isinstance(given, str) or not SESSION_PATTERN.fullmatch(given):
             raise NotTakenError("Expected the name of a session.")
-        digest = hashlib.sha256(f"{self.name}/{told}".encode()).hexdigest()[:32]
+        digest = hashlib.sha256(f"{self.name}/{given}".encode()).hexdigest()[:32]
         return f"{self.name}.{digest}"
 
 
@@ -160,7 +160,7 @@ class Door:
         try:
             await self._admit(scope, receive, with_headers)
         except NotTakenError as refused:
-            answer = PlainTextResponse(refused.told, status_code=refused.status)
+            answer = PlainTextResponse(refused.message, status_code=refused.status)
             await answer(scope, receive, with_headers)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,10 +176,10 @@ class Door:
             await answer(scope, receive, send)
         elif (method, path) == ("POST", f"{API}/queue/join"):
             if self._waiting(visitor.address) >= WAITING:
-                told = "Too many requests at once. Please wait until the current ones are done."
-                raise NotTakenError(told, HTTPStatus.SERVICE_UNAVAILABLE)
+                message = "Too many requests at once. Please wait until the current ones are done."
+                raise NotTakenError(message, HTTPStatus.SERVICE_UNAVAILABLE)
             body = await self._event(visitor, headers, Request(scope, receive))
-            await self.app(_of_length(scope, len(body)), _told(body, receive), send)
+            await self.app(_of_length(scope, len(body)), _with_body(body, receive), send)
         elif (method, path) == ("POST", LIVE):
             answer = await self._frame(visitor, Request(scope, receive))
             await answer(scope, receive, send)
@@ -188,8 +188,8 @@ class Door:
             # because an upload's file is unknown here until it has arrived.
             await Response(status_code=HTTPStatus.NO_CONTENT)(scope, receive, send)
         elif (method, path) == ("GET", f"{API}/queue/data"):
-            told = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-            query = urlencode({"session_hash": visitor.session(told)}).encode()
+            session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+            query = urlencode({"session_hash": visitor.session(session)}).encode()
             await self._stream(visitor, {**scope, "query_string": query}, receive, send)
         elif method == "GET" and path.startswith(f"{API}/heartbeat/"):
             session = visitor.session(path.rsplit("/", 1)[1])
@@ -226,9 +226,9 @@ class Door:
                 f"The demo is full at the moment: {error}. Please try again in a minute.",
                 HTTPStatus.SERVICE_UNAVAILABLE,
             ) from error
-        except (FormParserError, NotAsToldError, ValueError) as error:
-            told = f"Expected a form with up to {self._upload_files} files."
-            raise NotTakenError(told) from error
+        except (FormParserError, MoreThanAnnouncedError, ValueError) as error:
+            message = f"Expected a form with up to {self._upload_files} files."
+            raise NotTakenError(message) from error
         except (ClientDisconnect, TimeoutError) as error:
             raise NotTakenError(
                 "The upload did not complete.", HTTPStatus.REQUEST_TIMEOUT
@@ -247,14 +247,14 @@ class Door:
                 self._live.blur, visitor.name, visitor.address, data, method
             )
         except BusyError as error:
-            told = "The live view is busy. It goes on when there is room."
-            raise NotTakenError(told, HTTPStatus.SERVICE_UNAVAILABLE) from error
+            message = "The live view is busy. It goes on when there is room."
+            raise NotTakenError(message, HTTPStatus.SERVICE_UNAVAILABLE) from error
         except (PlateblurError, ValueError) as error:
-            told = "This frame could not be blurred, so it is not shown."
-            raise NotTakenError(told) from error
+            message = "This frame could not be blurred, so it is not shown."
+            raise NotTakenError(message) from error
         except (ClientDisconnect, TimeoutError) as error:
-            told = "The frame did not arrive."
-            raise NotTakenError(told, HTTPStatus.REQUEST_TIMEOUT) from error
+            message = "The frame did not arrive."
+            raise NotTakenError(message, HTTPStatus.REQUEST_TIMEOUT) from error
         headers = {"Cache-Control": "no-store", "X-Plates": str(plates)}
         return Response(blurred, media_type="image/jpeg", headers=headers)
 
@@ -311,11 +311,11 @@ class Door:
             self._streams[visitor.address] -= 1
             self._streams += Counter()  # which drops those at 0
 
-    def _require_own(self, visitor: Visitor, told: str) -> None:
+    def _require_own(self, visitor: Visitor, given: str) -> None:
         """Raise `NotTakenError` unless a path is a regular file made for this visitor."""
         own = folder_of_visitor(self._folder, visitor.name).resolve()
         try:
-            path = Path("/", told)
+            path = Path("/", given)
             is_own = path == path.resolve() and path.is_relative_to(own) and path.is_file()
         except (OSError, ValueError, RuntimeError):
             is_own = False
@@ -374,10 +374,10 @@ def _require_same_origin(headers: Headers) -> None:
 
 
 def _length(headers: Headers) -> int:
-    told = headers.get("content-length", "")
-    if not re.fullmatch(r"[0-9]{1,15}", told):
+    length = headers.get("content-length", "")
+    if not re.fullmatch(r"[0-9]{1,15}", length):
         raise NotTakenError("Expected Content-Length.", HTTPStatus.LENGTH_REQUIRED)
-    return int(told)
+    return int(length)
 
 
 class _Form:
@@ -397,8 +397,8 @@ class _Form:
             boundary,
             {
                 "on_part_begin": self._begin,
-                "on_header_field": self._name,
-                "on_header_value": self._tell,
+                "on_header_field": self._header_name,
+                "on_header_value": self._header_value,
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._begin_file,
                 "on_part_data": self._write,
@@ -411,17 +411,17 @@ class _Form:
 
         Raises:
             FormParserError: not a form, or it has a field that is not a file.
-            NotAsToldError: it is larger than announced.
+            MoreThanAnnouncedError: it is larger than announced.
         """
         self._parser.write(chunk)
 
     def _begin(self) -> None:
         self._header = self._value = self._disposition = b""
 
-    def _name(self, data: bytes, start: int, end: int) -> None:
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
 
-    def _tell(self, data: bytes, start: int, end: int) -> None:
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
         self._value += data[start:end]
 
     def _end_header(self) -> None:
@@ -458,15 +458,15 @@ def _event_data(value: Json) -> dict[str, Json] | None:
     """Return an event's data: plain values and short lists."""
     if not isinstance(value, dict) or len(value) > 8:
         return None
-    told: dict[str, Json] = {}
+    taken: dict[str, Json] = {}
     for name, each in value.items():
         if isinstance(each, list):
             if len(each) > 8:
                 raise NotTakenError("Expected short lists.")
-            told[name] = [_plain(part) for part in each]
+            taken[name] = [_plain(part) for part in each]
         elif not isinstance(each, dict):
-            told[name] = _plain(each)
-    return told
+            taken[name] = _plain(each)
+    return taken
 
 
 def _of_length(scope: Scope, length: int) -> Scope:
@@ -480,7 +480,7 @@ def _of_length(scope: Scope, length: int) -> Scope:
     return {**scope, "headers": headers, "query_string": b""}
 
 
-def _told(body: bytes, receive: Receive) -> Receive:
+def _with_body(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives `body`, then the connection's messages."""
     given = False
 

@@ -48,7 +48,7 @@ def options_of(
         raise gr.Error(UNKNOWN_SETTINGS, print_exception=False) from error
 
 
-def told(event: gr.EventData, name: str) -> Any:
+def event_value(event: gr.EventData, name: str) -> Any:
     """Return a value of an event's data, or None."""
     return event._data.get(name) if isinstance(event._data, dict) else None
 

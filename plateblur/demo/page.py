@@ -16,8 +16,8 @@ import gradio as gr
 
 from plateblur.bounded import Workers
 from plateblur.demo import api
-from plateblur.demo.clips import blur_dropped_clip, explain_clip, told_done, told_failure
-from plateblur.demo.events import options_of, session_of, told
+from plateblur.demo.clips import blur_dropped_clip, done_html, explain_clip, failure_html
+from plateblur.demo.events import event_value, options_of, session_of
 from plateblur.demo.jobs import Jobs
 from plateblur.demo.photos import (
     EXAMPLES,
@@ -146,7 +146,7 @@ class Page:
     ) -> list[Any]:
         """Show the drawn scene that was picked, like a dropped photo."""
         options = options_of(*settings)
-        number = told(event, "number")
+        number = event_value(event, "number")
         if type(number) is not int or not 0 <= number < len(self.examples):
             raise gr.Error("Scene not found.", print_exception=False)
         path = self.examples[number]
@@ -172,7 +172,7 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Show another of the photos that were dropped."""
-        number = told(event, "number")
+        number = event_value(event, "number")
         visit = self.visits.get(session_of(request))
         if type(number) is int and 0 <= number < len(visit.photos):
             visit = replace(visit, shown=number)
@@ -186,7 +186,7 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Hide one more plate, which a person drew a box around."""
-        xyxy = told(event, "xyxy")
+        xyxy = event_value(event, "xyxy")
         options = options_of(*settings)
         return self._correct(request, event, options, lambda photo: add_plate(photo, xyxy))
 
@@ -197,7 +197,7 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Show again what a person says is no plate."""
-        xyxy = told(event, "xyxy")
+        xyxy = event_value(event, "xyxy")
         options = options_of(*settings)
         return self._correct(request, event, options, lambda photo: remove_plate(photo, xyxy))
 
@@ -282,8 +282,8 @@ class Page:
         try:
             data = self.visits.uploads.take(visitor, token, max_bytes=self.limits.clip_bytes)
         except NotThereError:
-            told = "The upload was incomplete. Please drop the clip again."
-            return [None, *self._no_clip(request, told)]
+            incomplete = "The upload was incomplete. Please drop the clip again."
+            return [None, *self._no_clip(request, incomplete)]
         except NoRoomError:
             most = self.limits.clip_bytes / 1024**2
             return [None, *self._no_clip(request, f"This clip is larger than {most:.0f} MB.")]
@@ -301,15 +301,17 @@ class Page:
         """Blur the drawn clip that comes with the page, like a dropped one."""
         options = options_of(method, margin, min_confidence, False, "strip")
         data = EXAMPLE_CLIP.read_bytes()
-        told, view, download = self._blur_clip(request, progress, EXAMPLE_CLIP.stem, data, options)
+        outcome, view, download = self._blur_clip(
+            request, progress, EXAMPLE_CLIP.stem, data, options
+        )
         if view is not None:
             view["before"] = data_url(data, "video/mp4")  # of a dropped one the browser has it
-        return [told, view, download]
+        return [outcome, view, download]
 
     def _no_clip(self, request: gr.Request, reason: str) -> list[Any]:
         """Return what the page shows where a clip was not blurred, in place of an earlier one."""
         self.visits.drop_file(session_of(request), "clip")
-        return [told_failure(reason), None, gr.update(value=None, visible=False)]
+        return [failure_html(reason), None, gr.update(value=None, visible=False)]
 
     def _blur_clip(
         self,
@@ -323,7 +325,7 @@ class Page:
         session = session_of(request)
         self.visits.drop_file(session, "clip")
 
-        def told_share(share: float) -> None:
+        def show_share(share: float) -> None:
             progress(share, desc="Blurring the clip")
 
         self.jobs.end(session, "clip")
@@ -334,7 +336,7 @@ class Page:
         ):
             try:
                 blurred, done = self.clip_workers.do(
-                    blur_dropped_clip, data, options, Path(work), ended=ended, progress=told_share
+                    blur_dropped_clip, data, options, Path(work), ended=ended, progress=show_share
                 )
             except WorkEndedError:
                 return self._no_clip(request, "Cancelled. The clip has been deleted.")
@@ -344,7 +346,7 @@ class Page:
         target.write_bytes(blurred)
         label = f"Download {target.name} ({size_text(len(blurred))})"
         return [
-            told_done(done),
+            done_html(done),
             {"after": str(target)},
             gr.update(label=label, value=str(target), visible=True),
         ]
@@ -450,7 +452,9 @@ class Page:
     ) -> list[Any]:
         visit = self._visit(request)
         if visit.photo is not None:
-            if told(event, "name") != visit.photo.name:  # the photo on the screen was forgotten
+            if (
+                event_value(event, "name") != visit.photo.name
+            ):  # the photo on the screen was forgotten
                 raise gr.Error(FORGOTTEN, print_exception=False)
             photos = list(visit.photos)
             try:

@@ -133,13 +133,15 @@ def video_tab(page: Page) -> None:
                 example = gr.Button("Try a drawn clip", size="sm", elem_id="clip-example")
                 cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
         with gr.Column(min_width=300, scale=2):
-            told = gr.HTML(CLIP_EMPTY, elem_id="clip-told", apply_default_css=False, min_height=120)
+            outcome = gr.HTML(
+                CLIP_EMPTY, elem_id="clip-outcome", apply_default_css=False, min_height=120
+            )
             shown = asset_html("clip-shown", None)
             download = gr.DownloadButton(visible=False, variant="primary", elem_id="clip-download")
     settings: list[Any] = [method, margin, confidence]
-    made: list[Any] = [told, shown, download]
+    made: list[Any] = [outcome, shown, download]
     on_clip: dict[str, Any] = PRIVATE | {
-        "show_progress_on": told, "concurrency_id": "clips", "concurrency_limit": 1,
+        "show_progress_on": outcome, "concurrency_id": "clips", "concurrency_limit": 1,
     }  # fmt: skip
     clip.upload(page.take_clip, [clip, *settings], [clip, *made], **on_clip)
     example.click(page.take_example_clip, settings, made, **on_clip)

@@ -30,7 +30,7 @@ class NoRoomError(PlateblurError):
     """The visitor, the address or the whole demo holds as much as is allowed."""
 
 
-class NotAsToldError(PlateblurError):
+class MoreThanAnnouncedError(PlateblurError):
     """More arrives than the request announced, or than is allowed."""
 
 
@@ -93,12 +93,12 @@ class Arriving:
         """Begin a file.
 
         Raises:
-            NotAsToldError: it is one more than may come.
+            MoreThanAnnouncedError: it is one more than may come.
         """
         self.end()
         self._left_files -= 1
         if self._left_files < 0:
-            raise NotAsToldError("more files came than may")
+            raise MoreThanAnnouncedError("more files came than may")
         token = f"{secrets.token_urlsafe(24)}/{safe_name(name)}"
         path = self._folder / token
         path.parent.mkdir(parents=True, mode=0o700)
@@ -109,11 +109,11 @@ class Arriving:
         """Write more of the file that was begun last.
 
         Raises:
-            NotAsToldError: more than announced.
+            MoreThanAnnouncedError: more than announced.
         """
         self._left_bytes -= len(data)
         if self._left_bytes < 0 or self._open is None:
-            raise NotAsToldError("more came than was announced")
+            raise MoreThanAnnouncedError("more came than was announced")
         self._open.write(data)
 
     def end(self) -> None:

@@ -54,13 +54,13 @@ def create_app(workspace: Workspace, *, port: int, token: str) -> ASGIApp:
         if request.method == "GET":
             return JSONResponse(await run_in_threadpool(workspace.photo, number))
         try:
-            told = json.loads(await request.body())
+            sent = json.loads(await request.body())
         except ValueError as error:
             raise InvalidError("The page sent something that makes no sense.") from error
-        if not isinstance(told, dict):
+        if not isinstance(sent, dict):
             raise InvalidError("The page sent something that makes no sense.")
         try:
-            return JSONResponse(await run_in_threadpool(workspace.save, number, told))
+            return JSONResponse(await run_in_threadpool(workspace.save, number, sent))
         except ConflictError as conflict:
             return JSONResponse(as_sent(conflict.current), 409)
 

@@ -134,8 +134,9 @@ class Workspace:
         """Return the summaries of what was changed since there were `since` changes.
 
         Args:
-            since: as `photos` or this told.
-            size: of the manifest, as `photos` told; if it has another one, all is to be read again.
+            since: as `photos` or this returned.
+            size: of the manifest, as `photos` returned; if it has changed, everything must be
+                read again.
         """
         self.refresh()
         if size != self._size:
@@ -173,7 +174,7 @@ class Workspace:
             "readable": review.readable if is_judged(review, shown.line) else None,
         }
 
-    def save(self, number: int, told: Mapping[str, Any]) -> dict[str, Any]:
+    def save(self, number: int, sent: Mapping[str, Any]) -> dict[str, Any]:
         """Write down a photo's new state, and return it as `photo` does.
 
         Raises:
@@ -184,22 +185,22 @@ class Workspace:
         shown = self._shown(number)
         before = self._review(shown)
         try:
-            by = str(told["by"]).strip()
+            by = str(sent["by"]).strip()
             if not 0 < len(by) <= LONGEST_NAME or not by.isprintable():
                 raise InvalidError(f"Enter a name of at most {LONGEST_NAME} characters.")
-            readable = told.get("readable")
+            readable = sent.get("readable")
             if readable is not None and not isinstance(readable, bool):
                 raise TypeError
             review = Review(
                 output=shown.output,
                 sha256=shown.sha256,
-                plates=_plates(told["plates"], shown, before),
-                looked_at=bool(told["looked_at"]),
+                plates=_plates(sent["plates"], shown, before),
+                looked_at=bool(sent["looked_at"]),
                 readable=readable,
                 seen="" if readable is None else str(shown.line["written"]["sha256"]),
                 by=by,
             )
-            base = int(told["base"])
+            base = int(sent["base"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InvalidError("The page sent something that makes no sense.") from error
         self._reviewed.log.save(review, base=base)
@@ -270,13 +271,13 @@ class Workspace:
         return Review(shown.output, shown.sha256, plates_of(shown.line), revision=revision)
 
     def _summary(self, number: int, shown: Shown) -> dict[str, Any]:
-        told: dict[str, Any] = {"id": number, "name": shown.output}
+        summary: dict[str, Any] = {"id": number, "name": shown.output}
         if shown.entry.state != "done":
-            return told | {"error": shown.line["error"], "worry": 9.0}
+            return summary | {"error": shown.line["error"], "worry": 9.0}
         review = self._review(shown)
         sample = self._reviewed.log.sample
         reasons, worry = _worry(review.plates, shown.image_hw)
-        return told | {
+        return summary | {
             "plates": sum(plate.hide for plate in review.plates),
             "marks": reasons,
             "worry": worry,
@@ -312,13 +313,13 @@ def _worry(plates: tuple[Plate, ...], image_hw: tuple[int, int]) -> tuple[list[s
     return reasons, round(len(reasons) + 1 - float(confidence.min(initial=1.0)), 3)
 
 
-def _plates(told: Any, shown: Shown, before: Review) -> tuple[Plate, ...]:
+def _plates(sent: Any, shown: Shown, before: Review) -> tuple[Plate, ...]:
     """Return the boxes that the page sent, clipped to the photo and rounded as in the manifest."""
-    if not isinstance(told, list) or len(told) > MOST_PLATES:
+    if not isinstance(sent, list) or len(sent) > MOST_PLATES:
         raise InvalidError(f"A photo can have at most {MOST_PLATES} boxes.")
     known = {plate.found: plate for plate in (*plates_of(shown.line), *before.plates)}
     plates = []
-    for each in told:
+    for each in sent:
         xyxy = _clipped(each["xyxy"], shown.image_hw)
         found = each.get("found")
         origin = None if found is None else known.get(_four(found))
@@ -369,10 +370,10 @@ def _four(sides: Any) -> Box:
     return left, top, right, bottom
 
 
-def _corners(told: Any) -> Outline | None:
-    if told is None:
+def _corners(sent: Any) -> Outline | None:
+    if sent is None:
         return None
-    corners = tuple((round(float(x), 1), round(float(y), 1)) for x, y in told)
+    corners = tuple((round(float(x), 1), round(float(y), 1)) for x, y in sent)
     if len(corners) != 4 or not all(math.isfinite(side) for corner in corners for side in corner):
         raise ValueError
     return corners

@@ -15,7 +15,7 @@ import secrets
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,9 +26,9 @@ from urllib.parse import urlsplit
 import ray
 from ray.exceptions import RayError, RayTaskError
 
+from plateblur.detector import near_model
 from plateblur.errors import ModelError, RunError
 from plateblur.runs.cluster_worker import (
-    MORE_IN_HAND,
     Ended,
     Given,
     Line,
@@ -43,6 +43,7 @@ from plateblur.runs.places import Remote
 from plateblur.runs.plan import File, Task
 from plateblur.runs.progress import Done
 from plateblur.runs.run import Run
+from plateblur.runs.workers import MORE_IN_HAND
 from plateblur.zones import NO_ZONES
 
 KNOCK_S = 10.0  # for a cluster to take a connection
@@ -90,17 +91,19 @@ class Member:
 class Crew:
     """The workers of one run; `Crew(...)` is what `Run.carry_out` takes."""
 
-    def __init__(self, run: Run, order: Order, model: bytes, *, workers: int | None) -> None:
+    def __init__(
+        self, run: Run, order: Order, models: Sequence[bytes], *, workers: int | None
+    ) -> None:
         """Prepare a run; workers start with the first photo.
 
         Args:
             run: open.
             order: what every worker gets, with the cores of one.
-            model: an ONNX file.
+            models: ONNX files, the detector's and, if it has one, its network's for near plates.
             workers: how many at the same time; None: as many as the cluster has room for.
         """
         self._run, self._order, self._workers = run, order, workers
-        self._model = ray.put(model)
+        self._models = ray.put(tuple(models))
         self._members: list[Member] = []
         self._calls: dict[Any, Member] = {}  # what each worker is asked now
         self._tasks: list[Task] = []
@@ -174,7 +177,7 @@ class Crew:
             )
             member = Member(actor)
             self._members.append(member)
-            self._calls[actor.start.remote(self._order, self._model)] = member
+            self._calls[actor.start.remote(self._order, self._models)] = member
 
     def _deal(self) -> Iterator[tuple[Task, Done]]:
         """Give photos to workers that have room, and answer those that wait.
@@ -334,17 +337,22 @@ def connected(address: str) -> Iterator[None]:
         address: "auto" for the one of this machine, HOST:PORT, or ray://HOST:PORT from outside.
 
     Raises:
-        RunError: there is none.
+        RunError: there is none, or it can't be used from here.
     """
     try:
         if address != "auto":
             _knock(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(
             f"there is no Ray cluster at {address}; start one with `ray start --head`, or give "
             "its address"
         ) from error
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        # Such as another version of Ray or Python there.
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise RunError(f"can't connect to the Ray cluster at {address}: {reason}") from error
     try:
         yield
     finally:
@@ -378,7 +386,8 @@ def crew_of(
     roots = [place.absolute() for place in given if isinstance(place, Path)]
     masks = MaskFolders(*(None if f is None else f.absolute() for f in _folders(order.masks)))
     try:
-        data = model.read_bytes()
+        near = near_model(model)
+        models = [path.read_bytes() for path in (model, near) if path]
         with _probe(order) as probe:
             full = replace(
                 order,
@@ -389,7 +398,7 @@ def crew_of(
                 shared=tuple(roots),
                 probe=probe,
             )
-            yield Crew(run, full, data, workers=workers)
+            yield Crew(run, full, models, workers=workers)
     except OSError as error:
         raise RunError(f"the run can't start: {explain(error)}") from error
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import queue
 import socket
 import tempfile
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -29,11 +28,10 @@ from plateblur.runs.places import Remote, RemoteOutputs
 from plateblur.runs.plan import File, Job, Task
 from plateblur.runs.progress import Done
 from plateblur.runs.settle import Before, Settler, Written
-from plateblur.runs.workers import PIXELS_A_WORKER, PixelsInHand
+from plateblur.runs.workers import MORE_IN_HAND, room_for
 from plateblur.types import BlurOptions, Detector
 from plateblur.zones import Zones
 
-MORE_IN_HAND = 2  # than there are cores: one is read and one is written while another is blurred
 PATIENCE_S = 10.0  # after which a worker answers though it has nothing to say
 
 
@@ -126,12 +124,12 @@ class Worker:
         self._replies: dict[int, queue.SimpleQueue[Reply]] = {}
         self._zones: dict[str, Zones] = {}
 
-    def start(self, order: Order, model: bytes) -> None:
+    def start(self, order: Order, models: Sequence[bytes]) -> None:
         """Get ready.
 
         Args:
             order: how photos are done.
-            model: an ONNX file.
+            models: ONNX files, the detector's and, if it has one, its network's for near plates.
 
         Raises:
             RunError: this machine has another version, or doesn't see the run's folders.
@@ -146,10 +144,15 @@ class Worker:
         _require_shared(order, where)
         limit_opencv(order.cpus)
         with tempfile.TemporaryDirectory(prefix="plateblur-") as folder:
-            file = Path(folder, "plates.onnx")
-            file.write_bytes(model)
+            files = [Path(folder, f"{number}.onnx") for number in range(len(models))]
+            for file, content in zip(files, models, strict=True):
+                file.write_bytes(content)
             detector = OnnxDetector(
-                file, engine=order.engine, device=order.device, threads=order.cpus
+                files[0],
+                near=files[1] if len(files) > 1 else None,
+                engine=order.engine,
+                device=order.device,
+                threads=order.cpus,
             )
         self._begin(order, detector)
 
@@ -160,23 +163,16 @@ class Worker:
         if isinstance(order.out, Remote):
             outputs = RemoteOutputs(overwrite=order.overwrite)
         self._settler = Settler(outputs, order.run, in_place, order.masks.of)
-        self._computing = threading.Semaphore(order.cpus)
-        maker = photo_maker(
+        self._make = photo_maker(
             lambda data, task: order.corrections.blur(
                 data, task, detector, order.options, max_pixels=order.max_pixels
             ),
-            PixelsInHand(PIXELS_A_WORKER * order.cpus),
+            room_for(order.cpus),
             order.masks,
             here,
             is_one_file=order.is_one_file,
             keeps_pictures=order.keeps_pictures,
         )
-
-        def make(task: Task, data: bytes) -> tuple[dict[str, Any], bytes]:
-            with self._computing:
-                return maker(task, data)
-
-        self._make = make
         self._pool = ThreadPoolExecutor(order.cpus + MORE_IN_HAND, thread_name_prefix="photo")
 
     def exchange(

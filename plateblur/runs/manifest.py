@@ -263,8 +263,8 @@ def _is_ours(first_line: bytes) -> bool:
     )
 
 
-def _version(told: dict[str, Any]) -> Version:
-    return Version(told["size"], told["stamp"], bytes.fromhex(told["sha256"]))
+def _version(written: dict[str, Any]) -> Version:
+    return Version(written["size"], written["stamp"], bytes.fromhex(written["sha256"]))
 
 
 def now() -> str:

@@ -58,15 +58,15 @@ class Remote:
         return PurePosixPath(self.name).suffix
 
     def seen(self) -> Seen | None:
-        """Return size and stamp, as the place tells them; None where there is no such file."""
+        """Return size and stamp, as the place gives them; None where there is no such file."""
         try:
-            told = self.system.info(self.path)
+            info = self.system.info(self.path)
         except FileNotFoundError:
             return None
         except Exception as error:  # noqa: BLE001 - every place has errors of its own
             _raise(self.address, error)
-        stamp = next((told[name] for name in STAMPS if told.get(name)), "")
-        return int(told.get("size") or 0), str(stamp)
+        stamp = next((info[name] for name in STAMPS if info.get(name)), "")
+        return int(info.get("size") or 0), str(stamp)
 
     def read_bytes(self) -> bytes:
         """Return the content, up to one byte more than a photo may have.
@@ -111,17 +111,17 @@ class Remote:
             return False
         return True
 
-    def told(self) -> dict[str, Any]:
+    def read_json(self) -> dict[str, Any]:
         """Return the JSON object that a small file holds; empty where it is none, or gone.
 
         Raises:
             OSError: it can't be read.
         """
         try:
-            told = json.loads(self.read_bytes())
+            content = json.loads(self.read_bytes())
         except (FileNotFoundError, ValueError):
             return {}
-        return told if isinstance(told, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     def remove(self) -> None:
         """Delete the file.
@@ -201,13 +201,13 @@ def claimed(folder: Remote, token: str, *, earlier: Collection[str]) -> Iterator
         OSError: the object can't be written.
     """
     lock = folder.below(PurePosixPath(LOCK_NAME))
-    told = {"run": token, "host": socket.gethostname(), "since": now()}
-    data = json.dumps(told).encode()
+    holder = {"run": token, "host": socket.gethostname(), "since": now()}
+    data = json.dumps(holder).encode()
     is_new = lock.create(data)
-    there = lock.told()
+    there = lock.read_json()
     if not is_new and there.get("run") in earlier:
         lock.write_bytes(data)
-        there = lock.told()
+        there = lock.read_json()
     if there.get("run") != token:  # also where the place creates it twice: the last one has it
         raise RunError(
             f"another run is writing to {folder}, since {there.get('since')} on "
@@ -218,7 +218,7 @@ def claimed(folder: Remote, token: str, *, earlier: Collection[str]) -> Iterator
         yield
     finally:
         with suppress(OSError):
-            if lock.told().get("run") == token:
+            if lock.read_json().get("run") == token:
                 lock.remove()
 
 
@@ -304,7 +304,7 @@ def is_folder(place: Remote) -> bool:
     """Return whether a URL names a folder and not a file.
 
     Raises:
-        OSError: it can't be told.
+        OSError: the place can't be reached.
     """
     if place.address.startswith(WEB):
         return False  # a web server has pages and no folders
@@ -328,5 +328,5 @@ def _raise(address: str, error: Exception) -> NoReturn:
     if isinstance(error, PermissionError):
         raise PermissionError(13, "Permission denied", address) from None
     status = getattr(error, "status", None)
-    told = f"status {status}" if isinstance(status, int) else type(error).__name__
-    raise OSError(f"{address} can't be reached: {told}") from None
+    reason = f"status {status}" if isinstance(status, int) else type(error).__name__
+    raise OSError(f"{address} can't be reached: {reason}") from None

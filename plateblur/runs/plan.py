@@ -218,8 +218,8 @@ def counted(skipped: Iterable[tuple[File, Reason]]) -> str:
     counts = Counter(reason for _, reason in skipped)
     if not counts:
         return ""
-    told = ", ".join(f"{n} {one if n == 1 else many}" for (one, many), n in counts.most_common())
-    return f"{counts.total()} skipped: {told}"
+    reasons = ", ".join(f"{n} {one if n == 1 else many}" for (one, many), n in counts.most_common())
+    return f"{counts.total()} skipped: {reasons}"
 
 
 def _kept(path: File) -> Path:
@@ -300,7 +300,7 @@ def _reason_to_skip(
     """Return why an entry of a folder is no photo to do, or None for a photo and a folder to enter.
 
     Raises:
-        OSError: it can't be told.
+        OSError: the file system doesn't say.
     """
     try:
         mode = path.stat().st_mode

@@ -37,6 +37,7 @@ class Done:
         error: why it was not done, or None.
         notes: what was lost on the way, a sentence each.
         is_known: an earlier run had done it, as its content showed.
+        is_disk_full: it failed because there is no room, as every other photo would.
     """
 
     record: dict[str, Any] | None = None
@@ -46,6 +47,7 @@ class Done:
     error: str | None = None
     notes: tuple[str, ...] = ()
     is_known: bool = False
+    is_disk_full: bool = False
 
 
 @dataclass(slots=True)
@@ -81,7 +83,7 @@ class Tally:
             self.with_plates += done.plates > 0
             self.without_plates += done.plates == 0
 
-    def told(self, work: Plan, where: str, *, verb: str, what: str = "photo") -> list[str]:
+    def lines(self, work: Plan, where: str, *, verb: str, what: str = "photo") -> list[str]:
         """Return what was done and what was not, a line each.
 
         Args:
@@ -187,6 +189,8 @@ def progress(
         shown = bar.add_task(what, total=len(tasks), plates=0, failed="")
         for task, done in doing(tasks, stopping=stopping):
             tally.add(task.job, done)
+            if done is not None and done.is_disk_full:
+                stopping.set()
             failed = f"{len(tally.failures)} not done" if tally.failures else ""
             bar.update(
                 shown,

@@ -2,7 +2,7 @@
 
 Each line is the whole state of one photo after a change, with a revision that counts its lines. So
 the last line of a photo counts, earlier ones are its history, and a line that a kill cuts short
-takes nothing else with it. A line is on the disk before its author is told that it is saved.
+takes nothing else with it. A line is on the disk before its author learns that it is saved.
 
 Several programs may write to one log at a time. A change names the revision that it was made from;
 if someone else has changed the boxes since, it is refused, and both sides are still there.
@@ -66,10 +66,10 @@ class Plate:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as a line has it."""
-        told: dict[str, Any] = {"xyxy": self.xyxy, "hide": self.hide}
+        line: dict[str, Any] = {"xyxy": self.xyxy, "hide": self.hide}
         if self.found is not None:
-            told |= {"confidence": self.confidence, "found": self.found}
-        return told | ({} if self.corners is None else {"corners": self.corners})
+            line |= {"confidence": self.confidence, "found": self.found}
+        return line | ({} if self.corners is None else {"corners": self.corners})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +207,7 @@ class ReviewLog:
         Raises:
             OSError: it can't be written.
         """
-        told = {
+        line = {
             "sample": len(sample.outputs),
             "population": sample.population,
             "seed": sample.seed,
@@ -217,7 +217,7 @@ class ReviewLog:
             "outputs": sample.outputs,
         }
         with self._writing():
-            self._append(told)
+            self._append(line)
 
     def _begin(self) -> None:
         self.reviews: dict[str, Review] = {}
@@ -275,11 +275,11 @@ class ReviewLog:
 
     def _remember(self, line: bytes) -> None:
         try:
-            told = json.loads(line)
-            if "sample" in told:
-                self.sample = _sample(told)
+            entry = json.loads(line)
+            if "sample" in entry:
+                self.sample = _sample(entry)
                 return
-            review = _review(told)
+            review = _review(entry)
         except (ValueError, TypeError, KeyError):
             self.damaged += 1
             return
@@ -351,39 +351,39 @@ def _check_head(line: bytes, path: Path) -> None:
         raise RunError(f"{path} was written by a later version of plateblur; use that one")
 
 
-def _sample(told: dict[str, Any]) -> Sample:
+def _sample(entry: dict[str, Any]) -> Sample:
     return Sample(
-        outputs=tuple(told["outputs"]),
-        population=told["population"],
-        seed=told["seed"],
-        share=told["share"],
-        confidence=told["confidence"],
-        at=told["at"],
+        outputs=tuple(entry["outputs"]),
+        population=entry["population"],
+        seed=entry["seed"],
+        share=entry["share"],
+        confidence=entry["confidence"],
+        at=entry["at"],
     )
 
 
-def _review(told: dict[str, Any]) -> Review:
+def _review(entry: dict[str, Any]) -> Review:
     return Review(
-        output=told["output"],
-        sha256=told["sha256"],
-        plates=tuple(_plate(each) for each in told["plates"]),
-        looked_at=told["looked_at"],
-        readable=told.get("readable"),
-        seen=told.get("seen", ""),
-        by=told["by"],
-        at=told["at"],
-        revision=told["revision"],
+        output=entry["output"],
+        sha256=entry["sha256"],
+        plates=tuple(_plate(each) for each in entry["plates"]),
+        looked_at=entry["looked_at"],
+        readable=entry.get("readable"),
+        seen=entry.get("seen", ""),
+        by=entry["by"],
+        at=entry["at"],
+        revision=entry["revision"],
     )
 
 
-def _plate(told: dict[str, Any]) -> Plate:
-    found = told.get("found")
+def _plate(entry: dict[str, Any]) -> Plate:
+    found = entry.get("found")
     return Plate(
-        xyxy=_box(told["xyxy"]),
-        hide=told["hide"],
-        confidence=told.get("confidence"),
+        xyxy=_box(entry["xyxy"]),
+        hide=entry["hide"],
+        confidence=entry.get("confidence"),
         found=None if found is None else _box(found),
-        corners=_outline(told.get("corners")),
+        corners=_outline(entry.get("corners")),
     )
 
 

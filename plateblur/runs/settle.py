@@ -6,6 +6,7 @@ same steps run in a thread beside the manifest and on a worker of a cluster far 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from plateblur.runs.progress import Done
 
 # What goes wrong with one photo and stops no other.
 PHOTO_FAULTS = (PlateblurError, OSError, MemoryError)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 FINAL_FAULTS = (PhotoError, VideoError, EncodeError)  # the same photo would meet them again
 
 OF_ALL = ("photo", "output", "state", "run", "input", "zones")  # of a line, done or failed
@@ -235,9 +237,10 @@ class Settler:
             "error": reason,
         }
         line |= dict(zip(OUTPUTS, there, strict=False))
+        is_disk_full = isinstance(error, OSError) and error.errno in DISK_FULL
         with suppress(OSError):
-            return Done(line=append(line), error=reason)
-        return Done(record=record, error=reason)
+            return Done(line=append(line), error=reason, is_disk_full=is_disk_full)
+        return Done(record=record, error=reason, is_disk_full=is_disk_full)
 
 
 def is_of(task: Task, entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""Many photos at the same time: as many as there are cores, and no more pixels than fit."""
+"""Many photos at the same time: one for each core, and no more pixels than fit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from plateblur.photo import upright_hw
 # A JPEG takes 10 bytes a pixel while it is decoded, blurred and encoded: about 250 MB a worker.
 PIXELS_A_WORKER = 25_000_000
 AHEAD = 64  # photos a worker that may be done while an earlier one still is in hand
+MORE_IN_HAND = 2  # than there are cores: one is read and one is written while others are blurred
 
 JobT = TypeVar("JobT")
 DoneT = TypeVar("DoneT")
@@ -32,10 +33,16 @@ def pixels_of(data: bytes) -> int:
 class PixelsInHand:
     """Lets photos begin while their pixels together stay below a limit; one alone always may."""
 
-    def __init__(self, most: int) -> None:
-        """Take at most `most` pixels at a time."""
+    def __init__(self, most: int, *, photos: int | None = None) -> None:
+        """Set the limits.
+
+        Args:
+            most: pixels at the same time.
+            photos: at the same time; None: any number.
+        """
         self._most = most
-        self._now = 0
+        self._photos = photos
+        self._now = self._begun = 0
         self._changed = threading.Condition()
         self._next = threading.Lock()  # held by who waits, so that small ones don't keep passing
 
@@ -43,14 +50,26 @@ class PixelsInHand:
     def of(self, pixels: int) -> Iterator[None]:
         """Wait until there is room for a photo of so many pixels, and keep it while it is done."""
         with self._next, self._changed:
-            self._changed.wait_for(lambda: not self._now or self._now + pixels <= self._most)
+            self._changed.wait_for(lambda: self._has_room(pixels))
             self._now += pixels
+            self._begun += 1
         try:
             yield
         finally:
             with self._changed:
                 self._now -= pixels
+                self._begun -= 1
                 self._changed.notify_all()
+
+    def _has_room(self, pixels: int) -> bool:
+        if self._photos is not None and self._begun >= self._photos:
+            return False
+        return not self._now or self._now + pixels <= self._most
+
+
+def room_for(workers: int) -> PixelsInHand:
+    """Return the room for so many photos that are blurred at the same time."""
+    return PixelsInHand(PIXELS_A_WORKER * workers, photos=workers)
 
 
 def done_in_order(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from plateblur.photo import decode
+from plateblur.photo import Photo, decode
 from plateblur.pipeline import find_plates
 from plateblur.sets.split import LabelledPhoto
 from plateblur.types import Detector
@@ -27,6 +27,9 @@ def run_detector(
     predictions, seconds = {}, []
     for count, photo in enumerate(photos, start=1):
         decoded = decode(photo.path.read_bytes())
+        if photo.turn:
+            turned = np.ascontiguousarray(np.rot90(decoded.pixels, photo.turn))
+            decoded = Photo(turned, decoded.format)
         started = time.perf_counter()
         found = find_plates(decoded, detector, min_confidence=confidence_floor)
         seconds.append(time.perf_counter() - started)

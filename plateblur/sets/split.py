@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from plateblur.photo import upright_hw
@@ -26,12 +27,29 @@ class LabelledPhoto:
         image_hw: height and width once upright, pixels.
         truth: (N, 4) float64 `xyxy`, the labelled plates, pixels of the upright image.
         group: its set and its region, empty where no manifest says.
+        turn: quarter turns to the left that the upright photo is to be turned by; size and boxes
+            are of the turned one.
     """
 
     path: Path
     image_hw: tuple[int, int]
     truth: TruthBoxes
     group: Mapping[str, str]
+    turn: int = 0
+
+
+def turned_photo(photo: LabelledPhoto, quarters: int) -> LabelledPhoto:
+    """Return the photo turned to the left by 0 to 3 quarter turns."""
+    for _ in range(quarters):
+        height, width = photo.image_hw
+        x1, y1, x2, y2 = photo.truth.T
+        photo = replace(
+            photo,
+            image_hw=(width, height),
+            truth=np.stack([y1, width - x2, y2, width - x1], axis=1),
+            turn=(photo.turn + 1) % 4,
+        )
+    return photo
 
 
 def split_photos(data: Path, split: str) -> list[Path]:

@@ -86,8 +86,14 @@ def colours_of(frame: av.VideoFrame) -> Colours:
     )
 
 
-def lost_of(frame: av.VideoFrame, colours: Colours) -> tuple[str, ...]:
-    """Return what the output doesn't keep of the pictures, a sentence each, for people."""
+def lost_of(frame: av.VideoFrame, colours: Colours, *, has_alpha: bool = False) -> tuple[str, ...]:
+    """Return what the output doesn't keep of the pictures, a sentence each, for people.
+
+    Args:
+        frame: as it was decoded.
+        colours: of the output.
+        has_alpha: WebM says that it has transparency, which is stored beside the frames.
+    """
     components = frame.format.components
     # Source: FFmpeg's component flags; the second is the first of the colours.
     has_chroma = len(components) > 1 and not frame.format.is_rgb
@@ -100,7 +106,7 @@ def lost_of(frame: av.VideoFrame, colours: Colours) -> tuple[str, ...]:
         "colours were reduced to half the resolution (4:2:0)": len(components) > 1
         and not is_halved,
         "interlaced pictures were written as progressive": bool(frame.interlaced_frame),
-        "transparency was dropped": any(each.is_alpha for each in components),
+        "transparency was dropped": has_alpha or any(each.is_alpha for each in components),
     }
     return tuple(what for what, is_so in lost.items() if is_so)
 

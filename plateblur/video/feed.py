@@ -15,8 +15,8 @@ import numpy as np
 from plateblur.errors import DetectionError, PlateblurError, VideoError
 from plateblur.tracks import STILL, TRACK_FLOOR, Step
 from plateblur.types import BlurOptions, Detector
-from plateblur.video.colour import colours_of
-from plateblur.video.looking import Grey, camera_step
+from plateblur.video.colour import colours_of, lost_of
+from plateblur.video.looking import Grey, camera_step, look_closer
 from plateblur.video.picture import FALLBACK_RATE, Picture
 from plateblur.video.reading import require_size
 from plateblur.video.sources import Live, Sound, Source
@@ -25,6 +25,9 @@ from plateblur.video.upright import upright_of
 from plateblur.video.window import LiveFrame, Window
 
 AHEAD_S = 0.2  # a file is read so far ahead of its own speed
+SOUND_AHEAD_S = (
+    10.0  # the same for sound, which may be stored far ahead of its picture, or after it
+)
 BURST_S = 1.0  # a stream that comes this far ahead of its own speed had been held up
 JUMP_S = 10.0  # a clock that steps further is another clock
 BACK_OFF_S = (1.0, 30.0)  # before the first new try, and at most; doubled each time
@@ -109,6 +112,11 @@ class Feed:
         """Whether no more frames are wanted or come."""
         return self.is_over.is_set() or self._stop.is_set()
 
+    @property
+    def has_more_sound(self) -> bool:
+        """Whether sound waits that goes on after the last picture; none does when `stop` is set."""
+        return bool(self._heard) and self.sound is not None and not self._stop.is_set()
+
     def first_picture(self) -> Picture | None:
         """Return what the frames are, when the first has come; None if none does."""
         while not self._begun.wait(LOOK_S):
@@ -172,6 +180,9 @@ class Feed:
                 return
             if isinstance(frame, av.AudioFrame):
                 self._hear(frame, clock)
+                heard_s = clock.sound_at(frame)
+                if heard_s is not None and self._stops_before(heard_s - SOUND_AHEAD_S, clock):
+                    return
                 continue
             if frame is None:
                 self._add(None, time.monotonic(), STILL)
@@ -181,15 +192,21 @@ class Feed:
             if clock.caught_up:
                 self.counts.crowded += self.window.forget_after(time_s)
                 before = None
-            while (early_s := time_s - time.monotonic() - AHEAD_S) > 0 and clock.is_paced:
-                if self._stop.wait(early_s):
-                    return
+            if self._stops_before(time_s - AHEAD_S, clock):
+                return
             if self._is_left_out(time_s):
                 continue
             fitting = self._fitting(frame, picture)
             grey = picture.grey(fitting)
             if self._add(fitting, time_s, self._step(before, grey)):
                 before = grey
+
+    def _stops_before(self, time_s: float, clock: _Clock) -> bool:
+        """Wait until then, if the source comes as fast as it is read; return whether it ends."""
+        while clock.is_paced and (early_s := time_s - time.monotonic()) > 0:
+            if self._stop.wait(early_s):
+                return True
+        return False
 
     def _begin(self, frame: av.VideoFrame, live: Live) -> Picture:
         """Say what the source is like, from its first frame."""
@@ -202,7 +219,7 @@ class Feed:
         self._window = Window(
             min_confidence=self._options.min_confidence, frame_bytes=height * width * 3 // 2
         )
-        for note in live.notes:
+        for note in (*live.notes, *picture.lost):
             self._say(note)
         self._picture, self._came_wh = picture, picture.stored_wh
         self._begun.set()
@@ -258,15 +275,23 @@ class Feed:
         floor = min(TRACK_FLOOR, options.min_confidence)
         failure: PlateblurError | None = DetectionError("a frame can't be searched")
         try:
-            while (waiting := self.window.next_to_search()) is not None:
-                if (frame := waiting.frame) is not None:
-                    found = detector.detect(
-                        picture.image(frame),
+            while (work := self.window.next_to_search()) is not None:
+                waiting, places = work
+                with waiting.converting:
+                    image = None if waiting.frame is None else picture.image(waiting.frame)
+                if image is None:
+                    continue
+                found = (
+                    look_closer(image, places.astype(np.float64), detector, floor=floor)
+                    if places is not None
+                    else detector.detect(
+                        image,
                         min_confidence=floor,
                         smallest_plate_px=options.smallest_plate_px,
                         effort=options.effort,
                     )
-                    self.window.searched(waiting, found)
+                )
+                self.window.searched(waiting, found)
             failure = None
         except DetectionError as error:
             failure = error
@@ -286,9 +311,10 @@ def _picture_of(frame: av.VideoFrame, live: Live) -> Picture:
             index=0,
             stored_wh=(frame.width, frame.height),
             upright=upright_of(frame, live.pixel_aspect),
-            colours=colours_of(frame),
+            colours=(colours := colours_of(frame)),
             time_base=TIME_BASE,
             rate=live.rate or FALLBACK_RATE,
+            lost=lost_of(frame, colours, has_alpha=live.has_alpha),
         )
         if picture.colours.deep:  # RTMP and most players of live streams take none
             raise VideoError("HDR isn't supported for live pictures; set the source to SDR")

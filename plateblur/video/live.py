@@ -99,7 +99,7 @@ def _send(
     is_over = False
     while not is_over:
         time.sleep(ROUND_S)
-        is_over = feed.has_ended and not feed.window.waiting
+        is_over = feed.has_ended and not feed.window.waiting and not feed.has_more_sound
         until_s = time.monotonic() - how.delay_s
         due = feed.window.due(until_s)
         feed.counts.plates = feed.window.plates

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from plateblur.errors import VideoError
 from plateblur.types import Image
 from plateblur.video.colour import Colours, Planes, colours_of, lost_of, shown_image, upright_planes
-from plateblur.video.reading import Stored, opened, read_frames, require_length, require_size
+from plateblur.video.reading import (
+    Stored,
+    has_alpha,
+    opened,
+    read_frames,
+    require_length,
+    require_size,
+)
 from plateblur.video.types import ClipLimits
 from plateblur.video.upright import Upright, upright_of
 
@@ -102,7 +109,7 @@ def picture_of(clip: BinaryIO, index: int, limits: ClipLimits, *, hide_damaged: 
             colours=(colours := colours_of(first)),
             time_base=stream.time_base,
             rate=stream.average_rate or stream.guessed_rate or FALLBACK_RATE,
-            lost=lost_of(first, colours),
+            lost=lost_of(first, colours, has_alpha=has_alpha(stream)),
         )
     height, width = picture.image_hw
     require_size(height * width, limits)

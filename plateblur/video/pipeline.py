@@ -292,7 +292,7 @@ class _Way:
         done = next((n for n, path in enumerate(segments) if not path.exists()), len(segments))
         first = done * SEGMENT_FRAMES
         frames = enumerate(self._frames(looked.times[:first]), start=first)
-        planes = _told(in_order(hide, frames), progress, first, len(looked.times))
+        planes = _reported(in_order(hide, frames), progress, first, len(looked.times))
         for start, path in list(zip(starts, segments, strict=True))[done:]:
             times = looked.times[start : start + SEGMENT_FRAMES]
             write_segment(path, picture, islice(planes, len(times)), times, self.how.quality)
@@ -342,7 +342,7 @@ def _part(progress: Progress, start: float, end: float) -> Progress:
     return lambda share: progress(start + (end - start) * share)
 
 
-def _told(
+def _reported(
     planes: Iterator[Planes], progress: Progress, first: int, frames: int
 ) -> Iterator[Planes]:
     for number, each in enumerate(planes, start=first + 1):

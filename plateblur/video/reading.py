@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition, Stream
 from av.video.frame import PictureType
@@ -120,7 +121,7 @@ def contents_of(source: InputContainer, options: ClipOptions, limits: ClipLimits
     if len(sounds) > limits.sounds:
         raise VideoError(f"expected up to {limits.sounds} sound tracks, got {len(sounds)}")
     for sound in sounds:
-        if sound.codec_context is None:
+        if not is_known_sound(sound):
             raise VideoError(
                 "the clip's sound is in a format that isn't supported; it can be written without "
                 "sound (sound: drop)"
@@ -190,12 +191,27 @@ def _require_supported(stream: VideoStream, limits: ClipLimits) -> None:
     context: Any = stream.codec_context
     if context is None:
         raise VideoError("expected pictures of a known codec, got one that isn't supported")
-    codec, pixels = context.name, context.width * context.height
-    if codec not in VIDEO_CODECS.split(","):
-        raise VideoError(f"expected H.264, H.265, AV1, VP8, VP9, MPEG or MJPEG, got {codec}")
-    require_size(pixels, limits)
+    require_known_pictures(context.name)
+    require_size(context.width * context.height, limits)
     if stream.frames > limits.frames:
         raise VideoError(f"expected up to {limits.frames} frames, got {stream.frames}")
+
+
+def require_known_pictures(codec: str) -> None:
+    """Raise `VideoError` for pictures of a codec that isn't supported."""
+    if codec not in VIDEO_CODECS.split(","):
+        raise VideoError(f"expected H.264, H.265, AV1, VP8, VP9, MPEG or MJPEG, got {codec}")
+
+
+def is_known_sound(stream: AudioStream) -> bool:
+    """Return whether the sound is of a codec that is supported."""
+    context: Any = stream.codec_context
+    return context is not None and context.name in SOUND_CODECS.split(",")
+
+
+def has_alpha(stream: VideoStream) -> bool:
+    """Return whether WebM says that it has transparency, which is stored beside the frames."""
+    return stream.metadata.get("alpha_mode") == "1"
 
 
 def require_size(pixels: float, limits: ClipLimits) -> None:

@@ -35,7 +35,8 @@ AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "7.1")
 AAC_BITS_A_CHANNEL = 96_000  # Source: FFmpeg's guide to AAC: 64k a channel is fair, 96k is good
 MOST_DAMAGED = 0.5  # of the packets: with more, there is no sound to speak of
 OUT_OF_STEP_S = 0.03  # sound that is off by more is moved; Source: ITU-R BT.1359, 45 ms is noticed
-PRIMING_S = 0.2  # what an encoder needs before its first sample; inaudible
+# What a decoder needs before the first sample to be heard; players of MKV would play that too.
+PRIMING_S: dict[Container, float] = {"mp4": 0.2, "mov": 0.2, "mkv": 0.0}
 
 
 @dataclass(slots=True)
@@ -187,6 +188,7 @@ class _Out:
                 target, self.stream.codec_context.sample_rate, self.stream.codec_context.layout
             )
         )
+        self._priming_s = PRIMING_S[kind]
         self._damaged = track.damaged
         self._number = -1
         self._resampler: AudioResampler | None = None
@@ -199,7 +201,7 @@ class _Out:
         shift = round(zero_s / packet.time_base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
         # What an edit list cuts away is not heard; what primes the decoder is needed.
-        if not packet.is_discard or -PRIMING_S <= packet.pts * packet.time_base < 0:
+        if not packet.is_discard or -self._priming_s <= packet.pts * packet.time_base < 0:
             packet.stream = self.out
             yield packet
 

@@ -22,7 +22,10 @@ from plateblur.video.reading import (
     CONTAINERS,
     SOUND_CODECS,
     VIDEO_CODECS,
+    has_alpha,
+    is_known_sound,
     opened,
+    require_known_pictures,
 )
 
 Kind = Literal["camera", "file", "rtsp", "rtmp", "http"]
@@ -101,6 +104,7 @@ class Live:
     Attributes:
         rate: pictures a second, about; None where it doesn't say.
         pixel_aspect: width to height of a stored pixel; None where it doesn't say.
+        has_alpha: whether it says that it has transparency beside its frames.
         sound: samples a second and channels; None without sound.
         ends: whether it is over at its end; if not, its end means that it was lost.
         notes: what is left out, a sentence each.
@@ -108,6 +112,7 @@ class Live:
 
     rate: Fraction | None = None
     pixel_aspect: Fraction | None = None
+    has_alpha = False
     sound: Sound | None = None
     ends = False
     notes: tuple[str, ...] = ()
@@ -211,13 +216,15 @@ class _Container(Live):
         picture: Any = container.streams.best("video")
         if picture is None or picture.codec_context is None:
             raise VideoError("expected a source with pictures of a known codec, got none")
+        require_known_pictures(picture.codec_context.name)
         self._container = container
         self._picture = picture
         self._picture.thread_type = "AUTO"
         self.rate = self._picture.average_rate or self._picture.guessed_rate
         self.pixel_aspect = self._picture.sample_aspect_ratio
+        self.has_alpha = has_alpha(self._picture)
         heard: Any = container.streams.best("audio")
-        has_sound = heard is not None and heard.codec_context is not None
+        has_sound = heard is not None and is_known_sound(heard)
         self._heard = heard if has_sound else None
         if has_sound:
             self.sound = heard.codec_context.sample_rate, heard.codec_context.layout

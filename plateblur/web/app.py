@@ -35,7 +35,7 @@ from plateblur.web.once import HEADER, REPLAYED
 from plateblur.web.pages import add_pages
 from plateblur.web.panoramax import panoramax_router
 from plateblur.web.plateblurer import documented_router
-from plateblur.web.service import Blur, Service
+from plateblur.web.service import Blur, BlurClip, Service
 from plateblur.web.settings import Settings
 from plateblur.web.source import LICENCE, add_source, source_link
 from plateblur.web.v1 import v1_router
@@ -68,6 +68,7 @@ def create_app(
     *,
     fetcher: PhotoFetcher | None = None,
     jobs: tuple[JobStore, JobQueue] | None = None,
+    blur_clip: BlurClip | None = None,
     ready_checks: Mapping[str, Callable[[], bool]] | None = None,
     upkeep: Callable[[], None] | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -80,6 +81,7 @@ def create_app(
         settings: of this deployment.
         fetcher: for `photo_url`; None for one that reaches the public internet.
         jobs: keep photos that are blurred in the background; None for no such routes.
+        blur_clip: makes the plates of an encoded clip unreadable; None accepts no clips in jobs.
         ready_checks: further checks of `/readyz` by name, such as the model.
         upkeep: deletes old data; called at the start and every hour, in a thread.
         now: the clock, UTC.
@@ -98,6 +100,7 @@ def create_app(
         metrics=Metrics(shared=bool(settings.metrics_dir)),
         now=now,
         ready_checks=dict(ready_checks or {}),
+        blur_clip=blur_clip,
     )
 
     work = JobWork(service, jobs[1]) if jobs else None

@@ -14,7 +14,7 @@ from plateblur.web.failures import Failure
 from plateblur.web.spool import Spool
 
 MAX_FIELDS = 16  # Twice the number of fields that exist.
-MAX_FILES = 100  # One is taken; whoever sends more is told so, unless they are very many.
+MAX_FILES = 100  # One is taken; up to here, a request with more gets a message that says so.
 MAX_FIELD_BYTES = 8 * 1024  # The longest is a URL.
 
 

@@ -20,13 +20,14 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, parse_options_header
 
 from plateblur.accounts.job_types import NewItem
-from plateblur.formats import SERVED, SERVED_NAMES, sniff
+from plateblur.formats import SERVED, SERVED_NAMES, is_clip, sniff
 from plateblur.web.body import parse_json_object
 from plateblur.web.failures import Failure
-from plateblur.web.job_schemas import JobOptions, JobRequest
+from plateblur.web.job_schemas import CLIP_TYPE, JobOptions, JobRequest
 from plateblur.web.spool import Spool
 
-PHOTO_FIELDS = ("photo", "photos", "file", "files", "zip")
+PHOTO_FIELDS = ("photo", "photos", "file", "files", "zip", "clip", "clips")
+HEAD_BYTES = 512  # tell a clip
 MAX_NAME_CHARS = 255
 MAX_FIELDS = 32
 MAX_FIELD_BYTES = 8 * 1024
@@ -40,6 +41,19 @@ ENCRYPTED = 1
 SYSTEM_NAMES = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 Add = Callable[[NewItem], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MostBytes:
+    """How large each may be.
+
+    Attributes:
+        photo: bytes.
+        clip: bytes; 0 where clips aren't accepted.
+    """
+
+    photo: int
+    clip: int = 0
 
 
 @dataclass
@@ -63,20 +77,20 @@ def receive_json(body: Spool, add: Add) -> Received:
     return Received(options, len(asked.photo_urls))
 
 
-def receive_form(body: Spool, content_type: str, add: Add, *, max_photo_bytes: int) -> Received:
-    """Add the photos in a form, and those in its ZIPs.
+def receive_form(body: Spool, content_type: str, add: Add, *, most: MostBytes) -> Received:
+    """Add the photos and clips in a form, and those in its ZIPs.
 
     Args:
         body: of the request.
         content_type: with the form's boundary.
         add: keeps one photo.
-        max_photo_bytes: of one photo.
+        most: of one photo or clip.
 
     Raises:
-        Failure: 1014, no form, an unknown field, or a file that is neither a photo nor a ZIP.
+        Failure: 1014, no form, an unknown field, or a file that is no photo, clip or ZIP.
     """
     _, parameters = parse_options_header(content_type)
-    reader = _FormReader(add, max_photo_bytes)
+    reader = _FormReader(add, most)
     try:
         parser = FormParser(
             "multipart/form-data",
@@ -101,7 +115,7 @@ def receive_form(body: Spool, content_type: str, add: Add, *, max_photo_bytes: i
 @dataclass
 class _FormReader:
     add: Add
-    max_photo_bytes: int
+    most: MostBytes
     fields: dict[str, str] = field(default_factory=dict)
     photos: int = 0
 
@@ -117,26 +131,26 @@ class _FormReader:
     def on_file(self, one: File) -> None:
         try:
             if (one.field_name or b"").decode() not in PHOTO_FIELDS:
-                raise Failure("1014", "The photos' form field must be named photo.")
+                raise Failure(
+                    "1014", "The form field of photos, clips and ZIPs must be named photo."
+                )
             name = _name((one.file_name or b"").decode("utf-8", "replace"))
             file = one.file_object
             file.seek(0)
             head = file.read(len(ZIP_START))
             if head in (ZIP_START, ZIP_END):
-                for item in zip_items(file, max_photo_bytes=self.max_photo_bytes):
+                for item in zip_items(file, most=self.most):
                     self._keep(item)
                 return
             file.seek(0)
-            data = file.read()
-            why = _no_photo(data, max_photo_bytes=self.max_photo_bytes)
-            if why is not None:
-                number = self.photos + 1
+            item = _item(name, file.read(), most=self.most)
+            if item.error is not None:
                 raise Failure(
                     "1014",
-                    f"File {number} can't be used: {why}",
+                    f"File {self.photos + 1} can't be used: {item.error}",
                     status=HTTPStatus.UNPROCESSABLE_ENTITY,
                 )
-            self._keep(NewItem(name, photo=data))
+            self._keep(item)
         finally:
             one.close()
 
@@ -145,14 +159,14 @@ class _FormReader:
         self.photos += 1
 
 
-def zip_items(file: Any, *, max_photo_bytes: int) -> Iterator[NewItem]:
-    """Yield the entries of a ZIP; one that is no photo has an error instead.
+def zip_items(file: Any, *, most: MostBytes) -> Iterator[NewItem]:
+    """Yield the entries of a ZIP; one that is no photo or clip has an error instead.
 
     Folders, and what systems put into ZIPs beside people's files, are no entries.
 
     Args:
         file: of the ZIP, seekable.
-        max_photo_bytes: of one photo.
+        most: of one photo or clip.
 
     Raises:
         Failure: 1014, no ZIP, or too many entries.
@@ -164,30 +178,34 @@ def zip_items(file: Any, *, max_photo_bytes: int) -> Iterator[NewItem]:
                 parts = PurePosixPath(entry.filename).parts
                 if entry.is_dir() or not parts or any(name in parts for name in SYSTEM_NAMES):
                     continue
-                unpacked += min(entry.file_size, max_photo_bytes)
+                unpacked += min(entry.file_size, max(most.photo, most.clip))
                 if unpacked > most_unpacked:
                     raise Failure(
                         "1014",
                         "The ZIP unpacks to far more than its size. Photos don't.",
                         status=HTTPStatus.UNPROCESSABLE_ENTITY,
                     )
-                yield _zip_item(opened, entry, max_photo_bytes)
+                yield _zip_item(opened, entry, most)
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise Failure(
             "1014", "The ZIP is damaged.", status=HTTPStatus.UNPROCESSABLE_ENTITY
         ) from error
 
 
-def _zip_item(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, max_photo_bytes: int) -> NewItem:
+def _zip_item(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, most: MostBytes) -> NewItem:
     name = _name(entry.filename)
     if entry.flag_bits & ENCRYPTED:
         return NewItem(name, photo=b"", error="The entry is encrypted.")
     # Others may take far more memory to unpack.
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return NewItem(name, photo=b"", error="The entry must be stored or deflated.")
-    if entry.file_size > max_photo_bytes:
-        return NewItem(name, photo=b"", error=_too_long(max_photo_bytes))
     try:
+        with opened.open(entry) as unpacking:
+            is_long_enough = entry.file_size <= most.photo or is_clip(unpacking.read(HEAD_BYTES))
+        if not is_long_enough:
+            return NewItem(name, photo=b"", error=_too_long("photo", most.photo))
+        if entry.file_size > max(most.photo, most.clip):
+            return NewItem(name, photo=b"", error=_too_long("clip", most.clip))
         data = opened.read(entry)  # Never more than the size that was checked.
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError):
         return NewItem(name, photo=b"", error="The entry is damaged.")
@@ -195,8 +213,7 @@ def _zip_item(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, max_photo_bytes: 
         if type(error).__name__ != "error":  # zlib's has no other name.
             raise
         return NewItem(name, photo=b"", error="The entry is damaged.")
-    why = _no_photo(data, max_photo_bytes=max_photo_bytes)
-    return NewItem(name, photo=data) if why is None else NewItem(name, photo=b"", error=why)
+    return _item(name, data, most=most)
 
 
 def _refuse_many_entries(file: Any) -> int:
@@ -227,18 +244,23 @@ def _refuse_many_entries(file: Any) -> int:
     return int(size)
 
 
-def _no_photo(data: bytes, *, max_photo_bytes: int) -> str | None:
-    """Return why `data` can't be a photo, or None where it can."""
-    if len(data) > max_photo_bytes:
-        return _too_long(max_photo_bytes)
+def _item(name: str, data: bytes, *, most: MostBytes) -> NewItem:
+    """Return the photo or clip in `data`; one that can't be used has an error instead."""
+    if most.clip and is_clip(data):
+        if len(data) > most.clip:
+            return NewItem(name, photo=b"", error=_too_long("clip", most.clip))
+        return NewItem(name, photo=data, media_type=CLIP_TYPE)
+    if len(data) > most.photo:
+        return NewItem(name, photo=b"", error=_too_long("photo", most.photo))
     format_ = sniff(data)
     if format_ is None or format_.name not in SERVED:
-        return f"the bytes are no {SERVED_NAMES} photo."
-    return None
+        clip = " or a clip" if most.clip else ""
+        return NewItem(name, photo=b"", error=f"the bytes are no {SERVED_NAMES} photo{clip}.")
+    return NewItem(name, photo=data)
 
 
-def _too_long(max_photo_bytes: int) -> str:
-    return f"a photo may have {max_photo_bytes // 1024**2} MB."
+def _too_long(what: str, most_bytes: int) -> str:
+    return f"a {what} may have {most_bytes // 1024**2} MB."
 
 
 def _name(text: str) -> str:
@@ -254,9 +276,9 @@ def _validated(model: Any, fields: dict[str, Any], *, strict: bool) -> Any:
         return model.model_validate_strings(fields)
     except ValidationError as error:
         # Only names of our own fields and pydantic's messages; nothing that was sent.
-        told = error.errors(include_url=False, include_input=False, include_context=False)
-        known = [one for one in told if one["loc"] and one["loc"][0] in model.model_fields]
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        known = [one for one in faults if one["loc"] and one["loc"][0] in model.model_fields]
         causes = [f"{one['loc'][0]}: {one['msg']}." for one in known[:10]]
-        unknown = len({one["loc"][0] for one in told} - {one["loc"][0] for one in known})
+        unknown = len({one["loc"][0] for one in faults} - {one["loc"][0] for one in known})
         causes += [f"{unknown} unknown field{'s' * (unknown > 1)}."] if unknown else []
         raise Failure("1014", " ".join(causes), status=HTTPStatus.UNPROCESSABLE_ENTITY) from error

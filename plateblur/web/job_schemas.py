@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import datetime
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from plateblur.accounts.job_types import ItemState, JobState, JobView, WebhookState
+from plateblur.accounts.job_types import ItemState, ItemView, JobState, JobView, WebhookState
 from plateblur.web.schemas import DetectAnswer, HideOptions
+
+CLIP_TYPE = "video/mp4"  # what clips become
 
 
 class JobOptions(HideOptions):
@@ -62,18 +65,33 @@ class JobAccepted(BaseModel):
     )
 
 
+class ClipAnswer(BaseModel):
+    """What was hidden in a clip."""
+
+    width_px: int
+    height_px: int
+    frames: int = Field(description="Frames that were searched.")
+    length_s: float
+    plates: int = Field(description="Plates that were followed and hidden.")
+    notes: list[str] = Field(description="What was left out or converted.")
+    predictions_counted: int = Field(description="What the plan counts: one for each frame.")
+
+
 class JobPhoto(BaseModel):
-    """A photo of a job."""
+    """A photo or clip of a job."""
 
     number: int = Field(description="Its place in the job, from 1.")
     name: str = Field(description="The file's name, or the URL.")
     status: ItemState = Field(
         description="done: the result can be fetched. fetched: it was, and is deleted."
     )
-    result_url: str | None = Field(None, description="Where the blurred photo is, once.")
+    result_url: str | None = Field(None, description="Where the blurred photo or clip is, once.")
     cd: str | None = Field(None, description="The error code, if it failed.")
     error: str | None = Field(None, description="Why it failed. It isn't counted.")
-    detections: DetectAnswer | None = Field(None, description="What was found, once it is done.")
+    detections: DetectAnswer | None = Field(
+        None, description="What was found in a photo, once it is done."
+    )
+    clip: ClipAnswer | None = Field(None, description="What was found in a clip, once it is done.")
 
 
 class JobWebhook(BaseModel):
@@ -157,9 +175,8 @@ def job_answer(view: JobView) -> JobAnswer:
                 ),
                 cd=one.cd,
                 error=one.error,
-                detections=(
-                    None if one.answer is None else DetectAnswer.model_validate_json(one.answer)
-                ),
+                detections=_found(one, DetectAnswer, is_clip=False),
+                clip=_found(one, ClipAnswer, is_clip=True),
             )
             for one in view.items
         ],
@@ -169,3 +186,13 @@ def job_answer(view: JobView) -> JobAnswer:
             last_status=view.webhook_status,
         ),
     )
+
+
+FoundT = TypeVar("FoundT", bound=BaseModel)
+
+
+def _found(one: ItemView, kind: type[FoundT], *, is_clip: bool) -> FoundT | None:
+    """Return what was found, if it is a photo, or a clip, as asked."""
+    if one.answer is None or (one.media_type == CLIP_TYPE) is not is_clip:
+        return None
+    return kind.model_validate_json(one.answer)

@@ -1,7 +1,8 @@
 """The work on jobs inside the service: photos are blurred, and webhooks called, as they become due.
 
 Each process of the service takes part, on one host or several. A photo of a job waits for its turn
-among the photos of requests, so that an account with many of them makes nobody wait.
+among the photos of requests, so that an account with many of them makes nobody wait. A clip takes
+minutes, so each process does one at a time beside the photos.
 """
 
 from __future__ import annotations
@@ -12,12 +13,22 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from anyio import to_thread
 
 from plateblur.accounts.job_types import Claim, ItemResult, JobLimitError, JobQueue
-from plateblur.accounts.types import AccessError, Identity
-from plateblur.errors import PlateblurError
+from plateblur.accounts.types import (
+    AccessError,
+    DailyQuotaError,
+    Identity,
+    PaidQuotaError,
+    PlanKind,
+    PlanPeriod,
+    Usage,
+)
+from plateblur.errors import PlateblurError, TooCostlyError, VideoError, WorkEndedError
+from plateblur.types import BlurOptions, EncodedClip
 from plateblur.web.credentials import Access
 from plateblur.web.failures import (
     ClientGoneError,
@@ -27,7 +38,7 @@ from plateblur.web.failures import (
     forget,
 )
 from plateblur.web.fetcher import FetchError
-from plateblur.web.job_schemas import JobOptions
+from plateblur.web.job_schemas import CLIP_TYPE, ClipAnswer, JobOptions
 from plateblur.web.logs import where_raised
 from plateblur.web.schemas import MEDIA_TYPES, detect_answer
 from plateblur.web.service import Service, blurred, fetch_photo, read_photo
@@ -38,6 +49,7 @@ LOG = logging.getLogger("plateblur.web")
 POLL_S = 1.0  # Other processes' jobs are noticed as late; this process's own at once.
 RENEW_S = 8.0  # A quarter of what a claim lasts.
 BROKEN_S = 5.0  # Until the store is asked again after a failure.
+CLIP_GROWTH = 2  # A blurred clip may be so many times as long as the longest that is accepted.
 
 
 class JobWork:
@@ -50,25 +62,23 @@ class JobWork:
     def __init__(self, service: Service, queue: JobQueue) -> None:
         self._service = service
         self._queue = queue
-        self._ended = threading.Event()
-        self._claims: dict[str, Claim] = {}
+        self._in_work: dict[str, threading.Event] = {}  # by token: set where nobody waits any more
         self.news = asyncio.Event()
 
     async def run(self) -> None:
         """Work on whatever is due."""
         # One more than are blurred at once, so that a photo is at hand when another is done.
-        loops = [self._photos() for _ in range(self._service.settings.blur_threads + 1)]
-        try:
-            async with asyncio.TaskGroup() as group:
-                for loop in (*loops, self._webhooks(), self._renewals()):
-                    group.create_task(loop)
-        finally:
-            self._ended.set()
+        loops = [self._items() for _ in range(self._service.settings.blur_threads + 1)]
+        if self._service.blur_clip is not None:
+            loops.append(self._items(clips=True))
+        async with asyncio.TaskGroup() as group:
+            for loop in (*loops, self._webhooks(), self._renewals()):
+                group.create_task(loop)
 
-    async def _photos(self) -> None:
+    async def _items(self, *, clips: bool = False) -> None:
         while True:
             try:
-                claim = await to_thread.run_sync(self._queue.claim)
+                claim = await to_thread.run_sync(partial(self._queue.claim, clips=clips))
             except PlateblurError as error:
                 await _rest_after(error)
                 continue
@@ -77,15 +87,18 @@ class JobWork:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.news.wait(), POLL_S)
                 continue
-            self._claims[claim.token] = claim
+            ended = self._in_work[claim.token] = threading.Event()
             try:
-                await self._work_on(claim)
+                await self._work_on(claim, ended)
             finally:
-                del self._claims[claim.token]
+                del self._in_work[claim.token]
 
-    async def _work_on(self, claim: Claim) -> None:
+    async def _work_on(self, claim: Claim, ended: threading.Event) -> None:
         try:
-            await self._blur(claim)
+            if claim.media_type is None:
+                await self._blur(claim, ended)
+            else:
+                await self._blur_clip(claim, ended)
         except asyncio.CancelledError:
             await asyncio.shield(to_thread.run_sync(self._queue.put_back, claim))
             raise
@@ -110,7 +123,7 @@ class JobWork:
             _log_unexpected(error)
             await self._fail(claim, Failure("2001", "Something unexpected happened on our side."))
 
-    async def _blur(self, claim: Claim) -> None:
+    async def _blur(self, claim: Claim, ended: threading.Event) -> None:
         service, holder = self._service, claim.account_id
         identity = Identity(claim.account_id, "")
         plan = await to_thread.run_sync(service.gate.active_plan, identity)
@@ -125,7 +138,7 @@ class JobWork:
         options = JobOptions.model_validate_json(claim.options).options()
 
         def work(data: bytes) -> bool:
-            photo = blurred(service, data, options, self._ended, max_pixels=limits.pixels)
+            photo = blurred(service, data, options, ended, max_pixels=limits.pixels)
             if len(photo.data) > limits.answer_bytes:
                 raise answer_too_long(limits.answer_bytes)
             answer = detect_answer(photo, created=service.now()).model_dump_json().encode()
@@ -137,14 +150,40 @@ class JobWork:
             return True
 
         async with service.turns.take(holder):
-            working = asyncio.get_running_loop().run_in_executor(service.threads, work, data)
-            try:
-                await asyncio.shield(working)
-            except asyncio.CancelledError:
-                self._ended.set()  # Ends the worker process, so this is soon.
-                with suppress(PlateblurError, Failure, ClientGoneError):
-                    await working
-                raise
+            loop = asyncio.get_running_loop()
+            await _until_done(loop.run_in_executor(service.threads, work, data), ended)
+
+    async def _blur_clip(self, claim: Claim, ended: threading.Event) -> None:
+        service, settings = self._service, self._service.settings
+        identity = Identity(claim.account_id, "")
+        plan = await to_thread.run_sync(service.gate.active_plan, identity)
+        usage = await to_thread.run_sync(service.gate.usage, identity, plan)
+        _refuse_used_up(plan, usage)  # Before minutes of work; `finish` decides.
+        on_trial = plan.kind is PlanKind.TRIAL
+        max_s = settings.jobs_trial_clip_s if on_trial else settings.jobs_clip_s
+        options = JobOptions.model_validate_json(claim.options).options()
+
+        def work() -> None:
+            clip = _blurred_clip(service, claim.photo or b"", options, ended, max_s=max_s)
+            if len(clip.data) > CLIP_GROWTH * settings.jobs_clip_mb * 1024**2:
+                raise answer_too_long(CLIP_GROWTH * settings.jobs_clip_mb * 1024**2)
+            height, width = clip.image_hw
+            answer = ClipAnswer(
+                width_px=width,
+                height_px=height,
+                frames=clip.frames,
+                length_s=round(clip.length_s, 3),
+                plates=clip.plates,
+                notes=list(clip.notes),
+                predictions_counted=clip.frames,
+            )
+            found = answer.model_dump_json().encode()
+            result = ItemResult(clip.data, CLIP_TYPE, found, clip.frames)
+            if self._queue.finish(claim, plan, result):
+                service.metrics.predictions.inc(clip.frames)
+
+        # Not in a photo's turn, which it would hold for minutes.
+        await _until_done(asyncio.get_running_loop().run_in_executor(None, work), ended)
 
     async def _fail(self, claim: Claim, failure: Failure) -> None:
         reference = f"{claim.item_id:016x}"
@@ -174,11 +213,17 @@ class JobWork:
     async def _renewals(self) -> None:
         while True:
             await asyncio.sleep(RENEW_S)
-            if self._claims:
-                try:
-                    await to_thread.run_sync(self._queue.renew, list(self._claims))
-                except PlateblurError as error:
-                    await _rest_after(error)
+            tokens = list(self._in_work)
+            if not tokens:
+                continue
+            try:
+                held = await to_thread.run_sync(self._queue.renew, tokens)
+            except PlateblurError as error:
+                await _rest_after(error)
+                continue
+            for token in set(tokens) - held:  # Its job was deleted.
+                if ended := self._in_work.get(token):
+                    ended.set()
 
     async def _webhooks(self) -> None:
         while True:
@@ -201,6 +246,55 @@ class JobWork:
             except Exception as error:  # noqa: BLE001 - the other webhooks go on whatever it was
                 _log_unexpected(error)
                 await asyncio.sleep(BROKEN_S)
+
+
+async def _until_done(working: asyncio.Future[Any], ended: threading.Event) -> None:
+    """Wait for what works in a thread; where this is cancelled, end that first."""
+    try:
+        await asyncio.shield(working)
+    except asyncio.CancelledError:
+        ended.set()  # Ends the worker process, so this is soon.
+        with suppress(PlateblurError, Failure, ClientGoneError):
+            await working
+        raise
+
+
+def _blurred_clip(
+    service: Service, data: bytes, options: BlurOptions, ended: threading.Event, *, max_s: float
+) -> EncodedClip:
+    """Return the blurred clip.
+
+    Raises:
+        Failure: 2001.
+        ClientGoneError: `ended` was set.
+    """
+    if service.blur_clip is None:
+        raise Failure("2001", "Clips aren't accepted here.")
+    try:
+        return service.blur_clip(data, options, ended, max_s=max_s)
+    except WorkEndedError as error:
+        raise ClientGoneError from error
+    except TooCostlyError as error:
+        raise Failure("2001", "The clip takes more time or memory than one clip may take.") from (
+            error
+        )
+    except VideoError as error:
+        raise Failure("2001", f"The clip can't be blurred: {error}.") from error
+    except PlateblurError as error:
+        raise Failure("2001", "The clip could not be blurred.") from error
+
+
+def _refuse_used_up(plan: PlanPeriod, usage: Usage) -> None:
+    """Raise where a plan has nothing left.
+
+    Raises:
+        QuotaError: it hasn't.
+    """
+    if plan.kind is PlanKind.TRIAL:
+        if usage.window_requests >= usage.window_limit:
+            raise DailyQuotaError("the day's requests are used up")
+    elif usage.predictions_limit is not None and usage.predictions >= usage.predictions_limit:
+        raise PaidQuotaError("the month's predictions are used up")
 
 
 def _log_unexpected(error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""`/v1/jobs`: many photos at once, blurred in the background; each result can be fetched once."""
+"""`/v1/jobs`: photos and clips, blurred in the background; each result can be fetched once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,15 @@ from plateblur.errors import PlateblurError
 from plateblur.web.credentials import BASIC, BEARER, Access, let_in, recognise
 from plateblur.web.failures import NOTHING, Failure, busy, problem
 from plateblur.web.fetcher import FetchError
-from plateblur.web.job_forms import ZIP_GROWTH, Received, receive_form, receive_json
+from plateblur.web.job_forms import (
+    ZIP_GROWTH,
+    MostBytes,
+    Received,
+    receive_form,
+    receive_json,
+)
 from plateblur.web.job_schemas import (
+    CLIP_TYPE,
     JobAccepted,
     JobAnswer,
     JobList,
@@ -52,7 +59,7 @@ def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]
 
     @router.post(
         "",
-        summary="Blur many photos in the background",
+        summary="Blur photos and clips in the background",
         response_model=None,
         status_code=HTTPStatus.ACCEPTED,
         openapi_extra=_request_extra(),
@@ -132,14 +139,15 @@ def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]
 
     @router.get(
         "/{job_id}/photos/{number}",
-        summary="Fetch a blurred photo, once",
+        summary="Fetch a blurred photo or clip, once",
         response_model=None,
         responses={
             200: {
-                "description": "The blurred photo. It is deleted once you have received all of it.",
+                "description": "The blurred photo or clip. It is deleted once you have received "
+                "all of it.",
                 "content": {
                     media_type: {"schema": {"type": "string", "format": "binary"}}
-                    for media_type in MEDIA_TYPES.values()
+                    for media_type in (*MEDIA_TYPES.values(), CLIP_TYPE)
                 },
             },
             **problems(401, 403, 404, 429, 500, 503),
@@ -235,8 +243,9 @@ def _receive(
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        most = service.limits_of(access.plan).body_bytes
-        received = receive_form(body, content_type, add, max_photo_bytes=most)
+        clip_mb = 0 if service.blur_clip is None else service.settings.jobs_clip_mb
+        most = MostBytes(service.limits_of(access.plan).body_bytes, clip_mb * 1024**2)
+        received = receive_form(body, content_type, add, most=most)
     elif media_type in {"", "application/json"} or media_type.endswith("+json"):
         received = receive_json(body, add)
     else:
@@ -295,8 +304,8 @@ def _request_extra() -> dict[str, Any]:
     by_form["properties"] |= {
         "photo": {
             "type": "array",
-            "items": {**PHOTO_FIELD, "description": "A photo, or a ZIP of photos."},
-            "description": "Photos and ZIPs; the field can be there several times.",
+            "items": {**PHOTO_FIELD, "description": "A photo, a clip, or a ZIP of them."},
+            "description": "Photos, clips and ZIPs; the field can be there several times.",
         },
         "photo_url": {
             "type": "array",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 from pydantic import BaseModel
@@ -128,7 +129,7 @@ def answers(success: dict[str, Any], *more: int) -> dict[int | str, dict[str, An
 def request_extra(model: type[BaseModel]) -> dict[str, Any]:
     """Return the header and body of a route that takes a photo, as a form or as JSON."""
     by_json = model.model_json_schema()
-    by_form = model.model_json_schema()
+    by_form = deepcopy(by_json)
     by_form["properties"]["photo"] = PHOTO_FIELD
     by_form["title"] = f"{model.__name__}Form"
     return {

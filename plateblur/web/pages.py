@@ -92,8 +92,11 @@ def make_environment(*folders: Path) -> Environment:
 
 def render_client(client: Client, *, public_url: str) -> str:
     """Return the code of `client`, with this service's endpoint."""
-    environment = make_environment().overlay(autoescape=False)
-    return environment.get_template(client.template).render(endpoint=public_url + DOCUMENTED_PATH)
+    template = _CODE.get_template(client.template)
+    return template.render(endpoint=public_url + DOCUMENTED_PATH)
+
+
+_CODE = make_environment().overlay(autoescape=False)  # compiled once, however many apps are made
 
 
 def add_pages(app: FastAPI) -> None:

@@ -39,7 +39,7 @@ SERVICE_NAME = "PlateBlur"  # Panoramax finds the tags of an earlier run by it.
 FIELD = "picture"
 MAX_ACCEPT_CHARS = 1000
 MAX_WAITS = 3  # For a place in the plan's minute.
-LONGEST_WAIT_S = 60  # The plan's window; a used up month is told at once.
+LONGEST_WAIT_S = 60  # The plan's window; a used up month is refused immediately.
 METADATA_KEPT = BlurOptions(metadata="keep")
 
 

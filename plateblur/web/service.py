@@ -37,7 +37,7 @@ from plateblur.errors import (
     TooCostlyError,
     WorkEndedError,
 )
-from plateblur.types import BlurOptions, BlurredPhoto
+from plateblur.types import BlurOptions, BlurredPhoto, EncodedClip
 from plateblur.web.body import MAX_BODY_BYTES, receive_body, refuse_no_photo
 from plateblur.web.credentials import Access
 from plateblur.web.failures import ClientGoneError, Failure, answer_too_long, busy
@@ -74,6 +74,23 @@ class Blur(Protocol):
         ...
 
 
+class BlurClip(Protocol):
+    """Blurs a clip; one at a time, others wait."""
+
+    def __call__(
+        self, data: bytes, options: BlurOptions, ended: threading.Event, *, max_s: float
+    ) -> EncodedClip:
+        """Return the blurred clip.
+
+        Args:
+            data: an encoded clip.
+            options: method, margin, confidence and metadata count.
+            ended: the work stops once it is set.
+            max_s: the longest clip that is accepted.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PhotoLimits:
     """The largest photo that a request may bring.
@@ -100,6 +117,7 @@ class Service:
     metrics: Metrics
     now: Callable[[], datetime]
     ready_checks: dict[str, Callable[[], bool]]
+    blur_clip: BlurClip | None = None
     threads: ThreadPoolExecutor = field(init=False)
     turns: Turns = field(init=False)
     photos: Slots = field(init=False)

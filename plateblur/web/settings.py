@@ -34,7 +34,7 @@ class SettingsError(ValueError):
     """A setting is missing or invalid; the message names the variable."""
 
 
-def _told(default: Any, text: str, *, secret: bool = False, **limits: Any) -> Any:
+def _setting(default: Any, text: str, *, secret: bool = False, **limits: Any) -> Any:
     """Return a field with its line of `--settings`; the value of a secret is never shown."""
     return Field(default, description=text, repr=not secret, **limits)
 
@@ -57,135 +57,147 @@ class Settings(BaseSettings):
         validate_default=False,
     )
 
-    mode: Literal["development", "production"] = _told(
+    mode: Literal["development", "production"] = _setting(
         "development", "production requires real secrets and sends HSTS"
     )
-    data_dir: Path = _told(
+    data_dir: Path = _setting(
         DATA_DIR, "folder for the SQLite database, the outbox and shared metrics"
     )
-    model: str = _told("", "ONNX model of the detector; default: the shipped one")
-    database_url: str = _told(
+    model: str = _setting("", "ONNX model of the detector; default: the shipped one")
+    database_url: str = _setting(
         "", "SQLAlchemy URL of the database; default: SQLite in the data folder", secret=True
     )
-    redis_url: str = _told(
+    redis_url: str = _setting(
         "",
         "redis://... to refuse floods of requests early, for hosts that share a database; "
         "default: requests per minute are only counted in the database",
         secret=True,
     )
-    secret_key: str = _told(
+    secret_key: str = _setting(
         "", "key for hashes and form tokens; at least 32 characters in production", secret=True
     )
-    public_url: str = _told(LOCAL_URL, "URL of this service, as its users see it")
-    source_url: str = _told(
+    public_url: str = _setting(LOCAL_URL, "URL of this service, as its users see it")
+    source_url: str = _setting(
         "",
         "URL of the source code of this service, which the AGPL requires if you change it; "
         "default: the running code itself, at /source.zip",
     )
-    real_status_codes: bool = _told(
+    real_status_codes: bool = _setting(
         False, "the documented endpoint returns errors with status 4xx or 5xx instead of 200"
     )
-    photo_url: bool = _told(True, "accept photos by URL; disable it if there is no internet access")
-    photo_url_ports: tuple[Port, ...] = _told((80, 443), "allowed ports in a photo_url")
-    photo_url_timeout_s: float = _told(
+    photo_url: bool = _setting(
+        True, "accept photos by URL; disable it if there is no internet access"
+    )
+    photo_url_ports: tuple[Port, ...] = _setting((80, 443), "allowed ports in a photo_url")
+    photo_url_timeout_s: float = _setting(
         10.0, "timeout for fetching a photo, including redirects", gt=0
     )
-    photo_url_limit: int = _told(
+    photo_url_limit: int = _setting(
         48, "photos fetched by URL in parallel per worker; one account gets up to a quarter", gt=0
     )
-    photo_url_nameservers: tuple[str, ...] = _told(
+    photo_url_nameservers: tuple[str, ...] = _setting(
         (), "name servers for photo_url, as ADDRESS or ADDRESS:PORT; default: the system's"
     )
-    body_timeout_s: float = _told(30.0, "timeout for a request body to arrive", gt=0)
-    hear_out_s: float = _told(
+    body_timeout_s: float = _setting(30.0, "timeout for a request body to arrive", gt=0)
+    hear_out_s: float = _setting(
         30.0,
         "time to read the rest of a refused body, because .NET's WebClient does not read before",
         gt=0,
     )
-    max_pixels: int = _told(
+    max_pixels: int = _setting(
         PHOTO_PIXELS, "maximum pixels of a photo on the documented endpoint", gt=0
     )
-    v1_max_pixels: int = _told(
+    v1_max_pixels: int = _setting(
         V1_MAX_PIXELS, "maximum pixels of a photo on /v1; panoramas have up to 134 million", gt=0
     )
-    v1_max_mb: int = _told(
+    v1_max_mb: int = _setting(
         64, "maximum size of a request on /v1; the documented endpoint takes 5 MB", ge=5, le=100
     )
-    v1_trial_max_mb: int = _told(32, "maximum size of a request on /v1 on the trial", ge=5, le=100)
-    spool_mb: int = _told(
+    v1_trial_max_mb: int = _setting(
+        32, "maximum size of a request on /v1 on the trial", ge=5, le=100
+    )
+    spool_mb: int = _setting(
         2048,
         "disk per worker for requests over 5 MB, encrypted, until they are processed; one account "
         "gets up to half",
         ge=200,
     )
-    blur_threads: int = _told(2, "photos processed in parallel per worker", gt=0)
-    photo_work_s: int = _told(
+    blur_threads: int = _setting(2, "photos processed in parallel per worker", gt=0)
+    photo_work_s: int = _setting(
         PHOTO_WORK_S,
         "processor seconds per photo; a HEIC of 12 megapixels takes 17, a JPEG less than 1",
         gt=0,
     )
-    photo_memory_mb: int = _told(
+    photo_memory_mb: int = _setting(
         PHOTO_MEMORY_MB, "memory per photo, in addition to the model", gt=0
     )
-    queue_limit: int = _told(64, "photos that can wait; further requests get a busy error", ge=0)
-    body_limit: int = _told(
+    queue_limit: int = _setting(64, "photos that can wait; further requests get a busy error", ge=0)
+    body_limit: int = _setting(
         96,
         "request bodies in memory per worker; one account gets up to three quarters",
         gt=0,
     )
-    busy_retry_s: int = _told(2, "Retry-After of busy errors", gt=0)
-    shutdown_timeout_s: int = _told(30, "time for running requests to finish on shutdown", gt=0)
-    cors_origins: tuple[str, ...] = _told(
+    busy_retry_s: int = _setting(2, "Retry-After of busy errors", gt=0)
+    shutdown_timeout_s: int = _setting(30, "time for running requests to finish on shutdown", gt=0)
+    cors_origins: tuple[str, ...] = _setting(
         ("*",), "origins allowed to call the API from scripts (CORS)"
     )
-    trusted_proxies: str = _told("127.0.0.1", "proxies whose X-Forwarded-For header is trusted")
-    metrics_token: str = _told(
+    trusted_proxies: str = _setting("127.0.0.1", "proxies whose X-Forwarded-For header is trusted")
+    metrics_token: str = _setting(
         "",
         "Bearer token for /metrics; default: open in development, closed in production",
         secret=True,
     )
-    metrics_dir: str = _told(
+    metrics_dir: str = _setting(
         "", "folder for shared metrics of several workers; set by `plateblur serve`"
     )
-    smtp_host: str = _told(
+    smtp_host: str = _setting(
         "", "mail server; default: e-mails go to outbox/ in the data folder, links to the terminal"
     )
-    smtp_port: Port = _told(587, "port of the mail server: 587 for starttls, 465 for tls")
-    smtp_security: Literal["starttls", "tls", "none"] = _told(
+    smtp_port: Port = _setting(587, "port of the mail server: 587 for starttls, 465 for tls")
+    smtp_security: Literal["starttls", "tls", "none"] = _setting(
         "starttls", "encryption; none only for a server on this host without a password"
     )
-    smtp_username: str = _told("", "user name for the mail server; default: no authentication")
-    smtp_password: str = _told("", "password for the mail server", secret=True)
-    mail_from: str = _told("PlateBlur <no-reply@localhost>", "sender of all e-mails")
-    seller_name: str = _told(
+    smtp_username: str = _setting("", "user name for the mail server; default: no authentication")
+    smtp_password: str = _setting("", "password for the mail server", secret=True)
+    mail_from: str = _setting("PlateBlur <no-reply@localhost>", "sender of all e-mails")
+    seller_name: str = _setting(
         "", "name on invoices; default: a sample seller, and no orders in production"
     )
-    seller_address: str = _told("", "address of the seller; \\n separates lines")
-    seller_country: str = _told("", "two-letter country code of the seller")
-    seller_vat_id: str = _told(
+    seller_address: str = _setting("", "address of the seller; \\n separates lines")
+    seller_country: str = _setting("", "two-letter country code of the seller")
+    seller_vat_id: str = _setting(
         "", "VAT number of the seller; default: not registered, no VAT is charged"
     )
-    seller_how_to_pay: str = _told(
+    seller_how_to_pay: str = _setting(
         "", "payment instructions on unpaid invoices; \\n separates lines"
     )
-    payment_webhook_secret: str = _told(
+    payment_webhook_secret: str = _setting(
         "", "signing secret for /payments/stripe; default: no such route", secret=True
     )
-    jobs: bool = _told(True, "offer /v1/jobs, whose photos wait encrypted in the database")
-    jobs_request_mb: int = _told(256, "maximum size of a request that begins a job", gt=0)
-    jobs_photos: int = _told(500, "maximum number of photos in a job", gt=0)
-    jobs_per_account: int = _told(20, "unfinished jobs of one account", gt=0)
-    jobs_account_mb: int = _told(1024, "photos and results of one account's jobs", gt=0)
-    jobs_mb: int = _told(4096, "photos and results of all jobs", gt=0)
-    jobs_keep_h: int = _told(24, "hours after which a job and its results are deleted", gt=0)
-    panoramax: bool = _told(
+    jobs: bool = _setting(True, "offer /v1/jobs, whose photos wait encrypted in the database")
+    jobs_request_mb: int = _setting(256, "maximum size of a request that begins a job", gt=0)
+    jobs_photos: int = _setting(500, "maximum number of photos in a job", gt=0)
+    jobs_clip_mb: int = _setting(128, "maximum size of a clip in a job; 0 accepts no clips", ge=0)
+    jobs_clip_s: int = _setting(
+        60,
+        "maximum length of a clip in a job; each worker does one clip at a time, in up to 40 "
+        "processor seconds per second of clip",
+        gt=0,
+    )
+    jobs_trial_clip_s: int = _setting(10, "maximum length of a clip in a job on the trial", gt=0)
+    jobs_per_account: int = _setting(20, "unfinished jobs of one account", gt=0)
+    jobs_account_mb: int = _setting(1024, "photos and results of one account's jobs", gt=0)
+    jobs_mb: int = _setting(4096, "photos and results of all jobs", gt=0)
+    jobs_keep_h: int = _setting(24, "hours after which a job and its results are deleted", gt=0)
+    panoramax: bool = _setting(
         False,
         "serve POST /blur/, so that a Panoramax instance can use this as its blurring service",
     )
-    demo: bool = _told(
+    demo: bool = _setting(
         False, "serve the demo at /demo, public and not counted; requires a single worker"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = _told("info", "of the JSON log")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting("info", "of the JSON log")
 
     def __init__(self, **values: Any) -> None:
         """Make settings of `values`, and of the defaults where a name is not given.
@@ -196,7 +208,7 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SettingsError(_told_of(error)) from error
+            raise SettingsError(_explained(error)) from error
 
     @classmethod
     def settings_customise_sources(
@@ -270,7 +282,7 @@ class Settings(BaseSettings):
         return {f"{PREFIX}{name.upper()}": written(value) for name, value in self}
 
 
-def _told_of(error: ValidationError) -> str:
+def _explained(error: ValidationError) -> str:
     """Return one line for each value that is wrong; it names the variable, not what it holds."""
     lines = []
     for one in error.errors(include_url=False, include_input=False):

@@ -47,7 +47,7 @@ class Spool:
             disk: counts the bytes on it.
             most_bytes: as many are counted once a file is needed, since the end isn't known.
             holder: whose bytes they are.
-            retry_s: told to whoever finds no room.
+            retry_s: seconds after which to try again, sent where there is no room.
         """
         self.size = 0
         self._folder = folder

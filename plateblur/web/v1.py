@@ -239,8 +239,8 @@ def _validated(fields: dict[str, Any], model: type[Asked], *, strings: bool) -> 
             asked = model.model_validate(known, strict=True)
     except ValidationError as error:
         # Only names of our own fields and pydantic's messages; nothing that was sent.
-        told = error.errors(include_url=False, include_input=False, include_context=False)
-        causes = [f"{one['loc'][0]}: {one['msg']}." for one in told] + causes
+        faults = error.errors(include_url=False, include_input=False, include_context=False)
+        causes = [f"{one['loc'][0]}: {one['msg']}." for one in faults] + causes
     if causes:
         raise Failure("1014", " ".join(causes), status=HTTPStatus.UNPROCESSABLE_ENTITY)
     return asked

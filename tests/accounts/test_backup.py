@@ -66,6 +66,7 @@ def commands(heading: str) -> list[str]:
     return [line for block in blocks for line in block.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_copy_of_sqlite_brings_everything_back_but_jobs(tmp_path: Path) -> None:
     store = open_store(tmp_path / "data")
     ana, key = fill(store)

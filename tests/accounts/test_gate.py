@@ -377,6 +377,7 @@ def stopped_and_started(postgres: Postgres) -> Iterator[Postgres]:
     postgres_is_back.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_database_that_stops_is_told_and_comes_back_without_a_restart(
     store: Store, gate: StoreGate, stopped_and_started: Postgres

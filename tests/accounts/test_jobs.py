@@ -297,6 +297,42 @@ def test_a_claim_that_ran_out_is_given_to_another_and_counts_no_more(
     assert jobs.view(ana.account_id, job_id).items[0].state is ItemState.DONE
 
 
+def test_clips_and_photos_are_claimed_apart(
+    jobs: StoreJobs, queue: StoreQueue, gate: StoreGate, ana: Identity
+) -> None:
+    job_id = jobs.begin(ana.account_id, room_bytes=2000)
+    jobs.add(job_id, NewItem("drive.mp4", photo=b"a clip", media_type="video/mp4"))
+    jobs.add(job_id, NewItem("street.jpg", photo=PHOTO))
+    jobs.open(job_id, options=b"{}", webhook=None, once=None)
+    photo = queue.claim()
+    assert photo is not None
+    assert (photo.photo, photo.media_type) == (PHOTO, None)
+    assert queue.claim() is None
+    clip = queue.claim(clips=True)
+    assert clip is not None
+    assert (clip.photo, clip.media_type) == (b"a clip", "video/mp4")
+    assert queue.claim(clips=True) is None
+    assert finish(gate, queue, photo)
+    assert finish(gate, queue, clip, ItemResult(b"blurred", "video/mp4", b"{}", 250))
+    assert counted(gate, ana) == (2, 3 + 250)
+    found = jobs.view(ana.account_id, job_id).items
+    assert [one.media_type for one in found] == ["video/mp4", "image/jpeg"]
+
+
+def test_whose_claim_no_longer_holds_is_told_so(
+    jobs: StoreJobs, queue: StoreQueue, ana: Identity
+) -> None:
+    stays, goes = begin(jobs, ana), begin(jobs, ana)
+    claims = [queue.claim(), queue.claim()]
+    tokens = [claim.token for claim in claims if claim is not None]
+    assert queue.renew(tokens) == set(tokens)
+    jobs.delete(ana.account_id, goes)
+    (held,) = queue.renew(tokens)
+    assert held in tokens
+    jobs.delete(ana.account_id, stays)
+    assert queue.renew(tokens) == set()
+
+
 def test_a_photo_that_is_begun_again_and_again_fails(
     jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
 ) -> None:
@@ -353,6 +389,7 @@ def test_a_job_that_is_deleted_while_a_photo_is_in_work_counts_nothing_more(
     assert counted(gate, ana) == (0, 0)
 
 
+@pytest.mark.slow
 def test_parallel_workers_never_get_the_same_photo(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
@@ -374,6 +411,7 @@ def test_parallel_workers_never_get_the_same_photo(
     assert counted(gate, ana) == (40, 120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before its result", "after its result"])
 def test_a_photo_whose_worker_was_killed_is_answered_once_and_counted_once(
     gate: StoreGate,
@@ -409,6 +447,7 @@ def die(url: str, after: bool) -> None:
 # --- What it costs, and what is allowed ----------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photos_of_a_job_count_on_the_trials_day(
     gate: StoreGate, store: Store, queue: StoreQueue, ion: Identity
 ) -> None:
@@ -427,6 +466,7 @@ def test_photos_of_a_job_count_on_the_trials_day(
     assert counted(gate, ion) == (50, 150)
 
 
+@pytest.mark.slow
 def test_photos_of_a_job_count_on_the_month_and_not_on_the_minute(
     gate: StoreGate, store: Store, queue: StoreQueue, ana: Identity
 ) -> None:

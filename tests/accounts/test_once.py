@@ -181,6 +181,7 @@ def test_a_worker_that_was_too_slow_does_not_count_beside_the_repeat(
     assert ask(gate, ana)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False], ids=["before settling", "after settling"])
 def test_a_request_whose_worker_was_killed_is_counted_once_when_it_is_sent_again(
     gate: StoreGate, ana: Identity, url: str, clock: TurnableClock, before: bool

@@ -117,6 +117,7 @@ def test_the_month_allows_ten_thousand_predictions_and_not_one_more(
     use(gate, identity, predictions=10_000)
 
 
+@pytest.mark.slow
 def test_a_photo_over_the_month_border_counts_on_the_month_it_came_in(
     store: Store, gate: StoreGate, clock: TurnableClock
 ) -> None:

@@ -531,7 +531,7 @@ def test_a_clip_is_blurred_played_and_downloaded(page: Page, served: Served) -> 
         "#clip input[type=file]",
         {"name": "drive.mp4", "mimeType": "video/mp4", "buffer": clip},
     )
-    page.wait_for_selector("#clip-told >> text=1 plate hidden")
+    page.wait_for_selector("#clip-outcome >> text=1 plate hidden")
     page.wait_for_function(
         "[...document.querySelectorAll('#clip-shown video')].every((one) => one.readyState >= 2)"
     )
@@ -555,7 +555,7 @@ def test_a_file_that_is_no_clip_gets_a_friendly_message(page: Page) -> None:
         "#clip input[type=file]",
         {"name": "drive.mp4", "mimeType": "video/mp4", "buffer": b"no clip"},
     )
-    page.wait_for_selector("#clip-told [role=alert] >> text=This clip could not be blurred")
+    page.wait_for_selector("#clip-outcome [role=alert] >> text=This clip could not be blurred")
 
     assert not page.is_visible("#clip-download")
 

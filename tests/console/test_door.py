@@ -77,6 +77,7 @@ async def test_the_operators_pages_are_for_the_operator(stand: Stand, page: Page
     assert "Only the operator" in answer.text
 
 
+@pytest.mark.slow
 async def test_every_page_has_strict_headers_and_no_inline_code(stand: Stand) -> None:
     visitor = await stand.visit_as(role="operator")
     shown = 0

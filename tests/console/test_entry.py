@@ -145,6 +145,7 @@ async def test_guessing_at_the_log_in_is_slowed_and_the_owner_elsewhere_is_not(
     assert (await stand.visitor(address="203.0.113.9").log_in()).status_code == HTTPStatus.SEE_OTHER
 
 
+@pytest.mark.slow
 async def test_nobody_fills_a_mailbox_with_reset_letters(stand: Stand) -> None:
     stand.make_account()
     visitor = stand.visitor()

@@ -142,6 +142,7 @@ async def test_a_stream_ends_when_the_service_is_stopped(
     assert home._streams == {}
 
 
+@pytest.mark.slow
 async def test_an_order_is_an_invoice_on_the_list_on_paper_and_in_the_mail(stand: Stand) -> None:
     visitor = await stand.visit_as()
     assert await order(visitor) == "/console/invoices?done=ordered"
@@ -335,6 +336,7 @@ async def test_a_ticket_is_opened_answered_and_closed(stand: Stand) -> None:
     assert "closed" in (await operator.get("/console/operator/tickets/1")).text
 
 
+@pytest.mark.slow
 async def test_the_operator_finds_an_account_and_marks_its_invoice_paid(stand: Stand) -> None:
     visitor = await stand.visit_as()
     operator = await stand.visit_as("boss@plates.io", role="operator")

@@ -93,6 +93,7 @@ def test_pairs_are_found_within_and_across_blocks(monkeypatch: pytest.MonkeyPatc
     assert found == [(0, 2, 2), (0, 3, 1), (1, 4, 0)]
 
 
+@pytest.mark.slow
 @given(
     hashes=st.lists(st.sampled_from([0, 1, 3, 2**63, 2**64 - 1, 2**64 - 2]), max_size=9),
     near_bits=st.integers(0, 64),

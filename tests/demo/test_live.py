@@ -154,6 +154,7 @@ def test_a_frame_waits_for_its_turn(in_work: list[tuple[str, str]], asks: tuple[
     assert live.blur(*asks, frame(), "veil")[1] == 1
 
 
+@pytest.mark.slow
 def test_only_so_many_visitors_are_remembered() -> None:
     live = view()
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from plateblur.demo.uploads import (
+    MoreThanAnnouncedError,
     NoRoomError,
-    NotAsToldError,
     NotThereError,
     Room,
     Uploads,
@@ -161,7 +161,7 @@ def test_an_upload_that_is_not_what_it_said_leaves_nothing(tmp_path: Path, much:
     uploads = Uploads(tmp_path, room=Room(visitor_bytes=10))
 
     with (  # noqa: PT012
-        pytest.raises(OSError if much == "breaks off" else NotAsToldError),
+        pytest.raises(OSError if much == "breaks off" else MoreThanAnnouncedError),
         uploads.receiving("me", "192.0.2.1", size_bytes=10) as arriving,
     ):
         arriving.begin("a.jpg")
@@ -178,7 +178,7 @@ def test_an_upload_that_is_not_what_it_said_leaves_nothing(tmp_path: Path, much:
 
 
 @pytest.mark.parametrize(
-    ("told", "name"),
+    ("given", "name"),
     [
         ("car.jpg", "car.jpg"),
         ("C:\\photos\\my car.JPG", "my car.JPG"),
@@ -193,6 +193,6 @@ def test_an_upload_that_is_not_what_it_said_leaves_nothing(tmp_path: Path, much:
         ('<b>"car".png', "bcar.png"),
     ],
 )
-def test_names_are_fit_for_any_file_system(told: str, name: str) -> None:
-    assert safe_name(told) == name
-    assert len(safe_name(told).encode()) <= 255
+def test_names_are_fit_for_any_file_system(given: str, name: str) -> None:
+    assert safe_name(given) == name
+    assert len(safe_name(given).encode()) <= 255

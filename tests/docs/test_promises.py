@@ -83,6 +83,69 @@ def test_no_page_says_that_the_default_was_chosen_for_few_misses() -> None:
         assert not claim.search(" ".join(page.read_text().split())), page.name
 
 
+# Misses
+
+
+MISSES = re.compile(
+    r"no detector finds every plate|not all of them\. Check photos before you publish",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    ("page", "opening_ends"),
+    [("README.md", "**Four methods.**"), ("docs/index.md", "| you want to |")],
+)
+def test_a_front_page_says_in_its_opening_that_plates_are_missed(
+    page: str, opening_ends: str
+) -> None:
+    opening, ends, _ = text_of(page).partition(opening_ends)
+    assert ends
+    assert MISSES.search(opening)
+    assert re.search(r"check (photos before you publish|what you publish)", opening, re.IGNORECASE)
+
+
+@pytest.mark.anyio
+async def test_the_front_page_of_the_service_says_in_its_opening_that_plates_are_missed() -> None:
+    page = (await make_stand().client.get("/")).text
+    hero = re.search(r'<section class="hero">(.*?)</section>', page, re.DOTALL)
+    assert hero is not None
+    assert MISSES.search(" ".join(hero[1].split()))
+
+
+NOTHING_MISSED = re.compile(
+    r"without (any )?readable plates"
+    r"|(?<!no detector )(?<!no threshold )\b(finds?|hides?|blurs?|detects?) (all|every) plates?\b"
+    r"(?! (above|from|that))"
+    r"|(?<!not )\b(all|every) plates? (is|are) (found|hidden|blurred|detected)",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("your photos without readable plates", True), ("It hides all plates.", True),
+        ("blurs every plate in a photo", True), ("No detector finds every plate", False),
+        ("blurs every plate above a confidence of 0.20", False),
+        ("Every plate is blurred", True), ("Not every plate is found", False),
+    ],
+)  # fmt: skip
+def test_a_claim_that_nothing_is_missed_is_recognised(text: str, claims: bool) -> None:
+    assert bool(NOTHING_MISSED.search(text)) is claims
+
+
+def test_no_page_claims_that_nothing_is_missed() -> None:
+    pages = [ROOT / "README.md", ROOT / "pyproject.toml", *DOCS.rglob("*.md")]
+    for folder in ("web", "console", "demo"):
+        pages += (ROOT / "plateblur" / folder).rglob("*.html")
+    assert [
+        (page.name, found[0])
+        for page in pages
+        if (found := NOTHING_MISSED.search(" ".join(page.read_text().split())))
+    ] == []
+
+
 # Figures and labels
 
 

@@ -96,6 +96,7 @@ def judge(*, readable: int = 0, left: int = 0) -> None:
         reviewed.log.save(review, base=base)
 
 
+@pytest.mark.slow
 def test_a_sample_is_drawn_looked_at_and_reported(here: Path) -> None:
     pytest.importorskip("fpdf", reason="needs the extra workspace")
     drawn = run("audit", "out", "--share", "0.3", "--seed", "7")
@@ -116,6 +117,7 @@ def test_a_sample_is_drawn_looked_at_and_reported(here: Path) -> None:
     assert Path("out/plateblur-audit.pdf").read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.slow
 def test_a_readable_plate_is_counted_also_when_it_was_corrected(here: Path) -> None:
     pytest.importorskip("fpdf", reason="needs the extra workspace")
     assert run("audit", "out", "--share", "0.3").exit_code == 0

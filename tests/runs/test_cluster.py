@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from plateblur.drawn.scene import draw_scene
+from plateblur.errors import RunError
 from plateblur.photo import decode
 from plateblur.runs.manifest import MANIFEST_NAME
 from tests.fakes import encoded
@@ -53,8 +54,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begin(*arguments: object, cluster: Nodes) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CALL, *map(str, arguments), "--cluster", cluster.address]
+def begin(*arguments: object, cluster: Nodes, address: str | None = None) -> subprocess.Popen[str]:
+    line = [*map(str, arguments), "--cluster", address or cluster.address]
+    command = [sys.executable, "-c", CALL, *line]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
 
 
@@ -91,6 +93,18 @@ def check_against_manifest(given: Path, out: Path) -> None:
         for told, path in ((line["input"], given / name), (line["written"], out / name)):
             assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert not list(out.glob("*.part"))
+
+
+def test_a_run_from_outside_the_cluster(cluster: Nodes, photos: Path, tmp_path: Path) -> None:
+    """Through Ray's client protocol, in which the driver isn't part of the cluster."""
+    given, out = tmp_path / "in", tmp_path / "out"
+    given.mkdir()
+    for path in sorted(photos.iterdir())[:6]:
+        (given / path.name).write_bytes(path.read_bytes())
+    run = begin("blur", given, "-o", out, cluster=cluster, address=cluster.client_address)
+    told = end(run)
+    assert run.returncode == 0, told
+    check_against_manifest(given, out)
 
 
 def test_a_node_is_killed_in_the_middle_and_every_photo_is_done_once(
@@ -165,3 +179,17 @@ def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:
     assert told.returncode == 2, told.stderr
     assert "there is no Ray cluster at 127.0.0.1:9" in told.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_why_a_cluster_cannot_be_used_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from plateblur.runs import cluster
+
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Version mismatch: the cluster has Ray 2.0.0\nmore")
+
+    monkeypatch.setattr("ray.init", refuse)
+    with (
+        pytest.raises(RunError, match=r"at auto: Version mismatch: the cluster has Ray 2\.0\.0$"),
+        cluster.connected("auto"),
+    ):
+        pass

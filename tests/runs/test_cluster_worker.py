@@ -148,5 +148,5 @@ def test_a_worker_that_does_not_fit_says_so(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(RunError) as raised:
-        Worker().start(order_for(tmp_path, **changes), b"no model")
+        Worker().start(order_for(tmp_path, **changes), [b"no model"])
     assert says in str(raised.value)

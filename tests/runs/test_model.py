@@ -7,10 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from plateblur import cli
 from plateblur.detector import shipped_model
 from plateblur.errors import ModelError
 from plateblur.runs.model import model_at
+from tests.clips import drawn_clip, driving
+from tests.fakes import encoded, street
 
 DATA = b"weights"
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -30,6 +34,13 @@ def test_a_model_is_named_by_its_card(tmp_path: Path) -> None:
     assert (found.file, found.sha256, found.card) == ("mine.onnx", SHA256, "my-plates-1")
     assert found.named() == f"my-plates-1 ({SHA256[:12]})"
     assert found.notes == ()
+
+
+def test_the_network_for_near_plates_is_a_part_of_its_name(tmp_path: Path) -> None:
+    model = written(tmp_path, None)
+    (tmp_path / "mine-near.onnx").write_bytes(b"near")
+    near = hashlib.sha256(b"near").hexdigest()
+    assert model_at(model).named() == f"mine.onnx ({SHA256[:12]} and {near[:12]} for near plates)"
 
 
 def test_a_model_without_a_card_is_named_by_its_file(tmp_path: Path) -> None:
@@ -65,3 +76,27 @@ def test_the_shipped_model_has_its_own_card() -> None:
     found = model_at(shipped_model())
     assert found.card is not None
     assert found.notes == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(["blur", "a.png", "-o", "out"], ["detect", "a.png"], ["video", "a.mp4", "-o", "b.mp4"]),
+        *(["live", "a.mp4", "-o", "b.mp4"], ["demo", "--port", "0"], ["serve", "--port", "0"]),
+    ],
+    ids=lambda line: line[0],
+)
+def test_every_command_opens_the_model_that_is_named(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no model stops each; with the shipped one, they would go on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(encoded(street(90, 140), "PNG"))
+    (tmp_path / "a.mp4").write_bytes(drawn_clip(driving(3)))
+    written(tmp_path, None)
+    result = CliRunner().invoke(cli.app, [*line, "--model", "mine.onnx"])
+    assert result.exit_code in (1, 2), result.output
+    assert "mine.onnx" in result.output
+    assert {path.name for path in tmp_path.glob("b*")} == set()
+    assert list(tmp_path.rglob("out/*.png")) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -282,6 +283,27 @@ def test_a_failure_of_the_machine_is_tried_again(
         assert blur().exit_code == 1
     assert last_lines()["a.png"]["state"] == "failed"
     assert blur().exit_code == 0
+
+
+def test_a_full_disk_stops_the_run_instead_of_failing_every_photo(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30):
+        put(f"in/{number:02}.png")
+    with monkeypatch.context() as patch:
+
+        def full(*_: Any, **__: Any) -> Any:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr("plateblur.runs.workers.AHEAD", 1)
+        patch.setattr("plateblur.runs.files.tempfile.mkstemp", full)
+        result = blur("--workers", 1)
+    assert result.exit_code == 1
+    failed = result.stderr.count("No space left on device")
+    assert 1 <= failed < 20
+    assert f"stopped: {30 - failed} photos not begun" in result.stderr
+    assert blur().exit_code == 0
+    assert len(list(Path("out").glob("*.png"))) == 30
 
 
 def test_a_changed_photo_that_fails_and_is_mended_still_replaces_its_own_output(here: Path) -> None:

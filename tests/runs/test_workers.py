@@ -6,14 +6,19 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from plateblur.runs.workers import AHEAD, PixelsInHand, done_in_order
+from plateblur import cli
+from plateblur.runs.workers import AHEAD, PixelsInHand, done_in_order, room_for
+from plateblur.types import Detections, Image
 from tests.cases import at_most
+from tests.fakes import FixedDetector, boxes, encoded, street
 
 
 def squares(numbers: list[int], *, workers: int = 3) -> list[tuple[int, int | None]]:
@@ -124,3 +129,48 @@ def test_room_is_given_back_by_a_photo_that_fails() -> None:
         raise KeyError
     with room.of(10):
         pass
+
+
+def test_no_more_photos_are_blurred_at_the_same_time_than_there_are_workers() -> None:
+    room, lock = room_for(2), threading.Lock()
+    now, most = 0, 0
+
+    def do(_: int) -> None:
+        nonlocal now, most
+        with room.of(1):
+            with lock:
+                now += 1
+                most = max(most, now)
+            time.sleep(0.002)
+            with lock:
+                now -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(do, range(40)))
+    assert most == 2
+
+
+def test_a_photo_is_blurred_while_another_is_brought_to_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one worker; else the cores wait for the disk twice a photo."""
+    for number in range(2):
+        (tmp_path / f"{number}.png").write_bytes(encoded(street(90, 140, seed=number), "PNG"))
+    blurring, others = threading.Event(), threading.Event()
+
+    class Watched(FixedDetector):
+        def detect(self, image: Image, **options: Any) -> Detections:
+            (others if blurring.is_set() else blurring).set()
+            return super().detect(image, **options)
+
+    def slow_disk(handle: int) -> None:
+        if blurring.is_set():
+            was_blurred.append(others.wait(60))
+
+    was_blurred: list[bool] = []
+    monkeypatch.setattr(cli, "open_detector", lambda *_, **__: Watched(boxes([40, 30, 90, 45])))
+    monkeypatch.setattr("plateblur.runs.files.os.fsync", slow_disk)
+    line = ["blur", str(tmp_path), "-o", str(tmp_path / "out"), "--workers", "1"]
+    assert CliRunner().invoke(cli.app, line).exit_code == 0
+    assert was_blurred
+    assert all(was_blurred)

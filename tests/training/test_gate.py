@@ -13,6 +13,7 @@ from training.gate import (
     MOST_FALSE_BOXES,
     Looks,
     reasons_to_refuse,
+    reasons_to_refuse_near,
 )
 
 
@@ -118,3 +119,43 @@ def test_looks_are_counted_by_the_photos_looked_at(tmp_path: Any) -> None:
     looks.add({"photos_sha256": "b"})
     again = Looks(looks.path)
     assert (again.count("a"), again.count("b")) == (15, 1)
+
+
+# --- The network for near plates -----------------------------------------------------------------
+
+TURNED_GAIN = {"covered99, within 1:15": UP}
+
+
+def test_a_network_for_near_plates_may_gain_on_turned_photos_alone() -> None:
+    more_false = {"false boxes per photo": UP}
+    turned = metrics(TURNED_GAIN | more_false)
+    assert reasons_to_refuse_near(metrics(more_false), metrics(more_false), turned) == []
+
+
+@pytest.mark.parametrize("gain", [{}, {"covered99, within 1:15": A_LITTLE_UP}, {ROWS[0]: UP}])
+def test_it_must_gain_near_plates_of_turned_photos(gain: dict[str, Any]) -> None:
+    (reason,) = reasons_to_refuse_near(metrics(), metrics(BETTER), metrics(gain))
+    assert "on turned photos not better within 1:15" in reason
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["test", "kept apart", "turned"])
+def test_it_must_lose_nothing_anywhere(place: int) -> None:
+    found = [metrics(), metrics(), metrics(TURNED_GAIN)]
+    found[place]["compared"]["differences"]["recall, 1:30-1:60"] = DOWN
+    (reason,) = reasons_to_refuse_near(*found)
+    assert reason.startswith("significantly worse on")
+    assert reason.endswith("in recall, 1:30-1:60")
+
+
+@pytest.mark.parametrize("place", [0, 2], ids=["test", "turned"])
+def test_its_false_boxes_are_bounded(place: int) -> None:
+    found = [metrics(), metrics(), metrics(TURNED_GAIN)]
+    found[place]["overall"]["false_boxes_per_photo"] = MOST_FALSE_BOXES + 0.001
+    (reason,) = reasons_to_refuse_near(*found)
+    assert "0.061 false boxes a photo on test" in reason
+
+
+def test_it_needs_enough_plates_to_judge_by() -> None:
+    few = metrics(within=FEWEST_WITHIN_ON_TEST - 1)
+    (reason,) = reasons_to_refuse_near(few, metrics(), metrics(TURNED_GAIN))
+    assert "takes at least" in reason

@@ -85,6 +85,7 @@ def model(tmp_path: Path) -> Path:
     file.write_bytes(b"a model")
     card = json.loads(shipped_model().with_suffix(".json").read_text())
     card["sha256"] = hashlib.sha256(b"a model").hexdigest()
+    card["near"] = None
     file.with_suffix(".json").write_text(json.dumps(card))
     return file
 
@@ -114,12 +115,35 @@ def test_a_model_that_is_not_the_card_s_is_refused_on_both_ways(
     address, kept = stand_in
     hub.push(model, to="ana/plates", endpoint=address)
     kept["plates.onnx"] = b"another"
-    with pytest.raises(ValueError, match="expected the model of its card"):
+    with pytest.raises(ValueError, match=r"expected plates\.onnx of the card"):
         hub.pull("ana/plates", out=tmp_path / "pulled", endpoint=address)
     assert not (tmp_path / "pulled" / "plates.onnx").exists()
     model.write_bytes(b"another")
-    with pytest.raises(ValueError, match="expected the model of its card"):
+    with pytest.raises(ValueError, match=r"expected plates\.onnx of the card"):
         hub.push(model, to="ana/plates", endpoint=address)
     model.with_suffix(".json").unlink()
     with pytest.raises(ValueError, match="expected the card"):
         hub.push(model, to="ana/plates", endpoint=address)
+
+
+@pytest.mark.slow
+def test_the_network_for_near_plates_goes_along(
+    stand_in: tuple[str, dict[str, bytes]], model: Path, tmp_path: Path
+) -> None:
+    address, kept = stand_in
+    near = model.with_name("plates-near.onnx")
+    near.write_bytes(b"near")
+    near.with_suffix(".json").write_text("{}")
+    with pytest.raises(ValueError, match=r"expected plates-near\.onnx of the card, sha256 none"):
+        hub.push(model, to="ana/plates", endpoint=address)
+    card = json.loads(model.with_suffix(".json").read_text())
+    card["near"] = {"sha256": hashlib.sha256(b"near").hexdigest()}
+    model.with_suffix(".json").write_text(json.dumps(card))
+    hub.push(model, to="ana/plates", endpoint=address)
+    pulled = hub.pull("ana/plates", out=tmp_path / "pulled", endpoint=address)
+    assert pulled.with_name("plates-near.onnx").read_bytes() == b"near"
+    assert pulled.with_name("plates-near.json").exists()
+    kept["plates-near.onnx"] = b"another"
+    with pytest.raises(ValueError, match=r"expected plates-near\.onnx of the card"):
+        hub.pull("ana/plates", out=tmp_path / "again", endpoint=address)
+    assert list((tmp_path / "again").glob("*.onnx")) == []

@@ -25,6 +25,8 @@ from training.card import (
 )
 from training.promote import Config, RefusedError, main, promote
 
+pytestmark = pytest.mark.slow  # it measures two models on photos, each time
+
 HW = (240, 320)
 PLATE = [100.0, 100.0, 160.0, 120.0]  # 1:12
 PHOTOS = 12
@@ -278,6 +280,9 @@ def test_a_downgrade_is_refused_with_the_table(
     assert shipped() == before
     told = [(one["split"], one["photos"], one["outcome"]) for one in json.loads(looks.read_text())]
     assert told[1:] == [("test", PHOTOS, "refused"), ("kept apart", APART, "refused")]
+    kept = json.loads((candidate.parent / "refused.json").read_text())
+    assert any(reason in one for one in kept["reasons"])
+    assert {"test", "kept apart"} < kept.keys()
 
 
 def test_a_model_without_the_record_of_its_run_is_refused(config: Config) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from plateblur import drawn
-from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.detector import OnnxDetector, near_model, shipped_model
 from plateblur.sets.split import is_data_of
 from training.reproduce import (
     RECIPE,
@@ -25,6 +24,7 @@ from training.reproduce import (
     config_of,
     overlay_of,
     place,
+    read_recipe,
     reproduce,
 )
 from training.train import read_config
@@ -38,19 +38,30 @@ IMAGE_HW = (120, 160)
 OLD_EXPORTER = "ignore::DeprecationWarning"
 
 
-def recipe() -> dict[str, Any]:
-    told: dict[str, Any] = yaml.safe_load(RECIPE.read_text())
+NEAR_RECIPE = RECIPE.with_name("shipped-near.yaml")
+OF = {RECIPE: shipped_model(), NEAR_RECIPE: near_model(shipped_model())}
+each = pytest.mark.parametrize("of", list(OF), ids=["detector", "near plates"])
+
+
+def recipe(of: Path = RECIPE) -> dict[str, Any]:
+    return read_recipe(of)
+
+
+def model(of: Path) -> Path:
+    path = OF[of]
+    assert path is not None
+    return path
+
+
+def card(of: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(model(of).with_suffix(".json").read_text())
     return told
 
 
-def card() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(shipped_model().with_suffix(".json").read_text())
-    return told
-
-
-def test_the_recipe_is_of_the_model_that_is_shipped() -> None:
-    told, shown = recipe(), card()
-    assert told["sha256"] == hashlib.sha256(shipped_model().read_bytes()).hexdigest()
+@each
+def test_the_recipe_is_of_the_model_that_is_shipped(of: Path) -> None:
+    told, shown = recipe(of), card(of)
+    assert told["sha256"] == hashlib.sha256(model(of).read_bytes()).hexdigest()
     assert told["name"] == shown["name"]
     assert all_sets(told) == {one["set"] for one in shown["data_sets"]}
     assert told["export"]["weights_sha256"] == shown["export"]["weights_sha256"]
@@ -58,8 +69,9 @@ def test_the_recipe_is_of_the_model_that_is_shipped() -> None:
     assert told["calibration"]["curve"] == shown["export"]["calibration"]
 
 
-def test_each_stage_is_told_as_the_card_tells_it() -> None:
-    record, stages = card()["training"], recipe()["stages"]
+@each
+def test_each_stage_is_told_as_the_card_tells_it(of: Path) -> None:
+    record, stages = card(of)["training"], recipe(of)["stages"]
     for stage in reversed(stages):
         config = read_config(ROOT / stage["config"], [])
         # A field that came later is not in an early record.
@@ -71,21 +83,22 @@ def test_each_stage_is_told_as_the_card_tells_it() -> None:
         assert ("averaged" in record) == ("average" in stage)
         last, record = record, record.get("weights_run")
     assert record is None
-    assert last["weights"] == recipe()["start"]["file"]
+    assert last["weights"] == recipe(of)["start"]["file"]
 
 
 def vars_of(config: object) -> dict[str, Any]:
     return {name: getattr(config, name) for name in config.__dataclass_fields__}  # type: ignore[attr-defined]
 
 
-def test_a_stage_begins_from_an_earlier_one() -> None:
+@each
+def test_a_stage_begins_from_an_earlier_one(of: Path) -> None:
     known = {"start"}
-    for stage in recipe()["stages"]:
+    for stage in recipe(of)["stages"]:
         assert stage["begins"].split("/")[0] in known
         known |= {stage["name"], f"{stage['name']}.start"}
         if "average" in stage:
             assert stage["average"]["with"].split("/")[0] in known
-    assert recipe()["export"]["weights"].split("/")[0] in known
+    assert recipe(of)["export"]["weights"].split("/")[0] in known
 
 
 def test_every_set_of_the_recipe_is_told_of_on_its_page() -> None:

@@ -22,7 +22,7 @@ from plateblur.serving import job_limits
 from plateblur.web import Settings, create_app
 from plateblur.web.fetcher import PhotoFetcher, Reach
 from tests.web.fakes import FakeBlur
-from benchmarks.jobs import SECRET
+from benchmarks.jobs_host import SECRET
 
 url, port, hook_port, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
 store, settings = Store(url, secret=SECRET.encode()), Settings(data_dir=folder)

@@ -8,18 +8,21 @@ import hashlib
 import hmac
 import io
 import json
+import os
 import shutil
 import struct
+import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from anyio import to_thread
 from fastapi import FastAPI
 
 from plateblur.accounts.gate import StoreGate
@@ -28,14 +31,16 @@ from plateblur.accounts.jobs import StoreJobs
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Identity, PlanKind
-from plateblur.errors import PhotoDecodeError
-from plateblur.serving import job_limits
-from plateblur.types import BlurOptions
+from plateblur.errors import PhotoDecodeError, TooCostlyError, VideoError, WorkEndedError
+from plateblur.serving import ClipWorker, job_limits
+from plateblur.types import BlurOptions, EncodedClip
 from plateblur.web import Settings, create_app
 from plateblur.web.fetcher import PhotoFetcher
 from plateblur.web.job_forms import MAX_ZIP_ENTRIES
+from plateblur.web.service import BlurClip
 from tests.accounts.fakes import EMAIL, PASSWORD, SECRET, CountingHasher, make_account
-from tests.web.fakes import FakeBlur, basic, photo_bytes
+from tests.clips import drawn_clip, driving, frames_of
+from tests.web.fakes import CONFIDENCES, FakeBlur, basic, photo_bytes
 from tests.web.test_fetcher import attacker, fetcher_to, ok, sending
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +97,11 @@ def made(tmp_path: Path, empty_sqlite: Path) -> Make:
 
     @asynccontextmanager
     async def make(
-        *, blur: FakeBlur | None = None, fetcher: PhotoFetcher | None = None, **settings: Any
+        *,
+        blur: FakeBlur | None = None,
+        fetcher: PhotoFetcher | None = None,
+        blur_clip: BlurClip | None = None,
+        **settings: Any,
     ) -> AsyncIterator[Stand]:
         shutil.copy(empty_sqlite, tmp_path)
         store = Store(f"sqlite:///{tmp_path}/accounts.sqlite3", secret=SECRET)
@@ -108,6 +117,7 @@ def made(tmp_path: Path, empty_sqlite: Path) -> Make:
             asked,
             fetcher=fetcher,
             jobs=(StoreJobs(store, limits), StoreQueue(store, limits)),
+            blur_clip=blur_clip,
         )
         transport = httpx.ASGITransport(app=app, client=("198.51.100.7", 4711))
         async with (
@@ -429,3 +439,161 @@ async def test_jobs_can_be_switched_off(tmp_path: Path) -> None:
 
     answer = await make_stand(settings=Settings(data_dir=tmp_path)).client.get("/v1/jobs")
     assert answer.status_code == 404
+
+
+# --- Clips ---------------------------------------------------------------------------------------
+
+CLIP = b"\0\0\0\x18ftypisom" + bytes(600)
+
+
+@dataclass
+class FakeClips:
+    """Blurs every clip alike; can be told to fail, or to go on until it is ended."""
+
+    frames: int = 300
+    fails_with: Exception | None = None
+    goes_on: bool = False
+    entered: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    max_s: list[float] = field(default_factory=list)
+
+    def __call__(
+        self, data: bytes, options: BlurOptions, ended: threading.Event, *, max_s: float
+    ) -> EncodedClip:
+        self.max_s.append(max_s)
+        self.entered.set()
+        if self.goes_on:
+            assert ended.wait(WAIT_S)
+            self.ended.set()
+            raise WorkEndedError("the work was ended")
+        if self.fails_with is not None:
+            raise self.fails_with
+        return EncodedClip(b"blurred " + data, (120, 160), self.frames, 10.0, 2, ("No sound.",))
+
+
+async def test_a_clip_is_blurred_beside_the_photos_and_counted_by_its_frames(made: Make) -> None:
+    clips = FakeClips()
+    async with made(blur_clip=clips) as stand:
+        packed = zip_of({"tour/drive.mp4": CLIP, "1.jpg": PHOTO})
+        files = [("clip", ("drive.mov", CLIP)), ("photo", ("all.zip", packed))]
+        job = await stand.done(await stand.begin(files=files))
+        assert [one["status"] for one in job["photos"]] == ["done"] * 3
+        first, second, third = job["photos"]
+        assert (
+            first["clip"]
+            == second["clip"]
+            == {
+                "width_px": 160,
+                "height_px": 120,
+                "frames": 300,
+                "length_s": 10.0,
+                "plates": 2,
+                "notes": ["No sound."],
+                "predictions_counted": 300,
+            }
+        )
+        assert first["detections"] is None
+        assert third["clip"] is None
+        assert third["detections"] is not None
+        answer = await stand.client.get(first["result_url"], headers=ANA)
+        assert answer.headers["content-type"] == "video/mp4"
+        assert answer.content == b"blurred " + CLIP
+        assert (await stand.client.get(first["result_url"], headers=ANA)).status_code == 404
+        assert stand.counted() == (3, 2 * 300 + len(CONFIDENCES))
+        assert clips.max_s == [60, 60]
+
+
+async def test_photos_do_not_wait_behind_a_clip_and_a_deleted_one_stops(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plateblur.web.job_work.RENEW_S", 0.05)
+    clips = FakeClips(goes_on=True)
+    async with made(blur_clip=clips) as stand:
+        long = await stand.begin(files=[("photo", ("a.mp4", CLIP))] * 5)
+        await stand.done(await stand.begin(files=files(PHOTO, PHOTO)))
+        assert clips.entered.is_set()
+        assert len(clips.max_s) == 1  # one at a time
+        await stand.client.delete(long["url"], headers=ANA)
+        assert await to_thread.run_sync(clips.ended.wait, WAIT_S)
+        clips.goes_on = False
+        await stand.done(await stand.begin(files=[("photo", ("b.mp4", CLIP))]))
+
+
+@pytest.mark.parametrize(
+    ("fails_with", "cd", "error"),
+    [
+        (VideoError("expected at most 60 s, got 90 s"), "2001", "at most 60 s, got 90 s"),
+        (TooCostlyError("it needs more"), "2001", "more time or memory"),
+        (KeyError("a bug"), "2001", "unexpected"),
+    ],
+    ids=["too long", "too costly", "a bug"],
+)
+async def test_a_clip_that_fails_has_its_reason_and_is_not_counted(
+    made: Make, fails_with: Exception, cd: str, error: str
+) -> None:
+    async with made(blur_clip=FakeClips(fails_with=fails_with)) as stand:
+        job = await stand.done(await stand.begin(files=[("clip", ("a.mp4", CLIP))]))
+        (one,) = job["photos"]
+        assert (one["status"], one["cd"]) == ("failed", cd)
+        assert error in one["error"]
+        assert stand.counted() == (0, 0)
+
+
+async def test_a_clip_with_more_frames_than_the_month_has_left_is_refused_whole(
+    made: Make,
+) -> None:
+    clips = FakeClips(frames=6_000)
+    async with made(blur_clip=clips) as stand:
+        job = await stand.done(await stand.begin(files=[("clip", ("a.mp4", CLIP))] * 2))
+        assert [one["cd"] for one in job["photos"]] == [None, "1004"]
+        assert stand.counted() == (1, 6_000)
+        clips.frames = 4_000
+        await stand.done(await stand.begin(files=[("clip", ("b.mp4", CLIP))]))
+        assert stand.counted() == (2, 10_000)
+        looked_at = len(clips.max_s)
+        job = await stand.done(await stand.begin(files=[("clip", ("c.mp4", CLIP))]))
+        assert job["photos"][0]["cd"] == "1004"
+        assert len(clips.max_s) == looked_at  # nothing is left, so no minutes are spent on it
+
+
+async def test_a_clip_has_limits_of_its_own(made: Make) -> None:
+    large, long_photo = CLIP + bytes(2 * 1024**2), PHOTO + bytes(6 * 1024**2)
+    async with made(blur_clip=FakeClips(), jobs_clip_mb=1, v1_max_mb=5) as stand:
+        packed = zip_of({"a.mp4": large, "b.jpg": long_photo}, how=zipfile.ZIP_STORED)
+        job = await stand.done(await stand.begin(files=files(packed)))
+        assert [one["error"] for one in job["photos"]] == [
+            "a clip may have 1 MB.",
+            "a photo may have 5 MB.",
+        ]
+        refused = await stand.client.post("/v1/jobs", headers=ANA, files=files(large))
+        assert refused.status_code == 422
+        assert "a clip may have 1 MB" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("blur_clip", [None, FakeClips()], ids=["no worker", "switched off"])
+async def test_where_clips_are_not_accepted_one_is_no_photo(
+    made: Make, blur_clip: BlurClip | None
+) -> None:
+    async with made(blur_clip=blur_clip, jobs_clip_mb=0) as stand:
+        refused = await stand.client.post("/v1/jobs", headers=ANA, files=files(CLIP))
+        assert refused.status_code == 422
+        assert "the bytes are no JPEG" in refused.json()["detail"]
+
+
+@pytest.mark.slow
+async def test_a_real_clip_goes_through_a_process_of_its_own(made: Make, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, jobs_clip_mb=8)
+    left_behind = tmp_path / "clips" / "clip-of-a-killed-process"
+    left_behind.mkdir(parents=True)
+    os.utime(left_behind, (0, 0))
+    clips = [drawn_clip(driving(20)), drawn_clip(driving(20))[:-40], drawn_clip(driving(120))]
+    async with made(blur_clip=ClipWorker(settings), jobs_clip_mb=8, jobs_clip_s=10) as stand:
+        told = await stand.begin(files=[("clip", (f"{n}.mp4", c)) for n, c in enumerate(clips)])
+        job = await stand.done(told)
+        good, _, long = job["photos"]
+        assert good["clip"]["frames"] == good["clip"]["predictions_counted"] == 20
+        answer = await stand.client.get(good["result_url"], headers=ANA)
+        assert len(frames_of(answer.content)) == 20
+        assert long["status"] == "failed"
+        assert "The clip can't be blurred" in long["error"]
+    assert list((tmp_path / "clips").iterdir()) == []

@@ -83,6 +83,7 @@ def test_our_own_events_are_logged_and_only_warnings_of_others(
     assert events == ["ours", "theirs"]
 
 
+@pytest.mark.slow
 def test_whoever_logs_more_than_an_event_says_it_in_fields() -> None:
     """`JsonLines` writes nothing else, so other keys would be lost."""
     keys = set()

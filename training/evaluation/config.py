@@ -24,6 +24,8 @@ class Config:
     margin: float = BlurOptions().margin  # widening of a box on each side, share of its size
     confidence_floor: float = 0.001  # boxes are kept down to this, for AP and the thresholds
     target_recall: float = 0.985  # "which threshold gives this recall within 1:15?"
+    near: Path | None = None  # network for near plates; else the one beside the model, if any
+    turn: int = 0  # quarter turns to the left of every photo, 0 to 3
     threads: int | None = None  # of the detector; all cores without it
     second_look: bool = True  # of the detector at boxes that it is not sure of, as it is served
     angles: int = 0  # drawn scenes an angle, for recall by side and tilt; none without it

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from plateblur.detector import OnnxDetector
+from plateblur.detector import OnnxDetector, near_model
 from plateblur.sets.metrics import PhotoBoxes, Scores, score_photos
 from plateblur.sets.predictions import Predictions, read_predictions, run_detector
 from plateblur.sets.split import LabelledPhoto
@@ -15,9 +15,11 @@ from training.evaluation.config import Config
 
 
 def predictions_of(
-    model: Path, photos: Sequence[LabelledPhoto], config: Config
+    model: Path, photos: Sequence[LabelledPhoto], config: Config, *, near: Path | None = None
 ) -> tuple[Predictions, float | None]:
     """Return what a model finds, or found when a file was written, and milliseconds per photo.
+
+    With a network for near plates, or else the one beside the model.
 
     Raises:
         ValueError: a file of stored predictions lacks a photo.
@@ -32,13 +34,13 @@ def predictions_of(
             )
         return {photo.path.name: stored[photo.path.name] for photo in photos}, None
     return run_detector(
-        detector_of(model, config), photos, confidence_floor=config.confidence_floor
+        detector_of(model, config, near=near), photos, confidence_floor=config.confidence_floor
     )
 
 
-def detector_of(model: Path, config: Config) -> OnnxDetector:
-    """Return the detector with the settings of the config."""
-    return OnnxDetector(model, threads=config.threads, second_look=config.second_look)
+def detector_of(model: Path, config: Config, *, near: Path | None = None) -> OnnxDetector:
+    """Return the detector with the settings of the config, and a network for near plates."""
+    return OnnxDetector(model, threads=config.threads, second_look=config.second_look, near=near)
 
 
 def score(photos: Sequence[LabelledPhoto], predictions: Predictions, config: Config) -> Scores:
@@ -51,7 +53,9 @@ def score(photos: Sequence[LabelledPhoto], predictions: Predictions, config: Con
     return score_photos(paired, min_confidence=config.min_confidence, margin=config.margin)
 
 
-def describe(model: Path) -> dict[str, Any]:
-    """Return what identifies a model file."""
+def describe(model: Path, near: Path | None = None) -> dict[str, Any]:
+    """Return what identifies a model file, and its network for near plates."""
     data = model.read_bytes()
-    return {"file": model.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    said = {"file": model.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    near = near or near_model(model)
+    return said | ({"near": describe(near)} if near else {})

@@ -16,22 +16,22 @@ function frame(photo, number) {
   const picture = document.createElement(photo.failed ? "div" : "img");
   const foot = document.createElement("div");
   foot.className = "pb-foot";
-  const told = [`${number + 1}. ${photo.name}`];
+  const words = [`${number + 1}. ${photo.name}`];
   if (photo.failed) {
     picture.className = "pb-none";
     foot.append(part("pb-failed", "not blurred"));
-    told.push("not blurred");
+    words.push("not blurred");
   } else {
     picture.src = photo.thumb;
     picture.alt = "";
     foot.append(part("pb-count", photo.plates));
     if (photo.marks.length) foot.append(part("pb-mark", photo.marks.join(", ")));
     if (photo.corrected) foot.append(part("pb-changed", "\u2022"));
-    told.push(`${photo.plates} ${photo.plates === 1 ? "plate" : "plates"}`, ...photo.marks);
-    if (photo.corrected) told.push("corrected");
+    words.push(`${photo.plates} ${photo.plates === 1 ? "plate" : "plates"}`, ...photo.marks);
+    if (photo.corrected) words.push("corrected");
   }
   node.append(picture, foot);
-  node.title = told.join(", ");
+  node.title = words.join(", ");
   node.setAttribute("aria-label", node.title);
   node.addEventListener("click", () => choose(number));
   return node;

@@ -42,7 +42,7 @@
     if (event.target.closest?.("#clip-download")) clip = false;
   }, true);
   window.addEventListener("beforeunload", (event) => {
-    const hasFailed = document.querySelector("#clip-told [role=alert]");
+    const hasFailed = document.querySelector("#clip-outcome [role=alert]");
     if (photos.size > 0 || (clip && !hasFailed)) event.preventDefault();
   });
 }

@@ -57,12 +57,12 @@ function count() {
   });
   select.value = filter;
   const waiting = all.filter((one) => one.corrected && !one.is_written).length;
-  const told = [];
-  if (waiting) told.push(`${waiting === 1 ? "1 corrected photo isn’t" : `${waiting.toLocaleString("en")} corrected photos aren’t`} written yet. When you have finished, run: plateblur apply ${store.run.run}`);
-  if (store.clips) told.push(`${store.clips} ${store.clips === 1 ? "clip isn’t" : "clips aren’t"} shown: this page shows photos only.`);
-  if (store.run.damaged) told.push(`${store.run.damaged} damaged lines were passed over.`);
-  $("notice").textContent = told.join(" ");
-  $("notice").hidden = !told.length;
+  const parts = [];
+  if (waiting) parts.push(`${waiting === 1 ? "1 corrected photo isn’t" : `${waiting.toLocaleString("en")} corrected photos aren’t`} written yet. When you have finished, run: plateblur apply ${store.run.run}`);
+  if (store.clips) parts.push(`${store.clips} ${store.clips === 1 ? "clip isn’t" : "clips aren’t"} shown: this page shows photos only.`);
+  if (store.run.damaged) parts.push(`${store.run.damaged} damaged lines were passed over.`);
+  $("notice").textContent = parts.join(" ");
+  $("notice").hidden = !parts.length;
 }
 
 async function open(id, { focus = false } = {}) {
@@ -78,9 +78,9 @@ async function open(id, { focus = false } = {}) {
     return refresh();
   }
   try {
-    const told = await store.load(id);
+    const loaded = await store.load(id);
     if (mine !== opening) return;
-    photo = told;
+    photo = loaded;
   } catch (error) {
     if (mine === opening) { photo = null; boxes.show(null); viewer.blank(`This photo can’t be opened: ${error.message}`); }
     return;
@@ -175,20 +175,20 @@ function look({ readable = null, next = true } = {}) {
 }
 
 function label(plate, row) {
-  const told = [`Box ${row + 1}`, ...about(plate)];
-  told.push(plate.hide ? "hidden" : "not hidden");
-  return told.join(", ");
+  const parts = [`Box ${row + 1}`, ...about(plate)];
+  parts.push(plate.hide ? "hidden" : "not hidden");
+  return parts.join(", ");
 }
 
 function about(plate) {
-  const told = [plate.found ? `confidence ${Math.round(plate.confidence * 100)} %` : "by hand"];
-  if (plate.found && String(plate.found) !== String(plate.xyxy)) told.push("moved");
+  const parts = [plate.found ? `confidence ${Math.round(plate.confidence * 100)} %` : "by hand"];
+  if (plate.found && String(plate.found) !== String(plate.xyxy)) parts.push("moved");
   const [left, top, right, bottom] = plate.xyxy;
-  told.push(`1:${(photo.height / (bottom - top)).toFixed(0)}`);
-  if (plate.found && plate.confidence < 0.6) told.push(MARKS.unsure);
-  if (photo.height / (bottom - top) > 30) told.push(MARKS.small);
-  if (Math.min(left, top, photo.width - right, photo.height - bottom) < 2) told.push(MARKS.edge);
-  return told;
+  parts.push(`1:${(photo.height / (bottom - top)).toFixed(0)}`);
+  if (plate.found && plate.confidence < 0.6) parts.push(MARKS.unsure);
+  if (photo.height / (bottom - top) > 30) parts.push(MARKS.small);
+  if (Math.min(left, top, photo.width - right, photo.height - bottom) < 2) parts.push(MARKS.edge);
+  return parts;
 }
 
 // --- What is said ---------------------------------------------------------------------------
@@ -212,10 +212,10 @@ function refresh() {
   if (conflict) $("conflict-text").textContent = `${conflict.by} changed the boxes of this photo at ${clock(conflict.at)}. Yours aren’t saved yet.`;
   if (!photo) { $("plates").replaceChildren(); $("about").textContent = ""; $("empty").hidden = true; return; }
   $("name").textContent = photo.name;
-  const told = [`${photo.width} × ${photo.height}`];
-  if (photo.ignored) told.push(`${photo.ignored} in ignored zones stayed visible`);
-  if (photo.by) told.push(`${photo.looked_at ? "looked at" : "changed"} by ${photo.by}, ${clock(photo.at)}`);
-  $("about").textContent = told.join(" · ");
+  const parts = [`${photo.width} × ${photo.height}`];
+  if (photo.ignored) parts.push(`${photo.ignored} in ignored zones stayed visible`);
+  if (photo.by) parts.push(`${photo.looked_at ? "looked at" : "changed"} by ${photo.by}, ${clock(photo.at)}`);
+  $("about").textContent = parts.join(" · ");
   $("empty").hidden = photo.plates.length > 0;
   $("plates").replaceChildren(...photo.plates.map((plate, at) => {
     const item = document.createElement("li");

@@ -36,11 +36,11 @@ export class Store extends EventTarget {
   get #prefix() { return `plateblur-review:${this.run.manifest}:`; }
 
   async #read() {
-    const told = await get("/api/photos");
-    this.#changes = told.changes;
-    this.#size = told.size;
-    this.clips = told.clips;
-    this.photos = new Map(told.photos.map((photo) => [photo.id, photo]));
+    const data = await get("/api/photos");
+    this.#changes = data.changes;
+    this.#size = data.size;
+    this.clips = data.clips;
+    this.photos = new Map(data.photos.map((photo) => [photo.id, photo]));
   }
 
   setName(name) {
@@ -52,12 +52,12 @@ export class Store extends EventTarget {
   // A photo with its boxes, as they are here: saved, or about to be.
   async load(id) {
     if (!this.details.has(id) || !this.pending.has(id)) {
-      const told = await get(`/api/photos/${id}`);
-      told.undo = this.details.get(id)?.undo ?? [];
-      told.redo = this.details.get(id)?.redo ?? [];
+      const data = await get(`/api/photos/${id}`);
+      data.undo = this.details.get(id)?.undo ?? [];
+      data.redo = this.details.get(id)?.redo ?? [];
       const mine = this.pending.get(id);
-      if (mine) Object.assign(told, { plates: mine.plates, looked_at: mine.looked_at, readable: mine.readable });
-      this.details.set(id, told);
+      if (mine) Object.assign(data, { plates: mine.plates, looked_at: mine.looked_at, readable: mine.readable });
+      this.details.set(id, data);
       if (this.details.size > 60) {
         for (const old of this.details.keys()) {
           if (old !== id && !this.pending.has(old)) { this.details.delete(old); break; }
@@ -139,8 +139,8 @@ export class Store extends EventTarget {
         this.#say("closed");
         again = RETRY_MS;
       } else {
-        const told = await response.json().catch(() => ({}));
-        this.#say("refused", told.error || `The server answered with status ${response.status}.`);
+        const data = await response.json().catch(() => ({}));
+        this.#say("refused", data.error || `The server answered with status ${response.status}.`);
         if (this.pending.get(id) !== mine) again = 0;
       }
     } catch {
@@ -151,31 +151,31 @@ export class Store extends EventTarget {
     if (again !== null) this.#later(id, again);
   }
 
-  #saved(id, sent, told) {
+  #saved(id, sent, data) {
     const photo = this.details.get(id);
     const now = this.pending.get(id);
     if (now === sent) {
       this.pending.delete(id);
-      localStorage.removeItem(this.#prefix + told.name);
-      this.photos.set(id, told.summary);
-      if (photo) Object.assign(photo, { plates: keptOrder(photo.plates, told.plates), is_written: told.is_written });
+      localStorage.removeItem(this.#prefix + data.name);
+      this.photos.set(id, data.summary);
+      if (photo) Object.assign(photo, { plates: keptOrder(photo.plates, data.plates), is_written: data.is_written });
     } else {
-      now.base = told.revision;
+      now.base = data.revision;
     }
-    if (photo) Object.assign(photo, { revision: told.revision, by: told.by, at: told.at });
+    if (photo) Object.assign(photo, { revision: data.revision, by: data.by, at: data.at });
     this.#tell("photo", id);
     this.#tell("written", id);
   }
 
   async #poll() {
     try {
-      const told = await get(`/api/changes?since=${this.#changes}&size=${this.#size}`);
-      if (told.is_new) {
+      const data = await get(`/api/changes?since=${this.#changes}&size=${this.#size}`);
+      if (data.is_new) {
         await this.#read();
         this.#tell("run");
       } else {
-        this.#changes = told.changes;
-        for (const summary of told.photos) {
+        this.#changes = data.changes;
+        for (const summary of data.photos) {
           if (this.pending.has(summary.id)) continue;
           const known = this.photos.get(summary.id);
           this.photos.set(summary.id, summary);
@@ -205,8 +205,8 @@ export class Store extends EventTarget {
 export async function get(path) {
   const response = await fetch(path);
   if (!response.ok) {
-    const told = await response.json().catch(() => ({}));
-    throw Object.assign(new Error(told.error || `status ${response.status}`), { status: response.status });
+    const data = await response.json().catch(() => ({}));
+    throw Object.assign(new Error(data.error || `status ${response.status}`), { status: response.status });
   }
   return response.json();
 }

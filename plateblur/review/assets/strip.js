@@ -115,10 +115,10 @@ export class Strip {
     say("count", `${photo.plates}`);
     if (marks.length) say("mark", marks.join(", "));
     if (photo.looked_at || photo.corrected) say(photo.corrected ? "check changed" : "check", photo.looked_at ? "✓" : "•");
-    const told = [photo.name, `${photo.plates} ${photo.plates === 1 ? "plate" : "plates"}`, ...marks];
-    if (photo.corrected) told.push("corrected");
-    if (photo.looked_at) told.push("looked at");
-    item.setAttribute("aria-label", told.join(", "));
-    item.title = told.join(", ");
+    const parts = [photo.name, `${photo.plates} ${photo.plates === 1 ? "plate" : "plates"}`, ...marks];
+    if (photo.corrected) parts.push("corrected");
+    if (photo.looked_at) parts.push("looked at");
+    item.setAttribute("aria-label", parts.join(", "));
+    item.title = parts.join(", ");
   }
 }

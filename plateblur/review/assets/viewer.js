@@ -163,8 +163,8 @@ export class Viewer extends EventTarget {
       if (this.#photo?.id === id) image.src = address;
     }).catch(async () => {
       if (this.#photo?.id !== id) return;
-      const told = await fetch(address).then((answer) => answer.json()).catch(() => ({}));
-      this.say(told.error ? `${side === "before" ? "The original" : "The preview"} can’t be shown: ${told.error}` : "The server doesn’t answer.");
+      const data = await fetch(address).then((answer) => answer.json()).catch(() => ({}));
+      this.say(data.error ? `${side === "before" ? "The original" : "The preview"} can’t be shown: ${data.error}` : "The server doesn’t answer.");
     });
   }
 
