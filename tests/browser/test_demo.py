@@ -291,10 +291,11 @@ def test_a_box_at_the_edge_is_removed_and_the_focus_is_kept(page: Page) -> None:
     page.mouse.up()
     wait_for_plates(page, 2)
     remove = page.locator("#viewer .pb-boxes button").first
-    box = remove.bounding_box()
+    box, stage = remove.bounding_box(), page.locator("#viewer .pb-boxes").bounding_box()
     assert box is not None
-    assert box["x"] + box["width"] <= right + 1
-    assert box["y"] >= top - 1
+    assert stage is not None
+    assert box["x"] + box["width"] <= stage["x"] + stage["width"] + 1
+    assert box["y"] >= stage["y"] - 1
     remove.focus()
     page.keyboard.press("Enter")
     wait_for_plates(page, 1)
@@ -604,6 +605,26 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
     assert "default-src 'self'" in policies["/demo/"]
     assert [line for line in told if "Content Security Policy" in line] == []
     assert [each for each in asked if not each.startswith((url, "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_tab_is_accessible(browser: Browser, served: Served, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_default_timeout(PATIENCE_S * 1000)
+    page.goto(served.address)
+    drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()))
+    page.wait_for_selector("#film .pb-frame >> nth=1")
+    for tab in ("Blur", "Video", "Live", "API", "Guidance"):
+        page.click(f"role=tab[name='{tab}']")
+        if tab == "API":
+            page.wait_for_selector("text=final_photo")
+        page.wait_for_function(
+            "document.getAnimations().every((one) => one.playState === 'finished')"
+        )
+        found = axe.run(page)
+        assert found.violations_count == 0, (tab, found.generate_report())
+    page.close()
 
 
 @pytest.mark.parametrize("page", [(390, 844)], ids=["phone"], indirect=True)
