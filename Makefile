@@ -36,7 +36,7 @@ install: .venv/.installed ## Create .venv with the command and the demo
 demo: install ## Blur drawn example scenes, then serve the demo page
 	.venv/bin/python datasets/synthetic.py $(DRAWN)/examples --examples
 	.venv/bin/plateblur blur $(DRAWN)/examples -o $(DRAWN)/blurred --overwrite
-	.venv/bin/python app.py --examples $(DRAWN)/examples
+	.venv/bin/python app.py
 
 serve: .venv/.serves ## Run the service on SQLite in ./data
 	.venv/bin/python serve.py

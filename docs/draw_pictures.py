@@ -2,6 +2,7 @@
 
     python -m docs.draw_pictures             # all of them
     python -m docs.draw_pictures recall.svg  # some
+    python -m docs.draw_pictures street.mp4  # the clip that the demo offers, which is not updated
 
 Run it (`make pictures`) after a change of the model, of how a blur looks, or of the demo's page.
 `tests/test_pictures.py` fails where the pictures in `docs/assets/` are stale. They show no real
@@ -38,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 ASSETS = Path(__file__).parent / "assets"
 SITE = ROOT / "plateblur" / "web" / "static"
 """Where the service's front page has its pictures."""
+EXAMPLE_CLIP = ROOT / "plateblur" / "demo" / "examples" / "street.mp4"
 RECORD = ASSETS / "pictures.json"
 """What the demo's page said when its screenshot was taken."""
 
@@ -169,6 +171,14 @@ def _clip_frames() -> list[Pil.Image]:
     return frames
 
 
+def example_clip() -> bytes:
+    """Return the drawn clip that the demo's video tab offers."""
+    images = draw_traffic(
+        STREET, DRIVING, image_hw=CLIP_HW, frames=CLIP_FRAMES, rate=CLIP_RATE, pitch_deg=2.5
+    )
+    return _mp4(list(images), crf=24)
+
+
 def recall() -> bytes:
     """Return the plot of the shipped detector's recall by plate ratio."""
     return recall_svg(json.loads((ROOT / "docs" / "figures.json").read_text())).encode()
@@ -201,7 +211,7 @@ def demo() -> bytes:
                     page = browser.new_page(viewport={"width": width, "height": height})
                     page.set_default_timeout(PATIENCE_S * 1000)
                     page.goto(address)
-                    page.wait_for_selector("#viewer .pb-empty")
+                    page.wait_for_selector("#viewer >> text=A drawn example")
                     page.set_input_files("#photos input[type=file]", photo)
                     page.wait_for_selector("#download:has-text('street')")
                     page.wait_for_timeout(1500)  # until what fades in has done so
@@ -321,10 +331,12 @@ def _frames(clip: io.BytesIO) -> Iterator[Image]:
 
 
 def main(names: list[str]) -> None:
-    """Make the pictures that are named, those of the front page too; all without names."""
-    for name in names or [*PICTURES, *SITE_PICTURES]:
-        made = (PICTURES | SITE_PICTURES)[name]()
-        path = (ASSETS if name in PICTURES else SITE) / name
+    """Make the pictures that are named, those of pages too; all without names."""
+    makers = {ASSETS / name: make for name, make in PICTURES.items()}
+    makers |= {SITE / name: make for name, make in SITE_PICTURES.items()}
+    makers[EXAMPLE_CLIP] = example_clip
+    for path in [path for path in makers if not names or path.name in names]:
+        made = makers[path]()
         path.write_bytes(made)
         sys.stdout.write(f"{path.relative_to(ROOT)}: {len(made) / 1000:.0f} kB\n")
 

@@ -54,7 +54,7 @@ from plateblur.cli_options import (
     ZonesName,
     effort_of,
 )
-from plateblur.cli_review import APPLY_EXAMPLES, AUDIT_EXIT_CODES, apply, audit, review
+from plateblur.cli_review import APPLY_EXAMPLES, AUDIT_EXIT_CODES, apply, audit, collect, review
 from plateblur.cli_runs import (
     blur_clips,
     blur_one_clip,
@@ -481,6 +481,7 @@ def detect(
 app.command(epilog=APPLY_EXAMPLES + EXIT_CODES)(apply)
 app.command()(review)
 app.command(epilog=AUDIT_EXIT_CODES)(audit)
+app.command()(collect)
 app.command(epilog=LIVE_EXAMPLES)(live)
 app.command()(demo)
 app.command()(serve)

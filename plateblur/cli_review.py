@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -55,10 +56,12 @@ from plateblur.runs.photos import MaskFolders, photo_maker
 from plateblur.runs.plan import File, Plan, Task
 from plateblur.runs.progress import number
 from plateblur.runs.review_log import to_hide
+from plateblur.runs.reviewed_set import MISSED, By, write_reviewed
 from plateblur.runs.run import How, started
 from plateblur.runs.workers import MORE_IN_HAND, room_for
 from plateblur.runs.zones import ZoneFiles, zones_of
 from plateblur.sets.forms import DrawnOn
+from plateblur.sets.layout import DatasetError, SetCard, counts
 from plateblur.types import BlurOptions, BlurredPhoto, Detector
 
 APPLY_EXAMPLES = """
@@ -73,6 +76,7 @@ Exit codes: 0 the sample was drawn, or the claim holds; 1 the sample isn't finis
 doesn't hold; 2 the command could not start.
 """
 AUDIT_NAME = "plateblur-audit"
+MISSED_TIMES = 3  # a choice; no figure depends on it
 OF_THE_RUN = ("method", "margin", "metadata_policy", "exact", "min_confidence", "model")
 """Options that a run has chosen, so that a corrected photo can't have others."""
 
@@ -294,6 +298,68 @@ def audit(
     say([f"-> {stem.with_suffix('.html')} and .pdf"], hidden=False)
     if not audited.holds:
         raise typer.Exit(1)
+
+
+def collect(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the new data set.")],
+    name: Annotated[
+        str, typer.Option(help="Short name of the set; the file names of its photos begin with it.")
+    ] = "reviewed",
+    by: Annotated[
+        By,
+        typer.Option(
+            help="What photos that go to one split have in common: their folder (a ride), the "
+            "place where they were taken (500 m, from EXIF), or nothing.",
+        ),
+    ] = "folder",
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="In place of --by: what the names of one ride or place have in common.",
+        ),
+    ] = None,
+    times: Annotated[
+        int,
+        typer.Option(
+            min=1, max=20, help="How often a training run sees a photo with a missed plate."
+        ),
+    ] = MISSED_TIMES,
+    licence: Annotated[str, typer.Option(help="Licence of the photos.")] = "unstated",
+    region: Annotated[str, typer.Option(help="Where the plates are from.")] = "unknown",
+    manifest: ManifestOption = None,
+) -> None:
+    """Make a data set for training of the photos of a run that were looked at.
+
+    The photos are unblurred: keep the folder as safe as the originals. Photos that nobody has
+    looked at are left out.
+    """
+    with ending_on_bad_start():
+        try:
+            pattern = None if group is None else re.compile(group)
+        except re.error as error:
+            raise typer.BadParameter(f"--group {group!r} is no regular expression") from error
+        if not re.fullmatch(r"[a-z0-9_]+", name):
+            raise typer.BadParameter(f"--name takes a-z, 0-9 and _, got {name!r}")
+        card = SetCard(name, "reviewed photos of a run", licence, region)
+        try:
+            collected = write_reviewed(
+                reviewed_run(run, manifest), out, card, by=by, group=pattern, times=times
+            )
+        except DatasetError as error:
+            raise RunError(str(error)) from error
+    missed = sum(row.set != name for row in collected.rows)
+    typer.echo(counts(collected.rows))
+    say(
+        [
+            *(f"left out: {each}, because {why}" for why, each in collected.left_out.items()),
+            f"{number(missed, 'photo')} with a missed plate: set {name}-{MISSED}, listed {times} "
+            "times in train.txt",
+            f"-> {out}/data.yaml. The photos in it are unblurred.",
+        ],
+        hidden=False,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,9 @@ def demo(
     examples: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of drawn scenes to offer as examples.", exists=True, file_okay=False
+            help="Folder of drawn scenes to offer in place of those that are included.",
+            exists=True,
+            file_okay=False,
         ),
     ] = None,
     review_dir: Annotated[

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 GUIDANCE_RATIO = 1 / 15  # Source: the service's guidance for photos; at and above it, plates count.
 
 FAR_RATIO = GUIDANCE_RATIO / 2  # 1:30; below it a plate counts as far
+UNSURE_BELOW = 0.6  # a choice: between the default minimum of 0.45 and the sure ones above 0.9
+EDGE_PX = 2.0  # a box that ends so near to the photo's edge may be of a plate that is cut
 
 BUCKET_EDGES = (1 / 10, 1 / 15, 1 / 20, 1 / 30, 1 / 60)
 """Smallest plate ratio of each bucket but the last, which takes all that is smaller."""
@@ -88,3 +90,41 @@ def advice(ratio: float) -> str:
     if within_guidance(ratio):
         return f"{ratio_text(ratio)}, within {ratio_text(GUIDANCE_RATIO)}"
     return f"{ratio_text(ratio)}, may be missed: come closer or use a longer lens"
+
+
+def hidden_advice(ratio: float) -> str:
+    """Return what a plate that is hidden says about the photo, for people.
+
+    A small one was found, but others of its size may not have been.
+
+    Args:
+        ratio: plate height as a share of the picture's height.
+    """
+    if within_guidance(ratio):
+        return f"Hidden. {advice(ratio)}"
+    return f"Hidden. Small ({ratio_text(ratio)}): look for others like it"
+
+
+def marks(
+    xyxy: NDArray[np.floating[Any]],
+    confidence: NDArray[np.floating[Any]],
+    *,
+    image_hw: tuple[int, int],
+) -> list[str]:
+    """Return why somebody should look at a photo: "edge", "small" and "unsure", in this order.
+
+    Args:
+        xyxy: (N, 4), boxes that the detector found, pixels of the upright image.
+        confidence: (N,), of each box.
+        image_hw: height and width of that image, pixels.
+    """
+    if len(xyxy) == 0:
+        return []
+    height, width = image_hw
+    to_edge = np.hstack([xyxy[:, :2], np.array([width, height]) - xyxy[:, 2:]])
+    reasons = {
+        "edge": to_edge.min() < EDGE_PX,
+        "small": plate_ratios(xyxy, image_hw=image_hw).min() < FAR_RATIO,
+        "unsure": confidence.min() < UNSURE_BELOW,
+    }
+    return [name for name, is_so in reasons.items() if is_so]

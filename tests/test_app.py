@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 import re
@@ -16,11 +17,13 @@ import pytest
 from PIL import Image as PillowImage
 
 from plateblur.demo.blocks import build_demo, footer_of
-from plateblur.demo.page import PROGRESS, Page, unused_name
-from plateblur.demo.photos import Limits
+from plateblur.demo.page import EXAMPLE_CLIP, NOTHING_SENT, PROGRESS, Page, unused_name
+from plateblur.demo.photos import EXAMPLES, OPENING, Limits, opening_of
 from plateblur.demo.review import Review
+from plateblur.demo.serving import scenes_in
 from plateblur.demo.tabs import camera_answer
 from plateblur.demo.visits import Visits
+from plateblur.drawn import examples as drawn_examples
 from plateblur.photo import decode
 from plateblur.pipeline import blur_photo
 from plateblur.types import BlurOptions
@@ -38,13 +41,13 @@ from tests.demo.fakes import (
     drawn_photo,
     uploaded,
 )
-from tests.fakes import SameProcess
+from tests.fakes import DarkDetector, SameProcess
 
 pytestmark = pytest.mark.slow  # each worker would take 4 s to import Gradio
 
 MARGIN, CONFIDENCE = BlurOptions().margin, BlurOptions().min_confidence
 DEFAULTS: Any = ("veil", MARGIN, CONFIDENCE, False, "strip")
-VIEW, PICKER, DOWNLOAD = range(3)
+VIEW, FILM, DOWNLOAD, ZIP = range(4)
 
 
 def heic_photo() -> bytes:
@@ -87,7 +90,7 @@ def drop(page: Page, *photos: tuple[str, bytes], settings: Any = DEFAULTS) -> li
     """Drop photos as the page does; what is shown comes after the emptied drop zone and URL."""
     uploads = [upload(page, name, data) for name, data in photos]
     emptied, url, *shown = page.take(visitor(), PROGRESS, uploads, *settings)
-    assert (emptied, url) == (None, "NO")
+    assert (emptied, url) == (None, "")
     return shown
 
 
@@ -139,7 +142,7 @@ def test_plates_are_listed_with_confidence_ratio_and_a_crop_that_is_hidden(tmp_p
 
     [plate] = shown[VIEW]["plates"]
     assert plate["confidence"] == "0.90"
-    assert plate["advice"] == "1:12, within 1:15"
+    assert plate["advice"] == "Hidden. 1:12, within 1:15"
     assert plate["crop"].startswith("data:image/jpeg;base64,")
     assert not plate["by_hand"]
 
@@ -204,7 +207,7 @@ def test_a_missed_plate_is_hidden_once_it_is_drawn_around(tmp_path: Path) -> Non
     page = page_in(tmp_path)
     drop(page, ("car.png", drawn_photo("PNG")))
 
-    shown = page.add_plate(visitor(), event(xyxy=list(MISSED)), *DEFAULTS)
+    shown = page.add_plate(visitor(), event(xyxy=list(MISSED), name="car.png"), *DEFAULTS)
 
     blurred = decode(Path(shown[DOWNLOAD]["value"]).read_bytes())
     assert contrast(blurred.pixels, MISSED) < 60
@@ -217,14 +220,14 @@ def test_a_harder_search_finds_what_the_first_missed(tmp_path: Path) -> None:
     page = clip_page(tmp_path, ByEffort())
     two = [("car.png", drawn_photo("PNG")), ("van.png", drawn_photo("PNG"))]
     assert drop(page, *two)[VIEW]["plates"] == []
-    drawn = page.add_plate(visitor(), event(xyxy=list(MISSED)), *DEFAULTS)
+    drawn = page.add_plate(visitor(), event(xyxy=list(MISSED), name="car.png"), *DEFAULTS)
     assert [plate["by_hand"] for plate in drawn[VIEW]["plates"]] == [True]
 
     shown = page.blur_again(visitor(), *DEFAULTS, "thorough")
     zipped = page.zip_all(visitor(), PROGRESS, *DEFAULTS, "thorough")
 
     assert [plate["by_hand"] for plate in shown[VIEW]["plates"]] == [True, False]
-    with zipfile.ZipFile(zipped["value"]) as archive:
+    with zipfile.ZipFile(zipped) as archive:
         for name in archive.namelist():
             assert contrast(decode(archive.read(name)).pixels, PLATE) < 60
     back = page.blur_again(visitor(), *DEFAULTS)
@@ -236,8 +239,8 @@ def test_a_wrong_box_is_removed_and_corrections_are_undone(tmp_path: Path) -> No
     settings = ("veil", MARGIN, 0.05, False, "strip")
     before = drop(page, ("car.png", drawn_photo("PNG")), settings=settings)[VIEW]["plates"]
 
-    removed = page.remove_plate(visitor(), event(xyxy=list(FAINT)), *settings)
-    undone = page.uncorrect(visitor(), *settings)
+    removed = page.remove_plate(visitor(), event(xyxy=list(FAINT), name="car.png"), *settings)
+    undone = page.uncorrect(visitor(), event(name="car.png"), *settings)
 
     assert [plate["xyxy"] for plate in removed[VIEW]["plates"]] == [list(PLATE)]
     assert undone[VIEW]["plates"] == before
@@ -254,7 +257,7 @@ def test_a_box_that_is_none_is_refused(tmp_path: Path, xyxy: list[float]) -> Non
     drop(page, ("car.png", drawn_photo("PNG")))
 
     with pytest.raises(gr.Error, match="A box must"):
-        page.add_plate(visitor(), event(xyxy=xyxy), *DEFAULTS)
+        page.add_plate(visitor(), event(xyxy=xyxy, name="car.png"), *DEFAULTS)
 
 
 def test_several_photos_are_picked_from_and_zipped(tmp_path: Path) -> None:
@@ -262,21 +265,94 @@ def test_several_photos_are_picked_from_and_zipped(tmp_path: Path) -> None:
     photo = drawn_photo()
     shown = drop(page, ("a.jpg", photo), ("bad.jpg", b"no photo"), ("A.jpg", photo))
 
-    picked = page.pick(visitor(), 1, *DEFAULTS)
+    picked = page.pick(visitor(), event(number=1), *DEFAULTS)
     with pytest.warns(UserWarning, match="1 of 3 photos could not be blurred"):
         zipped = page.zip_all(visitor(), PROGRESS, *DEFAULTS)
 
-    assert shown[PICKER]["visible"]
-    assert [name for name, _ in shown[PICKER]["choices"]] == [
-        "1. a.jpg",
-        "2. bad.jpg (not blurred)",
-        "3. A.jpg",
-    ]
+    assert [frame["name"] for frame in shown[FILM]["frames"]] == ["a.jpg", "bad.jpg", "A.jpg"]
+    assert [frame.get("failed", False) for frame in shown[FILM]["frames"]] == [False, True, False]
+    assert (shown[FILM]["shown"], picked[FILM]["shown"]) == (0, 1)
+    assert shown[ZIP]["visible"]
     assert picked[VIEW]["name"] == "bad.jpg"
-    with zipfile.ZipFile(zipped["value"]) as archive:
+    with zipfile.ZipFile(zipped) as archive:
         assert archive.namelist() == ["a-blurred.jpg", "A-blurred-2.jpg", "NOT-BLURRED.txt"]
         assert contrast(decode(archive.read("a-blurred.jpg")).pixels, PLATE) < 60
         assert archive.read("NOT-BLURRED.txt").startswith(b"bad.jpg: This file could not be read")
+
+
+def test_the_filmstrip_says_where_a_look_is_wanted(tmp_path: Path) -> None:
+    page = page_in(tmp_path)
+    settings = ("veil", MARGIN, 0.05, False, "strip")
+    drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()), settings=settings)
+
+    removed = page.remove_plate(visitor(), event(xyxy=list(FAINT), name="a.jpg"), *settings)
+
+    first, second = removed[FILM]["frames"]
+    assert (first["plates"], first["marks"], first["corrected"]) == (1, [], True)
+    assert (second["plates"], second["marks"], second["corrected"]) == (
+        2,
+        ["unsure"],
+        False,
+    )
+    assert second["thumb"].startswith("data:image/jpeg;base64,")
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Page:
+    """A page with a drawn scene, as `run_demo` makes it."""
+    scene = tmp_path / "scenes" / "street-day.jpg"
+    scene.parent.mkdir()
+    scene.write_bytes(drawn_photo())
+    opening = opening_of(DrawnDetector(), (scene,), Limits(), BlurOptions())
+    return replace(page_in(tmp_path / "served"), examples=(scene,), opening=opening)
+
+
+def test_the_page_opens_with_a_scene_that_is_already_blurred(opened: Page) -> None:
+    assert opened.opening is not None
+    view = opened.opening.view
+    after = decode(base64.b64decode(view["after"].partition(",")[2]))
+    assert view["is_example"]
+    assert contrast(after.pixels, PLATE) < 60
+    assert contrast(after.pixels, MISSED) > 100
+
+    shown = opened.blur_again(visitor(), "solid", *DEFAULTS[1:])
+
+    assert shown[VIEW]["is_example"]
+    assert shown[DOWNLOAD]["visible"]
+
+
+def test_the_opening_scene_is_corrected_like_a_photo(opened: Page) -> None:
+    box = event(xyxy=list(MISSED), name="street-day.jpg")
+    assert len(opened.add_plate(visitor(), box, *DEFAULTS)[VIEW]["plates"]) == 2
+    assert len(opened.blur_again(visitor(), *DEFAULTS)[VIEW]["plates"]) == 2
+
+
+def test_a_correction_of_a_forgotten_photo_does_not_hit_the_opening_scene(opened: Page) -> None:
+    with pytest.raises(gr.Error, match="expired"):
+        opened.add_plate(visitor(), event(xyxy=list(MISSED), name="mine.jpg"), *DEFAULTS)
+
+
+def test_the_opening_scene_is_not_taken_for_a_photo_of_the_visitor(opened: Page) -> None:
+    assert opened.api_texts("YES", visitor()) == [NOTHING_SENT, NOTHING_SENT]
+
+
+def test_scenes_and_a_clip_come_with_the_package() -> None:
+    scenes = scenes_in(EXAMPLES)
+    assert {path.stem for path in scenes} == set(drawn_examples.EXAMPLES)
+    assert OPENING in {path.stem for path in scenes}
+    assert all(decode(path.read_bytes()).image_hw[0] >= 1000 for path in scenes)
+    assert len(frames_of(EXAMPLE_CLIP.read_bytes())) == 54
+
+
+def test_the_drawn_clip_is_blurred_and_played_beside_the_original(tmp_path: Path) -> None:
+    page = clip_page(tmp_path, DarkDetector())
+
+    told, shown, download = page.take_example_clip(visitor(), PROGRESS, "veil", MARGIN, CONFIDENCE)
+
+    assert "in 54 frames" in told
+    assert shown["after"] == download["value"]
+    assert base64.b64decode(shown["before"].partition(",")[2]) == EXAMPLE_CLIP.read_bytes()
+    assert files_in(tmp_path) == [Path(download["value"])]
 
 
 def test_more_photos_than_allowed_are_not_taken_and_not_kept(tmp_path: Path) -> None:
@@ -285,7 +361,8 @@ def test_more_photos_than_allowed_are_not_taken_and_not_kept(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match="Only the first 1 of 2"):
         shown = drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()))
 
-    assert len(shown[PICKER]["choices"]) == 1
+    assert shown[FILM] is None
+    assert shown[ZIP]["visible"] is False
     assert len(files_in(tmp_path)) == 1
 
 
@@ -313,11 +390,11 @@ def test_a_url_that_may_not_be_fetched_is_told(tmp_path: Path, url: str, says: s
     assert shown[VIEW]["failure"] == says
 
 
-def test_the_url_no_changes_nothing(tmp_path: Path) -> None:
+def test_no_url_changes_nothing(tmp_path: Path) -> None:
     page = page_in(tmp_path)
     drop(page, ("a.jpg", drawn_photo()))
 
-    shown = page.take_url(visitor(), " no ", *DEFAULTS)
+    shown = page.take_url(visitor(), "  ", *DEFAULTS)
 
     assert shown[VIEW]["name"] == "a.jpg"
 
@@ -371,7 +448,7 @@ def test_a_clip_comes_back_blurred_and_alone_on_disk(tmp_path: Path) -> None:
     told, shown, download = take_clip(clip_page(tmp_path), drawn_clip(driving(4)))
 
     assert "1 plate hidden</strong> in 4 frames" in told
-    assert shown["value"] == download["value"]
+    assert shown == {"after": download["value"]}
     assert files_in(tmp_path) == [Path(download["value"])]
     assert Path(download["value"]).name == "drive-blurred.mp4"
     assert len(frames_of(Path(download["value"]).read_bytes())) == 4
@@ -402,7 +479,7 @@ def test_a_clip_that_cannot_be_blurred_is_told_and_takes_back_the_one_before(
     told, shown, download = take_clip(page, drawn_clip(driving(4)) if data is None else data)
 
     assert says in told
-    assert (shown["visible"], download["visible"]) == (False, False)
+    assert (shown, download["visible"]) == (None, False)
     assert set(files_in(tmp_path)) == before
 
 

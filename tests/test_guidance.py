@@ -9,6 +9,8 @@ from plateblur.guidance import (
     BUCKET_NAMES,
     advice,
     bucket_indices,
+    hidden_advice,
+    marks,
     plate_ratios,
     ratio_text,
     within_guidance,
@@ -60,6 +62,41 @@ def test_a_plate_on_an_edge_is_in_the_nearer_bucket(ratio: float, bucket: str) -
 )
 def test_people_are_told_what_to_do(ratio: float, said: str) -> None:
     assert advice(ratio) == said
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [
+        (1 / 12.4, "Hidden. 1:12.4, within 1:15"),
+        (1 / 83, "Hidden. Small (1:83): look for others like it"),
+    ],
+    ids=["near", "far"],
+)
+def test_a_hidden_plate_is_never_said_to_be_missed(ratio: float, said: str) -> None:
+    assert hidden_advice(ratio) == said
+
+
+BOX = [100.0, 100.0, 200.0, 150.0]
+
+
+@pytest.mark.parametrize(
+    ("xyxy", "confidence", "expected"),
+    [
+        ([], [], []),
+        ([BOX], [0.9], []),
+        ([BOX], [0.59], ["unsure"]),
+        ([[100, 100, 140, 120]], [0.9], ["small"]),
+        ([[0, 100, 100, 150]], [0.9], ["edge"]),
+        ([[900, 100, 999, 150]], [0.9], ["edge"]),
+        ([BOX, [0, 0, 20, 10]], [0.9, 0.5], ["edge", "small", "unsure"]),
+    ],
+    ids=["none", "sure", "unsure", "small", "left edge", "right edge", "all"],
+)
+def test_a_photo_is_marked_for_what_to_look_at(
+    xyxy: list[list[float]], confidence: list[float], expected: list[str]
+) -> None:
+    boxes = np.array(xyxy, np.float32).reshape(-1, 4)
+    assert marks(boxes, np.array(confidence), image_hw=(1000, 1000)) == expected
 
 
 @settings(deadline=None)  # a busy machine is no failure

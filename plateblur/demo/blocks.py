@@ -16,13 +16,14 @@ from starlette.routing import Mount
 
 from plateblur.demo.door import Door
 from plateblur.demo.live import LiveView
-from plateblur.demo.page import NO_URL, Page
+from plateblur.demo.page import Page
 from plateblur.demo.photos import example_views
 from plateblur.demo.review import CONSENT
 from plateblur.demo.tabs import (
     AT_ONCE,
     HEAVY,
     METHODS,
+    PRIVATE,
     api_tab,
     asset,
     asset_html,
@@ -86,7 +87,7 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
         app,
         demo,
         path=path,
-        footer_links=["settings"],
+        footer_links=[],
         run_history=False,  # It would keep photos in the browser's storage.
         show_error=False,  # An unforeseen error's text could tell of this machine.
         ssr_mode=False,
@@ -176,9 +177,8 @@ def _blur_tab(page: Page) -> None:
                 height=150,
             )
             url = gr.Textbox(
-                NO_URL,
                 label="Photo URL",
-                info='Leave it at "NO" to use photos from your device.',
+                placeholder="https://example.com/street.jpg",
                 max_lines=1,
                 submit_btn="Fetch",
                 elem_id="url",
@@ -186,48 +186,53 @@ def _blur_tab(page: Page) -> None:
             asset_html("camera-shot", None)
             views = example_views(page.examples)
             scenes = asset_html("scenes", views, visible=bool(views))
-            picker = gr.Radio(label="Photos", choices=[], visible=False, elem_id="picker")
         with gr.Column(elem_id="output"):
-            viewer = asset_html("viewer", None)
-            with gr.Row(equal_height=True):
-                download = gr.DownloadButton(visible=False, variant="primary", elem_id="download")
-                zipper = gr.Button(visible=False, elem_id="make-zip")
-                zipped = gr.DownloadButton("Download the zip", visible=False, elem_id="zip")
+            with gr.Row(elem_id="result"):
+                method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method", elem_id="method")
+                method.info = METHOD_NOTE
+                with gr.Column(elem_id="downloads", min_width=180):
+                    download = gr.DownloadButton(
+                        visible=False, variant="primary", elem_id="download"
+                    )
+                    zipper = gr.Button(visible=False, elem_id="make-zip")
+                    zipped = gr.DownloadButton(visible="hidden", elem_id="zip")
+            film = asset_html("film", None)
+            viewer = asset_html("viewer", page.opening and page.opening.view)
             with gr.Accordion("Help improve the detector", open=False, visible=bool(page.review)):
                 agreed = gr.Checkbox(label=CONSENT, elem_id="agreed")
                 keep = gr.Button("Save this photo for training", size="sm", elem_id="keep")
-        with gr.Column(elem_id="settings"):
-            method = gr.Radio(METHODS, value=DEFAULTS.method, label="Method", info=METHOD_NOTE)
-            with gr.Accordion("More settings", open=False):
-                margin = gr.Slider(0, 1, value=DEFAULTS.margin, step=0.05, label="Margin")
-                margin.info = "Extra area to hide on each side of a plate, as a share of its size."
-                min_confidence = gr.Slider(
-                    COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
-                )
-                min_confidence.info = (
-                    "Plates below this confidence stay visible. Lower values hide more, with more "
-                    "false hits."
-                )
-                draw_boxes = gr.Checkbox(DEFAULTS.draw_boxes, label="Draw boxes on the photo")
-                metadata = gr.Radio(POLICIES, value=DEFAULTS.metadata, label="Metadata")
-                effort = gr.Radio(EFFORTS, value=DEFAULTS.effort, label="Search")
-                effort.info = (
-                    "Thorough also searches enlarged parts and rotated copies of the photo. "
-                    "It takes many times as long."
-                )
+        with gr.Column(elem_id="settings"), gr.Accordion("More settings", open=False):
+            margin = gr.Slider(0, 1, value=DEFAULTS.margin, step=0.05, label="Margin")
+            margin.info = "Extra area to hide on each side of a plate, as a share of its size."
+            min_confidence = gr.Slider(
+                COUNT_FLOOR, 0.95, value=DEFAULTS.min_confidence, step=0.05, label="Confidence"
+            )
+            min_confidence.info = (
+                "Plates below this confidence stay visible. Lower values hide more, with more "
+                "false hits."
+            )
+            draw_boxes = gr.Checkbox(DEFAULTS.draw_boxes, label="Draw boxes on the photo")
+            metadata = gr.Radio(POLICIES, value=DEFAULTS.metadata, label="Metadata")
+            effort = gr.Radio(EFFORTS, value=DEFAULTS.effort, label="Search")
+            effort.info = (
+                "Thorough also searches enlarged parts and rotated copies of the photo. "
+                "It takes many times as long."
+            )
 
     settings: list[Any] = [method, margin, min_confidence, draw_boxes, metadata, effort]
-    shown: list[Any] = [viewer, picker, download, zipper, zipped]
+    shown: list[Any] = [viewer, film, download, zipper]
     on_viewer: dict[str, Any] = HEAVY | {"show_progress_on": viewer}
     photos.upload(page.take, [photos, *settings], [photos, url, *shown], **on_viewer)
     url.submit(page.take_url, [url, *settings], shown, **on_viewer)
     scenes.scene_picked(page.take_example, settings, shown, **on_viewer)
-    picker.input(page.pick, [picker, *settings], shown, **on_viewer)
+    film.photo_picked(page.pick, settings, shown, trigger_mode="multiple", **on_viewer)
     for control in settings:
         control.change(page.blur_again, settings, shown, trigger_mode="always_last", **on_viewer)
     viewer.plate_added(page.add_plate, settings, shown, show_progress="hidden", **HEAVY)
     viewer.plate_removed(page.remove_plate, settings, shown, show_progress="hidden", **HEAVY)
     viewer.plates_reset(page.uncorrect, settings, shown, show_progress="hidden", **HEAVY)
-    zipper.click(page.zip_all, settings, zipped, **HEAVY)
+    zipper.click(page.zip_all, settings, zipped, show_progress_on=zipper, **HEAVY).success(
+        None, zipped, None, js=asset("save.js"), **PRIVATE
+    )
     if page.review:  # Otherwise there is nothing that could be called.
         keep.click(page.keep, [agreed, *settings], agreed, show_progress="hidden", **HEAVY)

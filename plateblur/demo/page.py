@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -17,15 +17,21 @@ import gradio as gr
 from plateblur.bounded import Workers
 from plateblur.demo import api
 from plateblur.demo.clips import blur_dropped_clip, done_html, explain_clip, failure_html
+from plateblur.demo.events import event_value, options_of, session_of
 from plateblur.demo.jobs import Jobs
 from plateblur.demo.photos import (
+    EXAMPLES,
     Limits,
+    Opening,
     add_plate,
     blur_and_view,
     blur_dropped,
     blurred_name,
+    data_url,
     explain,
     failed_photo,
+    film_of,
+    open_example,
     open_photo,
     remove_plate,
     search_again,
@@ -35,15 +41,13 @@ from plateblur.demo.review import Review, example_of
 from plateblur.demo.uploads import NoRoomError, NotThereError, safe_name
 from plateblur.demo.visits import DroppedPhoto, Visit, Visits, visitor_of
 from plateblur.errors import PhotoTooLargeError, PlateblurError, WorkEndedError
-from plateblur.pipeline import DEFAULTS
-from plateblur.types import BlurOptions, Effort, MetadataPolicy, Method
+from plateblur.types import BlurOptions, Method
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 
 PROGRESS = gr.Progress()
 LIMITS = Limits()
-NO_URL = "NO"  # Source: the documented page; no URL is given.
+EXAMPLE_CLIP = EXAMPLES / "street.mp4"  # drawn by `docs.draw_pictures`
 NOTHING_SENT = '"Drop a photo on the Blur tab to see the request here."'
-UNKNOWN_SETTINGS = "Invalid settings."
 FORGOTTEN = "There is no photo, or it has expired. Please drop it again."
 
 T = TypeVar("T")
@@ -64,6 +68,7 @@ class Page:
         fetcher: what gets a photo whose URL is given.
         limits: what is accepted.
         examples: drawn scenes that a person may try.
+        opening: the scene that the page opens with, if any.
         card: of the model, if it has one.
         jobs: those in work.
         review: where corrected photos are stored for retraining; None if they are not.
@@ -78,6 +83,7 @@ class Page:
     fetcher: PhotoFetcher
     limits: Limits = LIMITS
     examples: tuple[Path, ...] = ()
+    opening: Opening | None = None
     card: Mapping[str, Any] | None = None
     jobs: Jobs = field(default_factory=Jobs)
     review: Review | None = None
@@ -108,7 +114,7 @@ class Page:
         if len(tokens) > self.limits.photos:
             gr.Warning(f"Only the first {self.limits.photos} of {len(tokens)} photos were used.")
         visit = Visit(tuple(taken))
-        return [None, NO_URL, *self._show(request, visit, options)]
+        return [None, "", *self._show(request, visit, options)]
 
     def take_url(
         self,
@@ -116,11 +122,11 @@ class Page:
         url: str,
         *settings: Any,
     ) -> list[Any]:
-        """Show the photo behind a URL; nothing happens if it is "NO"."""
+        """Show the photo behind a URL; nothing happens without one."""
         url = url.strip()
         options = options_of(*settings)
-        if url.upper() in ("", NO_URL):
-            return self._show(request, self.visits.get(session_of(request)), options)
+        if not url:
+            return self._show(request, self._visit(request), options)
         try:
             name = safe_name(urlsplit(url).path)
             data = asyncio.run(self.fetcher.fetch(url))
@@ -140,11 +146,14 @@ class Page:
     ) -> list[Any]:
         """Show the drawn scene that was picked, like a dropped photo."""
         options = options_of(*settings)
-        number = _event_value(event, "number")
+        number = event_value(event, "number")
         if type(number) is not int or not 0 <= number < len(self.examples):
             raise gr.Error("Scene not found.", print_exception=False)
         path = self.examples[number]
-        photo = self._opened(request, path.name, path.read_bytes())
+        try:
+            photo = self._do(request, open_example, path, self.limits)
+        except (PlateblurError, OSError) as error:
+            raise gr.Error("This scene can't be shown.", print_exception=False) from error
         return self._show(request, Visit((photo,)), options)
 
     def blur_again(
@@ -154,15 +163,16 @@ class Page:
     ) -> list[Any]:
         """Blur the photo on show with other settings."""
         options = options_of(*settings)
-        return self._show(request, self.visits.get(session_of(request)), options)
+        return self._show(request, self._visit(request), options)
 
     def pick(
         self,
         request: gr.Request,
-        number: int | None,
+        event: gr.EventData,
         *settings: Any,
     ) -> list[Any]:
         """Show another of the photos that were dropped."""
+        number = event_value(event, "number")
         visit = self.visits.get(session_of(request))
         if type(number) is int and 0 <= number < len(visit.photos):
             visit = replace(visit, shown=number)
@@ -176,9 +186,9 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Hide one more plate, which a person drew a box around."""
-        xyxy = _event_value(event, "xyxy")
+        xyxy = event_value(event, "xyxy")
         options = options_of(*settings)
-        return self._correct(request, options, lambda photo: add_plate(photo, xyxy))
+        return self._correct(request, event, options, lambda photo: add_plate(photo, xyxy))
 
     def remove_plate(
         self,
@@ -187,26 +197,27 @@ class Page:
         *settings: Any,
     ) -> list[Any]:
         """Show again what a person says is no plate."""
-        xyxy = _event_value(event, "xyxy")
+        xyxy = event_value(event, "xyxy")
         options = options_of(*settings)
-        return self._correct(request, options, lambda photo: remove_plate(photo, xyxy))
+        return self._correct(request, event, options, lambda photo: remove_plate(photo, xyxy))
 
     def uncorrect(
         self,
         request: gr.Request,
+        event: gr.EventData,
         *settings: Any,
     ) -> list[Any]:
         """Go back to the plates that the detector found."""
         options = options_of(*settings)
-        return self._correct(request, options, uncorrect)
+        return self._correct(request, event, options, uncorrect)
 
     def zip_all(
         self,
         request: gr.Request,
         progress: gr.Progress = PROGRESS,
         *settings: Any,
-    ) -> Any:
-        """Blur all photos as corrected, and offer them as one zip."""
+    ) -> str:
+        """Blur all photos as corrected, and return the path of a zip with them."""
         session = session_of(request)
         options = options_of(*settings)
         photos = self.visits.get(session).photos
@@ -234,7 +245,7 @@ class Page:
         if failures:
             left_out = f"{len(failures)} of {len(photos)} photos could not be blurred"
             gr.Warning(f"{left_out} and are not in the zip file.")
-        return gr.update(value=str(path), visible=True)
+        return str(path)
 
     def keep(self, request: gr.Request, agreed: bool, *settings: Any) -> Any:
         """Save the photo on show for retraining if its sender agreed, and clear the tick box."""
@@ -265,21 +276,54 @@ class Page:
 
         `upload` is a list of one token of `Uploads`.
         """
-        session = session_of(request)
         options = options_of(method, margin, min_confidence, False, "strip")
-        self.visits.drop_file(session, "clip")
-        nothing = [gr.update(value=None, visible=False), gr.update(value=None, visible=False)]
+        visitor = visitor_of(session_of(request))
         token = upload[0] if upload else ""
         try:
-            data = self.visits.uploads.take(
-                visitor_of(session), token, max_bytes=self.limits.clip_bytes
-            )
+            data = self.visits.uploads.take(visitor, token, max_bytes=self.limits.clip_bytes)
         except NotThereError:
             incomplete = "The upload was incomplete. Please drop the clip again."
-            return [None, failure_html(incomplete), *nothing]
+            return [None, *self._no_clip(request, incomplete)]
         except NoRoomError:
             most = self.limits.clip_bytes / 1024**2
-            return [None, failure_html(f"This clip is larger than {most:.0f} MB."), *nothing]
+            return [None, *self._no_clip(request, f"This clip is larger than {most:.0f} MB.")]
+        name = PurePath(token).stem or "clip"
+        return [None, *self._blur_clip(request, progress, name, data, options)]
+
+    def take_example_clip(
+        self,
+        request: gr.Request,
+        progress: gr.Progress = PROGRESS,
+        method: Method = "veil",
+        margin: float = 0.0,
+        min_confidence: float = 1.0,
+    ) -> list[Any]:
+        """Blur the drawn clip that comes with the page, like a dropped one."""
+        options = options_of(method, margin, min_confidence, False, "strip")
+        data = EXAMPLE_CLIP.read_bytes()
+        outcome, view, download = self._blur_clip(
+            request, progress, EXAMPLE_CLIP.stem, data, options
+        )
+        if view is not None:
+            view["before"] = data_url(data, "video/mp4")  # of a dropped one the browser has it
+        return [outcome, view, download]
+
+    def _no_clip(self, request: gr.Request, reason: str) -> list[Any]:
+        """Return what the page shows where a clip was not blurred, in place of an earlier one."""
+        self.visits.drop_file(session_of(request), "clip")
+        return [failure_html(reason), None, gr.update(value=None, visible=False)]
+
+    def _blur_clip(
+        self,
+        request: gr.Request,
+        progress: gr.Progress,
+        name: str,
+        data: bytes,
+        options: BlurOptions,
+    ) -> list[Any]:
+        """Blur a clip; return what came of it, what the page plays, and the download."""
+        session = session_of(request)
+        self.visits.drop_file(session, "clip")
 
         def show_share(share: float) -> None:
             progress(share, desc="Blurring the clip")
@@ -295,17 +339,15 @@ class Page:
                     blur_dropped_clip, data, options, Path(work), ended=ended, progress=show_share
                 )
             except WorkEndedError:
-                return [None, failure_html("Cancelled. The clip has been deleted."), *nothing]
+                return self._no_clip(request, "Cancelled. The clip has been deleted.")
             except PlateblurError as error:
-                return [None, failure_html(explain_clip(error)), *nothing]
-        name = f"{PurePath(token).stem or 'clip'}-blurred.mp4"
-        target = self.visits.new_path(session, "clip", name)
+                return self._no_clip(request, explain_clip(error))
+        target = self.visits.new_path(session, "clip", f"{name}-blurred.mp4")
         target.write_bytes(blurred)
-        label = f"Download {name} ({size_text(len(blurred))})"
+        label = f"Download {target.name} ({size_text(len(blurred))})"
         return [
-            None,
             done_html(done),
-            gr.update(value=str(target), visible=True),
+            {"after": str(target)},
             gr.update(label=label, value=str(target), visible=True),
         ]
 
@@ -394,14 +436,26 @@ class Page:
         with self.jobs.working(session_of(request), "photo") as ended:
             return self.workers.do(job, *arguments, ended=ended)
 
+    def _visit(self, request: gr.Request) -> Visit:
+        """Return what the page of a request shows: at first the opening scene."""
+        visit = self.visits.get(session_of(request))
+        if visit.photo is None and self.opening is not None:
+            return Visit((self.opening.photo,))
+        return visit
+
     def _correct(
         self,
         request: gr.Request,
+        event: gr.EventData,
         options: BlurOptions,
         correction: Callable[[DroppedPhoto], DroppedPhoto],
     ) -> list[Any]:
-        visit = self.visits.get(session_of(request))
+        visit = self._visit(request)
         if visit.photo is not None:
+            if (
+                event_value(event, "name") != visit.photo.name
+            ):  # the photo on the screen was forgotten
+                raise gr.Error(FORGOTTEN, print_exception=False)
             photos = list(visit.photos)
             try:
                 photos[visit.shown] = correction(visit.photo)
@@ -419,12 +473,11 @@ class Page:
         return self._do(request, search_again, photo, options.effort, self.limits)
 
     def _show(self, request: gr.Request, visit: Visit, options: BlurOptions) -> list[Any]:
-        """Store `visit`, and return the new state of viewer, picker and download buttons."""
+        """Store `visit`, and return the new state of viewer, filmstrip and download buttons."""
         session = session_of(request)
         self.visits.put(session, visit)
         self.visits.drop_file(session, "zip")
         photo = visit.photo
-        several = len(visit.photos) > 1
         download = gr.update(value=None, visible=False)
         if photo is None:
             view: dict[str, Any] | None = None
@@ -440,7 +493,8 @@ class Page:
                 self.visits.drop_file(session, "photo")
             else:
                 photos = (*visit.photos[: visit.shown], photo, *visit.photos[visit.shown + 1 :])
-                self.visits.put(session, replace(visit, photos=photos))
+                visit = replace(visit, photos=photos)
+                self.visits.put(session, visit)
                 name = blurred_name(photo.name, blurred)
                 path = self.visits.new_path(session, "photo", name)
                 path.write_bytes(blurred.data)
@@ -449,59 +503,11 @@ class Page:
                     value=str(path),
                     visible=True,
                 )
-        choices = [
-            (f"{number + 1}. {each.name}" + (" (not blurred)" if each.failure else ""), number)
-            for number, each in enumerate(visit.photos)
-        ]
-        picker = gr.update(choices=choices, value=visit.shown if photo else None, visible=several)
-        zipper = gr.update(value=f"Create a zip of all {len(choices)} photos", visible=several)
-        return [view, picker, download, zipper, gr.update(value=None, visible=False)]
-
-
-def options_of(
-    method: Method,
-    margin: float,
-    min_confidence: float,
-    draw_boxes: bool,
-    metadata: MetadataPolicy,
-    effort: Effort = DEFAULTS.effort,
-) -> BlurOptions:
-    """Return the controls' values as what the blur takes.
-
-    Raises:
-        gr.Error: they are none that the controls have.
-    """
-    numbers = [each for each in (margin, min_confidence) if type(each) in (int, float)]
-    if (
-        method not in get_args(Method)
-        or metadata not in get_args(MetadataPolicy)
-        or effort not in get_args(Effort)
-        or type(draw_boxes) is not bool
-        or len(numbers) != 2
-        or not 0 <= margin <= 1
-    ):
-        raise gr.Error(UNKNOWN_SETTINGS, print_exception=False)
-    try:
-        return BlurOptions(
-            method=method,
-            margin=margin,
-            min_confidence=min_confidence,
-            draw_boxes=draw_boxes,
-            metadata=metadata,
-            effort=effort,
+        film = film_of(visit, min_confidence=options.min_confidence)
+        zipper = gr.update(
+            value=f"Download all {len(visit.photos)} as a zip", visible=film is not None
         )
-    except ValueError as error:
-        raise gr.Error(UNKNOWN_SETTINGS, print_exception=False) from error
-
-
-def _event_value(event: gr.EventData, name: str) -> Any:
-    """Return a value of an event's data, or None."""
-    return event._data.get(name) if isinstance(event._data, dict) else None
-
-
-def session_of(request: gr.Request) -> str:
-    """Return the name of an open page."""
-    return request.session_hash or ""
+        return [view, film, download, zipper]
 
 
 def size_text(size_bytes: int) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from plateblur.boxes import expand, pixel_bounds
-from plateblur.demo.visits import DroppedPhoto
+from plateblur.demo.visits import DroppedPhoto, Visit
 from plateblur.errors import (
     PhotoDecodeError,
     PhotoTooLargeError,
@@ -22,7 +22,7 @@ from plateblur.errors import (
     TooCostlyError,
 )
 from plateblur.formats import FORMATS
-from plateblur.guidance import advice, plate_ratios, within_guidance
+from plateblur.guidance import hidden_advice, marks, plate_ratios, within_guidance
 from plateblur.photo import Photo, decode
 from plateblur.pipeline import find_plates, hide_plates
 from plateblur.types import (
@@ -39,6 +39,9 @@ from plateblur.web.settings import PHOTO_PIXELS
 PREVIEW_PX = 1600  # longer side of what the page shows; the download has every pixel
 CROP_PX = 320
 EXAMPLE_PX = 240
+THUMB_PX = 192
+EXAMPLES = Path(__file__).parent / "examples"  # drawn by `plateblur.drawn.write_examples`
+OPENING = "street-day"  # the scene that the page opens with
 PREVIEW_QUALITY = 85
 MOST_BY_HAND = 100  # boxes that a person adds to one photo
 CROP_CONTEXT = 0.4  # of the box's size, per side; a veiled plate alone can't be recognised
@@ -76,7 +79,49 @@ def open_photo(detector: Detector, name: str, data: bytes, limits: Limits) -> Dr
     """
     photo = _decode(data, limits)
     found = find_plates(photo, detector, min_confidence=COUNT_FLOOR)
-    return DroppedPhoto(name, data, found, found)
+    thumb = _picture_url(_on_white(photo), THUMB_PX)
+    return DroppedPhoto(name, data, found, found, image_hw=photo.image_hw, thumb=thumb)
+
+
+def open_example(detector: Detector, path: Path, limits: Limits) -> DroppedPhoto:
+    """Return a drawn scene of the page with its plates found.
+
+    Raises:
+        PlateblurError: it can't be read or searched.
+        OSError: it can't be read.
+    """
+    photo = open_photo(detector, path.name, path.read_bytes(), limits)
+    return replace(photo, is_example=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the page shows before a visitor has done anything.
+
+    Attributes:
+        photo: a drawn scene.
+        view: what the viewer shows of it.
+    """
+
+    photo: DroppedPhoto
+    view: dict[str, Any]
+
+
+def opening_of(
+    detector: Detector, examples: Sequence[Path], limits: Limits, options: BlurOptions
+) -> Opening | None:
+    """Return what the page opens with: the scene named `OPENING`, or the first; None without any.
+
+    Raises:
+        PlateblurError: it can't be blurred.
+        OSError: it can't be read.
+    """
+    if not examples:
+        return None
+    path = next((path for path in examples if path.stem == OPENING), examples[0])
+    photo = open_example(detector, path, limits)
+    _, view = blur_and_view(detector, photo, options, limits)
+    return Opening(photo, view)
 
 
 def search_again(
@@ -198,11 +243,12 @@ def view_of(photo: DroppedPhoto, blurred: BlurredPhoto, limits: Limits) -> dict[
     height, width = blurred.image_hw
     return {
         "name": photo.name,
-        "before": _data_url(before, PREVIEW_PX),
-        "after": _data_url(after, PREVIEW_PX),
+        "before": _picture_url(before, PREVIEW_PX),
+        "after": _picture_url(after, PREVIEW_PX),
         "width": width,
         "height": height,
         "corrected": photo.plates is not photo.found,
+        "is_example": photo.is_example,
         "plates": _plates_of(photo, blurred, after),
     }
 
@@ -220,8 +266,8 @@ def _plates_of(photo: DroppedPhoto, blurred: BlurredPhoto, after: Image) -> list
                 "confidence": f"{detections.confidence[number]:.2f}",
                 "by_hand": number < photo.by_hand,
                 "within": within_guidance(float(ratios[number])),
-                "advice": advice(float(ratios[number])),
-                "crop": _data_url(crop, CROP_PX) if crop.size else "",
+                "advice": hidden_advice(float(ratios[number])),
+                "crop": _picture_url(crop, CROP_PX) if crop.size else "",
             }
         )
     return plates
@@ -235,13 +281,18 @@ def _on_white(photo: Photo) -> Image:
     return photo.views[-1]
 
 
-def _data_url(image: Image, longer_px: int) -> str:
+def _picture_url(image: Image, longer_px: int) -> str:
     """Return `image`, no larger than asked for, as an address that holds the picture itself."""
     small = PillowImage.fromarray(np.ascontiguousarray(image))
     small.thumbnail((longer_px, longer_px))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=PREVIEW_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    return data_url(out.getvalue(), "image/jpeg")
+
+
+def data_url(data: bytes, media_type: str) -> str:
+    """Return an address that holds the data itself."""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def explain(error: PlateblurError, limits: Limits) -> str:
@@ -264,6 +315,33 @@ def explain(error: PlateblurError, limits: Limits) -> str:
     return f"This photo could not be blurred, so there is no download: {error}."
 
 
+def film_of(visit: Visit, *, min_confidence: float) -> dict[str, Any] | None:
+    """Return what the filmstrip shows of several photos; None where there is no choice.
+
+    Args:
+        visit: the photos.
+        min_confidence: plates below it aren't hidden.
+    """
+    if len(visit.photos) < 2:
+        return None
+    frames = [_frame(photo, min_confidence) for photo in visit.photos]
+    return {"frames": frames, "shown": visit.shown}
+
+
+def _frame(photo: DroppedPhoto, min_confidence: float) -> dict[str, Any]:
+    if photo.failure:
+        return {"name": photo.name, "failed": True}
+    hidden = photo.plates.at_least(min_confidence)
+    found = hidden.take(np.arange(len(hidden.xyxy)) >= photo.by_hand)
+    return {
+        "name": photo.name,
+        "thumb": photo.thumb,
+        "plates": len(hidden.xyxy),
+        "marks": marks(found.xyxy, found.confidence, image_hw=photo.image_hw),
+        "corrected": photo.plates is not photo.found,
+    }
+
+
 def example_views(examples: Sequence[Path]) -> list[dict[str, str]]:
     """Return the name and a small picture of each drawn scene.
 
@@ -275,8 +353,8 @@ def example_views(examples: Sequence[Path]) -> list[dict[str, str]]:
     """
     return [
         {
-            "name": path.stem.replace("-", " ").replace("_", " "),
-            "picture": _data_url(_on_white(decode(path.read_bytes())), EXAMPLE_PX),
+            "name": path.stem.replace("-", " ").replace("_", " ").capitalize(),
+            "picture": _picture_url(_on_white(decode(path.read_bytes())), EXAMPLE_PX),
         }
         for path in examples
     ]

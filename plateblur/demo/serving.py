@@ -21,12 +21,13 @@ from plateblur.bounded import BoundedWorkers, WorkLimits
 from plateblur.demo.blocks import mount_demo
 from plateblur.demo.folder import DemoFolder
 from plateblur.demo.page import Page
-from plateblur.demo.photos import Limits
+from plateblur.demo.photos import EXAMPLES, Limits, opening_of
 from plateblur.demo.review import Review
 from plateblur.demo.tabs import AT_ONCE
 from plateblur.demo.visits import Visits
 from plateblur.detector import OnnxDetector
-from plateblur.errors import ModelError
+from plateblur.errors import PlateblurError
+from plateblur.pipeline import DEFAULTS
 from plateblur.types import Detector
 from plateblur.web.failures import DOCUMENTED_PATH
 from plateblur.web.fetcher import PhotoFetcher
@@ -59,7 +60,7 @@ def run_demo(
     Args:
         host: address to listen on.
         port: port to listen on; 0 for any free port.
-        examples: folder of drawn scenes that the page offers.
+        examples: folder of drawn scenes that the page offers in place of its own.
         review_dir: folder for photos that people agree to store for training; None for none.
         model: the detector's ONNX file.
         source_url: where the source code is offered; "" for the running code itself.
@@ -70,18 +71,21 @@ def run_demo(
     with DemoFolder() as folder:
         tempfile.tempdir = folder
         try:
-            OnnxDetector(model)  # to report an error here; the workers load the model once more
+            scenes = scenes_in(examples or EXAMPLES)
+            # Loaded here too, where an error is reported, and no worker has to start first.
+            opening = opening_of(OnnxDetector(model), scenes, Limits(), DEFAULTS)
             page = page_of(
                 partial(OnnxDetector, model, threads=1),
                 Path(folder),
                 count=AT_ONCE,
-                examples=tuple(sorted(examples.glob("*.jpg"))) if examples else (),
+                examples=scenes,
+                opening=opening,
                 card=card_of(model),
                 review=Review(review_dir) if review_dir else None,
                 source_url=source_url,
             )
             listening = socket.create_server((host, port))
-        except (ModelError, OSError) as error:
+        except (PlateblurError, OSError) as error:
             sys.stderr.write(f"The demo can't start: {error}\n")
             return 2
         with listening:
@@ -106,10 +110,13 @@ def add_demo(
     folder = DemoFolder()
     tempfile.tempdir = folder.name
     app.state.demo_folder = folder  # as long as the app is, because it is removed with it
+    scenes = scenes_in(EXAMPLES)
     page = page_of(
         make_detector,
         Path(folder.name),
         count=1,
+        examples=scenes,
+        opening=opening_of(make_detector(), scenes, Limits(), DEFAULTS),
         card=card_of(model),
         endpoint=public_url + DOCUMENTED_PATH,
         source_url=source_url,
@@ -138,6 +145,11 @@ def page_of(
         live_workers=BoundedWorkers(make_detector, count=1, limits=LIVE_LIMITS),
         **more,
     )
+
+
+def scenes_in(folder: Path) -> tuple[Path, ...]:
+    """Return the drawn scenes of a folder, in the order of their names."""
+    return tuple(sorted(folder.glob("*.jpg")))
 
 
 def card_of(model: Path) -> dict[str, Any] | None:

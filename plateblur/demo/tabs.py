@@ -130,20 +130,22 @@ def video_tab(page: Page) -> None:
             clip = drop_zone(
                 label="Drop or choose a clip", file_types=["video"], elem_id="clip", height=150
             )
-            cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
+            with gr.Row():
+                example = gr.Button("Try a drawn clip", size="sm", elem_id="clip-example")
+                cancel = gr.Button("Cancel", size="sm", elem_id="clip-cancel")
         with gr.Column(min_width=300, scale=2):
             outcome = gr.HTML(
                 CLIP_EMPTY, elem_id="clip-outcome", apply_default_css=False, min_height=120
             )
-            shown = gr.Video(
-                label="Blurred clip", visible=False, interactive=False, elem_id="clip-shown",
-                buttons=[],
-            )  # fmt: skip
+            shown = asset_html("clip-shown", None)
             download = gr.DownloadButton(visible=False, variant="primary", elem_id="clip-download")
-    clip.upload(
-        page.take_clip, [clip, method, margin, confidence], [clip, outcome, shown, download],
-        show_progress_on=outcome, concurrency_id="clips", concurrency_limit=1, **PRIVATE,
-    )  # fmt: skip
+    settings: list[Any] = [method, margin, confidence]
+    made: list[Any] = [outcome, shown, download]
+    on_clip: dict[str, Any] = PRIVATE | {
+        "show_progress_on": outcome, "concurrency_id": "clips", "concurrency_limit": 1,
+    }  # fmt: skip
+    clip.upload(page.take_clip, [clip, *settings], [clip, *made], **on_clip)
+    example.click(page.take_example_clip, settings, made, **on_clip)
     # In its own queue, so that it doesn't wait for the clip that it should end.
     cancel.click(
         page.end_clip, show_progress="hidden",

@@ -40,6 +40,9 @@ class DroppedPhoto:
         failure: why it could not be blurred, for people; empty if it could.
         url: where it was fetched from; empty if it was dropped.
         effort: how hard `found` was looked for.
+        image_hw: height and width of the upright image, pixels; (0, 0) if it was refused.
+        thumb: a small picture of it as a data URL, for the filmstrip; "" without one.
+        is_example: a drawn scene of the page, not a photo of the visitor.
     """
 
     name: str
@@ -50,6 +53,9 @@ class DroppedPhoto:
     failure: str = ""
     url: str = ""
     effort: Effort = "default"
+    image_hw: tuple[int, int] = (0, 0)
+    thumb: str = ""
+    is_example: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from plateblur.errors import PhotoError, PlateblurError, RunError
-from plateblur.guidance import FAR_RATIO
+from plateblur.guidance import marks
 from plateblur.outlines import edges_around
 from plateblur.pipeline import blur_given
 from plateblur.runs.files import explain
@@ -30,8 +30,6 @@ from plateblur.runs.review_log import (
     to_hide,
 )
 
-UNSURE_BELOW = 0.6  # a choice: between the default minimum of 0.45 and the sure ones above 0.9
-EDGE_PX = 2.0  # a box that ends so near to the photo's edge may be of a plate that is cut
 MOST_PLATES = 500
 LONGEST_NAME = 80
 
@@ -278,10 +276,10 @@ class Workspace:
             return summary | {"error": shown.line["error"], "worry": 9.0}
         review = self._review(shown)
         sample = self._reviewed.log.sample
-        marks, worry = _marks(review.plates, shown.image_hw)
+        reasons, worry = _worry(review.plates, shown.image_hw)
         return summary | {
             "plates": sum(plate.hide for plate in review.plates),
-            "marks": marks,
+            "marks": reasons,
             "worry": worry,
             "looked_at": review.looked_at,
             "corrected": review.is_corrected,
@@ -306,21 +304,13 @@ def as_sent(review: Review) -> dict[str, Any]:
     }
 
 
-def _marks(plates: tuple[Plate, ...], image_hw: tuple[int, int]) -> tuple[list[str], float]:
-    """Return why a photo wants a look, and how much it does: the larger, the more."""
-    height, width = image_hw
-    marks = set()
-    least = 1.0
-    for plate in (plate for plate in plates if plate.hide and plate.confidence is not None):
-        left, top, right, bottom = plate.xyxy
-        least = min(least, plate.confidence or 1.0)
-        if (plate.confidence or 1.0) < UNSURE_BELOW:
-            marks.add("unsure")
-        if (bottom - top) / height < FAR_RATIO:
-            marks.add("small")
-        if min(left, top, width - right, height - bottom) < EDGE_PX:
-            marks.add("edge")
-    return sorted(marks), round(len(marks) + 1 - least, 3)
+def _worry(plates: tuple[Plate, ...], image_hw: tuple[int, int]) -> tuple[list[str], float]:
+    """Return why somebody should look at a photo, and how much: the larger, the more."""
+    found = [plate for plate in plates if plate.hide and plate.confidence is not None]
+    xyxy = np.array([plate.xyxy for plate in found], np.float64).reshape(-1, 4)
+    confidence = np.array([plate.confidence or 1.0 for plate in found])
+    reasons = marks(xyxy, confidence, image_hw=image_hw)
+    return reasons, round(len(reasons) + 1 - float(confidence.min(initial=1.0)), 3)
 
 
 def _plates(sent: Any, shown: Shown, before: Review) -> tuple[Plate, ...]:

@@ -15,11 +15,11 @@ import io
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from PIL.JpegImagePlugin import JpegImageFile
@@ -86,6 +86,12 @@ class SetCard:
     region: str
 
 
+class Encoded(Protocol):
+    """An encoded photo, such as the path of one."""
+
+    def read_bytes(self) -> bytes: ...  # noqa: D102
+
+
 @dataclass(frozen=True, slots=True)
 class SourcePhoto:
     """One photo as a recipe found it.
@@ -96,13 +102,16 @@ class SourcePhoto:
         split: the split that its source goes to.
         original_name: its name at the source.
         label: the file that its boxes are from, for messages; None where each photo has none.
+        part: name of the set in the manifest where it isn't the card's, so that merging can
+            oversample it.
     """
 
-    path: Path
+    path: Encoded
     xyxy: TruthBoxes
     split: Split
     original_name: str
     label: Path | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +311,12 @@ def make_folders(out: Path) -> None:
 
 
 def write_set(
-    out: Path, card: SetCard, photos: Iterable[SourcePhoto], *, leave_out_broken: bool = False
+    out: Path,
+    card: SetCard,
+    photos: Iterable[SourcePhoto],
+    *,
+    leave_out_broken: bool = False,
+    oversample: Mapping[str, int] | None = None,
 ) -> list[Row]:
     """Write a set and return its manifest; a repeated photo is written once.
 
@@ -312,6 +326,7 @@ def write_set(
         photos: in the order of the manifest.
         leave_out_broken: leave out and report a photo with a box that can't be a plate's instead
             of refusing the whole set.
+        oversample: as of `write_manifest`.
 
     Raises:
         DatasetError: `out` holds files, a photo is damaged, a box is broken, or there is no photo.
@@ -336,7 +351,7 @@ def write_set(
             rows[name] = Row(
                 image=f"images/{photo.split}/{name}{suffix}",
                 split=photo.split,
-                set=card.name,
+                set=photo.part or card.name,
                 source=card.source,
                 licence=card.licence,
                 region=card.region,
@@ -351,7 +366,7 @@ def write_set(
         report_broken(broken, leave_out=leave_out_broken)
         if not rows:
             raise DatasetError(f"{card.name}: expected photos, found none")
-        write_manifest(part, list(rows.values()))
+        write_manifest(part, list(rows.values()), oversample=oversample)
     return list(rows.values())
 
 
@@ -390,19 +405,30 @@ def write_photo(root: Path, row: Row, data: bytes, xyxy: TruthBoxes) -> None:
     (root / row.label).write_text(xyxy_to_labels(xyxy, image_hw=(row.height, row.width)))
 
 
-def write_manifest(root: Path, rows: Sequence[Row]) -> None:
+def write_manifest(
+    root: Path, rows: Sequence[Row], *, oversample: Mapping[str, int] | None = None
+) -> None:
     """Write a set's `manifest.csv` and `data.yaml`.
 
     Args:
         root: folder of the set.
         rows: one per photo.
+        oversample: how often `train.txt` lists the train photos of a set, by its name; `data.yaml`
+            then names that file. The files and the manifest hold each photo once.
     """
     columns = [field.name for field in fields(Row)]
     with (root / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
-    (root / "data.yaml").write_text(DATA_YAML)
+    if not oversample:
+        (root / "data.yaml").write_text(DATA_YAML)
+        return
+    # ultralytics takes a list of files too; "./" is the folder of the list.
+    train = [row for row in rows if row.split == "train"]
+    lines = [f"./{row.image}\n" * oversample.get(row.set, 1) for row in train]
+    (root / "train.txt").write_text("".join(lines))
+    (root / "data.yaml").write_text(DATA_YAML.replace("images/train", "train.txt"))
 
 
 def read_manifest(root: Path) -> list[Row]:

@@ -239,8 +239,7 @@ def write_merged(
     Args:
         out: folder of the set, its folders made.
         members: the photos.
-        oversample: how often `train.txt` lists a set's train photos; `data.yaml` then
-            names that file; the files and the manifest hold each photo once.
+        oversample: as of `layout.write_manifest`.
 
     Raises:
         DatasetError: two different photos have one name.
@@ -264,13 +263,7 @@ def write_merged(
         )
         layout.write_photo(out, row, data, member.xyxy)
         rows.append(row)
-    layout.write_manifest(out, rows)
-    if oversample:
-        # ultralytics takes a list of files too; "./" is the folder of the list.
-        train = [row for row in rows if row.split == "train"]
-        lines = [f"./{row.image}\n" * oversample.get(row.set, 1) for row in train]
-        (out / "train.txt").write_text("".join(lines))
-        (out / "data.yaml").write_text(layout.DATA_YAML.replace("images/train", "train.txt"))
+    layout.write_manifest(out, rows, oversample=oversample)
     return rows
 
 

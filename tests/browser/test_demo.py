@@ -55,7 +55,7 @@ from tests.fakes import DarkDetector, SameProcess, files_in, opened
 from tests.web.fakes import FakeBlur, FakeGate, running
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Dialog, Page, Route
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -270,13 +270,86 @@ def test_plates_are_added_with_mouse_and_keyboard_and_removed(page: Page) -> Non
     page.keyboard.press("Shift+ArrowRight")
     page.keyboard.press("Enter")
     wait_for_plates(page, 3)
-    page.click("#viewer .pb-box button >> nth=0")
+    page.click("#viewer .pb-boxes button >> nth=0")
     wait_for_plates(page, 2)
     page.wait_for_selector("#viewer .pb-stage:not([data-busy])")
 
     photo = decode(downloaded(page, "#download")[1])
     assert contrast(photo.pixels, MISSED) < 60
     assert contrast(photo.pixels, PLATE) < 60
+
+
+def test_a_box_at_the_edge_is_removed_and_the_focus_is_kept(page: Page) -> None:
+    drop(page, ("car.png", drawn_photo("PNG")))
+    page.click("text=Correct by hand")
+    stage = page.locator("#viewer .pb-boxes").bounding_box()
+    assert stage is not None
+    right, top = stage["x"] + stage["width"], stage["y"]
+    page.mouse.move(right - 40, top + 20)
+    page.mouse.down()
+    page.mouse.move(right + 30, top - 30, steps=4)
+    page.mouse.up()
+    wait_for_plates(page, 2)
+    remove = page.locator("#viewer .pb-boxes button").first
+    box, stage = remove.bounding_box(), page.locator("#viewer .pb-boxes").bounding_box()
+    assert box is not None
+    assert stage is not None
+    assert box["x"] + box["width"] <= stage["x"] + stage["width"] + 1
+    assert box["y"] >= stage["y"] - 1
+    remove.focus()
+    page.keyboard.press("Enter")
+    wait_for_plates(page, 1)
+    label = "document.activeElement.getAttribute('aria-label')"
+    assert page.evaluate(label) == "Remove the box of plate 1"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=No plate found. If there is one:")
+    assert page.evaluate("document.activeElement.className") == "pb-new"
+
+
+def test_before_and_after_meet_under_the_pointer(page: Page) -> None:
+    drop(page, ("car.jpg", drawn_photo()))
+    stage = page.locator("#viewer .pb-stage").bounding_box()
+    assert stage is not None
+    page.mouse.move(stage["x"] + stage["width"] / 4, stage["y"] + 50)
+
+    page.wait_for_function("Math.abs(document.querySelector('#viewer .pb-range').value - 25) < 2")
+
+
+def test_methods_are_chosen_by_arrows(page: Page) -> None:
+    page.wait_for_function(
+        "new Set([...document.querySelectorAll('#method input')].map((one) => one.name)).size === 1"
+    )
+    page.focus("#method input[value=veil]")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+
+    page.wait_for_selector("#method input[value=mosaic]:checked:focus")
+    outline = page.locator("#method label:has(:focus)").evaluate(
+        "(label) => getComputedStyle(label).outlineStyle"
+    )
+    assert outline == "solid"
+
+
+@pytest.mark.parametrize("saves", [False, True], ids=["not saved", "saved"])
+def test_leaving_with_unsaved_corrections_asks(page: Page, saves: bool) -> None:
+    drop(page, ("car.jpg", drawn_photo()))
+    page.click("text=Correct by hand")
+    page.click("#viewer .pb-boxes button >> nth=0")
+    wait_for_plates(page, 0)
+    page.wait_for_selector("#viewer .pb-stage:not([data-busy])")
+    if saves:
+        downloaded(page, "#download")
+    asked: list[str] = []
+
+    def answer(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.accept()
+
+    page.on("dialog", answer)
+    page.reload()
+    page.wait_for_selector("#viewer .pb-empty")
+
+    assert asked == ([] if saves else ["beforeunload"])
 
 
 def test_the_whole_documented_answer_is_copied_from_the_api_tab(page: Page) -> None:
@@ -320,8 +393,8 @@ def test_several_photos_come_as_a_zip_and_nothing_is_left_when_the_page_is_close
     page: Page, served: Served
 ) -> None:
     drop(page, ("car-1.jpg", drawn_photo()), ("broken.jpg", b"no photo"))
-    page.click("#make-zip")
-    _, data = downloaded(page, "#zip")
+    name, data = downloaded(page, "#make-zip")
+    assert name == "blurred-photos.zip"
     on_disk = {path.name for path in served.files()}
     page.close()
     end_s = time.monotonic() + PATIENCE_S
@@ -425,11 +498,17 @@ def test_the_live_view_ends_when_its_tab_is_left(page: Page) -> None:
 
 def test_ten_photos_are_picked_from(page: Page) -> None:
     drop(page, *((f"street-{number}.jpg", drawn_photo()) for number in range(10)))
-    page.wait_for_selector("#picker label >> nth=9")
-    page.click("#picker label >> nth=9")
+    page.click("#film .pb-frame >> nth=9")
     page.wait_for_selector("#download >> text=street-9-blurred.jpg")
+    assert page.is_visible("#make-zip >> text=Download all 10 as a zip")
 
-    assert page.is_visible("#make-zip >> text=Create a zip of all 10")
+    page.focus("#film .pb-film")
+    for key in ("Home", "ArrowRight", "ArrowRight"):  # faster than the photos are blurred
+        page.keyboard.press(key)
+    page.wait_for_selector("#download >> text=street-2-blurred.jpg")
+    chosen = page.locator("#film [aria-selected=true]")
+    assert chosen.get_attribute("aria-label") == "3. street-2.jpg, 1 plate"
+    assert page.evaluate("document.activeElement.className") == "pb-film"
 
 
 def test_a_photo_is_saved_for_training_only_with_consent(page: Page, served: Served) -> None:
@@ -454,7 +533,15 @@ def test_a_clip_is_blurred_played_and_downloaded(page: Page, served: Served) -> 
         {"name": "drive.mp4", "mimeType": "video/mp4", "buffer": clip},
     )
     page.wait_for_selector("#clip-outcome >> text=1 plate hidden")
-    page.wait_for_function("document.querySelector('#clip-shown video')?.readyState >= 2")
+    page.wait_for_function(
+        "[...document.querySelectorAll('#clip-shown video')].every((one) => one.readyState >= 2)"
+    )
+    before, after = (
+        page.get_attribute(f"#clip-shown .pb-clip-{side}", "src") or ""
+        for side in ("before", "after")
+    )
+    assert before.startswith("blob:")
+    assert "/gradio_api/file=" in after
     name, data = downloaded(page, "#clip-download")
 
     assert name == "drive-blurred.mp4"
@@ -499,7 +586,7 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
         for path, answer in answers.items():
             policies[path] = answer.headers["content-security-policy"]
         page.goto(f"{url}/demo")
-        page.wait_for_selector("#viewer .pb-empty")
+        page.wait_for_selector("#viewer >> text=A drawn example")
         drop(page, ("car.jpg", drawn_photo()))
         page.click("text=Use the camera")
         page.wait_for_function("document.querySelector('#camera-shot video').videoWidth > 0")
@@ -518,6 +605,26 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
     assert "default-src 'self'" in policies["/demo/"]
     assert [line for line in told if "Content Security Policy" in line] == []
     assert [each for each in asked if not each.startswith((url, "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_each_tab_is_accessible(browser: Browser, served: Served, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_default_timeout(PATIENCE_S * 1000)
+    page.goto(served.address)
+    drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()))
+    page.wait_for_selector("#film .pb-frame >> nth=1")
+    for tab in ("Blur", "Video", "Live", "API", "Guidance"):
+        page.click(f"role=tab[name='{tab}']")
+        if tab == "API":
+            page.wait_for_selector("text=final_photo")
+        page.wait_for_function(
+            "document.getAnimations().every((one) => one.playState === 'finished')"
+        )
+        found = axe.run(page)
+        assert found.violations_count == 0, (tab, found.generate_report())
+    page.close()
 
 
 @pytest.mark.parametrize("page", [(390, 844)], ids=["phone"], indirect=True)

@@ -5,6 +5,7 @@ const SMALLEST = 0.004; // of the photo's side: less is a slip of the finger
 let mode = "compare";
 let drawing = null; // [x, y] in shares of the photo where the pointer went down
 let shown = ""; // name of the photo on show
+let focused = -1; // number of the box whose removal had the focus
 let fresh = null; // [left, top, right, bottom] in shares, of the box being made
 
 function setMode(next) {
@@ -33,7 +34,10 @@ function make(tag, className, text) {
 
 function ask(event, xyxy) {
   $(".pb-stage").dataset.busy = "";
-  trigger(event, { xyxy });
+  if (!props.value.is_example) {
+    document.dispatchEvent(new CustomEvent("pb-corrected", { detail: shown }));
+  }
+  trigger(event, { xyxy, name: props.value.name });
 }
 
 function dropFresh() {
@@ -62,6 +66,7 @@ function addFresh() {
   const [left, top, right, bottom] = fresh;
   dropFresh();
   if (right - left < SMALLEST || bottom - top < SMALLEST) return;
+  if (document.activeElement === document.body) $(".pb-new").focus(); // it was in the box
   ask("plate_added", [left * width, top * height, right * width, bottom * height]);
 }
 
@@ -87,10 +92,14 @@ function boxNode(plate, number) {
   place(node, [x1 / width, y1 / height, x2 / width, y2 / height]);
   const remove = make("button", "", "\u00d7");
   remove.type = "button";
+  remove.style.setProperty("--right", `${(x2 / width) * 100}%`);
+  remove.style.setProperty("--top", `${(y1 / height) * 100}%`);
   remove.setAttribute("aria-label", `Remove the box of plate ${number + 1}`);
-  remove.addEventListener("click", () => ask("plate_removed", plate.xyxy));
-  node.append(remove);
-  return node;
+  remove.addEventListener("click", () => {
+    focused = number;
+    ask("plate_removed", plate.xyxy);
+  });
+  return [node, remove];
 }
 
 function show() {
@@ -100,10 +109,11 @@ function show() {
   $(".pb-failure").hidden = !value?.failure;
   $(".pb-work").hidden = !value || Boolean(value.failure);
   if (!value) return;
-  if (value.name !== shown && element.getBoundingClientRect().top > window.innerHeight / 2) {
+  const isNew = value.name !== shown && !(value.is_example && shown === "");
+  if (isNew && element.getBoundingClientRect().top > window.innerHeight / 2) {
     element.scrollIntoView({ behavior: "smooth" }); // on a phone it is below the fold
   }
-  shown = value.name;
+  shown = $(".pb-work").dataset.name = value.name;
   if (value.failure) {
     $(".pb-failure strong").textContent = value.name;
     $(".pb-failure p").textContent = value.failure;
@@ -113,11 +123,22 @@ function show() {
   $(".pb-before").src = value.before;
   $(".pb-after").src = value.after;
   const count = value.plates.length;
-  $(".pb-summary").textContent =
-    count === 0 ? "No plates found." : count === 1 ? "1 plate hidden." : `${count} plates hidden.`;
-  $(".pb-boxes").replaceChildren(...value.plates.map(boxNode));
+  const hidden = count === 1 ? "1 plate hidden." : `${count} plates hidden.`;
+  const example = value.is_example ? "A drawn example: " : "";
+  $(".pb-summary").textContent = count === 0 ? `${example}no plate found.` : example + hidden;
+  $(".pb-none-found").hidden = count > 0;
+  $(".pb-boxes").replaceChildren(...value.plates.flatMap(boxNode));
+  keepFocus();
   $(".pb-plates").replaceChildren(...value.plates.map(plateItem));
   $(".pb-reset").hidden = !value.corrected;
+}
+
+// The button that was pressed is gone: the focus goes to the next one, so that Tab goes on there.
+function keepFocus() {
+  if (focused < 0) return;
+  const buttons = element.querySelectorAll(".pb-boxes button");
+  (buttons[Math.min(focused, buttons.length - 1)] ?? $(".pb-new")).focus();
+  focused = -1;
 }
 
 function share(event) {
@@ -129,8 +150,15 @@ function share(event) {
 for (const button of element.querySelectorAll(".pb-modes button")) {
   button.addEventListener("click", () => setMode(button.dataset.mode));
 }
-$(".pb-range").addEventListener("input", (event) => {
-  $(".pb-stage").style.setProperty("--at", `${event.target.value}%`);
+function moveLine(percent) {
+  $(".pb-range").value = percent;
+  $(".pb-stage").style.setProperty("--at", `${percent}%`);
+}
+$(".pb-range").addEventListener("input", (event) => moveLine(event.target.value));
+$(".pb-range").addEventListener("pointermove", (event) => {
+  if (event.pointerType !== "mouse") return; // a finger drags it
+  const at = event.target.getBoundingClientRect();
+  moveLine(Math.min(100, Math.max(0, ((event.clientX - at.left) / at.width) * 100)));
 });
 const surface = $(".pb-boxes");
 surface.addEventListener("pointerdown", (event) => {
@@ -172,5 +200,9 @@ $(".pb-new").addEventListener("click", () => {
   showFresh().focus();
 });
 $(".pb-reset").addEventListener("click", () => ask("plates_reset", []));
+$(".pb-to-correct").addEventListener("click", () => {
+  setMode("correct");
+  $(".pb-new").focus();
+});
 watch("value", show);
 show();
