@@ -128,12 +128,12 @@ def run(row: Row, *arguments: str | Path) -> None:
 
 def probed(path: Path, browser: Browser) -> Shown:
     """Return what ffprobe and the browser say of a clip."""
-    told = subprocess.run(
+    ffprobe = subprocess.run(
         ["ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", str(path)],
         capture_output=True,
         check=True,
     )
-    streams = json.loads(told.stdout)["streams"]
+    streams = json.loads(ffprobe.stdout)["streams"]
     pictures = [each for each in streams if each["codec_type"] == "video"]
     sounds = [each for each in streams if each["codec_type"] == "audio"]
     starts = [float(each["start_time"]) for each in (*pictures, *sounds)]
@@ -240,13 +240,13 @@ def clip(bench: Bench, name: str, required: str, *, seconds: float) -> Row:
 
 
 def _ends_s(path: Path) -> list[float]:
-    told = subprocess.run(
+    ffprobe = subprocess.run(
         ["ffprobe", "-v", "error", "-show_entries", "stream=start_time,duration", "-of", "json",
          str(path)],
         capture_output=True,
         check=True,
     )  # fmt: skip
-    streams = json.loads(told.stdout)["streams"]
+    streams = json.loads(ffprobe.stdout)["streams"]
     return [float(each["start_time"]) + float(each["duration"]) for each in streams]
 
 
@@ -270,10 +270,10 @@ def lost_sound(bench: Bench, name: str, required: str) -> Row:
 
 def tagged(path: Path, browser: Browser) -> Shown:
     """Return what ExifTool and the browser say of a photo."""
-    told = subprocess.run(
+    exiftool = subprocess.run(
         ["exiftool", "-a", "-j", "-G1", str(path)], capture_output=True, check=True
     )
-    tags = json.loads(told.stdout)[0]
+    tags = json.loads(exiftool.stdout)[0]
     format_ = sniff(path.read_bytes())
     media_type = FORMATS[format_.name].media_type if format_ else "image/jpeg"
     return {
@@ -301,11 +301,11 @@ def photo(bench: Bench, name: str, required: str, *options: str) -> Row:
         return row
     row.after = tagged(out, bench.browser)
     before, after = (decode(path.read_bytes()).pixels for path in (given, out))
-    row.after |= (told := hidden([before], [after], bench.detector))
+    row.after |= (counts := hidden([before], [after], bench.detector))
     row.checks |= {
         "same format": row.after["format"] == row.before["format"],
-        "plates in the input": bool(told["frames with plates"]),
-        "hidden": told["frames with plates"] == told["frames with all of them hidden"],
+        "plates in the input": bool(counts["frames with plates"]),
+        "hidden": counts["frames with plates"] == counts["frames with all of them hidden"],
     }
     return row
 
@@ -441,8 +441,8 @@ def main() -> None:
             check, required, more = CASES[name]
             row = check(bench, name, required, **more)
             for shown in (row.before, row.after):
-                if isinstance(told := shown.get("browser"), dict):
-                    told.pop("levels", None)
+                if isinstance(seen := shown.get("browser"), dict):
+                    seen.pop("levels", None)
             row.said = row.said.replace(str(folder), "OUT").replace(str(given.cases), "CASES")
             rows[name] = {what: getattr(row, what) for what in Row.__slots__ if what != "seconds"}
             failed = [what for what, holds in row.checks.items() if not holds]

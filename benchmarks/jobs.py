@@ -58,6 +58,7 @@ HOOK_KEY = bytes(range(32))
 KILL_EVERY_S = (6.0, 14.0)
 AHEAD = 2  # jobs that a client has under way
 PATIENCE_S = 900.0
+LOOK_EVERY_S = 2.0  # at a job, as a client does that has no webhook
 BARE_S = 20.0
 
 Command = Callable[[str, int, int], list[str]]
@@ -382,7 +383,7 @@ class Asking:
         """Wait for a job, and fetch its results."""
         path = f"/v1/jobs/{job_id}"
         while (job := self.ask("GET", path).json())["status"] != "done":
-            time.sleep(0.5)
+            time.sleep(LOOK_EVERY_S)
         for one in job["photos"]:
             if one["status"] == "failed":
                 self._seen.failed += 1

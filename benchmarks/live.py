@@ -68,10 +68,10 @@ def watched(command: list[str]) -> tuple[dict[str, int], list[tuple[float, float
             used_s = max(used_s, now_s)
             if rss_mb:
                 memory.append((round(time.monotonic() - begun_s), round(rss_mb)))
-        told = process.stdout.read() if process.stdout else ""
+        printed = process.stdout.read() if process.stdout else ""
     if process.returncode != 0:
         raise SystemExit(f"the command ended with {process.returncode}")
-    return json.loads(told), memory, used_s
+    return json.loads(printed), memory, used_s
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",  # it reports to nobody
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_worker_register_timeout_seconds": "300",
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "300",
     "RAY_worker_niceness": "0",  # by default 15, so other work on the machine would starve them
     "PYTHONPATH": str(ROOT),
 }

@@ -31,7 +31,8 @@ FAQS = (
     Faq(
         "What counts as a prediction?",
         "Every plate that the detector finds in a photo. This includes uncertain ones with a "
-        "probability of 0.20 or less, which are not part of the response.",
+        "probability of 0.20 or less, which are not part of the response. In a clip that you send "
+        "as a job, each frame counts as one.",
     ),
     Faq(
         "What do the paid plans include?",

@@ -223,7 +223,7 @@ class Settler:
         Not where its place is another's: that one's line must stay the last. And not where the
         disk is full: without a line, the photo is tried again as well.
         """
-        reason = explain(error)
+        reason = explain(error).removesuffix(f" ({task.job.photo})")  # whose line it is
         record = {"photo": str(task.job.photo), "error": reason}
         is_anothers = entry is not None and bool(entry.outputs) and not is_of(task, entry)
         if isinstance(error, FileExistsError) or is_anothers:

@@ -285,6 +285,15 @@ def test_a_failure_of_the_machine_is_tried_again(
     assert blur().exit_code == 0
 
 
+def test_a_photo_that_is_gone_is_named_once(here: Path) -> None:
+    put("in/a.png")
+    Path("in/gone.png").symlink_to("nowhere")
+    result = blur()
+    assert result.exit_code == 1
+    assert "not done: in/gone.png: No such file or directory\n" in result.stderr
+    assert last_lines()["gone.png"]["error"] == "No such file or directory"
+
+
 def test_a_full_disk_stops_the_run_instead_of_failing_every_photo(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
