@@ -205,8 +205,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="data.yaml of a YOLO data set")
     parser.add_argument("--overlay", type=Path, required=True, help="corrections of labels")
     parser.add_argument("--split", choices=["val", "test"], default="val")
-    parser.add_argument("--clips", type=int, default=12, help="of photos")
-    parser.add_argument("--mosaics", type=int, default=12, help="further clips, of mosaics")
+    parser.add_argument("--clips", type=int, default=12, help="of photos; 0 leaves their figures")
+    parser.add_argument(
+        "--mosaics", type=int, default=12, help="of mosaics; 0 leaves their figures"
+    )
     given = parser.parse_args()
     corrections = read_corrections(given.overlay)
     photos = [corrected_photo(photo, corrections) for photo in read_split(given.data, given.split)]
@@ -215,6 +217,8 @@ def main() -> None:
     known = json.loads(RESULTS.read_text())["figures"] if RESULTS.exists() else {}
     for kind, laid in kinds.items():
         figures = measure(laid, detector)
+        if not figures["clips"]:
+            continue
         print(kind, json.dumps(figures, indent=2), flush=True)
         known[given.split] = known.get(given.split, {}) | {kind: figures}
         written = {"machine": machine(), "figures": known}
