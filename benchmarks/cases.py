@@ -120,7 +120,7 @@ def run(row: Row, *arguments: str | Path) -> None:
     row.seconds = round(time.monotonic() - began_s, 1)
     row.code = done.returncode
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
-    row.said = " ".join(line for line in lines if line)
+    row.said = " ".join(line for line in lines if line and not line.startswith("Blurring "))
 
 
 # Clips

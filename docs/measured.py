@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plateblur.accounts.plans import PRICE_CENTS
-from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PlanKind
+from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PRICE_CENTS, PlanKind
 from plateblur.detector import near_model, shipped_model
 from plateblur.looks import plan_looks
 
