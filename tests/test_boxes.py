@@ -254,3 +254,21 @@ def test_comparing_neighbours_alone_is_the_same_as_comparing_all(
         cut_inside=0.5,
     )
     assert found.tolist() == greedy(xyxy, order, iou_threshold, cut, 0.5)
+
+
+@pytest.mark.parametrize("least", [0.05, 0.3, 0.6])
+def test_boxes_that_are_not_compared_share_too_little(least: float) -> None:
+    drawn = np.random.default_rng(0)
+    left_top = drawn.uniform(-40, 40, (120, 2)).astype(np.float32)
+    size = drawn.uniform(1, [60, 12], (120, 2)).astype(np.float32)
+    xyxy = np.concatenate([left_top, left_top + size], axis=1)
+    area = size.prod(axis=1)
+    overlap = box_overlap(xyxy, least=least)
+    for best, iou in enumerate(iou_matrix(xyxy, xyxy)):
+        rows, found, inside = overlap(best, np.ones(len(xyxy), np.bool_))
+        others = np.setdiff1d(np.arange(len(xyxy)), rows)
+        shared = iou * (area[best] + area) / (1 + iou)
+        assert (iou[others] < least).all()
+        assert (shared[others] / area[others] < least).all()
+        assert found == pytest.approx(iou[rows], abs=1e-4)
+        assert inside == pytest.approx(shared[rows] / area[rows], abs=1e-3)

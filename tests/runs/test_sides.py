@@ -257,6 +257,7 @@ def test_no_table_takes_the_place_of_something_else(here: Path, option: str, nam
     assert not Path("out/a.png").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not find_spec("pyarrow"), reason="needs the extra parquet")
 def test_parquet_has_the_boxes_too(here: Path) -> None:
     from pyarrow import parquet
