@@ -1,6 +1,6 @@
 """A live picture for ten minutes: memory over time, and what became of each frame.
 
-Usage: python -m benchmarks.live [--minutes 10 --rate 5]
+Usage: python -m benchmarks.live [--minutes 10 --rate 5 --delay 0.5]
 
 A clip of drawn streets, small, is played at its own speed by `plateblur live` into a file, with
 the shipped model. Memory of the whole process is sampled every ten seconds. Figures go to
@@ -68,10 +68,10 @@ def watched(command: list[str]) -> tuple[dict[str, int], list[tuple[float, float
             used_s = max(used_s, now_s)
             if rss_mb:
                 memory.append((round(time.monotonic() - begun_s), round(rss_mb)))
-        told = process.stdout.read() if process.stdout else ""
+        printed = process.stdout.read() if process.stdout else ""
     if process.returncode != 0:
         raise SystemExit(f"the command ended with {process.returncode}")
-    return json.loads(told), memory, used_s
+    return json.loads(printed), memory, used_s
 
 
 def main() -> None:
@@ -79,13 +79,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate", type=int, default=5, help="frames a second")
+    parser.add_argument("--delay", type=float, default=0.5, help="as of the command, seconds")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source, out = Path(folder) / "in.mp4", Path(folder) / "out.mkv"
         write(source, seconds=given.minutes * 60, rate=given.rate)
-        counts, memory, used_s = watched(
-            [sys.executable, "-c", PLATEBLUR, "live", str(source), "-o", str(out), "--json"]
-        )
+        command = [sys.executable, "-c", PLATEBLUR, "live", str(source), "-o", str(out)]
+        counts, memory, used_s = watched([*command, "--delay", str(given.delay), "--json"])
         with av.open(str(out), "r") as clip:
             length_s = float(clip.duration or 0) / av.time_base
     settled = [mb for at_s, mb in memory if at_s >= SETTLED_S]
@@ -93,7 +93,8 @@ def main() -> None:
     figures = {
         "machine": machine(),
         "source": f"{given.minutes:g} minutes of {FRAME_HW[1]} x {FRAME_HW[0]} at {given.rate} "
-        "frames a second, played at its own speed into an MKV file",
+        "frames a second, played at its own speed into an MKV file, "
+        f"{given.delay:g} s behind",
         "frames": counts,
         "length_out_s": round(length_s, 1),
         "processor_s": round(used_s),

@@ -1,7 +1,7 @@
 """A plugin of pytest that limits the processor time of a mutant's tests; see `mutants`.
 
-mutmut limits the time by the clock, so that on a busy machine it would count tests as too long that
-are only waiting for their turn.
+mutmut limits wall-clock time, so that on a busy machine it would count tests as too long that are
+only waiting for their turn.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ slow, and with few cases for a property, as in `make quick`. So the shares are l
 `make test` notices.
 
 A mutant is too long if its tests need 10 s of processor time and four times what they all need
-without a change. By the clock they may take much longer, so that a busy machine finds the same.
+without a change. They may take much longer in wall-clock time, so a busy machine finds the same.
 
 It works in a temporary copy of what git tracks or would track. The shares with their 95 % intervals
 and the unnoticed changes go into `benchmarks/results/mutants.json`; with names, the other rows stay
@@ -187,7 +187,7 @@ def configure(folder: Path, row: Row, *, plain: str) -> None:
         # Workers come from a process that has imported the tests and run none of them, because
         # threads of a detector don't survive a fork.
         "process_isolation": "forkserver",
-        # Times 15: by the clock, for what waits and doesn't compute; `mutant_limit` limits the
+        # Times 15: wall-clock time, for what waits and doesn't compute; `mutant_limit` limits the
         # processor time.
         "timeout_constant": 100.0,
     }

@@ -53,7 +53,7 @@ class Part:
     """One process of the run.
 
     Attributes:
-        seconds: by the clock.
+        seconds: wall-clock time.
         memory_mb: resident, of the process and its children, at each look.
         lines: of photos in the manifest when it ends.
         code: exit code; negative for the signal that ended it.

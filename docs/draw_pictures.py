@@ -32,9 +32,12 @@ from plateblur.drawn import Driver, draw_scene, draw_traffic, encode
 from plateblur.photo import decode
 from plateblur.types import Image, Method
 from plateblur.video import blur_clip
+from plateblur.web.sketches import angles_svg
 
 ROOT = Path(__file__).parents[1]
 ASSETS = Path(__file__).parent / "assets"
+SITE = ROOT / "plateblur" / "web" / "static"
+"""Where the service's front page has its pictures."""
 RECORD = ASSETS / "pictures.json"
 """What the demo's page said when its screenshot was taken."""
 
@@ -52,6 +55,7 @@ DRIVING = (
 )
 METHODS: tuple[Method, ...] = ("veil", "solid", "mosaic", "gaussian")
 RATIOS = (10, 15, 30, 60)
+SITE_WH = (1440, 960)
 CLIP_HW, CLIP_FRAMES, CLIP_RATE = (432, 768), 54, 12
 SCREEN_WH = (1280, 860)
 PATIENCE_S = 300  # for the demo to start, and to blur a photo, on a machine under load
@@ -113,6 +117,37 @@ def ratios() -> bytes:
 
 def clip() -> bytes:
     """Return an animation: a drawn clip, blurred by `blur_clip` to the right of a moving line."""
+    frames = _clip_frames()
+    made = io.BytesIO()
+    frames[0].save(
+        made, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / CLIP_RATE),
+        loop=0, quality=74, method=4,
+    )  # fmt: skip
+    return made.getvalue()
+
+
+def site_clip() -> bytes:
+    """Return the frames of `clip` as a video, which a visitor can stop."""
+    return _mp4([np.asarray(frame) for frame in _clip_frames()], crf=27)
+
+
+def site_poster() -> bytes:
+    """Return the frame that the page shows before the video is played."""
+    return _jpeg(_clip_frames()[CLIP_FRAMES // 4])
+
+
+def site_before() -> bytes:
+    """Return the drawn photo that visitors try."""
+    return _jpeg(Pil.fromarray(decode(street()).pixels).resize(SITE_WH, Pil.Resampling.LANCZOS))
+
+
+def site_after() -> bytes:
+    """Return what `blur_photo` makes of it."""
+    return blur_photo(site_before(), detector()).data
+
+
+@cache
+def _clip_frames() -> list[Pil.Image]:
     images = list(
         draw_traffic(
             STREET, DRIVING, image_hw=CLIP_HW, frames=CLIP_FRAMES, rate=CLIP_RATE, pitch_deg=2.5
@@ -131,17 +166,17 @@ def clip() -> bytes:
         _label(frame, "before", right=at - 12)
         _label(frame, "after", left=at + 14)
         frames.append(frame)
-    made = io.BytesIO()
-    frames[0].save(
-        made, "WEBP", save_all=True, append_images=frames[1:], duration=round(1000 / CLIP_RATE),
-        loop=0, quality=74, method=4,
-    )  # fmt: skip
-    return made.getvalue()
+    return frames
 
 
 def recall() -> bytes:
     """Return the plot of the shipped detector's recall by plate ratio."""
     return recall_svg(json.loads((ROOT / "docs" / "figures.json").read_text())).encode()
+
+
+def angles() -> bytes:
+    """Return the sketches of side and tilt angle that the demo and the service show too."""
+    return angles_svg().encode()
 
 
 def demo() -> bytes:
@@ -213,7 +248,14 @@ PICTURES: dict[str, Callable[[], bytes]] = {
     "ratios.webp": ratios,
     "clip.webp": clip,
     "recall.svg": recall,
+    "angles.svg": angles,
     "demo.webp": demo,
+}
+SITE_PICTURES: dict[str, Callable[[], bytes]] = {
+    "street.jpg": site_before,
+    "street-blurred.jpg": site_after,
+    "clip.mp4": site_clip,
+    "clip.jpg": site_poster,
 }
 
 
@@ -253,10 +295,16 @@ def _webp(image: Pil.Image) -> bytes:
     return made.getvalue()
 
 
-def _mp4(images: list[Image]) -> bytes:
+def _jpeg(image: Pil.Image) -> bytes:
+    made = io.BytesIO()
+    image.save(made, "JPEG", quality=84, optimize=True)
+    return made.getvalue()
+
+
+def _mp4(images: list[Image], *, crf: int = 12) -> bytes:
     out = io.BytesIO()
     with av.open(out, "w", format="mp4") as target:
-        stream = target.add_stream("libx264", rate=CLIP_RATE, options={"crf": "12"})
+        stream = target.add_stream("libx264", rate=CLIP_RATE, options={"crf": str(crf)})
         stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         for image in images:
@@ -273,11 +321,12 @@ def _frames(clip: io.BytesIO) -> Iterator[Image]:
 
 
 def main(names: list[str]) -> None:
-    """Make the pictures that are named; all without names."""
-    for name in names or PICTURES:
-        made = PICTURES[name]()
-        (ASSETS / name).write_bytes(made)
-        sys.stdout.write(f"docs/assets/{name}: {len(made) / 1000:.0f} kB\n")
+    """Make the pictures that are named, those of the front page too; all without names."""
+    for name in names or [*PICTURES, *SITE_PICTURES]:
+        made = (PICTURES | SITE_PICTURES)[name]()
+        path = (ASSETS if name in PICTURES else SITE) / name
+        path.write_bytes(made)
+        sys.stdout.write(f"{path.relative_to(ROOT)}: {len(made) / 1000:.0f} kB\n")
 
 
 if __name__ == "__main__":

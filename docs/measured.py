@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from plateblur.accounts.plans import PRICE_CENTS
-from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PlanKind
+from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PRICE_CENTS, PlanKind
 from plateblur.detector import near_model, shipped_model
 from plateblur.looks import plan_looks
 
@@ -337,7 +336,7 @@ def cluster_limits() -> str:
     node = rate / NODES * moved / 1e6
     killed = cluster["node killed"]
     return (
-        f"A calculation from measured parts; no such cluster was at hand. A core does {each:.1f} "
+        f"A calculation from measured parts; we had no such cluster. A core does {each:.1f} "
         f"photos a second, so {NODES} nodes of {CORES_A_NODE} cores would do {rate:,.0f}, if "
         "nothing else held them up:\n\n"
         + _table(["part", "a photo takes", "photos a second", "enough for so many cores"], rows)

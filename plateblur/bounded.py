@@ -7,7 +7,7 @@ of its own that loads the detector once and then does one job after another:
 - The kernel ends it when a job takes too much of the processors (RLIMIT_CPU), so that a photo is
   judged alike on a machine that is busy; and it refuses memory beyond a limit (RLIMIT_DATA, counted
   from when the worker is loaded).
-- The parent ends it when a job takes too long by the clock, or when nobody waits for it any more.
+- The parent ends it when a job takes too much wall-clock time, or when nobody is waiting for it.
 - It can't write a file, unless its limits say so, or dump its memory (RLIMIT_FSIZE, RLIMIT_CORE).
 - It gets no environment, so none of the service's secrets.
 - It ends with its parent, even where that is killed: the kernel signals the end of a pipe.
@@ -61,7 +61,7 @@ class WorkLimits:
 
     Attributes:
         processor_s: of all processors together, whole seconds.
-        clock_s: from when a worker has it, by the clock on the wall.
+        clock_s: from when a worker has it, in wall-clock time.
         memory_bytes: beyond what the worker holds when it has loaded its detector.
         file_bytes: of each file that it writes; 0 lets it write none.
     """

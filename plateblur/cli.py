@@ -386,7 +386,7 @@ def video(
     )
     as_written = ClipOptions(sound=sound, damaged=damaged, quality=quality)
     with ending_on_bad_start():
-        if len(clips) == 1 and clips[0].is_file() and out.suffix and not out.is_dir():
+        if len(clips) == 1 and not clips[0].is_dir() and out.suffix and not out.is_dir():
             detector = open_detector(engine, device, model=model)
             work = ClipWork(detector, options, as_written)
             blur_one_clip(clips[0], out, work, report, resume=bool(resume), overwrite=overwrite)

@@ -27,7 +27,7 @@ from plateblur.runs.run import How, Run, started
 from plateblur.runs.settle import PHOTO_FAULTS
 from plateblur.types import BlurOptions
 
-BESIDE = ("crops", "mask")  # options that change no photo
+BESIDE = ("crops", "mask", "preview")  # options that change no photo
 
 console = Console(stderr=True)  # standard output is for results alone
 

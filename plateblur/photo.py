@@ -73,6 +73,7 @@ from plateblur.types import Damaged, Image, MetadataPolicy
 MAX_BYTES = 100 * 1024 * 1024  # of one encoded photo; a 100-megapixel JPEG at quality 95 fits
 MAX_PIXELS = 100_000_000  # of one decoded photo: 300 MB as RGB
 LOSSY_QUALITY = 90  # WebP, HEIF and AVIF do not tell the quality they were written at
+PREVIEW_PX = 1600  # as wide as a page shows a photo
 MAX_TEXT = 64  # PNG text chunks carried through at most
 
 # Source: EXIF 2.32, 4.6.4 A. How a stored image is turned upright.
@@ -300,6 +301,19 @@ def encode(photo: Photo, pixels: Image, *, metadata: MetadataPolicy) -> bytes:
         return with_display(_encoded(photo, pixels, kept), kept.display)
     except _DECODER_ERRORS as error:
         raise EncodeError(f"the blurred photo could not be written as {photo.format}") from error
+
+
+def jpeg_preview(pixels: Image) -> bytes:
+    """Return `pixels` as a JPEG of at most `PREVIEW_PX` on its longer side, without metadata.
+
+    Args:
+        pixels: (H, W, 3) uint8 sRGB, upright.
+    """
+    out = io.BytesIO()
+    image = PillowImage.fromarray(pixels)
+    image.thumbnail((PREVIEW_PX, PREVIEW_PX))
+    image.save(out, "JPEG", quality=85)
+    return out.getvalue()
 
 
 def _encoded(photo: Photo, pixels: Image, kept: Metadata) -> bytes:

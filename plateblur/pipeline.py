@@ -27,7 +27,15 @@ from plateblur.outlines import (
     opaque_regions,
 )
 from plateblur.panorama import Spherical, find_on_panorama, outline_regions
-from plateblur.photo import MAX_BYTES, MAX_PIXELS, Photo, decode, encode, encode_exactly
+from plateblur.photo import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    Photo,
+    decode,
+    encode,
+    encode_exactly,
+    jpeg_preview,
+)
 from plateblur.sphere import panorama_of
 from plateblur.types import (
     COUNT_FLOOR,
@@ -289,6 +297,7 @@ def hide_plates(
         mask=_mask(detections, always, panorama, photo, options) if options.mask else None,
         notes=(*photo.notes, *notes),
         pictures_dropped=photo.pictures_dropped,
+        preview=jpeg_preview(to_srgb(photo.metadata.icc)(shown)) if options.preview else b"",
     )
 
 

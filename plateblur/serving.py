@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.guests import GuestLimits
 from plateblur.accounts.job_queue import StoreQueue
 from plateblur.accounts.job_types import JobLimits
 from plateblur.accounts.jobs import StoreJobs
@@ -142,7 +143,8 @@ def build() -> FastAPI:
     )
     workers.start()
     store = open_settings_store(settings)
-    gate = StoreGate(store, minute=open_minute(settings))
+    guests = GuestLimits(each=settings.guest_photos, together=settings.guest_photos_together)
+    gate = StoreGate(store, minute=open_minute(settings), guest_limits=guests)
     limits = job_limits(settings)
     app = create_app(
         workers.blur,

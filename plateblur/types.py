@@ -166,6 +166,7 @@ class BlurOptions:
         draw_boxes: draw the detections and their confidence on the blurred photo.
         crops: also encode a cut-out of each detection from the blurred image.
         mask: also return which pixels were hidden.
+        preview: also encode the blurred photo as a small JPEG, which every browser shows.
         smallest_plate_px: height of the smallest plate that is to be found, pixels; a large photo
             takes more looks the smaller it is.
         effort: how hard plates are looked for.
@@ -185,6 +186,7 @@ class BlurOptions:
     draw_boxes: bool = False
     crops: bool = False
     mask: bool = False
+    preview: bool = False
     smallest_plate_px: float = SMALLEST_PLATE_PX
     effort: Effort = "default"
     projection: Projection = "auto"
@@ -225,6 +227,7 @@ class BlurredPhoto:
         ignored: how many plates stay visible because they lie in zones to ignore.
         mask: (H, W) uint16, 0 where nothing was hidden, k in the k-th detection, 65535 in zones
             that are hidden always; None unless asked for.
+        preview: the blurred photo as a small JPEG; empty unless asked for.
     """
 
     data: bytes
@@ -238,6 +241,7 @@ class BlurredPhoto:
     pictures_dropped: int = 0
     ignored: int = 0
     mask: NDArray[np.uint16] | None = None
+    preview: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,20 @@ def test_a_picture_is_what_the_script_makes(name: str) -> None:
     assert max(map(apart, kept, made)) < MOST_APART, AGAIN
 
 
+@shipped
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["street.jpg", "street-blurred.jpg", "clip.jpg"])
+def test_a_picture_of_the_front_page_is_what_the_script_makes(name: str) -> None:
+    made = frames_of(pictures.SITE_PICTURES[name]())
+    kept = frames_of((pictures.SITE / name).read_bytes())
+    assert [frame.size for frame in kept] == [frame.size for frame in made], AGAIN
+    assert max(map(apart, kept, made)) < MOST_APART, AGAIN
+
+
+def test_the_sketches_of_the_docs_are_those_of_the_pages() -> None:
+    assert (ASSETS / "angles.svg").read_bytes() == pictures.angles(), AGAIN
+
+
 def test_a_picture_in_which_a_plate_became_readable_counts_as_stale() -> None:
     (picture,) = frames_of((ASSETS / "before-after.webp").read_bytes())
     half = picture.height * 3 // 2

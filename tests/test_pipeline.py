@@ -306,3 +306,16 @@ def test_crops_keep_their_colours_where_no_profile_gives_them_others(icc: str) -
     crops = blur_photo(data, DETECTOR, BlurOptions(crops=True)).crops
 
     assert crops == blur_photo(encoded(image, "PNG"), DETECTOR, BlurOptions(crops=True)).crops
+
+
+@pytest.mark.parametrize("format_", ["PNG", "HEIF"])
+def test_a_preview_is_a_jpeg_of_the_blurred_photo(format_: str) -> None:
+    options = BlurOptions(preview=True)
+    previews = [
+        blur_photo(encoded(with_plate(seed), format_), DETECTOR, options).preview for seed in (1, 2)
+    ]
+    with opened(previews[0]) as image:
+        assert (image.format, image.size) == ("JPEG", (140, 90))
+    assert previews[0] == previews[1] or format_ == "HEIF"  # lossy before it was blurred
+    assert np.ptp(decode(previews[0]).pixels[34:41, 50:80].astype(int), axis=(0, 1)).max() < 40
+    assert blur_photo(encoded(with_plate(1), format_), DETECTOR).preview == b""

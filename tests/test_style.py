@@ -58,6 +58,12 @@ EVERYWHERE = {
     r"\bdealt with\b": "resolved",
     r"\b(opened|opens) nothing\b": "unmatched",
     r"\bnone of the page's\b": "invalid",
+    r"\b(go|goes) on where\b": "continues where",
+    r"\bbecause of themselves\b": "are damaged or unsupported",
+    r"\b(one|an?) (JSON object|row|PNG|table) an? (photo|plate|line)\b": "one per photo",
+    r"\bby the clock\b": "in wall-clock time",
+    r"\bneeds? nothing set up\b": "needs no setup",
+    r"\bfor people: an?\b": "leave it out",
 }
 # In code, docstrings and comments included. A stand-in and "stands for" are usual English.
 BETWEEN_OURSELVES = EVERYWHERE | {

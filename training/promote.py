@@ -351,7 +351,7 @@ def write_looks(
 def refused(
     reasons: Iterable[str], test: Mapping[str, Any], apart: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """Return what the gate compared when it refused, for docs that tell of it."""
+    """Return what the gate compared when it refused, for the pages that show it."""
     splits = {"test": test, "kept apart": apart}
     compared = {
         name: metrics["compared"]["differences"]

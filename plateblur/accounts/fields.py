@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
+from functools import cache
+from importlib.resources import files
 
 import idna
 from disposable_email_domains import blocklist
@@ -196,6 +198,14 @@ def _is_stream_safe(text: str) -> bool:
         if marks > MAX_MARKS:
             return False
     return True
+
+
+@cache
+def countries() -> tuple[tuple[str, str], ...]:
+    """Return ISO 3166-1 codes and English names, by name. Source: the tz database's own table."""
+    table = (files("tzdata") / "zoneinfo" / "iso3166.tab").read_text(encoding="utf-8")
+    rows = [line.split("\t") for line in table.splitlines() if not line.startswith("#")]
+    return tuple(sorted(((code, name) for code, name in rows), key=lambda row: row[1]))
 
 
 def parse_country(text: str) -> str:

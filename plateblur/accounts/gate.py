@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, select, update
 
-from plateblur.accounts import plans, quota, throttle
+from plateblur.accounts import guests, plans, quota, throttle
 from plateblur.accounts.credentials import (
     Hasher,
     Verdict,
@@ -20,6 +20,7 @@ from plateblur.accounts.credentials import (
     fast_hash,
 )
 from plateblur.accounts.fields import login_key
+from plateblur.accounts.guests import GuestLimits, GuestReservation
 from plateblur.accounts.minute import MinuteWindow
 from plateblur.accounts.models import Account, ApiKey, Invoice, PendingSignUp, Trial, Utc
 from plateblur.accounts.quota import Clock, Reserved, utc_now
@@ -128,6 +129,7 @@ class StoreGate:
         hasher: Hasher | None = None,
         verified: VerifiedCache | None = None,
         minute: MinuteWindow | None = None,
+        guest_limits: GuestLimits | None = None,
         lease: timedelta = LEASE,
         clock: Clock = utc_now,
     ) -> None:
@@ -138,6 +140,7 @@ class StoreGate:
             hasher: argon2.
             verified: remembers verified passwords.
             minute: refuses floods before the store is asked; None if only the store counts.
+            guest_limits: how many photos visitors without an account may try.
             lease: after this time, the request of a worker that died is given back.
             clock: aware, UTC.
         """
@@ -145,6 +148,7 @@ class StoreGate:
         self._hasher = hasher or Hasher()
         self._verified = verified or VerifiedCache()
         self._minute = minute
+        self._guest_limits = guest_limits or GuestLimits()
         self._lease = lease
         self._clock = clock
 
@@ -238,6 +242,20 @@ class StoreGate:
             finally:
                 if reservation.is_settled:
                     undo.pop_all()
+
+    @contextlib.contextmanager
+    def admit_guest(self, *, address: str) -> Iterator[GuestReservation]:
+        """Count one photo of a visitor without an account; see `Gate`.
+
+        Raises:
+            DailyQuotaError: on entering; nothing was counted.
+            TrialStoreError: the store can't be reached.
+        """
+        with contextlib.ExitStack() as undo:
+            with _raising(TrialStoreError):
+                admitted = guests.admit(self._store, address, self._guest_limits, now=self._clock())
+                reservation = undo.enter_context(admitted)
+            yield reservation
 
     def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
         """Return the current usage.

@@ -1,4 +1,4 @@
-"""An invoice as a printable page and as a PDF, with the same lines. No store."""
+"""Invoices and credit notes as printable pages and as PDFs, with the same lines. No store."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from fpdf import FPDF
-from fpdf.enums import XPos, YPos
+from fpdf.enums import Align, TextMode, XPos, YPos
 from fpdf.fonts import TTFFont
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from plateblur.accounts.credit_notes import IssuedCreditNote
+from plateblur.accounts.fields import countries
 from plateblur.accounts.invoices import IssuedInvoice
 from plateblur.accounts.types import PlanKind
 
+Paper = IssuedInvoice | IssuedCreditNote
+BLUE, GREY, LINE = (29, 78, 216), (82, 96, 116), (213, 220, 230)  # as on the pages
 _ITEMS = {
     PlanKind.MONTHLY: "PlateBlur monthly plan (one month)",
     PlanKind.YEARLY: "PlateBlur yearly plan (twelve months)",
@@ -29,103 +33,229 @@ _PAGES = Environment(
 
 
 @dataclass(frozen=True, slots=True)
-class _Paper:
+class _Sheet:
+    """What a paper says, in the order of reading.
+
+    Attributes:
+        title: "Invoice" or "Credit note".
+        number: of the paper.
+        facts: names and values beside the title.
+        seller: lines.
+        buyer: lines.
+        currency: of all amounts.
+        lines: item and amount.
+        total: the last amount, with its name.
+        notes: sentences that the law wants.
+        how_to_pay: lines, or "".
+        reference: to be quoted with the payment, or "".
+    """
+
+    title: str
     number: str
-    issued_on: str
-    status: str
+    facts: tuple[tuple[str, str], ...]
     seller: str
     buyer: str
     currency: str
     lines: tuple[tuple[str, str], ...]
-    vat_note: str
+    total: tuple[str, str]
+    notes: tuple[str, ...]
     how_to_pay: str
+    reference: str
 
 
-def invoice_html(invoice: IssuedInvoice, *, stylesheet: str) -> str:
-    """Return the invoice as a page without scripts; all values are escaped.
+def paper_html(paper: Paper, *, stylesheet: str, logo: str) -> str:
+    """Return an invoice or credit note as a page without scripts; all values are escaped.
 
     Args:
-        invoice: as issued.
+        paper: as issued.
         stylesheet: URL of its style sheet.
+        logo: URL of the picture beside the name.
     """
     template = _PAGES.get_template("invoice.html")
-    return template.render(paper=_paper(invoice), stylesheet=stylesheet)
+    return template.render(paper=_sheet(paper), stylesheet=stylesheet, logo=logo)
 
 
-def invoice_pdf(invoice: IssuedInvoice) -> bytes:
-    """Return the invoice as a PDF of A4 pages.
+def paper_pdf(paper: Paper) -> bytes:
+    """Return an invoice or credit note as a PDF of A4 pages.
 
     Letters other than Latin, Greek and Cyrillic become U+FFFD; the page shows them.
     """
-    paper = _paper(invoice)
+    sheet = _sheet(paper)
     pdf = FPDF(format="A4")
-    pdf.set_creation_date(invoice.issued_at)
-    pdf.set_title(f"Invoice {paper.number}")
+    pdf.set_creation_date(paper.issued_at)
+    pdf.set_title(f"{sheet.title} {sheet.number}")
     pdf.set_lang("en")
     with as_file(_FONT) as path:
+        # Its bold face would have to be computed, which takes minutes; `put` draws thicker letters.
         pdf.add_font("Noto Sans", fname=path)
     font = pdf.fonts["noto sans"]
     if not isinstance(font, TTFFont):
         raise TypeError(f"expected a TrueType font, got {type(font)}")
     letters = frozenset(font.cmap)
-    pdf.set_margin(15)
+    pdf.set_margin(18)
     pdf.add_page()
 
-    def put(text: str, size_pt: int = 10, gap_mm: int = 0) -> None:
+    def put(text: str, *, size_pt: int = 10, bold: bool = False, width: float = 0) -> None:
         pdf.set_font("Noto Sans", size=size_pt)
+        pdf.text_mode = TextMode.FILL_STROKE if bold else TextMode.FILL
+        pdf.set_line_width(size_pt / 90)
         pdf.multi_cell(
-            0, text=_drawable(text, letters), new_x=XPos.LMARGIN, new_y=YPos.NEXT, align="L"
+            width, text=_drawable(text, letters), new_x=XPos.LEFT, new_y=YPos.NEXT, align="L"
         )
-        pdf.ln(gap_mm)
+        pdf.text_mode = TextMode.FILL
 
-    put(f"Invoice {paper.number}", size_pt=18, gap_mm=2)
-    put(f"Issued {paper.issued_on}. {paper.status}", gap_mm=6)
-    for title, side in (("Seller", paper.seller), ("Buyer", paper.buyer)):
-        put(title, size_pt=8)
-        put(side, gap_mm=4)
-    pdf.set_font("Noto Sans", size=10)
-    with pdf.table(
-        col_widths=(3, 1), text_align=("LEFT", "RIGHT"), first_row_as_headings=False
-    ) as table:
-        for line in (("Item", paper.currency), *paper.lines):
-            row = table.row()
-            for cell in line:
-                row.cell(_drawable(cell, letters))
-    pdf.ln(6)
-    for text in filter(None, (paper.vat_note, paper.how_to_pay)):
-        put(text, gap_mm=4)
+    _logo(pdf)
+    pdf.set_xy(33, 18)
+    put("PlateBlur", size_pt=14, bold=True)
+    pdf.set_xy(pdf.l_margin, 38)
+    put(f"{sheet.title} {sheet.number}", size_pt=20, bold=True)
+    pdf.ln(3)
+    for name, value in sheet.facts:
+        top = pdf.get_y()
+        pdf.set_text_color(*GREY)
+        put(name, width=45)
+        bottom = pdf.get_y()
+        pdf.set_xy(pdf.l_margin + 45, top)
+        pdf.set_text_color(0)
+        put(value)
+        pdf.set_xy(pdf.l_margin, max(bottom, pdf.get_y()))
+    pdf.ln(7)
+    top, lowest = pdf.get_y(), 0.0
+    for column, (title, side) in enumerate((("From", sheet.seller), ("To", sheet.buyer))):
+        pdf.set_xy(pdf.l_margin + column * pdf.epw / 2, top)
+        pdf.set_text_color(*GREY)
+        put(title, size_pt=9, width=pdf.epw / 2 - 5)
+        pdf.set_text_color(0)
+        put(side, width=pdf.epw / 2 - 5)
+        lowest = max(lowest, pdf.get_y())
+    pdf.set_xy(pdf.l_margin, lowest + 8)
+    _amounts(pdf, sheet, letters)
+    pdf.set_draw_color(0)
+    pdf.ln(7)
+    for text in sheet.notes:
+        put(text)
+        pdf.ln(2)
+    if sheet.how_to_pay:
+        pdf.ln(4)
+        put("How to pay", bold=True)
+        put(sheet.how_to_pay)
+        put(f"Payment reference: {sheet.reference}", bold=True)
     return bytes(pdf.output())
 
 
-def _paper(invoice: IssuedInvoice) -> _Paper:
-    rate = f"{invoice.vat_rate_bps / 100:g} %"
-    period = ""
+def _logo(pdf: FPDF) -> None:
+    """Draw the logo: a plate whose letters are hidden, on a blue tile."""
+    pdf.set_fill_color(*BLUE)
+    pdf.rect(18, 16, 12, 12, style="F", round_corners=True, corner_radius=2.6)
+    pdf.set_fill_color(255)
+    pdf.rect(19.5, 20.1, 9, 3.8, style="F", round_corners=True, corner_radius=0.8)
+    pdf.set_fill_color(147, 197, 253)
+    pdf.rect(20.5, 21.1, 7, 1.8, style="F", round_corners=True, corner_radius=0.8)
+
+
+def _amounts(pdf: FPDF, sheet: _Sheet, letters: frozenset[int]) -> None:
+    pdf.set_draw_color(*LINE)
+    pdf.set_line_width(0.3)
+    rows = (("Item", sheet.currency), *sheet.lines, sheet.total)
+    with pdf.table(
+        col_widths=(3, 1),
+        text_align=(Align.L, Align.R),
+        first_row_as_headings=False,
+        borders_layout="HORIZONTAL_LINES",
+        line_height=8,
+    ) as table:
+        for number, line in enumerate(rows):
+            is_total = number == len(rows) - 1
+            pdf.set_font("Noto Sans", size=13 if is_total else 10)
+            row = table.row()
+            for cell in line:
+                row.cell(_drawable(cell, letters))
+
+
+def _sheet(paper: Paper) -> _Sheet:
+    return _of_invoice(paper) if isinstance(paper, IssuedInvoice) else _of_credit_note(paper)
+
+
+def _of_invoice(invoice: IssuedInvoice) -> _Sheet:
+    item = _ITEMS[invoice.kind]
+    period = ("Period", "one month" if invoice.kind is PlanKind.MONTHLY else "twelve months")
     if invoice.starts_at and invoice.ends_at:
-        period = f", {invoice.starts_at:%Y-%m-%d %H:%M} to {invoice.ends_at:%Y-%m-%d %H:%M} UTC"
-    return _Paper(
+        dates = f"{invoice.starts_at:%Y-%m-%d %H:%M} to {invoice.ends_at:%Y-%m-%d %H:%M} UTC"
+        period = ("Period", dates)
+    is_open = not (invoice.paid_at or invoice.cancelled_at)
+    due = invoice.terms.get("due_on", "")
+    facts = [("Issued on", f"{invoice.issued_at:%Y-%m-%d}"), period]
+    if invoice.cancelled_at:
+        facts.append(("Status", f"cancelled on {invoice.cancelled_at:%Y-%m-%d}"))
+    elif invoice.paid_at:
+        facts.append(("Status", f"paid on {invoice.paid_at:%Y-%m-%d}"))
+    else:
+        facts.append(("Status", "unpaid"))
+        facts += [("Due on", due)] if due else []
+    return _Sheet(
+        title="Invoice",
         number=invoice.number,
-        issued_on=f"{invoice.issued_at:%Y-%m-%d}",
-        status=f"Paid on {invoice.paid_at:%Y-%m-%d}." if invoice.paid_at else "Unpaid.",
+        facts=tuple(facts),
         seller=_side(invoice.seller),
         buyer=_side(invoice.buyer),
         currency=invoice.currency,
         lines=(
-            (f"{_ITEMS[invoice.kind]}{period}", _money(invoice.net_cents)),
-            (f"VAT {rate}", _money(invoice.vat_cents)),
-            ("Total", _money(invoice.total_cents)),
+            (item, _money(invoice.net_cents)),
+            ("Net", _money(invoice.net_cents)),
+            (f"VAT {_rate(invoice)}", _money(invoice.vat_cents)),
         ),
-        vat_note=invoice.vat_note,
-        how_to_pay="" if invoice.paid_at else invoice.seller.get("how_to_pay", ""),
+        total=("Total due" if is_open else "Total", _money(invoice.total_cents)),
+        notes=tuple(filter(None, (invoice.vat_note, invoice.local_vat))),
+        how_to_pay=invoice.seller.get("how_to_pay", "") if is_open else "",
+        reference=invoice.number,
     )
 
 
+def _of_credit_note(note: IssuedCreditNote) -> _Sheet:
+    invoice = note.invoice
+    refund = "nothing was paid"
+    if note.refund_due:
+        refund = f"paid back on {note.refunded_at:%Y-%m-%d}" if note.refunded_at else "on its way"
+    return _Sheet(
+        title="Credit note",
+        number=note.number,
+        facts=(
+            ("Issued on", f"{note.issued_at:%Y-%m-%d}"),
+            ("For invoice", f"{invoice.number} of {invoice.issued_at:%Y-%m-%d}"),
+            ("Reason", note.reason),
+            ("Refund", refund),
+        ),
+        seller=_side(invoice.seller),
+        buyer=_side(invoice.buyer),
+        currency=invoice.currency,
+        lines=(
+            (_ITEMS[invoice.kind], f"-{_money(note.net_cents)}"),
+            ("Net", f"-{_money(note.net_cents)}"),
+            (f"VAT {_rate(invoice)}", f"-{_money(note.vat_cents)}"),
+        ),
+        total=("Total", f"-{_money(note.total_cents)}"),
+        notes=tuple(filter(None, (invoice.vat_note,))),
+        how_to_pay="",
+        reference="",
+    )
+
+
+def _rate(invoice: IssuedInvoice) -> str:
+    return f"{invoice.vat_rate_bps / 100:g} %"
+
+
 def _side(side: dict[str, str]) -> str:
-    vat_id = side.get("vat_id", "")
+    """Return a party's lines; the country with its name, unless the address ends with it."""
+    vat_id, code = side.get("vat_id", ""), side.get("country", "")
+    country, address = dict(countries()).get(code, code), side.get("postal_address", "")
     lines = [
         side.get("name", ""),
-        side.get("postal_address", ""),
-        side.get("country", ""),
+        address,
+        "" if address.casefold().endswith(country.casefold()) else country,
         f"VAT {vat_id}" if vat_id else "",
+        side.get("register", ""),
+        side.get("email", ""),
+        side.get("phone", ""),
     ]
     return "\n".join(filter(None, lines))
 

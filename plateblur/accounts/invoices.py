@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from plateblur.accounts import plans, vat
 from plateblur.accounts.models import Account, Invoice, InvoiceSeries, PackageMonth
-from plateblur.accounts.periods import invoices_kept_since
+from plateblur.accounts.offers import USUAL_TERMS, OrderTerms, Seller, quote
+from plateblur.accounts.periods import invoices_kept_since, withdrawal_ends_at
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import InvoiceStatus, NotFoundError, OrderError, PlanKind
+from plateblur.accounts.types import (
+    CURRENCY,
+    PRICE_CENTS,
+    InvoiceStatus,
+    NotFoundError,
+    OrderError,
+    PlanKind,
+)
 
-CURRENCY = "USD"  # Source: the product page's prices.
 MAX_OPEN_INVOICES = 5  # Source: ours; numbers are never reused, so nobody gets many.
-
-
-@dataclass(frozen=True, slots=True)
-class Seller:
-    """Who issues the invoices.
-
-    Attributes:
-        name: as registered.
-        postal_address: lines.
-        country: ISO 3166-1, two letters.
-        vat_id: "" where not registered for VAT: none is charged then.
-        how_to_pay: lines printed on an unpaid invoice, e.g. a bank account.
-    """
-
-    name: str
-    postal_address: str
-    country: str
-    vat_id: str = ""
-    how_to_pay: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse a seller whose VAT can't be worked out.
-
-        Raises:
-            ValueError: a VAT number without the form of its EU country.
-        """
-        if self.vat_id and not vat.is_vat_id(self.vat_id, country=self.country):
-            raise ValueError(f"expected a VAT number of {self.country}, got {self.vat_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +46,9 @@ class IssuedInvoice:
         paid_by: "operator", or the payment provider's event id; None until it is paid.
         starts_at: the package's start, UTC.
         ends_at: its end, exclusive, UTC.
+        cancelled_at: when it was taken back by a credit note, UTC.
+        terms: what `OrderTerms.kept` kept; empty for invoices of older versions.
+        local_vat: the VAT in the national currency, a sentence; "" where it isn't stated.
         account_id: whose; None once the account is deleted.
     """
 
@@ -86,7 +68,19 @@ class IssuedInvoice:
     paid_by: str | None
     starts_at: datetime | None
     ends_at: datetime | None
+    cancelled_at: datetime | None = None
+    terms: dict[str, str] = field(default_factory=dict)
+    local_vat: str = ""
     account_id: int | None = None
+
+    @property
+    def is_of_consumer(self) -> bool:
+        """Return whether the buyer ordered as a consumer, who may withdraw."""
+        return (
+            bool(self.buyer)
+            and self.terms.get("is_business", "") != "yes"
+            and not (self.buyer.get("vat_id"))
+        )
 
     @property
     def total_cents(self) -> int:
@@ -95,19 +89,36 @@ class IssuedInvoice:
 
 
 def place_order(
-    store: Store, account_id: int, kind: PlanKind, *, seller: Seller, now: datetime
+    store: Store,
+    account_id: int,
+    kind: PlanKind,
+    *,
+    seller: Seller,
+    now: datetime,
+    terms: OrderTerms = USUAL_TERMS,
+    total_cents: int | None = None,
 ) -> IssuedInvoice:
     """Return the invoice of an order, with the profile as the buyer.
 
     The same order placed twice, e.g. by a second click, gives the same unpaid invoice.
 
+    Args:
+        store: the store.
+        account_id: who orders.
+        kind: a paid package.
+        seller: who issues the invoice.
+        now: UTC.
+        terms: how it is ordered.
+        total_cents: what the buyer was shown; None where nothing was shown.
+
     Raises:
-        OrderError: the profile lacks a name, address or country; or too much is unpaid.
+        OrderError: the profile lacks a name, address or country; too much is unpaid; or the total
+            isn't what the buyer was shown.
         NotFoundError: the account was deleted.
         StoreUnavailableError: no number was given.
         ValueError: `kind` is the trial.
     """
-    if kind not in plans.PRICE_CENTS:
+    if kind not in PRICE_CENTS:
         raise ValueError(f"kind must be a paid package, got {kind}")
     with store.write() as connection:
         profile = connection.execute(
@@ -135,31 +146,39 @@ def place_order(
         unpaid = connection.execute(
             _columns().where(Invoice.account_id == account_id, Invoice.status == "issued")
         ).all()
+        kept = terms.kept(now=now)
         for row in unpaid:
-            if row.kind == kind and row.buyer == buyer and row.seller == asdict(seller):
+            if (row.kind, row.buyer, row.seller) == (kind, buyer, asdict(seller)) and (
+                row.terms | {"due_on": ""} == kept | {"due_on": ""}
+            ):
                 return _issued(row)
         if len(unpaid) >= MAX_OPEN_INVOICES:
             raise OrderError(
-                f"You have {len(unpaid)} unpaid invoices. Please pay them first, or open a ticket."
+                f"You have {len(unpaid)} unpaid invoices. Please pay or cancel them first."
             )
-        net_cents = plans.PRICE_CENTS[kind]
-        tax = vat.vat_on(
-            net_cents,
-            seller_country=seller.country,
-            seller_vat_id=seller.vat_id,
+        quoted = quote(
+            kind,
+            seller=seller,
             buyer_country=profile.country,
             buyer_vat_id=profile.vat_id,
+            terms=terms,
         )
+        if total_cents not in (None, quoted.total_cents):
+            raise OrderError("Your billing details have changed. Please check the order again.")
         invoice_id = _issue(
             store,
             connection,
             series=f"PB-{now.year}",
             account_id=account_id,
             kind=kind,
-            net_cents=net_cents,
-            tax=tax,
+            net_cents=quoted.net_cents,
+            tax=quoted.tax,
             seller=asdict(seller),
             buyer=buyer,
+            terms=kept,
+            local_vat=terms.rate.stated(quoted.tax.amount_cents)
+            if terms.rate and quoted.tax.amount_cents
+            else "",
             now=now,
         )
         return _issued(connection.execute(_columns().where(Invoice.id == invoice_id)).one())
@@ -173,10 +192,10 @@ def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetim
         StoreUnavailableError: nothing changed.
         ValueError: `kind` is the trial.
     """
-    if kind not in plans.PRICE_CENTS:
+    if kind not in PRICE_CENTS:
         raise ValueError(f"kind must be a paid package, got {kind}")
     with store.write() as connection:
-        _lock_account(connection, account_id)
+        lock_account(connection, account_id)
         invoice_id = _issue(
             store,
             connection,
@@ -187,9 +206,12 @@ def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetim
             tax=vat.Vat(0, 0, "Granted by the operator; no sale."),
             seller={},
             buyer={},
+            terms={},
+            local_vat="",
             now=now,
         )
-        _open_package(connection, invoice_id, account_id, kind, paid_by="operator", now=now)
+        row = connection.execute(_columns().where(Invoice.id == invoice_id)).one()
+        _open_package(connection, row, paid_by="operator", now=now)
         return _issued(connection.execute(_columns().where(Invoice.id == invoice_id)).one())
 
 
@@ -204,6 +226,7 @@ def mark_paid(store: Store, number: str, *, paid_by: str, now: datetime) -> Issu
 
     Raises:
         NotFoundError: no such invoice.
+        OrderError: it was cancelled.
         StoreUnavailableError: nothing changed.
     """
     by_number = _columns().where(Invoice.number == number)
@@ -212,11 +235,12 @@ def mark_paid(store: Store, number: str, *, paid_by: str, now: datetime) -> Issu
         if row is None:
             raise NotFoundError("Invoice not found.")
         if row.account_id is not None:
-            _lock_account(connection, row.account_id)
+            lock_account(connection, row.account_id)
         row = connection.execute(by_number.with_for_update()).one()  # as the lock found it
-        if row.status == "issued":
-            kind = PlanKind(row.kind)
-            _open_package(connection, row.id, row.account_id, kind, paid_by=paid_by, now=now)
+        if row.status == InvoiceStatus.CANCELLED:
+            raise OrderError("The invoice was cancelled.")
+        if row.status == InvoiceStatus.ISSUED:
+            _open_package(connection, row, paid_by=paid_by, now=now)
         return _issued(connection.execute(by_number).one())
 
 
@@ -251,6 +275,30 @@ def read_invoice(store: Store, number: str, *, account_id: int | None) -> Issued
     return _issued(row)
 
 
+def consumers_abroad_cents(store: Store, *, year: int) -> int:
+    """Return the net sales of a year to consumers in other countries of the EU.
+
+    For the threshold of 10,000 EUR: Directive 2006/112/EC, article 59c.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    query = _columns().where(
+        Invoice.issued_at >= datetime(year, 1, 1, tzinfo=UTC),
+        Invoice.issued_at < datetime(year + 1, 1, 1, tzinfo=UTC),
+        Invoice.status == InvoiceStatus.PAID,
+    )
+    with store.read() as connection:
+        sold = [_issued(row) for row in connection.execute(query)]
+    return sum(
+        one.net_cents
+        for one in sold
+        if one.is_of_consumer
+        and vat.is_in_eu(one.buyer["country"])
+        and one.buyer["country"] != one.seller["country"]
+    )
+
+
 def prune(store: Store, *, now: datetime) -> None:
     """Delete invoices that no law requires any longer; a package still in use keeps its own.
 
@@ -275,16 +323,27 @@ def prune(store: Store, *, now: datetime) -> None:
             if not connection.execute(delete(Invoice).where(own, *old)).rowcount:
                 continue
             connection.execute(delete(PackageMonth).where(PackageMonth.invoice_id == invoice_id))
-            paid = select(Invoice.id).where(
-                Invoice.account_id == account_id, Invoice.status == InvoiceStatus.PAID
-            )
-            if account_id is not None and connection.execute(paid.limit(1)).first() is None:
-                connection.execute(
-                    update(Account).where(Account.id == account_id).values(has_invoice=False)
-                )
+            if account_id is not None:
+                forget_unpaid(connection, account_id)
 
 
-def _lock_account(connection: Connection, account_id: int) -> None:
+def forget_unpaid(connection: Connection, account_id: int) -> None:
+    """Mark an account without a paid invoice as one that never paid."""
+    paid = select(Invoice.id).where(
+        Invoice.account_id == account_id, Invoice.status == InvoiceStatus.PAID
+    )
+    if connection.execute(paid.limit(1)).first() is None:
+        connection.execute(
+            update(Account).where(Account.id == account_id).values(has_invoice=False)
+        )
+
+
+def lock_account(connection: Connection, account_id: int) -> None:
+    """Hold every other write on the account until this transaction ends.
+
+    Raises:
+        NotFoundError: the account was deleted.
+    """
     account = select(Account.id).where(Account.id == account_id)
     if connection.execute(account.with_for_update(key_share=True)).first() is None:
         raise NotFoundError("This account was deleted.")
@@ -301,13 +360,15 @@ def _issue(
     tax: vat.Vat,
     seller: dict[str, str],
     buyer: dict[str, str],
+    terms: dict[str, str],
+    local_vat: str,
     now: datetime,
 ) -> int:
     return connection.execute(
         insert(Invoice)
         .values(
             account_id=account_id,
-            number=_next_number(store, connection, series),
+            number=next_number(store, connection, series),
             kind=kind.value,
             status=InvoiceStatus.ISSUED,
             currency=CURRENCY,
@@ -317,14 +378,16 @@ def _issue(
             vat_note=tax.note,
             seller=seller,
             buyer=buyer,
+            terms=terms,
+            local_vat=local_vat,
             issued_at=now,
         )
         .returning(Invoice.id)
     ).scalar_one()
 
 
-def _next_number(store: Store, connection: Connection, series: str) -> str:
-    """Return the series' next number; the invoice's own transaction gives it back if it fails.
+def next_number(store: Store, connection: Connection, series: str) -> str:
+    """Return the series' next number; the paper's own transaction gives it back if it fails.
 
     The series stays locked until then, so that no later number is out before this one is.
     """
@@ -342,25 +405,23 @@ def _next_number(store: Store, connection: Connection, series: str) -> str:
 
 
 def _open_package(
-    connection: Connection,
-    invoice_id: int,
-    account_id: int | None,
-    kind: PlanKind,
-    *,
-    paid_by: str,
-    now: datetime,
+    connection: Connection, row: Row[*tuple[Any, ...]], *, paid_by: str, now: datetime
 ) -> None:
     covered_until = None  # an invoice that outlived its account continues no other's package
-    if account_id is not None:
+    if row.account_id is not None:
         covered_until = connection.execute(
             select(func.max(Invoice.ends_at)).where(
-                Invoice.account_id == account_id, Invoice.status == InvoiceStatus.PAID
+                Invoice.account_id == row.account_id, Invoice.status == InvoiceStatus.PAID
             )
         ).scalar()
-    starts_at, ends_at = plans.package_period(kind, paid_at=now, covered_until=covered_until)
+    start = now
+    if row.terms.get("starts_now") == "no":
+        start = max(now, withdrawal_ends_at(row.issued_at))
+    kind = PlanKind(row.kind)
+    starts_at, ends_at = plans.package_period(kind, paid_at=start, covered_until=covered_until)
     connection.execute(
         update(Invoice)
-        .where(Invoice.id == invoice_id)
+        .where(Invoice.id == row.id)
         .values(
             status=InvoiceStatus.PAID,
             paid_at=now,
@@ -369,7 +430,7 @@ def _open_package(
             ends_at=ends_at,
         )
     )
-    connection.execute(update(Account).where(Account.id == account_id).values(has_invoice=True))
+    connection.execute(update(Account).where(Account.id == row.account_id).values(has_invoice=True))
 
 
 def _columns() -> Select[*tuple[Any, ...]]:
@@ -391,6 +452,9 @@ def _columns() -> Select[*tuple[Any, ...]]:
         Invoice.paid_by,
         Invoice.starts_at,
         Invoice.ends_at,
+        Invoice.cancelled_at,
+        Invoice.terms,
+        Invoice.local_vat,
     )
 
 

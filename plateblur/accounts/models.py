@@ -238,6 +238,51 @@ class Invoice(Base):
     paid_by: Mapped[str | None]
     starts_at: Mapped[datetime | None]
     ends_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+    terms: Mapped[dict[str, str]] = mapped_column(JSON, server_default="{}")
+    local_vat: Mapped[str] = mapped_column(Text, server_default="")
+
+
+class CreditNote(Base):
+    """What takes an invoice back, whole or in part; outlives the account like the invoice."""
+
+    __tablename__ = "credit_notes"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    invoice_id: Mapped[int] = mapped_column(
+        Id, ForeignKey("invoices.id", ondelete="CASCADE"), unique=True
+    )
+    number: Mapped[str] = mapped_column(String(32), unique=True)
+    reason: Mapped[str]
+    net_cents: Mapped[int] = mapped_column(Integer)
+    vat_cents: Mapped[int] = mapped_column(Integer)
+    issued_at: Mapped[datetime]
+    refund_due: Mapped[bool] = mapped_column(Boolean)
+    refunded_at: Mapped[datetime | None]
+
+
+class Withdrawal(Base):
+    """A consumer's statement of withdrawal, as it came; goes with the invoices of its year."""
+
+    __tablename__ = "withdrawals"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    name: Mapped[str]
+    contract: Mapped[str]
+    email: Mapped[str]
+    declared_at: Mapped[datetime] = mapped_column(index=True)
+    credit_note: Mapped[str]
+    settled_at: Mapped[datetime | None]
+
+
+class GuestPhoto(Base):
+    """A photo that a visitor without an account tried, under the keyed hash of the address."""
+
+    __tablename__ = "guest_photos"
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    block_hash: Mapped[str] = mapped_column(String(64), index=True)
+    tried_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class StrayPayment(Base):

@@ -108,7 +108,7 @@ def apply_payment(store: Store, payment: Payment, *, now: datetime) -> IssuedInv
     """Mark the payment's invoice as paid; the same notice a second time changes nothing.
 
     Raises:
-        StrayPaymentError: there is no such invoice, it was paid by something else before, its
+        StrayPaymentError: there is no such invoice, it was cancelled or paid before, its
             account is gone, or the amount or currency is another; the payment was kept for the
             operator.
         StoreUnavailableError: nothing changed; the provider sends the notice again.
@@ -123,7 +123,10 @@ def apply_payment(store: Store, payment: Payment, *, now: datetime) -> IssuedInv
             f"got {payment.amount_cents} of {payment.currency}."
         )
         raise _keep_stray(store, payment, why, now)
-    paid = mark_paid(store, invoice.number, paid_by=payment.event_id, now=now)
+    try:
+        paid = mark_paid(store, invoice.number, paid_by=payment.event_id, now=now)
+    except OrderError as error:
+        raise _keep_stray(store, payment, str(error), now) from error
     if paid.paid_by != payment.event_id:
         raise _keep_stray(store, payment, "The invoice was already paid.", now)
     if paid.account_id is None:

@@ -21,9 +21,6 @@ from plateblur.accounts.types import (
     TrialExpiredError,
 )
 
-# Source: the product page's packages (contract, section 3); their allowances are in types.py.
-PRICE_CENTS = {PlanKind.MONTHLY: 80_00, PlanKind.YEARLY: 816_00}
-
 MONTHS = {PlanKind.MONTHLY: 1, PlanKind.YEARLY: 12}
 
 
@@ -125,13 +122,16 @@ def choose_plan(
     Raises:
         PackageExpiredError: a package was paid, its period is over.
         TrialExpiredError: the trial is over, and no package is paid.
-        NoInvoiceError: neither a trial nor a paid package.
+        NoInvoiceError: neither a trial nor a package that has begun.
     """
     running = [package for package in packages if package.holds(now)]
     if not running and trial is not None and trial.holds(now):
         running = [trial]
     if running:
         return max(running, key=lambda period: period.ends_at)
+    if packages and all(package.starts_at > now for package in packages):
+        start = min(package.starts_at for package in packages)
+        raise NoInvoiceError(f"Your plan starts on {start:%Y-%m-%d %H:%M} UTC.")
     if packages:
         end = max(package.ends_at for package in packages)
         raise PackageExpiredError(f"Your last paid plan ended on {end:%Y-%m-%d %H:%M} UTC.")

@@ -160,6 +160,32 @@ def sign_up(
     )
 
 
+def problems_of(*, email: str, username: str, password: str) -> dict[str, str]:
+    """Return everything that is wrong with what was typed, by field; asks no store.
+
+    Args:
+        email: as typed.
+        username: as typed; "" for none.
+        password: as typed.
+    """
+
+    def check_email() -> None:
+        if fields.is_throwaway(fields.parse_email(email)):
+            raise FieldError("email", "Disposable e-mail addresses aren't accepted.")
+
+    def check_username() -> None:
+        if username:
+            fields.parse_username(username)
+
+    problems: dict[str, str] = {}
+    for check in (check_email, check_username, lambda: fields.check_password(password)):
+        try:
+            check()
+        except FieldError as error:
+            problems[error.field] = str(error)
+    return problems
+
+
 def create_account(
     store: Store,
     hasher: Hasher,

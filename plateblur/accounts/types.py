@@ -67,6 +67,11 @@ class PlanKind(StrEnum):
     YEARLY = "yearly"
 
 
+# Source: the product page's packages (contract, section 3); the yearly one is 15 % off.
+PRICE_CENTS = {PlanKind.MONTHLY: 80_00, PlanKind.YEARLY: 816_00}
+CURRENCY = "USD"
+
+
 class Role(StrEnum):
     """What an account may do in the console."""
 
@@ -87,6 +92,7 @@ class InvoiceStatus(StrEnum):
 
     ISSUED = "issued"
     PAID = "paid"
+    CANCELLED = "cancelled"
 
 
 class TicketStatus(StrEnum):
@@ -240,6 +246,17 @@ class Gate(Protocol):
         Raises:
             QuotaError: on entering; nothing was counted.
             RepeatError: on entering; nothing was counted.
+        """
+        ...
+
+    def admit_guest(self, *, address: str) -> AbstractContextManager[Reservation]:
+        """Count one photo of a visitor without an account, as `admit` counts a request.
+
+        Args:
+            address: the visitor's IP address, or "".
+
+        Raises:
+            DailyQuotaError: on entering, the address or all visitors had their photos of the day.
         """
         ...
 

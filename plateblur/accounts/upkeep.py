@@ -7,7 +7,17 @@ from pathlib import Path
 
 from sqlalchemy import delete
 
-from plateblur.accounts import invoices, jobs, mail, payments, sessions, signup, throttle
+from plateblur.accounts import (
+    guests,
+    invoices,
+    jobs,
+    mail,
+    payments,
+    sessions,
+    signup,
+    throttle,
+    withdrawals,
+)
 from plateblur.accounts.models import MailedLink, RequestRow
 from plateblur.accounts.periods import KEEP_REQUESTS
 from plateblur.accounts.store import Store
@@ -28,10 +38,12 @@ def prune(store: Store, *, outbox: Path, now: datetime) -> None:
     mail.prune_outbox(outbox, now=now)
     sessions.prune(store, now=now)
     throttle.prune(store, now=now)
+    guests.prune(store, now=now)
     signup.prune_pending(store, now=now)
     signup.prune_trial_hashes(store, now=now)
     invoices.prune(store, now=now)
     payments.prune(store, now=now)
+    withdrawals.prune(store, now=now)
     jobs.prune(store, now=now)
     with store.write() as connection:
         connection.execute(delete(MailedLink).where(MailedLink.expires_at <= now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Gate
-from plateblur.console import entry, home, keys, operator, orders, profile, support
-from plateblur.console.door import For, Page, Visit, add_page
+from plateblur.console import entry, home, keys, legal, operator, orders, profile, support
+from plateblur.console.door import For, Page, Visit, add_page, who_visits
 from plateblur.console.parts import Parts, mailer_of, seller_of
 from plateblur.console.payments import add_payments
 from plateblur.web.pages import make_environment
@@ -41,16 +41,29 @@ PAGES = (
     Page("POST", entry.RESET, entry.reset, For.ANYONE),
     Page("GET", entry.CONFIRM_EMAIL, entry.show_confirm_email, For.ANYONE),
     Page("POST", entry.CONFIRM_EMAIL, entry.confirm_email, For.ANYONE),
-    Page("GET", "/console/faqs", support.show_faqs, For.ANYONE),
-    Page("GET", "/console/texts", support.show_texts, For.ANYONE),
+    Page("GET", "/faq", legal.show_faq, For.ANYONE),
+    Page("GET", "/support", legal.show_support, For.ANYONE),
+    Page("GET", "/terms", legal.show_terms, For.ANYONE),
+    Page("GET", "/privacy", legal.show_privacy, For.ANYONE),
+    Page("GET", legal.WITHDRAW, legal.show_withdraw, For.ANYONE),
+    Page("POST", legal.WITHDRAW, legal.check_withdrawal, For.ANYONE),
+    Page("POST", f"{legal.WITHDRAW}/confirm", legal.withdraw, For.ANYONE),
+    Page("GET", f"{legal.WITHDRAW}/done", legal.show_withdrawn, For.ANYONE),
+    Page("GET", "/console/faqs", legal.moved_faqs, For.ANYONE),
+    Page("GET", "/console/texts", legal.moved_texts, For.ANYONE),
     Page("GET", "/console", home.show_home),
     Page("GET", "/console/events", home.stream_figures, touches=False),
     Page("POST", "/console/trial", home.start_trial),
     Page("GET", "/console/order", orders.show_order),
-    Page("POST", "/console/order", orders.order),
+    Page("POST", "/console/order", orders.review),
+    Page("POST", "/console/order/confirm", orders.order),
     Page("GET", "/console/invoices", orders.show_invoices),
     Page("GET", "/console/invoices/{number}", orders.print_invoice),
     Page("GET", "/console/invoices/{number}/pdf", orders.download_invoice),
+    Page("GET", "/console/invoices/{number}/cancel", orders.show_cancel),
+    Page("POST", "/console/invoices/{number}/cancel", orders.cancel),
+    Page("GET", "/console/credit-notes/{number}", orders.print_credit_note),
+    Page("GET", "/console/credit-notes/{number}/pdf", orders.download_credit_note),
     Page("GET", "/console/keys", keys.show_keys),
     Page("POST", "/console/keys", keys.add_key),
     Page("POST", "/console/keys/{key_id}/revoke", keys.revoke_key),
@@ -75,7 +88,28 @@ PAGES = (
     Page("POST", "/console/operator/accounts/{account_id}/unlock", operator.unlock, For.OPERATOR),
     Page("GET", "/console/operator/invoices", operator.show_invoices, For.OPERATOR),
     Page("GET", "/console/operator/invoices/{number}", operator.print_invoice, For.OPERATOR),
+    Page("GET", "/console/operator/invoices/{number}/paid", operator.show_paid, For.OPERATOR),
     Page("POST", "/console/operator/invoices/{number}/paid", operator.mark_paid, For.OPERATOR),
+    Page("GET", "/console/operator/invoices/{number}/refund", operator.show_refund, For.OPERATOR),
+    Page("POST", "/console/operator/invoices/{number}/refund", operator.refund, For.OPERATOR),
+    Page(
+        "GET",
+        "/console/operator/credit-notes/{number}",
+        operator.print_credit_note,
+        For.OPERATOR,
+    ),
+    Page(
+        "POST",
+        "/console/operator/credit-notes/{number}/refunded",
+        operator.mark_refunded,
+        For.OPERATOR,
+    ),
+    Page(
+        "POST",
+        "/console/operator/withdrawals/{withdrawal_id}/settle",
+        operator.settle_withdrawal,
+        For.OPERATOR,
+    ),
     Page("POST", "/console/operator/payments", operator.settle_payment, For.OPERATOR),
     Page("GET", "/console/operator/tickets", operator.show_tickets, For.OPERATOR),
     Page("GET", "/console/operator/tickets/{ticket_id}", operator.show_ticket, For.OPERATOR),
@@ -132,6 +166,7 @@ def add_console(
         add_page(app, parts, Page(method, "/console/{rest:path}", _nowhere, For.ANYONE))
     add_payments(app, parts)
     app.state.has_console = True
+    app.state.visitor = partial(who_visits, parts)
 
 
 def check_console_settings(settings: Settings) -> None:

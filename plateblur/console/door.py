@@ -45,10 +45,11 @@ from plateblur.accounts.types import (
 )
 from plateblur.console.parts import Parts
 from plateblur.web.middleware import CLIENT_GONE_STATUS
-from plateblur.web.source import source_link
+from plateblur.web.pages import site_values
 
 HOME = "/console"
 LOG_IN = "/console/login"
+LIVE = "plateblur-live"  # The header of an open page that loads itself once more.
 
 # A ticket's 10,000 characters may each take 12 bytes of a form: four of UTF-8, each as %XX.
 MAX_FORM_BYTES = 160 * 1024
@@ -184,9 +185,12 @@ class Visit:
             csrf=self.csrf,
             problems=problems,
             typed=self.again,
-            has_console=True,
-            source=source_link(self.parts.settings.source_url),
-            **more,
+            **site_values(
+                self.parts.settings,
+                has_console=True,
+                email=self.who.email if self.who else "",
+            )
+            | more,
         )
         response = HTMLResponse(html, status_code=status, headers=dict(headers or {}))
         if self.request.cookies.get(visitor_cookie(self.parts)) != self.visitor:
@@ -268,6 +272,16 @@ def add_page(app: FastAPI, parts: Parts, page: Page) -> None:
     )
 
 
+def who_visits(parts: Parts, request: Request) -> str:
+    """Return the e-mail address of who is logged in, for a page that anyone may see; else ""."""
+    cookie = request.cookies.get(session_cookie(parts), "")
+    try:
+        who = sessions.who_is(parts.store, cookie, now=parts.clock()) if cookie else None
+    except StoreUnavailableError:
+        return ""
+    return who.email if who else ""
+
+
 def session_cookie(parts: Parts) -> str:
     """Return the cookie's name; `__Host-` keeps subdomains from setting it, and requires TLS."""
     return _prefix(parts) + "plateblur-session"
@@ -297,7 +311,8 @@ def _let_in(parts: Parts, page: Page, request: Request, form: Mapping[str, str])
     try:
         who = None
         if visit.session:
-            who = sessions.who_is(parts.store, visit.session, now=visit.now, touch=page.touches)
+            touch = page.touches and LIVE not in request.headers
+            who = sessions.who_is(parts.store, visit.session, now=visit.now, touch=touch)
         visit = Visit(
             parts, request, who, visit.now, visit.session if who else "", visit.visitor, form
         )

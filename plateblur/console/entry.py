@@ -46,6 +46,22 @@ def show_sign_up(visit: Visit) -> Response:
 
 def sign_up(visit: Visit) -> Response:
     """Store the sign-up; the answer is the same if the address already has an account."""
+    problems = signup.problems_of(
+        email=visit.typed("email"),
+        username=visit.typed("username"),
+        password=visit.typed("password"),
+    )
+    for text in CONSENTS:
+        if text.needed and not visit.ticked(name := f"consent_{text.subject}"):
+            problems[name] = f"This is required: {text.sentence}"
+    if problems:
+        return visit.page(
+            "signup.html",
+            status=HTTPStatus.UNPROCESSABLE_ENTITY,
+            problems=problems,
+            consents=CONSENTS,
+            trial_days=TRIAL_PERIOD.days,
+        )
     try:
         mail = signup.sign_up(
             visit.parts.store,
@@ -184,15 +200,7 @@ def confirm_email(visit: Visit) -> Response:
 
 
 def _decision(visit: Visit, text: ConsentText) -> ConsentGiven:
-    """Return the decision on a text.
-
-    Raises:
-        FieldError: a required consent is missing.
-    """
-    given = visit.ticked(f"consent_{text.subject}")
-    if text.needed and not given:
-        raise FieldError(f"consent_{text.subject}", f"This is required: {text.sentence}")
-    return ConsentGiven(text.subject, text.version, given)
+    return ConsentGiven(text.subject, text.version, visit.ticked(f"consent_{text.subject}"))
 
 
 def _token(visit: Visit) -> str:

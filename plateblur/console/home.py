@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from plateblur.accounts import profiles, quota, sessions, signup
+from plateblur.accounts.pulse import pulse
 from plateblur.accounts.store import StoreUnavailableError
 from plateblur.accounts.types import (
     PREDICTIONS_PER_MONTH,
@@ -26,6 +27,7 @@ from plateblur.accounts.types import (
     InvoiceStoreError,
     PlanError,
     PlanKind,
+    Role,
     TrialStoreError,
 )
 from plateblur.console.door import HOME, Visit
@@ -135,7 +137,7 @@ def start_trial(visit: Visit) -> Response:
 
 
 def stream_figures(visit: Visit) -> Response:
-    """Return the figures as server-sent events, one whenever they change."""
+    """Return the figures as server-sent events, and when anything else on a page changed."""
     return EventSourceResponse(_events(visit), ping=KEEP_ALIVE_S)
 
 
@@ -145,24 +147,30 @@ async def _events(visit: Visit) -> AsyncIterator[ServerSentEvent]:
             yield ServerSentEvent(retry=COME_BACK_LATER_MS)
             return
         yield ServerSentEvent(retry=COME_BACK_MS)
-        shown, ends_at = None, time.monotonic() + STREAM_FOR_S
+        shown, beat, ends_at = None, None, time.monotonic() + STREAM_FOR_S
         while time.monotonic() < ends_at:
-            figures = await to_thread.run_sync(_figures_of_session, visit)
-            if figures is None:
+            seen = await to_thread.run_sync(_look, visit)
+            if seen is None:
                 return
+            figures, now_beat = seen
             if figures != shown:
                 shown = figures
                 yield ServerSentEvent(event="figures", data=orjson.dumps(figures).decode())
+            if now_beat != beat and beat is not None:
+                yield ServerSentEvent(event="changed", data="")
+            beat = now_beat
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-def _figures_of_session(visit: Visit) -> Figures | None:
-    """Return the figures; None if the session has ended or the store does not answer."""
+def _look(visit: Visit) -> tuple[Figures, tuple[int, ...]] | None:
+    """Return figures and counts; None if the session has ended or the store does not answer."""
     now = visit.parts.clock()
     try:
-        if sessions.who_is(visit.parts.store, visit.session, now=now, touch=False) is None:
+        who = sessions.who_is(visit.parts.store, visit.session, now=now, touch=False)
+        if who is None:
             return None
-        return _own_figures(visit, now)
+        whose = None if who.role is Role.OPERATOR else who.account_id
+        return _own_figures(visit, now), pulse(visit.parts.store, whose)
     except (AccessError, StoreUnavailableError):
         return None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi.responses import Response
 
 from plateblur.accounts import api_keys
@@ -13,7 +15,7 @@ KEYS = "/console/keys"
 
 def show_keys(visit: Visit) -> Response:
     """Return the list, and the form for a new one."""
-    return visit.page("keys.html", keys=_own_keys(visit), new="")
+    return visit.page("keys.html", **_keys(visit))
 
 
 def add_key(visit: Visit) -> Response:
@@ -27,8 +29,8 @@ def add_key(visit: Visit) -> Response:
             credentials_version=visit.who.credentials_version if visit.who else None,
         )
     except FieldError as error:
-        return visit.refused("keys.html", error, keys=_own_keys(visit), new="")
-    return visit.page("keys.html", keys=_own_keys(visit), new=made.key)
+        return visit.refused("keys.html", error, **_keys(visit))
+    return visit.page("keys.html", **_keys(visit, new=made.key))
 
 
 def revoke_key(visit: Visit) -> Response:
@@ -38,5 +40,9 @@ def revoke_key(visit: Visit) -> Response:
     return visit.moved(KEYS, done="revoked")
 
 
-def _own_keys(visit: Visit) -> list[api_keys.ApiKeyEntry]:
-    return api_keys.list_keys(visit.parts.store, visit.account_id)
+def _keys(visit: Visit, *, new: str = "") -> dict[str, Any]:
+    return {
+        "keys": api_keys.list_keys(visit.parts.store, visit.account_id),
+        "new": new,
+        "public_url": visit.parts.url(""),
+    }

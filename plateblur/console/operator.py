@@ -8,9 +8,18 @@ from http import HTTPStatus
 
 from fastapi.responses import Response
 
-from plateblur.accounts import api_keys, invoices, payments, profiles, quota, tickets
+from plateblur.accounts import (
+    api_keys,
+    credit_notes,
+    invoices,
+    payments,
+    profiles,
+    quota,
+    tickets,
+    withdrawals,
+)
 from plateblur.accounts.mail import Email
-from plateblur.accounts.types import FieldError
+from plateblur.accounts.types import FieldError, InvoiceStatus, OrderError
 from plateblur.console import orders, support
 from plateblur.console.door import Visit
 from plateblur.console.home import SHOWN_DAYS, read_figures
@@ -68,16 +77,37 @@ def unlock(visit: Visit) -> Response:
 
 
 def show_invoices(visit: Visit) -> Response:
-    """Return all invoices, newest first, and unmatched payments."""
-    everybodys = invoices.list_invoices(visit.parts.store, account_id=None)
-    strays = payments.list_stray_payments(visit.parts.store)
-    return visit.page("operator_invoices.html", invoices=everybodys, strays=strays)
+    """Return all invoices, credit notes and withdrawals, newest first, and unmatched payments."""
+    store, year = visit.parts.store, visit.now.year
+    return visit.page(
+        "operator_invoices.html",
+        invoices=invoices.list_invoices(store, account_id=None),
+        credit_notes=credit_notes.list_credit_notes(store, account_id=None),
+        withdrawals=withdrawals.list_withdrawals(store),
+        strays=payments.list_stray_payments(store),
+        abroad={one: invoices.consumers_abroad_cents(store, year=one) for one in (year, year - 1)},
+    )
 
 
 def print_invoice(visit: Visit) -> Response:
     """Return any invoice as a page to print."""
     number = visit.path_invoice()
     return orders.paper(invoices.read_invoice(visit.parts.store, number, account_id=None))
+
+
+def print_credit_note(visit: Visit) -> Response:
+    """Return any credit note as a page to print."""
+    number = visit.path_invoice()
+    return orders.paper(credit_notes.read_credit_note(visit.parts.store, number, account_id=None))
+
+
+def show_paid(visit: Visit) -> Response:
+    """Ask before an invoice is marked as paid, with what to check first."""
+    number = visit.path_invoice()
+    invoice = invoices.read_invoice(visit.parts.store, number, account_id=None)
+    if invoice.status is InvoiceStatus.CANCELLED:
+        raise OrderError("The invoice was cancelled.")
+    return visit.page("operator_paid.html", invoice=invoice)
 
 
 def mark_paid(visit: Visit) -> Response:
@@ -89,6 +119,38 @@ def mark_paid(visit: Visit) -> Response:
     paid = invoices.mark_paid(visit.parts.store, number, paid_by="operator", now=visit.now)
     done = "paid" if paid.paid_at == visit.now else "paid-before"
     return visit.moved(f"{OPERATOR}/invoices", done=done)
+
+
+def show_refund(visit: Visit) -> Response:
+    """Return the form that takes an invoice back."""
+    number = visit.path_invoice()
+    invoice = invoices.read_invoice(visit.parts.store, number, account_id=None)
+    return visit.page("operator_refund.html", invoice=invoice)
+
+
+def refund(visit: Visit) -> Response:
+    """Issue a credit note; the plan of the invoice ends."""
+    number = visit.path_invoice()
+    credit_notes.refund(
+        visit.parts.store,
+        number,
+        net_cents=_cents(visit.typed("net")),
+        reason=visit.typed("reason"),
+        now=visit.now,
+    )
+    return visit.moved(f"{OPERATOR}/invoices", done="credited")
+
+
+def mark_refunded(visit: Visit) -> Response:
+    """Mark the money of a credit note as paid back."""
+    credit_notes.mark_refunded(visit.parts.store, visit.path_invoice(), now=visit.now)
+    return visit.moved(f"{OPERATOR}/invoices", done="refunded")
+
+
+def settle_withdrawal(visit: Visit) -> Response:
+    """Mark a statement of withdrawal as answered."""
+    withdrawals.settle(visit.parts.store, visit.path_id("withdrawal_id"), now=visit.now)
+    return visit.moved(f"{OPERATOR}/invoices", done="answered")
 
 
 def settle_payment(visit: Visit) -> Response:
@@ -128,3 +190,9 @@ def close_ticket(visit: Visit) -> Response:
     """Close a ticket."""
     tickets.close_ticket(visit.parts.store, visit.path_id("ticket_id"), account_id=None)
     return visit.moved(f"{OPERATOR}/tickets", done="closed")
+
+
+def _cents(text: str) -> int:
+    """Return an amount with up to two digits after the point, in cents; 0 for anything else."""
+    found = re.fullmatch(r"(\d{1,7})(?:\.(\d{1,2}))?", text.strip(), re.ASCII)
+    return int(found[1]) * 100 + int((found[2] or "").ljust(2, "0")) if found else 0

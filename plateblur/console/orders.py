@@ -1,40 +1,52 @@
-"""Ordering a plan, and the invoices of an account."""
+"""Ordering a plan: the form, the review with its total, the order; invoices and credit notes."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi.responses import HTMLResponse, Response
 from starlette.background import BackgroundTask
 
-from plateblur.accounts import fields, invoice_papers, invoices, plans, profiles, vat
+from plateblur.accounts import (
+    credit_notes,
+    exchange,
+    fields,
+    invoice_papers,
+    invoices,
+    offers,
+    profiles,
+    vat,
+)
+from plateblur.accounts.fields import countries
+from plateblur.accounts.invoice_papers import Paper
 from plateblur.accounts.invoices import IssuedInvoice
 from plateblur.accounts.mail import Email
+from plateblur.accounts.offers import OrderTerms, Seller
+from plateblur.accounts.periods import withdrawal_last_day
 from plateblur.accounts.types import (
+    CURRENCY,
     PAID_REQUESTS_PER_WINDOW,
     PAID_WINDOW,
     PREDICTIONS_PER_MONTH,
+    PRICE_CENTS,
     FieldError,
+    InvoiceStatus,
     OrderError,
     PlanKind,
 )
 from plateblur.accounts.work import WorkQueue
+from plateblur.console import legal
 from plateblur.console.door import Visit
 
+ORDER = "/console/order"
 INVOICES = "/console/invoices"
 STYLESHEET = "/console/static/invoice.css"
+LOGO = "/static/logo.svg"
 # Source: ours; a PDF takes a tenth of a second in which no other Python code of the process runs.
 PAPERS = WorkQueue(at_once=1, waiting=4)
-
-
-@cache
-def countries() -> tuple[tuple[str, str], ...]:
-    """Return ISO 3166-1 codes and English names, by name. Source: the tz database's own table."""
-    table = (files("tzdata") / "zoneinfo" / "iso3166.tab").read_text(encoding="utf-8")
-    rows = [line.split("\t") for line in table.splitlines() if not line.startswith("#")]
-    return tuple(sorted(((code, name) for code, name in rows), key=lambda row: row[1]))
+PLAN_NAMES = {PlanKind.MONTHLY: "Monthly plan", PlanKind.YEARLY: "Yearly plan"}
 
 
 def show_order(visit: Visit) -> Response:
@@ -52,41 +64,87 @@ def show_order(visit: Visit) -> Response:
     return visit.page("order.html", order=typed, **_choices(visit))
 
 
+def review(visit: Visit) -> Response:
+    """Save the address in the profile; show the total, the terms and the button that orders."""
+    _seller(visit)
+    profile = profiles.read_profile(visit.parts.store, visit.account_id)
+    problems = _problems(visit)
+    if not problems:
+        try:
+            profiles.change_profile(
+                visit.parts.store,
+                visit.account_id,
+                full_name=visit.typed("full_name"),
+                company=visit.typed("company"),
+                postal_address=visit.typed("postal_address"),
+                country=visit.typed("country"),
+                vat_id=visit.typed("vat_id") if visit.ticked("taxable") else "",
+                username=profile.username,
+            )
+        except FieldError as error:
+            problems = {error.field: str(error)}
+    if problems:
+        return visit.page(
+            "order.html",
+            status=HTTPStatus.UNPROCESSABLE_ENTITY,
+            problems=problems,
+            order=visit.again,
+            **_choices(visit),
+        )
+    return _show_review(visit)
+
+
 def order(visit: Visit) -> Response:
-    """Save the address in the profile, issue the invoice and e-mail it."""
-    seller, store = visit.parts.seller, visit.parts.store
-    if seller is None:
-        raise OrderError(
-            "Orders aren't available yet: the operator of this service hasn't set up a seller."
-        )
-    profile = profiles.read_profile(store, visit.account_id)
-    try:
-        kind = _kind(visit.typed("kind"))
-        profiles.change_profile(
-            store,
-            visit.account_id,
-            full_name=_needed(visit, "full_name", "Enter a name."),
-            company=visit.typed("company"),
-            postal_address=_needed(visit, "postal_address", "Enter a postal address."),
-            country=_country(visit),
-            vat_id=_vat_id(visit),
-            username=profile.username,
-        )
-    except FieldError as error:
-        return visit.refused("order.html", error, order=visit.again, **_choices(visit))
+    """Issue the invoice of what was reviewed, and e-mail the confirmation with the terms."""
+    seller, kind = _seller(visit), _kind(visit)
+    problems = {}
+    if not visit.ticked("agreed"):
+        problems["agreed"] = "Please agree to the terms of use."
+    if not visit.ticked("taxable") and visit.typed("start_now") not in {"yes", "no"}:
+        problems["start_now"] = "Choose when your plan starts."
+    if problems:
+        return _show_review(visit, problems=problems)
     visit.count_email("invoice", str(visit.account_id))
-    invoice = invoices.place_order(store, visit.account_id, kind, seller=seller, now=visit.now)
+    shown = visit.typed("total_cents")
+    invoice = invoices.place_order(
+        visit.parts.store,
+        visit.account_id,
+        kind,
+        seller=seller,
+        now=visit.now,
+        terms=_terms(visit, seller),
+        total_cents=int(shown) if shown.isascii() and shown.isdecimal() and len(shown) < 10 else -1,
+    )
+    email = visit.who.email if visit.who else ""
     response = visit.moved(INVOICES, done="ordered")
     response.background = BackgroundTask(
-        visit.parts.send_later, lambda: _letter(visit, invoice, profile.email)
+        visit.parts.send_later, lambda: _confirmation(visit, invoice, email)
     )
     return response
 
 
 def show_invoices(visit: Visit) -> Response:
-    """Return the list."""
-    own = invoices.list_invoices(visit.parts.store, account_id=visit.account_id)
-    return visit.page("invoices.html", invoices=own, seller=visit.parts.seller)
+    """Return the list of invoices and credit notes."""
+    store = visit.parts.store
+    own = invoices.list_invoices(store, account_id=visit.account_id)
+    notes = credit_notes.list_credit_notes(store, account_id=visit.account_id)
+    may = {one.number for one in own if credit_notes.may_withdraw(one, now=visit.now)}
+    return visit.page("invoices.html", invoices=own, credit_notes=notes, may_withdraw=may)
+
+
+def show_cancel(visit: Visit) -> Response:
+    """Ask before an unpaid order is cancelled."""
+    invoice = _own_invoice(visit)
+    if invoice.status is not InvoiceStatus.ISSUED:
+        raise OrderError("Only an order that isn't paid can be cancelled.")
+    return visit.page("cancel.html", invoice=invoice)
+
+
+def cancel(visit: Visit) -> Response:
+    """Cancel an unpaid order."""
+    number = visit.path_invoice()
+    credit_notes.cancel_order(visit.parts.store, visit.account_id, number, now=visit.now)
+    return visit.moved(INVOICES, done="cancelled")
 
 
 def print_invoice(visit: Visit) -> Response:
@@ -99,22 +157,102 @@ def download_invoice(visit: Visit) -> Response:
     return pdf(_own_invoice(visit))
 
 
-def paper(invoice: IssuedInvoice) -> Response:
-    """Return an invoice as a page to print."""
-    return HTMLResponse(invoice_papers.invoice_html(invoice, stylesheet=STYLESHEET))
+def print_credit_note(visit: Visit) -> Response:
+    """Return a credit note of the account as a page to print."""
+    number = visit.path_invoice()
+    return paper(
+        credit_notes.read_credit_note(visit.parts.store, number, account_id=visit.account_id)
+    )
 
 
-def pdf(invoice: IssuedInvoice) -> Response:
-    """Return an invoice as a PDF file.
+def download_credit_note(visit: Visit) -> Response:
+    """Return a credit note of the account as a PDF."""
+    number = visit.path_invoice()
+    return pdf(
+        credit_notes.read_credit_note(visit.parts.store, number, account_id=visit.account_id)
+    )
+
+
+def paper(sheet: Paper) -> Response:
+    """Return an invoice or credit note as a page to print."""
+    return HTMLResponse(invoice_papers.paper_html(sheet, stylesheet=STYLESHEET, logo=LOGO))
+
+
+def pdf(sheet: Paper) -> Response:
+    """Return an invoice or credit note as a PDF file.
 
     Raises:
         BusyError: too many are being made.
     """
-    name = f'attachment; filename="{invoice.number}.pdf"'  # a number of ours, not typed
+    name = f'attachment; filename="{sheet.number}.pdf"'  # a number of ours, not typed
     return Response(
-        PAPERS.run(lambda: invoice_papers.invoice_pdf(invoice)),
+        PAPERS.run(lambda: invoice_papers.paper_pdf(sheet)),
         media_type="application/pdf",
         headers={"Content-Disposition": name},
+    )
+
+
+def _show_review(visit: Visit, *, problems: dict[str, str] | None = None) -> Response:
+    seller, kind = _seller(visit), _kind(visit)
+    profile = profiles.read_profile(visit.parts.store, visit.account_id)
+    terms = _terms(visit, seller)
+    quoted = offers.quote(
+        kind,
+        seller=seller,
+        buyer_country=profile.country,
+        buyer_vat_id=profile.vat_id,
+        terms=terms,
+    )
+    return visit.page(
+        "order_review.html",
+        status=HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK,
+        problems=problems or {},
+        kind=kind.value,
+        plan=PLAN_NAMES[kind],
+        profile=profile,
+        country=dict(countries()).get(profile.country, profile.country),
+        is_business=terms.is_business,
+        quote=quoted,
+        local_vat=terms.rate.stated(quoted.tax.amount_cents)
+        if terms.rate and quoted.tax.amount_cents
+        else "",
+        last_day=withdrawal_last_day(visit.now),
+        **_choices(visit),
+    )
+
+
+def _seller(visit: Visit) -> Seller:
+    if visit.parts.seller is None:
+        raise OrderError(
+            "Orders aren't available yet: the operator of this service hasn't set up a seller."
+        )
+    return visit.parts.seller
+
+
+def _terms(visit: Visit, seller: Seller) -> OrderTerms:
+    """Return the terms of the order in the form.
+
+    Raises:
+        OrderError: there is no exchange rate that an invoice could be issued at.
+    """
+    settings = visit.parts.settings
+    rate = None
+    if settings.seller_vat_currency and seller.vat_id:
+        rate = exchange.read_rate(
+            Path(settings.exchange_rate_file),
+            settings.seller_vat_currency,
+            today=visit.now.date(),
+        )
+    header = settings.country_header
+    told = visit.request.headers.get(header, "").upper() if header else ""
+    return OrderTerms(
+        is_business=visit.ticked("taxable"),
+        starts_now=visit.ticked("start_now"),
+        terms_version=legal.TERMS_VERSION,
+        network_country=told if told in dict(countries()) else "",
+        in_one_stop_shop=settings.seller_oss,
+        due_days=settings.seller_due_days,
+        rate=rate,
     )
 
 
@@ -124,21 +262,43 @@ def _own_invoice(visit: Visit) -> IssuedInvoice:
     )
 
 
-def _letter(visit: Visit, invoice: IssuedInvoice, email: str) -> Email:
+def _confirmation(visit: Visit, invoice: IssuedInvoice, email: str) -> Email:
+    """Return the confirmation on a durable medium: order, terms, and how to withdraw."""
+    total = f"{invoice.total_cents / 100:,.2f} {invoice.currency}"
+    paragraphs = [
+        "Hello,",
+        f"Thank you for your order of the {PLAN_NAMES[invoice.kind].lower()}. The total is "
+        f"{total}, of which {invoice.vat_cents / 100:,.2f} {invoice.currency} are VAT.",
+        "The invoice and our terms of use, as you agreed to them, are attached. Your plan starts "
+        + legal.start_in_words(invoice),
+        "You can find all your invoices here:",
+        visit.parts.url(INVOICES),
+    ]
+    if invoice.is_of_consumer:
+        paragraphs += [
+            "You have the right to withdraw from this contract until "
+            f"{withdrawal_last_day(invoice.issued_at)} without giving a reason, on this page:",
+            visit.parts.url(legal.WITHDRAW),
+            "The instructions and the withdrawal form are in the attached terms.",
+        ]
+    seller = invoice.seller
+    contact = [seller.get(name, "") for name in ("name", "postal_address", "email", "phone")]
+    paragraphs.append("\n".join(filter(None, contact)))
     return Email(
         email,
-        f"Your PlateBlur invoice {invoice.number}",
-        f"Hello,\n\nThank you for your order. Your invoice is attached. Your plan starts as soon "
-        f"as it is paid.\n\nYou can find all your invoices here:\n\n"
-        f"{visit.parts.url(INVOICES)}\n",
-        attachment=(f"{invoice.number}.pdf", invoice_papers.invoice_pdf(invoice)),
+        f"Your PlateBlur order and invoice {invoice.number}",
+        "\n\n".join(paragraphs) + "\n",
+        attachments=(
+            (f"{invoice.number}.pdf", invoice_papers.paper_pdf(invoice)),
+            ("terms.html", legal.terms_file(visit.parts).encode()),
+        ),
     )
 
 
 def _choices(visit: Visit) -> dict[str, Any]:
     return {
-        "prices": {kind.value: cents for kind, cents in plans.PRICE_CENTS.items()},
-        "currency": invoices.CURRENCY,
+        "prices": {kind.value: cents for kind, cents in PRICE_CENTS.items()},
+        "currency": CURRENCY,
         "predictions_a_month": PREDICTIONS_PER_MONTH,
         "requests_a_window": PAID_REQUESTS_PER_WINDOW,
         "window_s": PAID_WINDOW.seconds,
@@ -147,36 +307,27 @@ def _choices(visit: Visit) -> dict[str, Any]:
     }
 
 
-def _kind(text: str) -> PlanKind:
-    for kind in plans.PRICE_CENTS:
-        if text == kind.value:
-            return kind
-    raise FieldError("kind", "Choose a plan.")
-
-
-def _needed(visit: Visit, name: str, message: str) -> str:
-    text = visit.typed(name)
-    if not text.strip():
-        raise FieldError(name, message)
-    return text
-
-
-def _country(visit: Visit) -> str:
-    country = fields.parse_country(visit.typed("country"))
+def _problems(visit: Visit) -> dict[str, str]:
+    """Return everything that is wrong with the form, by field."""
+    problems: dict[str, str] = {}
+    if visit.typed("kind") not in {kind.value for kind in PRICE_CENTS}:
+        problems["kind"] = "Choose a plan."
+    for name, message in (("full_name", "Enter a name."), ("postal_address", "Enter an address.")):
+        if not visit.typed(name).strip():
+            problems[name] = message
+    try:
+        country = fields.parse_country(visit.typed("country"))
+    except FieldError:
+        country = ""
     if country not in dict(countries()):
-        raise FieldError("country", "Choose a country.")
-    return country
+        problems["country"] = "Choose a country."
+    if visit.ticked("taxable") and vat.is_in_eu(country) and not visit.typed("vat_id").strip():
+        problems["vat_id"] = "Enter the VAT number of your business."
+    return problems
 
 
-def _vat_id(visit: Visit) -> str:
-    """Return the VAT number of a taxable person; anybody else's is ignored.
-
-    Raises:
-        FieldError: a taxable person in the EU must give one.
-    """
-    if not visit.ticked("taxable"):
-        return ""
-    vat_id = visit.typed("vat_id")
-    if not vat_id.strip() and vat.is_in_eu(visit.typed("country")):
-        raise FieldError("vat_id", "Enter the VAT number of your business.")
-    return vat_id
+def _kind(visit: Visit) -> PlanKind:
+    for kind in PRICE_CENTS:
+        if visit.typed("kind") == kind.value:
+            return kind
+    raise OrderError("Choose a plan.")

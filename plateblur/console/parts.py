@@ -12,8 +12,8 @@ from anyio import CapacityLimiter, to_thread
 from jinja2 import Environment
 
 from plateblur.accounts.credentials import Hasher
-from plateblur.accounts.invoices import Seller
 from plateblur.accounts.mail import Email, Mailer, MailError, SmtpSettings, outbox_of
+from plateblur.accounts.offers import Seller
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Gate
 from plateblur.web.settings import Settings
@@ -129,4 +129,7 @@ def seller_of(settings: Settings) -> Seller | None:
         country=settings.seller_country,
         vat_id=settings.seller_vat_id,
         how_to_pay=settings.seller_how_to_pay.replace("\\n", "\n"),
+        email=settings.seller_email,
+        phone=settings.seller_phone,
+        register=settings.seller_register,
     )

@@ -8,11 +8,11 @@ from typing import Any
 from fastapi.responses import Response
 
 from plateblur.accounts import consents, fields, passwords, profiles
+from plateblur.accounts.fields import countries
 from plateblur.accounts.mail import Email, outbox_of
 from plateblur.accounts.types import FieldError, Identity, UnknownCredentialsError
 from plateblur.console.door import LOG_IN, Visit, drop_cookie, session_cookie
 from plateblur.console.entry import CONFIRM_EMAIL, FORGOTTEN
-from plateblur.console.orders import countries
 from plateblur.console.texts import NEWS
 
 PROFILE = "/console/profile"

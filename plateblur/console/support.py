@@ -1,4 +1,4 @@
-"""Frequently asked questions, terms and privacy, and tickets."""
+"""Support tickets."""
 
 from __future__ import annotations
 
@@ -7,30 +7,11 @@ from typing import Any
 from fastapi.responses import Response
 
 from plateblur.accounts import tickets
-from plateblur.accounts.faqs import FAQS
 from plateblur.accounts.tickets import TicketEntry
 from plateblur.accounts.types import FieldError
 from plateblur.console.door import Visit
-from plateblur.console.texts import CONSENTS, KEPT
 
 TICKETS = "/console/tickets"
-
-
-def show_faqs(visit: Visit) -> Response:
-    """Return the questions with their answers."""
-    return visit.page("faqs.html", faqs=FAQS)
-
-
-def show_texts(visit: Visit) -> Response:
-    """Return the terms and the privacy notice."""
-    version = {text.subject: text.version for text in CONSENTS}
-    return visit.page(
-        "texts.html",
-        version=version,
-        seller=visit.parts.seller,
-        kept=KEPT,
-        demo=visit.parts.settings.demo,
-    )
 
 
 def show_tickets(visit: Visit) -> Response:

@@ -17,7 +17,7 @@ class ConsentText:
 
     Attributes:
         subject: in the log.
-        version: of its sentence and its text in `templates/texts.html`.
+        version: of its sentence and its text in `templates/terms_text.html` or `privacy.html`.
         sentence: the label of the box.
         needed: whether an account requires it.
     """
@@ -32,8 +32,8 @@ NEWS = ConsentText(
     "newsletter", "2026-11-26", "Send me e-mails about new features and prices.", False
 )
 CONSENTS = (
-    ConsentText("terms", "2026-11-26", "I agree to the terms of use.", True),
-    ConsentText("privacy", "2026-11-27", "I have read the privacy notice.", True),
+    ConsentText("terms", "2026-11-27", "I agree to the terms of use.", True),
+    ConsentText("privacy", "2026-11-27.2", "I have read the privacy notice.", True),
     NEWS,
 )
 
@@ -70,6 +70,10 @@ KEPT = (
         "the job or up to one hour after it expires",
     ),
     (
+        "Number of photos tried without an account, under a hash of the IP address",
+        in_words(periods.KEEP_GUEST_PHOTOS),
+    ),
+    (
         "Failed logins, under a hash of account and IP address",
         f"{in_words(periods.KEEP_FAILED_LOGINS)} after the last one",
     ),
@@ -82,7 +86,8 @@ KEPT = (
         f"{periods.KEEP_TRIAL_HASH_YEARS} years from the start of the trial",
     ),
     (
-        "Invoices, with the name and address printed on them, and records of payments",
+        "Invoices and credit notes, with the name and address printed on them, the country of your "
+        "connection if it was evidence for VAT, withdrawals, and records of payments",
         f"{periods.KEEP_INVOICE_YEARS} years from the end of the year of issue (tax law)",
     ),
     (

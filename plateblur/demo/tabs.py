@@ -13,6 +13,7 @@ from plateblur.demo.page import NOTHING_SENT, Page
 from plateblur.guidance import GUIDANCE_RATIO, advice
 from plateblur.pipeline import DEFAULTS
 from plateblur.types import COUNT_FLOOR
+from plateblur.web.sketches import angle_sketches
 
 ASSETS = Path(__file__).parent / "assets"
 AT_ONCE = 2  # photos in parallel: one is decoded while the detector has the other
@@ -159,7 +160,7 @@ def live_tab() -> None:
 def guidance_tab(page: Page) -> None:
     """Lay out the tab that teaches how to take photos."""
     gr.HTML(asset("guidance.html"), apply_default_css=False)
-    gr.HTML(sketches.angle_sketches(), apply_default_css=False)
+    gr.HTML(angle_sketches(), apply_default_css=False)
     gr.HTML(asset("camera.html"), apply_default_css=False)
     with gr.Row():
         with gr.Column(min_width=300):

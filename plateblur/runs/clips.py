@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
@@ -52,6 +53,7 @@ class ClipWork:
         """
         from plateblur.video import blur_clip
 
+        _require_file(clip)
         target.parent.mkdir(parents=True, exist_ok=True)
         part, work = part_of(target), work_of(target)
         try:
@@ -95,11 +97,20 @@ def take_clip(job: Job) -> tuple[Version, Path]:
         OSError: it can't be read.
     """
     clip = on_disk(job.photo)
+    _require_file(clip)
     seen, now = seen_at(clip), time.time_ns()
     digest = digest_of(clip)
     size, stamp = seen or (0, "")
     is_fresh = stamp == "" or now - int(stamp) < FRESH_NS
     return Version(size, "" if is_fresh else stamp, digest), clip
+
+
+def _require_file(clip: Path) -> None:
+    """Raise `OSError` for a pipe or a device, which may never say anything."""
+    if clip.exists() and not clip.is_file():
+        raise OSError(
+            errno.ESPIPE, "expected a file, got a pipe or device: it is read several times"
+        )
 
 
 def part_of(target: Path) -> Path:

@@ -26,7 +26,7 @@ from plateblur.errors import PlateblurError
 from plateblur.web.body import MAX_BODY_BYTES
 from plateblur.web.failures import ClientGoneError, Failure, answer_failure, forget, problem
 from plateblur.web.fetcher import PhotoFetcher, Reach, resolve_by_dns
-from plateblur.web.health import health_router
+from plateblur.web.health import Look, health_router
 from plateblur.web.job_work import JobWork
 from plateblur.web.jobs import jobs_router
 from plateblur.web.metrics import Metrics
@@ -154,8 +154,9 @@ def create_app(
         app.include_router(jobs_router(service, jobs[0], work.news.set))
     if settings.panoramax:
         app.include_router(panoramax_router(service))
-    app.include_router(health_router(service))
-    add_pages(app)
+    look = Look(service)
+    app.include_router(health_router(service, look))
+    add_pages(app, look)
     add_source(app, settings.source_url)
     return app
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from anyio import to_thread
@@ -12,13 +13,18 @@ from fastapi import Request
 from fastapi.security.http import HTTPBase, HTTPBearer
 
 from plateblur.accounts.types import (
+    AccessError,
     BusyError,
     Gate,
     Identity,
+    Once,
     PlanPeriod,
+    Reservation,
     UnknownCredentialsError,
+    Usage,
 )
 from plateblur.web.failures import Failure, busy
+from plateblur.web.room import Holder
 
 # Only for the OpenAPI document, so neither refuses anything: `let_in` reads the header, because
 # FastAPI would reject a missing one itself, but the contract requires our error 1001. Not
@@ -31,6 +37,7 @@ BASIC = HTTPBase(
 )
 BEARER = HTTPBearer(scheme_name="bearer", description="An API key.", auto_error=False)
 
+GUESTS = 0  # No account has this id.
 MAX_CREDENTIAL_CHARS = 1024  # Longer ones only cost hashing time; e-mails have up to 254.
 
 
@@ -40,6 +47,47 @@ class Access:
 
     identity: Identity
     plan: PlanPeriod
+
+    @property
+    def holder(self) -> Holder:
+        """Return who takes room and turns."""
+        return self.identity.account_id
+
+    def admit(self, gate: Gate, once: Once | None) -> AbstractContextManager[Reservation]:
+        """Count one request; see `Gate.admit`."""
+        return gate.admit(self.identity, self.plan, once=once)
+
+    def usage(self, gate: Gate) -> Usage | None:
+        """Return what is used and left; a response does not fail without it."""
+        try:
+            return gate.usage(self.identity, self.plan)
+        except AccessError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestAccess:
+    """A visitor without an account; all of them together have the room and turns of one account."""
+
+    address: str
+
+    @property
+    def holder(self) -> Holder:
+        """Return who takes room and turns."""
+        return GUESTS
+
+    def admit(self, gate: Gate, once: Once | None) -> AbstractContextManager[Reservation]:
+        """Count one photo; see `Gate.admit_guest`."""
+        del once  # Visitors have no idempotency keys.
+        return gate.admit_guest(address=self.address)
+
+    def usage(self, gate: Gate) -> Usage | None:
+        """Return None, because no plan is used."""
+        del gate
+        return None
+
+
+AnyAccess = Access | GuestAccess
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from fastapi.responses import Response
 from plateblur.accounts.types import AccessError, UnknownCredentialsError
 
 DOCUMENTED_PATH: Final = "/plateblurer.aspx"
+GUEST_PATH: Final = "/try"
+"""Takes and answers what the documented endpoint does, from visitors without an account."""
 
 TOO_LONG: Final = "Input request too long! Maximum 5 MB per request are allowed"
 NOTHING: Final = "Nothing to upload"
@@ -161,7 +163,7 @@ def describe(failure: Failure, *, reference: str) -> str:
 def answer_failure(request: Request, failure: Failure, *, real_status_codes: bool) -> Response:
     """Return `failure` in the format of the requested route."""
     request.state.cd = failure.cd
-    documented = request.url.path == DOCUMENTED_PATH
+    documented = request.url.path in {DOCUMENTED_PATH, GUEST_PATH}
     status = HTTPStatus.OK if documented and not real_status_codes else failure.status
     headers = dict(failure.headers)
     if status == HTTPStatus.UNAUTHORIZED:

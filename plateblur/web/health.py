@@ -34,10 +34,22 @@ def has_room(folder: Path) -> bool:
     return True
 
 
-def health_router(service: Service) -> APIRouter:
+class Look:
+    """Checks the parts of the service: one check at a time, because each runs the model."""
+
+    def __init__(self, service: Service) -> None:
+        self._checks = {"store": service.gate.is_ready, **service.ready_checks}
+        self._looking = asyncio.Lock()
+
+    async def __call__(self) -> dict[str, bool]:
+        """Return of each part whether it works."""
+        async with self._looking:
+            return {name: await to_thread.run_sync(check) for name, check in self._checks.items()}
+
+
+def health_router(service: Service, look: Look) -> APIRouter:
     """Return the routes for probes and Prometheus."""
     router = APIRouter(tags=["monitoring"])
-    looking = asyncio.Lock()
 
     @router.get("/healthz", summary="Liveness probe", response_model=Health)
     async def healthz() -> JSONResponse:
@@ -50,10 +62,7 @@ def health_router(service: Service) -> APIRouter:
         responses={503: {"model": Health, "description": "The service is not ready."}},
     )
     async def readyz() -> JSONResponse:
-        # One check at a time, because each runs the model.
-        async with looking:
-            checks = {"store": service.gate.is_ready, **service.ready_checks}
-            parts = {name: await to_thread.run_sync(check) for name, check in checks.items()}
+        parts = await look()
         ready = all(parts.values())
         return JSONResponse(
             {"status": "ok" if ready else "not ready", "parts": parts},

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
@@ -21,8 +27,12 @@ from plateblur.accounts.types import (
     TRIAL_REQUESTS_PER_DAY,
 )
 from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, SENTENCES, STATUSES, TOO_LONG
+from plateblur.web.health import Look
+from plateblur.web.packages import COMPARISON, PACKAGES
 from plateblur.web.schemas import TAG_ID
 from plateblur.web.service import Service
+from plateblur.web.settings import Settings
+from plateblur.web.sketches import angle_sketches
 from plateblur.web.source import source_link
 
 HERE = Path(__file__).parent
@@ -37,18 +47,26 @@ class Client:
     name: str
     title: str
     template: str
+    lexer: str
     needs: str
 
 
 CLIENTS = (
-    Client("python", "Python", "clients/python.py.txt", "Python 3.9 or later"),
-    Client("javascript", "JavaScript", "clients/javascript.mjs.txt", "Node.js 18 or later"),
-    Client("csharp", "C#", "clients/csharp.cs.txt", ".NET 6 or later"),
-    Client("vbnet", "VB.NET", "clients/vbnet.vb.txt", ".NET 6 or later"),
-    Client("php", "PHP", "clients/php.php.txt", "PHP 8 with the curl extension"),
-    Client("curl", "curl", "clients/curl.sh.txt", "POSIX shell, curl and base64"),
+    Client("python", "Python", "clients/python.py.txt", "python", "Python 3.9 or later"),
+    Client(
+        "javascript",
+        "JavaScript",
+        "clients/javascript.mjs.txt",
+        "javascript",
+        "Node.js 18 or later",
+    ),
+    Client("csharp", "C#", "clients/csharp.cs.txt", "csharp", ".NET 6 or later"),
+    Client("vbnet", "VB.NET", "clients/vbnet.vb.txt", "vb.net", ".NET 6 or later"),
+    Client("php", "PHP", "clients/php.php.txt", "php", "PHP 8 with the curl extension"),
+    Client("curl", "curl", "clients/curl.sh.txt", "bash", "POSIX shell, curl and base64"),
 )
 
+PART_NAMES = {"store": "Accounts and usage", "model": "Detector", "disk": "Disk"}
 # The cause of each error code, shown next to its fixed sentence.
 MEANINGS = {
     "1001": "The Authorization header is missing or isn't valid Basic authentication.",
@@ -99,17 +117,51 @@ def render_client(client: Client, *, public_url: str) -> str:
 _CODE = make_environment().overlay(autoescape=False)  # compiled once, however many apps are made
 
 
-def add_pages(app: FastAPI) -> None:
-    """Add the pages and their static files to `app`."""
+def coloured(code: str, lexer: str) -> Markup:
+    """Return code as HTML with a class for each kind of word; its text stays the same."""
+    words = HtmlFormatter(nowrap=True, classprefix="t-")
+    made = highlight(code, get_lexer_by_name(lexer, stripnl=False, ensurenl=False), words)
+    return Markup(made)  # noqa: S704 - Pygments escapes what it is given
+
+
+def site_values(settings: Settings, *, has_console: bool, email: str) -> dict[str, Any]:
+    """Return what the head and foot of every page say.
+
+    Args:
+        settings: of this deployment.
+        has_console: whether there are accounts, so that there are pages of theirs.
+        email: of who is logged in, or "".
+    """
+    return {
+        "has_console": has_console,
+        "visitor": email,
+        "source": source_link(settings.source_url),
+        "demo": settings.demo,
+        "imprint": {
+            "name": settings.seller_name,
+            "address": settings.seller_address.replace("\\n", "\n"),
+            "email": settings.seller_email,
+            "phone": settings.seller_phone,
+            "register": settings.seller_register,
+        },
+    }
+
+
+def add_pages(app: FastAPI, look: Look) -> None:
+    """Add the pages and their static files to `app`.
+
+    Args:
+        app: with the service in its state; `app.state.visitor` tells who is logged in.
+        look: checks the parts of the service.
+    """
     service: Service = app.state.service
-    public_url = service.settings.public_url.rstrip("/")
-
-    def on_every_page(request: Request) -> dict[str, Any]:
-        return {"has_console": getattr(request.app.state, "has_console", False), "source": source}
-
-    source = source_link(service.settings.source_url)
-    templates = Jinja2Templates(env=make_environment(), context_processors=[on_every_page])
-    sources = [(client, render_client(client, public_url=public_url)) for client in CLIENTS]
+    settings = service.settings
+    public_url = settings.public_url.rstrip("/")
+    templates = Jinja2Templates(env=make_environment())
+    sources = [
+        (client, coloured(render_client(client, public_url=public_url), client.lexer))
+        for client in CLIENTS
+    ]
     errors = [
         {
             "cd": cd,
@@ -119,7 +171,22 @@ def add_pages(app: FastAPI) -> None:
         }
         for cd, sentence in SENTENCES.items()
     ]
+    prices = {
+        "packages": PACKAGES,
+        "comparison": COMPARISON,
+        "trial_mb": settings.v1_trial_max_mb,
+        "paid_mb": settings.v1_max_mb,
+        "guest_photos": settings.guest_photos,
+    }
+    app.state.visitor = _nobody
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+
+    async def page(request: Request, template: str, values: dict[str, Any]) -> Response:
+        visitor: Callable[[Request], str] = app.state.visitor
+        email = await to_thread.run_sync(visitor, request)
+        has_console = getattr(app.state, "has_console", False)
+        site = site_values(settings, has_console=has_console, email=email)
+        return templates.TemplateResponse(request, template, site | values)
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def favicon() -> Response:
@@ -128,29 +195,52 @@ def add_pages(app: FastAPI) -> None:
 
     @app.get("/", include_in_schema=False)
     async def front(request: Request) -> Response:
-        return templates.TemplateResponse(
+        return await page(
             request,
             "front.html",
-            {
+            prices
+            | {
                 "path": DOCUMENTED_PATH,
                 "public_url": public_url,
                 "errors": errors,
                 "clients": sources,
+                "sketches": Markup(angle_sketches()),  # noqa: S704 - drawn by us
                 "tag_id": TAG_ID,
-                "photo_url": service.settings.photo_url,
+                "photo_url": settings.photo_url,
                 "jobs": app.state.has_jobs,
-                "v1_max_mb": service.settings.v1_max_mb,
-                "v1_trial_max_mb": service.settings.v1_trial_max_mb,
-                "real_status_codes": service.settings.real_status_codes,
+                "v1_max_mb": settings.v1_max_mb,
+                "v1_trial_max_mb": settings.v1_trial_max_mb,
+                "real_status_codes": settings.real_status_codes,
             },
         )
 
+    @app.get("/pricing", include_in_schema=False)
+    async def pricing(request: Request) -> Response:
+        return await page(request, "pricing.html", prices)
+
+    @app.get("/status", include_in_schema=False)
+    async def status(request: Request) -> Response:
+        parts = await look()
+        values = {
+            "parts": parts,
+            "ready": all(parts.values()),
+            "names": PART_NAMES,
+            "checked": f"{service.now():%Y-%m-%d %H:%M:%S} UTC",
+            "waiting": service.photos.taken,
+        }
+        return await page(request, "status.html", values)
+
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
-        schema = app.openapi()
-        return templates.TemplateResponse(
-            request, "docs.html", {"operations": _operations(schema), "public_url": public_url}
+        operations = _operations(app.openapi())
+        return await page(
+            request, "docs.html", {"operations": operations, "public_url": public_url}
         )
+
+
+def _nobody(_: Request) -> str:
+    """Return who is logged in where there are no accounts."""
+    return ""
 
 
 def _operations(schema: dict[str, Any]) -> list[dict[str, Any]]:

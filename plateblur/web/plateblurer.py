@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from anyio import to_thread
@@ -11,8 +12,8 @@ from fastapi.responses import Response
 
 from plateblur.types import BlurOptions
 from plateblur.web.body import decode_base64, parse_json_object, read_body, refuse_no_photo
-from plateblur.web.credentials import BASIC, let_in
-from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, Failure
+from plateblur.web.credentials import BASIC, AnyAccess, GuestAccess, let_in
+from plateblur.web.failures import DOCUMENTED_PATH, GUEST_PATH, NOTHING, Failure
 from plateblur.web.schemas import (
     RETURNED_ABOVE,
     DocumentedAnswer,
@@ -25,9 +26,11 @@ from plateblur.web.service import Service, Written, blur_counted, fetch_photo, r
 # Names are taken in any case, as the original service's server took them.
 FIELDS = {
     name.lower(): name
-    for name in ("base64_Photo_String", "photo_url", "boundingBoxCrop", "plate_output")
+    for name in ("base64_Photo_String", "photo_url", "boundingBoxCrop", "plate_output", "preview")
 }
 ERROR_BY_STATUS = "An error, if the service returns errors with their HTTP status."
+# What a browser says of requests from the same site, or of those that no page makes.
+OWN_PAGE = frozenset({"same-origin", "none"})
 NOT_GIVEN = frozenset({"", "NO"})  # Source: contract; compared stripped and in upper case.
 
 
@@ -38,6 +41,7 @@ class Asked:
     data: bytes | None
     url: str | None
     crops: bool
+    preview: bool
 
 
 def parse_asked(body: bytes) -> Asked:
@@ -52,6 +56,7 @@ def parse_asked(body: bytes) -> Asked:
         FIELDS.get(name.lower(), name): value for name, value in parse_json_object(body).items()
     }
     switches = [_switch(fields, name) for name in ("boundingBoxCrop", "plate_output")]
+    preview = _switch(fields, "preview")
     packed = _photo_field(fields, "base64_Photo_String")
     url = _photo_field(fields, "photo_url")
     if packed is None and url is None:
@@ -59,10 +64,10 @@ def parse_asked(body: bytes) -> Asked:
     if packed is not None and url is not None:
         raise Failure("1014", "Only one of base64_Photo_String and photo_url may be given.")
     if packed is None:
-        return Asked(None, url, any(switches))
+        return Asked(None, url, any(switches), preview)
     data = decode_base64(packed, field="base64_Photo_String")
     refuse_no_photo(data)
-    return Asked(data, None, any(switches))
+    return Asked(data, None, any(switches), preview)
 
 
 def documented_router(service: Service) -> APIRouter:
@@ -94,33 +99,59 @@ def documented_router(service: Service) -> APIRouter:
     async def plateblurer(request: Request) -> Response:
         created = service.now()
         access = await let_in(service.gate, request, bearer=False)
-        with service.room_for_body(access):
-            body = await read_body(request, timeout_s=service.settings.body_timeout_s)
-            asked = await to_thread.run_sync(parse_asked, body)
-            del body  # Up to 5 MB that would wait in the queue with the photo.
-            limits = service.documented_limits
-            data = asked.data or b""
-            if asked.url:
-                with service.spool(access, most_bytes=limits.body_bytes) as spool:
-                    most = limits.body_bytes
-                    await fetch_photo(service, access, asked.url, spool, max_bytes=most)
-                    data = await read_photo(spool)
-            return await blur_counted(
-                service,
-                request,
-                access,
-                data,
-                # Below the default, because everything that is returned must be blurred.
-                BlurOptions(min_confidence=RETURNED_ABOVE, draw_boxes=True, crops=asked.crops),
-                limits=limits,
-                sends=lambda photo: (photo.data, *photo.crops),
-                answer=lambda photo, _: Written(
-                    documented_answer(photo, created=created, crops=asked.crops),
-                    "application/json",
-                ),
-            )
+        return await _answered(service, request, access, created)
+
+    if service.settings.guest_photos:
+
+        @router.post(GUEST_PATH, include_in_schema=False)
+        async def guest(request: Request) -> Response:
+            """Answer a photo from the front page's form, without an account."""
+            created = service.now()
+            if request.headers.get("sec-fetch-site", "same-origin") not in OWN_PAGE:
+                raise Failure("1014", "Only the form on this page can be used without an account.")
+            access = GuestAccess(request.client.host if request.client else "")
+            with service.guests.take(retry_s=service.settings.busy_retry_s):
+                return await _answered(service, request, access, created)
 
     return router
+
+
+async def _answered(
+    service: Service, request: Request, access: AnyAccess, created: datetime
+) -> Response:
+    """Return the documented answer to a request that was let in."""
+    with service.room_for_body(access):
+        body = await read_body(request, timeout_s=service.settings.body_timeout_s)
+        asked = await to_thread.run_sync(parse_asked, body)
+        del body  # Up to 5 MB that would wait in the queue with the photo.
+        limits = service.documented_limits
+        data = asked.data or b""
+        if asked.url:
+            if isinstance(access, GuestAccess):
+                raise Failure("1014", "Photos by URL need an account.")
+            with service.spool(access, most_bytes=limits.body_bytes) as spool:
+                most = limits.body_bytes
+                await fetch_photo(service, access, asked.url, spool, max_bytes=most)
+                data = await read_photo(spool)
+        return await blur_counted(
+            service,
+            request,
+            access,
+            data,
+            BlurOptions(
+                # Below the default, because everything that is returned must be blurred.
+                min_confidence=RETURNED_ABOVE,
+                draw_boxes=True,
+                crops=asked.crops,
+                preview=asked.preview,
+            ),
+            limits=limits,
+            sends=lambda photo: (photo.data, photo.preview, *photo.crops),
+            answer=lambda photo, _: Written(
+                documented_answer(photo, created=created, crops=asked.crops),
+                "application/json",
+            ),
+        )
 
 
 def _photo_field(fields: dict[str, Any], name: str) -> str | None:

@@ -44,7 +44,7 @@ def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) ->
     """Return the documented JSON, keys in the documented order.
 
     Args:
-        photo: blurred, with boxes drawn, and with crops if requested.
+        photo: blurred, with boxes drawn, and with crops and preview if requested.
         created: moment of the request, UTC.
         crops: whether to include `boundingBoxPhoto`.
     """
@@ -61,13 +61,14 @@ def documented_answer(photo: BlurredPhoto, *, created: datetime, crops: bool) ->
         if crops:
             prediction["boundingBoxPhoto"] = base64_text(photo.crops[index])
         predictions.append(prediction)
-    return orjson.dumps(
-        {
-            "created": f"{created:%Y-%m-%dT%H:%M:%S}.{created.microsecond // 1000:03d}Z",
-            "predictions": predictions,
-            "final_photo": base64_text(photo.data),
-        }
-    )
+    answer = {
+        "created": f"{created:%Y-%m-%dT%H:%M:%S}.{created.microsecond // 1000:03d}Z",
+        "predictions": predictions,
+        "final_photo": base64_text(photo.data),
+    }
+    if photo.preview:
+        answer["preview"] = base64_text(photo.preview)
+    return orjson.dumps(answer)
 
 
 def answer_bytes(parts: Iterable[bytes], *, predictions: int) -> int:
@@ -331,6 +332,12 @@ class DocumentedRequest(BaseModel):
     plate_output: str | None = Field(
         "NO", pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$", description="Alias of boundingBoxCrop."
     )
+    preview: str | None = Field(
+        "NO",
+        pattern="^([Yy][Ee][Ss]|[Nn][Oo]|)$",
+        description="YES to also get the result as a small JPEG, for browsers that can't show "
+        "HEIC.",
+    )
 
 
 class DocumentedPrediction(BaseModel):
@@ -349,6 +356,7 @@ class DocumentedAnswer(BaseModel):
     created: str
     predictions: list[DocumentedPrediction]
     final_photo: str
+    preview: str | None = None
 
 
 class DocumentedError(BaseModel):

@@ -21,7 +21,6 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from plateblur.accounts.types import (
-    AccessError,
     Gate,
     Once,
     PlanKind,
@@ -39,7 +38,7 @@ from plateblur.errors import (
 )
 from plateblur.types import BlurOptions, BlurredPhoto, EncodedClip
 from plateblur.web.body import MAX_BODY_BYTES, receive_body, refuse_no_photo
-from plateblur.web.credentials import Access
+from plateblur.web.credentials import AnyAccess
 from plateblur.web.failures import ClientGoneError, Failure, answer_too_long, busy
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 from plateblur.web.metrics import Metrics
@@ -54,6 +53,7 @@ LOG = logging.getLogger("plateblur.web")
 MAX_ANSWER_BYTES = 32 * 1024**2  # Six times the longest request; usual answers are about as long.
 MAX_SENDING_BYTES = 16 * MAX_ANSWER_BYTES  # In one worker; an account has half of it at most.
 SEND_BYTES = 256 * 1024
+GUESTS_AT_ONCE = 4  # In one worker, from the first byte of their photos on.
 SPOOL_DIR = "spool"  # In the data folder.
 
 
@@ -126,6 +126,7 @@ class Service:
     answers: Slots = field(init=False)
     disk: Slots = field(init=False)
     large: Turns = field(init=False)
+    guests: Slots = field(init=False)
     spool_dir: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +144,7 @@ class Service:
         disk_bytes = settings.spool_mb * 1024**2
         object.__setattr__(self, "disk", Slots(disk_bytes, each=disk_bytes // 2))
         object.__setattr__(self, "large", Turns(settings.blur_threads))
+        object.__setattr__(self, "guests", Slots(GUESTS_AT_ONCE))
         object.__setattr__(self, "spool_dir", settings.data_dir / SPOOL_DIR)
 
     @property
@@ -160,28 +162,28 @@ class Service:
         return PhotoLimits(body_bytes, settings.v1_max_pixels, answer_bytes)
 
     @contextmanager
-    def room_for_body(self, access: Access) -> Iterator[None]:
+    def room_for_body(self, access: AnyAccess) -> Iterator[None]:
         """Hold one of the places for a body.
 
         Raises:
             Failure: busy.
         """
-        holder = access.identity.account_id
+        holder = access.holder
         with self.bodies.take(retry_s=self.settings.busy_retry_s, holder=holder):
             yield
 
-    def spool(self, access: Access, *, most_bytes: int) -> Spool:
+    def spool(self, access: AnyAccess, *, most_bytes: int) -> Spool:
         """Return a spool for up to `most_bytes` of a request."""
         return Spool(
             self.spool_dir,
             self.disk,
             most_bytes=most_bytes,
-            holder=access.identity.account_id,
+            holder=access.holder,
             retry_s=self.settings.busy_retry_s,
         )
 
     @asynccontextmanager
-    async def turn_in_memory(self, access: Access, size: int) -> AsyncIterator[None]:
+    async def turn_in_memory(self, access: AnyAccess, size: int) -> AsyncIterator[None]:
         """Wait until so many bytes may be read into the memory, and hold the place for the block.
 
         There are few places for what is longer than `IN_MEMORY_BYTES`; the rest has its room from
@@ -190,7 +192,7 @@ class Service:
         if size <= IN_MEMORY_BYTES:
             yield
             return
-        async with self.large.take(access.identity.account_id):
+        async with self.large.take(access.holder):
             yield
 
 
@@ -208,7 +210,7 @@ async def receive_spooled(
 
 
 async def fetch_photo(
-    service: Service, access: Access, url: str, spool: Spool, *, max_bytes: int
+    service: Service, access: AnyAccess, url: str, spool: Spool, *, max_bytes: int
 ) -> None:
     """Fetch the photo behind `url` into `spool`.
 
@@ -218,7 +220,7 @@ async def fetch_photo(
     """
     if not service.settings.photo_url:
         raise Failure("1014", "Photos by URL are switched off here.")
-    retry_s, holder = service.settings.busy_retry_s, access.identity.account_id
+    retry_s, holder = service.settings.busy_retry_s, access.holder
     try:
         with service.fetches.take(retry_s=retry_s, holder=holder):
             await service.fetcher.fetch_into(spool.write, url, max_bytes=max_bytes)
@@ -296,7 +298,7 @@ class WatchedAnswer(Response):
 async def blur_counted(
     service: Service,
     request: Request,
-    access: Access,
+    access: AnyAccess,
     data: bytes,
     options: BlurOptions,
     *,
@@ -315,7 +317,7 @@ async def blur_counted(
     Args:
         service: the parts.
         request: whose client is watched.
-        access: identity and plan.
+        access: whose request, and on what it counts.
         data: the photo.
         options: for the blur.
         limits: of the photo and the answer.
@@ -330,13 +332,13 @@ async def blur_counted(
         ClientGoneError: the client hung up.
     """
     gone = threading.Event()
-    holder = access.identity.account_id
+    holder = access.holder
 
     def work() -> WatchedAnswer:
         if gone.is_set():
             raise ClientGoneError
         with ExitStack() as undo:
-            admitted = service.gate.admit(access.identity, access.plan, once=once)
+            admitted = access.admit(service.gate, once)
             reservation = undo.enter_context(admitted)
             started = time.perf_counter()
             photo = blurred(service, data, options, gone, max_pixels=limits.pixels)
@@ -347,7 +349,7 @@ async def blur_counted(
             if not service.answers.enter(holder=holder, size=size):
                 raise busy(service.settings.busy_retry_s)
             undo.callback(service.answers.leave, holder=holder, size=size)
-            written = answer(photo, _usage(service.gate, access))
+            written = answer(photo, access.usage(service.gate))
             if reservation.is_repeat:
                 written = replace(written, headers=written.headers | {REPLAYED: "true"})
             if gone.is_set():
@@ -380,7 +382,7 @@ async def blur_counted(
     except RepeatError as error:
         raise repeat_failure(error, retry_s=service.settings.busy_retry_s) from error
     except QuotaError as error:
-        usage = await asyncio.get_running_loop().run_in_executor(None, _usage, service.gate, access)
+        usage = await asyncio.get_running_loop().run_in_executor(None, access.usage, service.gate)
         raise Failure.of_access(error, headers=rate_limit_headers(usage, now=service.now())) from (
             error
         )
@@ -471,11 +473,3 @@ def blurred(
         ) from error
     except PlateblurError as error:
         raise Failure("2001", "The photo could not be blurred.") from error
-
-
-def _usage(gate: Gate, access: Access) -> Usage | None:
-    """Return the usage for the headers; a response does not fail without them."""
-    try:
-        return gate.usage(access.identity, access.plan)
-    except AccessError:
-        return None

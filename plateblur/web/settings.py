@@ -98,6 +98,14 @@ class Settings(BaseSettings):
     photo_url_nameservers: tuple[str, ...] = _setting(
         (), "name servers for photo_url, as ADDRESS or ADDRESS:PORT; default: the system's"
     )
+    guest_photos: int = _setting(
+        10,
+        "photos that a visitor without an account may try per day and address; 0 disables it",
+        ge=0,
+    )
+    guest_photos_together: int = _setting(
+        500, "photos that all visitors without an account may try per day", ge=0
+    )
     body_timeout_s: float = _setting(30.0, "timeout for a request body to arrive", gt=0)
     hear_out_s: float = _setting(
         30.0,
@@ -171,6 +179,41 @@ class Settings(BaseSettings):
     )
     seller_how_to_pay: str = _setting(
         "", "payment instructions on unpaid invoices; \\n separates lines"
+    )
+    seller_email: str = _setting(
+        "", "e-mail address of the seller, for the pages that the law wants"
+    )
+    seller_phone: str = _setting("", "phone number of the seller, for the same pages")
+    seller_register: str = _setting("", "register and number of the seller, for the same pages")
+    seller_due_days: int = _setting(14, "days in which an invoice is due", ge=0, le=90)
+    seller_oss: bool = _setting(
+        True,
+        "charge consumers in other EU countries the VAT of their country (one-stop shop); disable "
+        "it below the threshold of 10,000 EUR a year to charge the VAT of the seller's country",
+    )
+    seller_vat_currency: str = _setting(
+        "",
+        "three-letter code of the currency in which an invoice must state the VAT as well; "
+        "default: none",
+    )
+    exchange_rate_file: str = _setting(
+        "",
+        "file that a job of yours keeps up to date, with one line: units of that currency for one "
+        "USD, the date, and who published it, e.g. 4.3512 2026-11-26 National Bank of Romania",
+    )
+    country_header: str = _setting(
+        "",
+        "header in which a trusted proxy sends the visitor's country, kept with a consumer's order "
+        "as a second piece of evidence of the place; default: the billing address alone",
+    )
+    privacy_contact: str = _setting(
+        "", "who answers questions about privacy; default: the seller's e-mail address"
+    )
+    privacy_recipients: str = _setting(
+        "", "who else processes personal data, such as your hosting provider; \\n separates lines"
+    )
+    privacy_authority: str = _setting(
+        "", "supervisory authority for complaints; default: that of the visitor's country"
     )
     payment_webhook_secret: str = _setting(
         "", "signing secret for /payments/stripe; default: no such route", secret=True

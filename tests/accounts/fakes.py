@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from plateblur.accounts import invoices, signup
+from plateblur.accounts import invoices, offers, signup
 from plateblur.accounts.credentials import Hasher, Verdict
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import Store
@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 PASSWORD = "a long enough password"
 EMAIL = "ana.pop@plates.io"
 SECRET = b"tests only " * 4
-SELLER = invoices.Seller("Plate SRL", "Str. Lungă 1\nBrașov", "RO", "RO1234565", "IBAN RO00")
+SELLER = offers.Seller("Plate SRL", "Str. Lungă 1\nBrașov", "RO", "RO1234565", "IBAN RO00")
 
 
 class TurnableClock:

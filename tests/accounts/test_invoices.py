@@ -15,8 +15,9 @@ from sqlalchemy import func, select
 
 from plateblur.accounts import invoice_papers, invoices, payments, profiles
 from plateblur.accounts.gate import StoreGate
-from plateblur.accounts.invoices import IssuedInvoice, Seller
+from plateblur.accounts.invoices import IssuedInvoice
 from plateblur.accounts.models import Invoice
+from plateblur.accounts.offers import Seller
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import Identity, InvoiceStatus, NotFoundError, OrderError, PlanKind
 from tests.accounts.fakes import NOW, SELLER, TurnableClock, make_account
@@ -181,21 +182,32 @@ def paper() -> IssuedInvoice:
 
 
 def test_the_page_escapes_what_was_typed(paper: IssuedInvoice) -> None:
-    page = invoice_papers.invoice_html(paper, stylesheet="/a.css")
+    page = invoice_papers.paper_html(paper, stylesheet="/a.css", logo="/l.svg")
     assert "<script" not in page
     assert "<style" not in page
     assert '<link rel="stylesheet" href="/a.css">' in page
     assert "{{7*7}}" in page
-    for words in ("VAT 25.5 %", "1,024.08", "Unpaid.", "IBAN 1", "日本"):
+    for words in (
+        "VAT 25.5 %",
+        "1,024.08",
+        "unpaid",
+        "IBAN 1",
+        "日本",
+        "Finland",
+        "twelve months",
+        "Payment reference: <strong>PB-2026-000001",
+    ):
         assert words in page
 
 
 def test_the_pdf_holds_letters_beyond_latin_1(paper: IssuedInvoice) -> None:
-    pdf = invoice_papers.invoice_pdf(paper)
+    pdf = invoice_papers.paper_pdf(paper)
     assert pdf.startswith(b"%PDF-")
     assert len(pdf) > 5_000
     paid = replace(paper, status=InvoiceStatus.PAID, paid_at=NOW, starts_at=NOW, ends_at=NOW)
-    assert "Paid on 2026-03-10." in invoice_papers.invoice_html(paid, stylesheet="")
+    page = invoice_papers.paper_html(paid, stylesheet="", logo="")
+    assert "paid on 2026-03-10" in page
+    assert "How to pay" not in page
 
 
 def notice(invoice: IssuedInvoice, **changes: object) -> bytes:

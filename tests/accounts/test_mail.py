@@ -16,7 +16,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message
 
 from plateblur.accounts import mail, periods
-from plateblur.accounts.mail import Email, Mailer, MailError, SmtpSettings, forget_emails
+from plateblur.accounts.mail import Email, Mailer, MailError, SmtpSettings, forget_emails, html_of
 from tests.accounts.fakes import TurnableClock
 
 LETTER = Email("ana@plates.io", "Bună", "Deschide:\n\nhttps://p/a?token=x\n", "https://p/a?token=x")
@@ -52,7 +52,9 @@ def test_without_smtp_a_letter_goes_to_the_outbox_of_its_owner(tmp_path: Path) -
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     message = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
     assert (message["To"], message["Subject"]) == (LETTER.to, "Bună")
-    assert message.get_content().replace("\r\n", "\n") == LETTER.body
+    body = message.get_body(("plain",))
+    assert body is not None
+    assert body.get_content().replace("\r\n", "\n") == LETTER.body
 
 
 def test_a_letter_goes_over_smtp_with_its_attachment(
@@ -62,12 +64,22 @@ def test_a_letter_goes_over_smtp_with_its_attachment(
     mailer = Mailer(
         sender=SENDER, outbox=tmp_path, smtp=SmtpSettings("127.0.0.1", port, security="none")
     )
-    letter = Email(LETTER.to, "Invoice", "Attached.", attachment=("invoice.pdf", b"%PDF-1.7"))
+    letter = Email(LETTER.to, "Invoice", "Attached.", attachments=(("invoice.pdf", b"%PDF-1.7"),))
     assert mailer.send(letter) is None
     (message,) = handler.letters
     assert message["X-RcptTo"] == LETTER.to
     assert [part.get_filename() for part in message.walk()][-1] == "invoice.pdf"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_letter_is_html_too_with_a_button_and_nothing_from_elsewhere() -> None:
+    link = "https://blur.example/console/activate?token=a&b=<c>"
+    html = html_of(Email("ana@plates.io", "Hi <Ana>", f"Hello,\n\nOpen this:\n\n{link}\n\nBye.\n"))
+    assert 'href="https://blur.example/console/activate?token=a&amp;b=&lt;c&gt;"' in html
+    assert "Hi &lt;Ana&gt;" in html
+    assert html.count("<a ") == 1
+    for loads in ("<img", "<link", "url(", "<script"):
+        assert loads not in html
 
 
 @pytest.mark.parametrize(

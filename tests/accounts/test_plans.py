@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from plateblur.accounts import plans
 from plateblur.accounts.types import (
+    PRICE_CENTS,
     NoInvoiceError,
     PackageExpiredError,
     PlanError,
@@ -117,8 +118,8 @@ def test_a_yearly_package_has_twelve_months() -> None:
 
 
 def test_prices_are_those_of_the_product_page() -> None:
-    assert plans.PRICE_CENTS == {PlanKind.MONTHLY: 8000, PlanKind.YEARLY: 81600}
-    assert plans.PRICE_CENTS[PlanKind.YEARLY] * 100 == 12 * plans.PRICE_CENTS[PlanKind.MONTHLY] * 85
+    assert PRICE_CENTS == {PlanKind.MONTHLY: 8000, PlanKind.YEARLY: 81600}
+    assert PRICE_CENTS[PlanKind.YEARLY] * 100 == 12 * PRICE_CENTS[PlanKind.MONTHLY] * 85
 
 
 T = "2026-03-01T09:00"

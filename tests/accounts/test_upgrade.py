@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -10,11 +11,20 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import text
 
-from plateblur.accounts import consents, passwords, profiles, sessions, signup
+from plateblur.accounts import (
+    consents,
+    credit_notes,
+    invoice_papers,
+    invoices,
+    passwords,
+    profiles,
+    sessions,
+    signup,
+)
 from plateblur.accounts.credentials import fast_hash, new_api_key
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.store import MIGRATIONS, Store
-from plateblur.accounts.types import AccountClosedError, LinkError, Once
+from plateblur.accounts.types import AccountClosedError, Identity, LinkError, Once, PlanKind
 from tests.accounts.fakes import EMAIL, NOW, PASSWORD, SECRET, CountingHasher
 from tests.accounts.test_store import empty_url  # noqa: F401 - a fixture
 
@@ -166,4 +176,51 @@ def test_requests_of_the_version_before_stay_counted(empty_url: str) -> None:  #
             reservation.settle(predictions=1)
             assert reservation.is_repeat is is_repeat
     assert gate.usage(ana, plan).window_requests == 4
+    store.close()
+
+
+def test_invoices_of_the_version_before_stay_valid(empty_url: str) -> None:  # noqa: F811
+    """From 0005, which knew neither terms nor credit notes, with a paid and an unpaid invoice."""
+    store = Store(empty_url, secret=SECRET)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with store.write() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+    at = NOW.replace(tzinfo=None) if store.is_sqlite else NOW
+    party = json.dumps({"name": "Ana", "postal_address": "A 1", "country": "RO", "vat_id": ""})
+    with store.write() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO accounts (email, email_key, password_hash, role, status, "
+                "credentials_version, has_trial, has_invoice, full_name, company, postal_address, "
+                "country, vat_id, created_at) VALUES (:email, :email, 'x', 'customer', 'active', "
+                "0, :no, :yes, '', '', '', '', '', :at)"
+            ),
+            {"email": EMAIL, "yes": True, "no": False, "at": at},
+        )
+        account_id = connection.execute(text("SELECT id FROM accounts")).scalar_one()
+        for number, status, paid_at in (
+            ("PB-2026-000001", "paid", at),
+            ("PB-2026-000002", "issued", None),
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO invoices (account_id, number, kind, status, currency, net_cents, "
+                    "vat_rate_bps, vat_cents, vat_note, seller, buyer, issued_at, paid_at, "
+                    "starts_at, ends_at) VALUES (:id, :number, 'monthly', :status, 'USD', 8000, "
+                    "2100, 1680, '', :party, :party, :at, :paid, :paid, :ends)"
+                ),
+                {"id": account_id, "number": number, "status": status, "party": party, "at": at,
+                 "paid": paid_at, "ends": paid_at and paid_at + timedelta(days=31)},
+            )  # fmt: skip
+    store.migrate()
+    gate = StoreGate(store, hasher=CountingHasher(), clock=lambda: NOW)
+    assert gate.active_plan(Identity(account_id, EMAIL)).kind is PlanKind.MONTHLY
+    unpaid, paid = invoices.list_invoices(store, account_id=account_id)
+    assert (unpaid.terms, paid.local_vat, paid.is_of_consumer) == ({}, "", True)
+    assert invoice_papers.paper_pdf(unpaid).startswith(b"%PDF-")
+    invoices.mark_paid(store, unpaid.number, paid_by="operator", now=NOW)
+    note = credit_notes.withdraw(store, account_id, paid.number, now=NOW)
+    assert note.total_cents == 9680
     store.close()

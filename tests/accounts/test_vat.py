@@ -48,6 +48,30 @@ def test_a_seller_in_romania_charges(country: str, vat_id: str, cents: int, note
     assert tax.note.startswith(note)
 
 
+@pytest.mark.parametrize(
+    ("country", "vat_id", "more", "cents", "article"),
+    [("DE", "", {}, 1520, "article 58"), ("DE", "", {"in_one_stop_shop": False}, 1680, "59c"),
+     ("RO", "", {"in_one_stop_shop": False}, 1680, ""),
+     ("DE", "DE123456788", {}, 0, "articles 44 and 196"), ("US", "", {}, 0, "article 58"),
+     ("US", "", {"is_business": True}, 0, "article 44")],
+    ids=["shop", "below the threshold", "home", "reverse", "consumer abroad", "business abroad"],
+)  # fmt: skip
+def test_the_article_is_named(
+    country: str, vat_id: str, more: dict[str, bool], cents: int, article: str
+) -> None:
+    tax = vat.vat_on(
+        8000,
+        seller_country="RO",
+        seller_vat_id="RO1234565",
+        buyer_country=country,
+        buyer_vat_id=vat_id,
+        **more,
+    )
+    assert tax.amount_cents == cents
+    assert article in tax.note
+    assert bool(tax.note) is bool(article)
+
+
 def test_cents_are_rounded_half_up() -> None:
     tax = vat.vat_on(
         10, seller_country="RO", seller_vat_id="RO1234565", buyer_country="FI", buyer_vat_id=""

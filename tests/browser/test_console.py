@@ -155,6 +155,10 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     page.get_by_label("Name", exact=True).fill("Ana Pop")
     page.get_by_label("Postal address").fill("Str. Lungă 7\nBrașov")
     page.get_by_label("Country").select_option("RO")
+    press(page, "Continue to the total")
+    expect(page.locator(".amounts .total")).to_contain_text("80.00 USD")
+    page.get_by_label("I agree to the terms of use.").check()
+    page.get_by_label("As soon as it is paid.").check()
     press(page, "Order with obligation to pay")
     page.get_by_text("Thank you for your order.").wait_for()
     number = page.locator("tbody th").inner_text()
@@ -162,9 +166,11 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     operator = open_page(browser, width=390)
     log_in(operator, served, "operator", served.operators_password)
     operator.goto(f"{served.url}/console/operator/invoices")
-    press(operator, f"Mark as paid {number}")
+    operator.get_by_role("link", name=f"Mark as paid {number}").click()
+    press(operator, "Mark as paid")
     operator.get_by_text("Marked as paid. The plan is active.").wait_for()
     operator.context.close()
+    page.locator("#invoices .good", has_text="paid").wait_for()  # without loading the page anew
 
     page.goto(f"{served.url}/console")
     page.get_by_role("heading", name="Monthly plan").wait_for()
@@ -213,7 +219,7 @@ def test_everything_works_without_javascript_and_fits_a_phone(
     assert page.get_by_label("The new key", exact=True).inner_text().startswith("pb_")
     widths = open_page(browser, width=390)
     log_in(widths, served, email, PASSWORD)
-    for path in ("", "/order", "/invoices", "/keys", "/profile", "/consents", "/tickets", "/faqs"):
+    for path in ("", "/order", "/invoices", "/keys", "/profile", "/consents", "/tickets"):
         widths.goto(f"{served.url}/console{path}")
         assert widths.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
     widths.context.close()

@@ -50,6 +50,18 @@ class Visitor:
         assert token is not None, shown.text
         return await self.client.post(path, data=form | {"csrf": token[1]})
 
+    async def order(self, form: dict[str, str], **agreed: str) -> httpx.Response:
+        """Order as a person does: the form, the review with its total, the button."""
+        shown = await self.send("/console/order", form)
+        if shown.status_code != 200:
+            return shown
+        hiddens = {
+            name: hidden(shown.text, name) for name in ("csrf", "kind", "taxable", "total_cents")
+        }
+        return await self.client.post(
+            "/console/order/confirm", data=hiddens | {"agreed": "yes", "start_now": "yes"} | agreed
+        )
+
     async def log_in(self, username: str = EMAIL, password: str = PASSWORD) -> httpx.Response:
         return await self.send("/console/login", {"username": username, "password": password})
 

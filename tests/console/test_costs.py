@@ -159,7 +159,7 @@ async def test_a_reset_by_mail_revokes_the_keys_unless_told_otherwise(
 ) -> None:
     visitor = await stand.visit_as()
     made = await visitor.send("/console/keys", {"label": "camera"})
-    key = made.text.partition("<code>pb_")[2].partition("</code>")[0]
+    key = made.text.partition('<code id="new-key">pb_')[2].partition("</code>")[0]
     link = await reset_link(stand)
     form = {"token": link.partition("token=")[2], "password": NEW_PASSWORD}
     done = await stand.visitor().send(
@@ -258,14 +258,14 @@ async def test_one_account_does_not_fill_the_queue_by_changing_its_password(stan
 async def test_invoices_are_not_mailed_without_end(stand: Stand) -> None:
     visitor = await stand.visit_as()
     for _ in range(2 * throttle.FREE_PER_PAIR):
-        answer = await visitor.send("/console/order", ADDRESS_OF_INVOICE | {"kind": "monthly"})
+        answer = await visitor.order(ADDRESS_OF_INVOICE | {"kind": "monthly"})
     assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
     assert len(stand.letters()) == throttle.FREE_PER_PAIR
 
 
 async def test_invoices_are_drawn_one_at_a_time(stand: Stand) -> None:
     visitor = await stand.visit_as()
-    await visitor.send("/console/order", ADDRESS_OF_INVOICE | {"kind": "monthly"})
+    await visitor.order(ADDRESS_OF_INVOICE | {"kind": "monthly"})
     path = "/console/invoices/PB-2026-000001/pdf"
     answers = await asyncio.gather(*(visitor.get(path) for _ in range(30)))
     told = [answer.status_code for answer in answers]

@@ -175,8 +175,11 @@ async def test_what_is_not_there_is_a_page_that_says_so(stand: Stand, path: str)
 
 async def test_the_front_page_links_to_the_console(stand: Stand) -> None:
     text = (await stand.visitor().get("/")).text
-    for path in ("/console", "/console/login", "/console/signup"):
+    for path in ("/console/login", "/console/signup", "/faq", "/terms", "/privacy", "/support"):
         assert f'href="{path}"' in text
+    at_home = (await (await stand.visit_as()).get("/")).text
+    assert 'href="/console"' in at_home
+    assert 'href="/console/login"' not in at_home
 
 
 async def test_the_console_is_in_no_description_of_the_api(stand: Stand) -> None:

@@ -42,7 +42,7 @@ def account_id(stand: Stand, email: str = EMAIL) -> int:
 async def order(visitor: Visitor, **changes: str) -> str:
     """Order a package; return where the browser is sent."""
     form = ADDRESS_OF_INVOICE | {"kind": "monthly"} | changes
-    answer = await visitor.send("/console/order", form)
+    answer = await visitor.order(form)
     assert answer.status_code == HTTPStatus.SEE_OTHER, answer.text
     return answer.headers["location"]
 
@@ -81,21 +81,23 @@ async def test_the_stream_tells_each_change_and_ends_with_the_session(
     identity = Identity(account_id(stand), EMAIL)
     signup.start_trial(stand.store, identity.account_id, now=NOW)
     looks = iter(["use", "rest", "use", "log out", "rest"])
-    look = home._figures_of_session
+    look = home._look
 
-    def look_while_things_happen(visit: Visit) -> home.Figures | None:
-        figures = look(visit)
+    def look_while_things_happen(visit: Visit) -> tuple[home.Figures, tuple[int, ...]] | None:
+        seen = look(visit)
         match next(looks):
             case "use":
                 use(stand.gate, identity)
             case "log out":
                 sessions.log_out(stand.store, visit.session)
-        return figures
+        return seen
 
-    monkeypatch.setattr(home, "_figures_of_session", look_while_things_happen)
+    monkeypatch.setattr(home, "_look", look_while_things_happen)
     answer = await visitor.get("/console/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
-    figures = [json.loads(line) for line in re.findall(r"^data: (.*)$", answer.text, re.MULTILINE)]
+    figures = [
+        json.loads(line) for line in re.findall(r"^data: (.+?)\s*$", answer.text, re.MULTILINE)
+    ]
     assert [one["requests_used"] for one in figures] == [0, 1, 2]
     assert next(looks, "none left") == "none left"
     assert home._streams == {}
@@ -153,7 +155,10 @@ async def test_an_order_is_an_invoice_on_the_list_on_paper_and_in_the_mail(stand
     pdf = await visitor.get("/console/invoices/PB-2026-000001/pdf")
     assert pdf.content.startswith(b"%PDF-")
     assert pdf.headers["content-disposition"] == 'attachment; filename="PB-2026-000001.pdf"'
-    assert f"To: {EMAIL}\nSubject: Your PlateBlur invoice PB-2026-000001" in stand.letters()[0]
+    assert (
+        f"To: {EMAIL}\nSubject: Your PlateBlur order and invoice PB-2026-000001"
+        in stand.letters()[0]
+    )
 
 
 @pytest.mark.parametrize(

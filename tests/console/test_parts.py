@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from plateblur.accounts.fields import countries
 from plateblur.accounts.mail import Email
 from plateblur.console import check_console_settings
-from plateblur.console.orders import countries
 from plateblur.console.parts import mailer_of, seller_of
 from plateblur.web import Settings
 

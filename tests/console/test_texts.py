@@ -31,7 +31,7 @@ def test_a_period_is_said_in_words(period: timedelta, words: str) -> None:
 
 
 async def test_the_notice_states_the_periods_that_upkeep_deletes_by(stand: Stand) -> None:
-    page = unescape((await stand.visitor().get("/console/texts")).text)
+    page = unescape((await stand.visitor().get("/privacy")).text)
     for data, period in KEPT:
         assert data in page
         assert period in page
@@ -67,7 +67,7 @@ async def test_a_request_logs_what_the_notice_says_and_nothing_else(
     }  # fmt: skip
     for hidden in ("secret-words", EMAIL, "198.51.100.7"):
         assert hidden not in str(told)
-    page = " ".join(unescape((await visitor.get("/console/texts")).text).split())
+    page = " ".join(unescape((await visitor.get("/privacy")).text).split())
     for words in (
         "the time, a random reference, the method and route, the status and error code, your "
         "account number, the duration, and the size of request and response",
@@ -76,14 +76,14 @@ async def test_a_request_logs_what_the_notice_says_and_nothing_else(
         assert words in page
 
 
-@pytest.mark.parametrize("path", ["/console/login", "/console/texts", "/console", "/"])
+@pytest.mark.parametrize("path", ["/console/login", "/privacy", "/console", "/"])
 async def test_every_page_links_to_the_source_code_and_the_notice(stand: Stand, path: str) -> None:
     visitor = await stand.visit_as()
     if path == "/console/login":
         visitor = stand.visitor()
     footer = (await visitor.get(path)).text.partition("<footer>")[2]
-    assert re.search(r'<a href="/source\.zip">source code</a>', footer)
-    assert '<a href="/console/texts">' in footer
+    assert re.search(r'<a href="/source\.zip">Source code \(AGPL\)</a>', footer)
+    assert '<a href="/privacy">' in footer
 
 
 async def test_a_changed_service_links_to_its_own_source_code(
@@ -92,7 +92,7 @@ async def test_a_changed_service_links_to_its_own_source_code(
     changed = "https://blur.example/changes.git"
     other = make_stand(stand.store, tmp_path_factory.mktemp("other"), source_url=changed)
     footer = (await other.visitor().get("/console/login")).text.partition("<footer>")[2]
-    assert f'<a href="{changed}">source code</a>' in footer
+    assert f'<a href="{changed}">Source code (AGPL)</a>' in footer
 
 
 @pytest.mark.parametrize("demo", [False, True], ids=["api alone", "with demo"])
@@ -100,5 +100,5 @@ async def test_the_notice_speaks_of_the_demo_only_where_there_is_one(
     stand: Stand, tmp_path_factory: pytest.TempPathFactory, demo: bool
 ) -> None:
     other = make_stand(stand.store, tmp_path_factory.mktemp("other"), demo=demo)
-    page = (await other.visitor().get("/console/texts")).text
+    page = (await other.visitor().get("/privacy")).text
     assert ('href="/demo/"' in page) is demo

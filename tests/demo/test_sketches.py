@@ -4,7 +4,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from plateblur.demo.sketches import BAD, GOOD, angle_sketches, picture_sketch, recall_plot
+from plateblur.demo.sketches import picture_sketch, recall_plot
+from plateblur.web.sketches import BAD, GOOD, angle_sketches, angles_svg
 
 
 def test_the_angles_are_drawn_as_well_formed_svg_with_a_name_for_each() -> None:
@@ -14,6 +15,16 @@ def test_the_angles_are_drawn_as_well_formed_svg_with_a_name_for_each() -> None:
     assert len(named) == 4
     assert "94% of its width" in named[0]
     assert "50% of its height" in named[3]
+
+
+def test_the_docs_show_the_same_sketches_in_one_picture() -> None:
+    picture = ElementTree.fromstring(angles_svg())  # noqa: S314 - drawn by us
+
+    titles = [text.text for text in picture.iter() if text.tag.endswith("text")]
+    assert [title for title in titles if title and "angle" in title] == [
+        *("Side angle: good", "Side angle: too steep"),
+        *("Tilt angle: good", "Tilt angle: too steep"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,18 @@ def test_photos_and_clips_of_a_folder_share_an_output_folder(here: Path) -> None
 )
 def test_a_container_that_is_not_written_becomes_mp4(inside: str, target: str) -> None:
     assert clip_target(Path(inside)) == Path(target)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(here: Path) -> None:
+    os.mkfifo("pipe.mp4")
+
+    done = run("video", "pipe.mp4", "-o", "out.mp4")
+
+    assert done.exit_code == 1
+    assert "expected a file, got a pipe" in " ".join(done.output.split())
+    assert not Path("out.mp4").exists()
+    assert run("video", "pipe.mp4", "in/a.mp4", "-o", "out").exit_code == 1
+    assert files("out") == {"a.mp4", MANIFEST_NAME, LOCK_NAME}
 
 
 def test_a_report_of_plates_is_for_one_clip(here: Path) -> None:

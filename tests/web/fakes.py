@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 import numpy as np
+import pillow_heif
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image as PillowImage
@@ -46,6 +47,11 @@ def photo_bytes(format_: str = "JPEG", *, size_wh: tuple[int, int] = (64, 48)) -
     out = io.BytesIO()
     PillowImage.new("RGB", size_wh, (40, 90, 140)).save(out, format_)
     return out.getvalue()
+
+
+def heic_bytes(*, size_wh: tuple[int, int] = (64, 48)) -> bytes:
+    pillow_heif.register_heif_opener()
+    return photo_bytes("HEIF", size_wh=size_wh)
 
 
 def text_of(photo: bytes) -> str:
@@ -99,6 +105,7 @@ class FakeBlur:
             detections=kept,
             predictions_counted=len(everything),
             crops=tuple(f"crop {i}".encode() for i in range(len(kept))) if options.crops else (),
+            preview=photo_bytes() if options.preview else b"",
         )
 
 
@@ -136,6 +143,8 @@ class FakeGate:
     limit: int = 50
     kind: PlanKind = PlanKind.TRIAL
     requests: int = 0
+    guests: int = 0
+    guest_limit: int = 10
     predictions: int = 0
     reserved: int = 0
     ready: bool = True
@@ -188,6 +197,21 @@ class FakeGate:
             if not reservation.settled:
                 with self.lock:
                     self.requests -= 1
+
+    @contextmanager
+    def admit_guest(self, *, address: str) -> Iterator[FakeReservation]:
+        self.addresses.append(address)
+        with self.lock:
+            if self.guests >= self.guest_limit:
+                raise DailyQuotaError(retry_after_s=60)
+            self.guests += 1
+        reservation = FakeReservation(self)
+        try:
+            yield reservation
+        finally:
+            if not reservation.settled:
+                with self.lock:
+                    self.guests -= 1
 
     def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
         if self.usage_fails_with is not None:

@@ -9,13 +9,13 @@ import pytest
 
 from plateblur.web import Settings
 from plateblur.web.failures import SENTENCES
-from plateblur.web.pages import CLIENTS, MEANINGS
+from plateblur.web.pages import CLIENTS, MEANINGS, render_client
 from tests.web.fakes import FakeGate, make_stand, photo_bytes, text_of
 
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/pricing", "/status"])
 async def test_a_page_asks_nothing_of_other_hosts_and_holds_no_inline_code(path: str) -> None:
     answer = await make_stand().client.get(path)
     assert answer.status_code == 200
@@ -65,7 +65,17 @@ async def test_the_docs_show_every_route_of_the_description() -> None:
         assert path in text
 
 
-@pytest.mark.parametrize("path", ["/static/plateblur.css", "/static/try.js", "/static/logo.svg"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/plateblur.css",
+        "/static/try.js",
+        "/static/page.js",
+        "/static/logo.svg",
+        "/static/street.jpg",
+        "/static/clip.mp4",
+    ],
+)
 async def test_static_files_are_served(path: str) -> None:
     assert (await make_stand().client.get(path)).status_code == 200
 
@@ -146,3 +156,33 @@ async def test_metrics_without_a_token_are_closed_in_production(authorization: s
     headers = {"Authorization": authorization}
     answer = await make_stand(settings=settings).client.get("/metrics", headers=headers)
     assert answer.status_code == 401
+
+
+async def test_the_prices_are_those_of_the_contract_with_every_promise() -> None:
+    text = unescape((await make_stand().client.get("/pricing")).text)
+    for promise in (
+        *("0 USD", "80 USD", "816 USD", "15% off", "Popular", "7 days", "50 requests per day"),
+        *("10,000 predictions", "50 requests per minute", "own the copyright", "Unlimited devices"),
+        *("Administration console", "Cut-out of each blurred plate", "Premium support"),
+        *("No commercial use", "VAT may be added", "probability above 20%", "disposable e-mail"),
+    ):
+        assert promise in text, promise
+
+
+@pytest.mark.parametrize(("works", "words"), [(True, "All systems work"), (False, "don't work")])
+async def test_the_status_page_shows_what_works(works: bool, words: str) -> None:
+    stand = make_stand(ready_checks={"model": lambda: works})
+    answer = await stand.client.get("/status")
+    assert answer.status_code == 200
+    assert words in unescape(answer.text)
+    assert "Detector" in answer.text
+
+
+async def test_colours_change_no_letter_of_the_code() -> None:
+    text = (await make_stand().client.get("/")).text
+    for client in CLIENTS:
+        block = re.search(rf'<code id="client-{client.name}">(.*?)</code>', text, re.DOTALL)
+        assert block is not None
+        plain = unescape(re.sub(r"</?span[^>]*>", "", block[1]))
+        assert plain == render_client(client, public_url="http://127.0.0.1:8000")
+        assert "<span" in block[1]

@@ -1,9 +1,12 @@
-// Updates the figures of the overview; without it the page shows them as loaded.
+// Keeps an open page up to date; without it the page shows what was there when it was loaded.
 "use strict";
 
 const figures = document.getElementById("figures");
+const WAIT_MS = 300; // several changes in a row load the page once
+let loading = 0;
 
 function show(usage) {
+  if (!figures) return;
   if (usage.kind !== figures.dataset.kind) {
     location.reload(); // a plan started or ended, so the page looks different
     return;
@@ -20,5 +23,30 @@ function show(usage) {
   if (note) note.hidden = false;
 }
 
-const events = new EventSource("/console/events"); // reconnects automatically
-events.addEventListener("figures", (event) => show(JSON.parse(event.data)));
+// Replaces the parts of the page that changed, except where somebody is typing.
+async function renew() {
+  const response = await fetch(location.href, { headers: { "PlateBlur-Live": "1" } });
+  if (!response.ok || response.redirected) return;
+  const page = new DOMParser().parseFromString(await response.text(), "text/html");
+  for (const part of document.querySelectorAll("[data-part]")) {
+    const fresh = page.getElementById(part.id);
+    if (!fresh || part.contains(document.activeElement)) continue;
+    if (fresh.innerHTML !== part.innerHTML) part.replaceChildren(...fresh.childNodes);
+  }
+}
+
+function renewSoon() {
+  clearTimeout(loading);
+  loading = setTimeout(() => renew().catch(() => {}), WAIT_MS);
+}
+
+if (document.querySelector("[data-part], #figures")) {
+  const events = new EventSource("/console/events"); // reconnects automatically
+  let first = true;
+  events.addEventListener("figures", (event) => {
+    show(JSON.parse(event.data));
+    if (!first) renewSoon();
+    first = false;
+  });
+  events.addEventListener("changed", renewSoon);
+}
