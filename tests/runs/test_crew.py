@@ -119,9 +119,9 @@ class FakeRay:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from plateblur.runs import cluster
 
-    def start(worker: Worker, order: Order, model: bytes) -> None:
+    def start(worker: Worker, order: Order, models: tuple[bytes, ...]) -> None:
         _require_shared(order, "fake")
-        assert len(model) > 1_000_000
+        assert min(map(len, models)) > 1_000_000
         worker._begin(order, FixedDetector(boxes([40, 30, 90, 45])))
 
     monkeypatch.setattr(Worker, "start", start)
