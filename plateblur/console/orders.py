@@ -244,12 +244,12 @@ def _terms(visit: Visit, seller: Seller) -> OrderTerms:
             today=visit.now.date(),
         )
     header = settings.country_header
-    told = visit.request.headers.get(header, "").upper() if header else ""
+    network = visit.request.headers.get(header, "").upper() if header else ""
     return OrderTerms(
         is_business=visit.ticked("taxable"),
         starts_now=visit.ticked("start_now"),
         terms_version=legal.TERMS_VERSION,
-        network_country=told if told in dict(countries()) else "",
+        network_country=network if network in dict(countries()) else "",
         in_one_stop_shop=settings.seller_oss,
         due_days=settings.seller_due_days,
         rate=rate,
