@@ -89,7 +89,7 @@ TRANSLATED_NAME = re.compile(r"(^|_)told(_|$)|AsTold")
 RECIPES = sorted((ROOT / "datasets").glob("*.md"))
 # Between ourselves, comments may speak of letters of the alphabet; the console's messages do not.
 MESSAGES = EVERYWHERE | {
-    r"(?<!two-)\bletters?\b(?!, digits| or digit|s of the alphabet)": "e-mail",
+    r"(?<!two-)\bletters?\b(?!, digits| or digit| or an e-mail|s of the alphabet)": "e-mail",
     r"\bExpected (a|an|no|the|at most|at least) (name|subject|message|address|postal)": "enter a",
     r"\b(is|are|was) gone\b": "was deleted",
     r"\bnoted\b": "saved",

@@ -85,7 +85,7 @@ def test_a_clip_goes_the_whole_way_in_a_worker(page: Page) -> None:
     _, told, shown, _ = page.take_clip(visitor(), PROGRESS, [token], "veil", 0.25, 0.45)
 
     assert "1 plate hidden</strong> in 4 frames" in told
-    assert len(frames_of(Path(shown["value"]).read_bytes())) == 4
+    assert len(frames_of(Path(shown["after"]).read_bytes())) == 4
 
 
 @pytest.mark.parametrize("way", ["cancel", "leave", "another clip"])

@@ -87,7 +87,7 @@ def test_no_page_says_that_the_default_was_chosen_for_few_misses() -> None:
 
 
 MISSES = re.compile(
-    r"no detector finds every plate|not all of them\. Check photos before you publish",
+    r"no detector finds every plate|not all of them[.:] check photos before you publish",
     re.IGNORECASE,
 )
 
@@ -334,16 +334,18 @@ def test_the_periods_of_the_privacy_page_are_those_that_the_service_keeps() -> N
     periods = pytest.importorskip("plateblur.accounts.periods")
     page = text_of("docs/explanation/privacy.md")
     for row in (
-        f"| invoices | {periods.KEEP_INVOICE_YEARS} years, counted from the end of the year",
         f"| the hash that prevents a second trial | {periods.KEEP_TRIAL_HASH_YEARS} years |",
         f"| e-mails in the outbox | {periods.KEEP_OUTBOX.days} days |",
         f"nobody activated | {periods.KEEP_INACTIVE.days} days |",
         f"| incomplete sign-ups | {periods.KEEP_SIGN_UP.days} days |",
         f"daily totals stay with the account | {periods.KEEP_REQUESTS.days} days |",
-        f"| counts of sign-ups by network | {periods.KEEP_SIGN_UP_COUNTS.days} day |",
         f"| counts of failed log-ins | {periods.KEEP_FAILED_LOGINS.seconds // 3600} hour |",
     ):
         assert row in page, row
+    days = f"{periods.KEEP_SIGN_UP_COUNTS.days} day |"
+    assert re.search(rf"\| counts of sign-ups by network\b[^|]* \| {re.escape(days)}", page)
+    years = f"{periods.KEEP_INVOICE_YEARS} years, counted from the end of the year"
+    assert re.search(rf"\| invoices\b[^|]* \| {years}", page)
 
 
 @pytest.mark.anyio
