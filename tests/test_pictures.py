@@ -14,7 +14,9 @@ import pytest
 from PIL import Image as Pil
 from PIL import ImageSequence
 
+from plateblur.demo.photos import EXAMPLES
 from plateblur.detector import shipped_model
+from plateblur.drawn import write_examples
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "docs" / "assets"
@@ -60,6 +62,13 @@ def test_a_picture_of_the_front_page_is_what_the_script_makes(name: str) -> None
     kept = frames_of((pictures.SITE / name).read_bytes())
     assert [frame.size for frame in kept] == [frame.size for frame in made], AGAIN
     assert max(map(apart, kept, made)) < MOST_APART, AGAIN
+
+
+@pytest.mark.slow
+def test_the_scenes_that_come_with_the_demo_are_drawn_ones(tmp_path: Path) -> None:
+    for drawn in write_examples(tmp_path):
+        pixels = (np.asarray(Pil.open(path), np.int16) for path in (drawn, EXAMPLES / drawn.name))
+        assert np.abs(np.subtract(*pixels)).mean() < 3
 
 
 def test_the_sketches_of_the_docs_are_those_of_the_pages() -> None:

@@ -26,7 +26,6 @@ from plateblur.review.guard import MAX_BODY_BYTES
 from plateblur.review.workspace import Workspace
 from plateblur.runs.review_log import REVIEW_NAME, Sample
 
-IN_ORDER = ("--workers", "1")  # so that the manifest has a, b and c as 0, 1 and 2
 PORT, TOKEN = 7861, "a-token"
 HOST = f"http://127.0.0.1:{PORT}"
 PLATE, SMALL = [200.0, 200.0, 300.0, 230.0], [400.0, 0.0, 420.0, 6.0]
@@ -39,11 +38,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     detector = FixedDetector(boxes(PLATE, SMALL), (0.9, 0.5))
     monkeypatch.setattr(cli, "open_detector", lambda *_, **__: detector)
     (tmp_path / "in").mkdir()
-    for name in ("a.jpg", "b.jpg"):
-        (tmp_path / "in" / name).write_bytes(encoded(street(400, 600), "JPEG"))
-    (tmp_path / "in" / "c.jpg").write_bytes(b"\xff\xd8\xff no photo")
     out = tmp_path / "out"
-    result = CliRunner().invoke(cli.app, ["blur", f"{tmp_path / 'in'}", "-o", str(out), *IN_ORDER])
+    photo = encoded(street(400, 600), "JPEG")
+    # One after the other, so that the manifest has them as 0, 1 and 2.
+    for name, data in (("a.jpg", photo), ("b.jpg", photo), ("c.jpg", b"\xff\xd8\xff no photo")):
+        (tmp_path / "in" / name).write_bytes(data)
+        result = CliRunner().invoke(cli.app, ["blur", f"{tmp_path / 'in'}", "-o", str(out)])
     assert result.exit_code == 1  # c.jpg is damaged
     return out
 

@@ -26,7 +26,7 @@ CHANGED = "https://blur.example/our-changes.git"
 async def test_every_page_links_to_the_source_code(path: str, source_url: str, link: str) -> None:
     stand = make_stand(settings=Settings(source_url=source_url))
     footer = (await stand.client.get(path)).text.partition("<footer>")[2]
-    assert f'<a href="{link}">source code</a>' in footer
+    assert f'<a href="{link}">Source code (AGPL)</a>' in footer
 
 
 @pytest.mark.parametrize(
