@@ -251,11 +251,9 @@ class StoreGate:
             DailyQuotaError: on entering; nothing was counted.
             TrialStoreError: the store can't be reached.
         """
-        with contextlib.ExitStack() as undo:
-            with _raising(TrialStoreError):
-                admitted = guests.admit(self._store, address, self._guest_limits, now=self._clock())
-                reservation = undo.enter_context(admitted)
-            yield reservation
+        with _raising(TrialStoreError):
+            reservation = guests.admit(self._store, address, self._guest_limits, now=self._clock())
+        yield reservation
 
     def usage(self, identity: Identity, plan: PlanPeriod) -> Usage:
         """Return the current usage.

@@ -6,9 +6,6 @@ because the photos are counted in the store.
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
@@ -18,10 +15,8 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 from plateblur.accounts.fields import SITE_IPV6_BITS, address_block
 from plateblur.accounts.models import GuestPhoto
 from plateblur.accounts.periods import KEEP_GUEST_PHOTOS
-from plateblur.accounts.store import Store, StoreUnavailableError
+from plateblur.accounts.store import Store
 from plateblur.accounts.types import DailyQuotaError
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,28 +33,24 @@ class GuestLimits:
 
 
 class GuestReservation:
-    """A photo that was counted before its work; see `Reservation`."""
+    """A photo that was counted before its work; see `Reservation`.
+
+    It stays counted whatever comes of it. Else photos that fail late would wear out the service
+    without an account and without an end.
+    """
 
     is_repeat = False
 
-    def __init__(self) -> None:
-        self.is_settled = False
-
     def settle(self, *, predictions: int) -> None:
-        """Keep the photo counted; predictions of visitors count on no plan."""
+        """Do nothing: predictions of visitors count on no plan."""
         del predictions
-        self.is_settled = True
 
     def unsettle(self) -> None:
-        """Let leaving the block give the photo back after all."""
-        self.is_settled = False
+        """Do nothing: an answer that was lost stays counted, too."""
 
 
-@contextlib.contextmanager
-def admit(
-    store: Store, address: str, limits: GuestLimits, *, now: datetime
-) -> Iterator[GuestReservation]:
-    """Count one photo on entering; give it back unless it was settled on leaving.
+def admit(store: Store, address: str, limits: GuestLimits, *, now: datetime) -> GuestReservation:
+    """Count one photo.
 
     Args:
         store: the store.
@@ -72,13 +63,13 @@ def admit(
         StoreUnavailableError: nothing was counted.
     """
     block = address_block(address, ipv4_bits=32, ipv6_bits=SITE_IPV6_BITS)
-    row = _count(store, store.keyed_hash("guest", block), limits, now)
-    reservation = GuestReservation()
-    try:
-        yield reservation
-    finally:
-        if not reservation.is_settled:
-            _give_back(store, row)
+    block_hash = store.keyed_hash("guest", block)
+    with store.write(durable=False) as connection:
+        store.lock(connection, "guests")  # of all visitors, because one limit is
+        _check(connection, limits.each, now, GuestPhoto.block_hash == block_hash)
+        _check(connection, limits.together, now)
+        connection.execute(insert(GuestPhoto).values(block_hash=block_hash, tried_at=now))
+    return GuestReservation()
 
 
 def prune(store: Store, *, now: datetime) -> None:
@@ -89,16 +80,6 @@ def prune(store: Store, *, now: datetime) -> None:
     """
     with store.write() as connection:
         connection.execute(delete(GuestPhoto).where(GuestPhoto.tried_at <= now - KEEP_GUEST_PHOTOS))
-
-
-def _count(store: Store, block_hash: str, limits: GuestLimits, now: datetime) -> int:
-    with store.write(durable=False) as connection:
-        store.lock(connection, "guests")  # of all visitors, because one limit is
-        _check(connection, limits.each, now, GuestPhoto.block_hash == block_hash)
-        _check(connection, limits.together, now)
-        return connection.execute(
-            insert(GuestPhoto).values(block_hash=block_hash, tried_at=now).returning(GuestPhoto.id)
-        ).scalar_one()
 
 
 def _check(connection: Connection, limit: int, now: datetime, *whose: ColumnElement[bool]) -> None:
@@ -114,11 +95,3 @@ def _check(connection: Connection, limit: int, now: datetime, *whose: ColumnElem
     if tried >= limit:
         wait = oldest + KEEP_GUEST_PHOTOS - now if oldest else KEEP_GUEST_PHOTOS
         raise DailyQuotaError(retry_after_s=ceil(wait.total_seconds()))
-
-
-def _give_back(store: Store, row: int) -> None:
-    try:
-        with store.write(durable=False) as connection:
-            connection.execute(delete(GuestPhoto).where(GuestPhoto.id == row))
-    except StoreUnavailableError:
-        _log.warning("a visitor's photo stays counted: the store did not answer")

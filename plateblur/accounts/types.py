@@ -250,7 +250,7 @@ class Gate(Protocol):
         ...
 
     def admit_guest(self, *, address: str) -> AbstractContextManager[Reservation]:
-        """Count one photo of a visitor without an account, as `admit` counts a request.
+        """Count one photo of a visitor without an account; it counts even if it fails.
 
         Args:
             address: the visitor's IP address, or "".

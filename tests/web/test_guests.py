@@ -22,11 +22,11 @@ async def test_a_visitor_gets_the_documented_answer_without_an_account() -> None
     assert stand.blur.asked[0].draw_boxes
 
 
-async def test_the_allowance_ends_and_a_photo_that_failed_is_given_back() -> None:
-    gate = FakeGate(guest_limit=1)
+async def test_the_allowance_ends_and_a_photo_that_failed_counts() -> None:
+    gate = FakeGate(guest_limit=2)
     broken = make_stand(gate=gate, blur=FakeBlur(fails_with=DetectionError("no")))
     assert (await broken.client.post("/try", json=PHOTO)).json()[0]["cd"] == "2001"
-    assert gate.guests == 0
+    assert gate.guests == 1
     stand = make_stand(gate=gate)
     assert "predictions" in (await stand.client.post("/try", json=PHOTO)).json()
     refused = await stand.client.post("/try", json=PHOTO)
