@@ -11,13 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from plateblur.accounts import fields
 from plateblur.accounts.models import Withdrawal
 from plateblur.accounts.periods import invoices_kept_since
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import FieldError, NotFoundError
+from plateblur.accounts.types import EmailLimitError, FieldError, NotFoundError
+
+MOST_WAITING = 10_000  # a few megabytes
+TRY_AGAIN_S = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,13 @@ def keep(store: Store, statement: Statement, *, credit_note: str, now: datetime)
     """Keep a statement for the operator; one that a credit note answered is settled.
 
     Raises:
+        EmailLimitError: so many wait for the operator that strangers must have sent them.
         StoreUnavailableError: it was not kept.
     """
     with store.write() as connection:
+        waiting = select(func.count()).where(Withdrawal.settled_at.is_(None))
+        if not credit_note and connection.execute(waiting).scalar_one() >= MOST_WAITING:
+            raise EmailLimitError(retry_after_s=TRY_AGAIN_S)
         connection.execute(
             insert(Withdrawal).values(
                 name=statement.name,

@@ -14,7 +14,7 @@ import pytest
 
 from plateblur.accounts import invoices, withdrawals
 from plateblur.accounts.store import Store
-from plateblur.accounts.types import InvoiceStatus
+from plateblur.accounts.types import EmailLimitError, InvoiceStatus
 from tests.accounts.fakes import EMAIL, NOW, SECRET
 from tests.console.fakes import ADDRESS_OF_INVOICE, Stand, make_stand
 
@@ -156,6 +156,20 @@ async def test_statements_are_slowed_like_log_ins(selling: Stand) -> None:
     ]
     assert answers[-1].status_code == HTTPStatus.TOO_MANY_REQUESTS
     assert len(withdrawals.list_withdrawals(selling.store)) < 9
+
+
+async def test_strangers_cannot_fill_the_disk_with_statements(
+    selling: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withdrawals, "MOST_WAITING", 1)
+    statement = withdrawals.Statement("Ana Pop", "PB-2026-000001", EMAIL)
+    withdrawals.keep(selling.store, statement, credit_note="", now=NOW)
+    with pytest.raises(EmailLimitError):
+        withdrawals.keep(selling.store, statement, credit_note="", now=NOW)
+    withdrawals.keep(selling.store, statement, credit_note="CN-2026-000001", now=NOW)
+    (waiting, _) = withdrawals.list_withdrawals(selling.store)
+    withdrawals.settle(selling.store, waiting.withdrawal_id, now=NOW)
+    withdrawals.keep(selling.store, statement, credit_note="", now=NOW)
 
 
 async def test_the_operator_is_asked_before_an_invoice_is_paid_and_can_refund_it(
