@@ -8,7 +8,8 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,7 @@ def run_demo(
     for ending in (signal.SIGINT, signal.SIGTERM):  # an exit, so that the folder is removed
         signal.signal(ending, lambda *_: sys.exit(0))
     # Everything that this process writes is in one folder, which only its owner can read.
-    with DemoFolder() as folder:
-        tempfile.tempdir = folder
+    with DemoFolder() as folder, _temporary_files_in(folder):
         try:
             scenes = scenes_in(examples or EXAMPLES)
             # Loaded here too, where an error is reported, and no worker has to start first.
@@ -91,6 +91,15 @@ def run_demo(
         with listening:
             asyncio.run(serve(page, listening))
     return 0
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def add_demo(

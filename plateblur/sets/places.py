@@ -24,8 +24,8 @@ def cell_of(data: bytes) -> str:
             gps = photo.getexif().get_ifd(GPS_TAGS)
         north = _degrees(gps[LATITUDE], gps[LATITUDE_REF] == "S")
         east = _degrees(gps[LONGITUDE], gps[LONGITUDE_REF] == "W")
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, OSError, SyntaxError):
-        return ""
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, OSError, SyntaxError, ImportError):
+        return ""  # Once ultralytics is imported, Pillow asks for a plugin that may be missing.
     if not (abs(north) <= 90 and abs(east) <= 180):
         return ""
     row = math.floor(north * DEGREE_M / CELL_M)

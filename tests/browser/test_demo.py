@@ -227,7 +227,7 @@ def test_a_photo_is_dropped_blurred_otherwise_and_downloaded(page: Page, served:
     veiled = page.get_attribute("#viewer .pb-after", "src")
     row = page.inner_text("#viewer .pb-plates li")
     with page.expect_event("requestfinished"):
-        page.click("#settings label:has-text('Solid')")
+        page.click("#method label:has-text('Solid')")
     page.wait_for_function(
         "old => document.querySelector('#viewer .pb-after').src !== old", arg=veiled
     )

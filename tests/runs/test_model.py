@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -92,11 +94,14 @@ def test_every_command_opens_the_model_that_is_named(
 ) -> None:
     """What is no model stops each; with the shipped one, they would go on."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own handlers stay
     (tmp_path / "a.png").write_bytes(encoded(street(90, 140), "PNG"))
     (tmp_path / "a.mp4").write_bytes(drawn_clip(driving(3)))
     written(tmp_path, None)
+    before = tempfile.gettempdir()
     result = CliRunner().invoke(cli.app, [*line, "--model", "mine.onnx"])
     assert result.exit_code in (1, 2), result.output
     assert "mine.onnx" in result.output
+    assert tempfile.gettempdir() == before
     assert {path.name for path in tmp_path.glob("b*")} == set()
     assert list(tmp_path.rglob("out/*.png")) == []

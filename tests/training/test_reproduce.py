@@ -198,5 +198,6 @@ def test_a_smoke_run_takes_the_whole_way(tmp_path: Path) -> None:
     assert (metadata.input_size, metadata.classes) == (64, ("plate",))
     assert list(metadata.calibration) == reproduced["curve now"]
     assert reproduced["same_bytes"] is False
-    assert reproduced["val"]["shipped"]["recall"] > reproduced["val"]["now"]["recall"]
+    # Both are measured with the shipped network for near plates, as they would be served.
+    assert reproduced["val"]["shipped"]["recall"] >= reproduced["val"]["now"]["recall"] > 0
     assert json.loads((out / "reproduced.json").read_text()) == reproduced
