@@ -22,6 +22,8 @@ TABLE_OPENS = "<!-- figures: written by training/promote.py -->"
 TABLE_CLOSES = "<!-- /figures -->"
 """The table of figures goes between these marks in a page."""
 
+NEAR = "plates-near.onnx"  # the file of the network for near plates, beside plates.onnx
+
 LICENCE = "AGPL-3.0"  # Source: that of the ultralytics weights which every run starts from.
 
 INTENDED_USE = (

@@ -21,11 +21,11 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 
 from plateblur.detector import near_model
-from training.card import as_json, figures_table
+from training.card import NEAR, as_json, figures_table
 from training.checkout import run_step
 
 MODEL, CARD = "plates.onnx", "plates.json"
-NEAR, NEAR_CARD = "plates-near.onnx", "plates-near.json"  # where a model has one
+NEAR_CARD = str(Path(NEAR).with_suffix(".json"))  # both where a model has such a network
 
 
 def push(model: Path, *, to: str, endpoint: str | None = None, private: bool = True) -> str:

@@ -392,9 +392,12 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def main() -> None:
-    """Read the command line and promote."""
-    summary = (__doc__ or "").splitlines()[0]
+def config_of_command_line(summary: str) -> Config:
+    """Return the options of a promotion, of the detector or of its network for near plates.
+
+    Args:
+        summary: of the help.
+    """
     parser = argparse.ArgumentParser(description=summary)
     parser.add_argument("candidate", type=Path, help="ONNX file of training/export.py")
     parser.add_argument("--data", type=Path, required=True, help="data.yaml with a test split")
@@ -410,7 +413,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
-    config = Config(**vars(parser.parse_args()))
+    return Config(**vars(parser.parse_args()))
+
+
+def main() -> None:
+    """Read the command line and promote."""
+    config = config_of_command_line((__doc__ or "").splitlines()[0])
     try:
         written = promote(config, date=time.strftime("%Y-%m-%d"))
     except RefusedError as refusal:

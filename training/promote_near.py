@@ -12,7 +12,6 @@ it. Run `training/promote.py` on the shipped model then: its figures are those o
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 from plateblur.sets.licences import attribution, licences_sentence
 from training.ancestors import all_data_sets
-from training.card import LICENCE, as_json, replace_file
+from training.card import LICENCE, NEAR, as_json, replace_file
 from training.checkout import run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
@@ -32,6 +31,7 @@ from training.gate import reasons_to_refuse_near
 from training.promote import (
     Config,
     RefusedError,
+    config_of_command_line,
     count_data_sets,
     manifest_of,
     read_export,
@@ -43,8 +43,6 @@ from training.promote import (
     trained_on,
     write_looks,
 )
-
-NEAR = "plates-near.onnx"
 
 
 def promote_near(config: Config, *, date: str) -> list[Path]:
@@ -156,18 +154,7 @@ def near_card(
 
 def main() -> None:
     """Read the command line and promote."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("candidate", type=Path, help="ONNX file of training/export.py")
-    parser.add_argument("--data", type=Path, required=True, help="data.yaml with a test split")
-    parser.add_argument("--run", type=Path, help="its run folder; else where the candidate is")
-    parser.add_argument(
-        "--train-data", type=Path, help="data.yaml trained on; else RUN.data, or --data"
-    )
-    parser.add_argument("--manifest", type=Path, help="CSV with each photo's set and licence")
-    parser.add_argument("--labels-overlay", type=Path, help="corrections of labels, JSON lines")
-    parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
-    parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
-    config = Config(**vars(parser.parse_args()))
+    config = config_of_command_line((__doc__ or "").splitlines()[0])
     try:
         written = promote_near(config, date=time.strftime("%Y-%m-%d"))
     except RefusedError as reason:

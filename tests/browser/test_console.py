@@ -170,7 +170,7 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     press(operator, "Mark as paid")
     operator.get_by_text("Marked as paid. The plan is active.").wait_for()
     operator.context.close()
-    page.locator("#invoices .good", has_text="paid").wait_for()  # without loading the page anew
+    page.locator("#invoices .good", has_text="paid").wait_for()  # without reloading the page
 
     page.goto(f"{served.url}/console")
     page.get_by_role("heading", name="Monthly plan").wait_for()
