@@ -405,7 +405,7 @@ def test_a_plate_that_turns_while_it_is_missed_is_found_by_a_closer_look() -> No
 
 
 def test_frames_are_let_go_while_the_work_goes_on() -> None:
-    """PyAV's frames hold themselves where their side data was read: an hour would fill memory."""
+    """Without the garbage collector's help, which counts objects and not their megabytes."""
     gc.collect()
     gc.disable()
     alive = []
@@ -418,4 +418,4 @@ def test_frames_are_let_go_while_the_work_goes_on() -> None:
     finally:
         gc.enable()
 
-    assert max(alive) <= 32
+    assert max(alive) <= 16  # those in hand

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -28,7 +27,6 @@ from plateblur.video.types import ClipLimits
 from plateblur.video.upright import Upright, upright_of
 
 FALLBACK_RATE = Fraction(30)  # frames a second of a clip that doesn't say
-COLLECT_FRAMES = 16  # maximum in memory, in addition to those being processed
 GREY_WIDTH_PX = 480  # finds shifts of a pixel of 1080p within half a pixel; Source: drawn pans
 
 
@@ -136,6 +134,4 @@ def checked(frames: Iterable[Stored], picture: Picture, limits: ClipLimits) -> I
                 raise VideoError("expected frames that are all turned the same way")
             if frame.color_trc != picture.colours.curve:
                 raise VideoError("expected frames of one colour curve (SDR, PQ or HLG)")
-        if count % COLLECT_FRAMES == 0:
-            gc.collect(1)  # a frame and its side data hold each other
         yield stored

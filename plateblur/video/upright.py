@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideDataContainer, Type
 from numpy.typing import NDArray
 
 from plateblur.errors import VideoError
@@ -84,8 +84,12 @@ def upright_of(frame: av.VideoFrame, pixel_aspect: Fraction | None) -> Upright:
 
 
 def side_data(frame: av.VideoFrame) -> Iterable[Any]:
-    """Return what a frame carries beside its pixels; PyAV's types say otherwise of it."""
-    return cast(Iterable[Any], frame.side_data)
+    """Return what a frame carries beside its pixels; PyAV's types say otherwise of it.
+
+    `frame.side_data` would store what it returns in the frame, which it holds in turn. Frames of
+    several megabytes would then wait for the garbage collector, which counts objects, not bytes.
+    """
+    return cast(Iterable[Any], cast(Any, SideDataContainer)(frame))
 
 
 def _matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
