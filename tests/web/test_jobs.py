@@ -275,6 +275,7 @@ def receiver(answer: bytes, heard: list[tuple[str, bytes]]) -> Callable[..., Awa
     return handle
 
 
+@pytest.mark.slow  # each waits for a second, as a service does between webhooks
 @pytest.mark.parametrize("own_secret", [False, True], ids=["ours", "theirs"])
 async def test_a_webhook_is_called_and_signed_as_the_standard_says(
     made: Make, own_secret: bool
@@ -314,6 +315,7 @@ async def test_a_webhook_is_called_and_signed_as_the_standard_says(
     assert b"street" not in body
 
 
+@pytest.mark.slow  # it waits for two seconds, as a service does between webhooks
 async def test_a_webhook_that_leads_inside_is_not_called_and_that_is_reported(made: Make) -> None:
     heard: list[tuple[str, bytes]] = []
     answer = b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n"
