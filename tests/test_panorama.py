@@ -220,10 +220,17 @@ def test_a_plate_is_hidden_wherever_it_is_and_little_beside_it(yaw: float, pitch
 def test_the_box_holds_all_of_the_outline_on_its_side(yaw: float, pitch: float) -> None:
     image = with_plate(WHOLE, yaw, pitch)
     found = find_on_panorama(image, WHOLE, PatchDetector(), min_confidence=0.5)
-    in_boxes = np.zeros(WHOLE.image_hw, np.bool_)
+    in_boxes, hidden = np.zeros(WHOLE.image_hw, np.bool_), hidden_by(found, WHOLE)
     for x1, y1, x2, y2 in found.xyxy:
         assert 0 <= x1 < x2 <= 720
         assert 0 <= y1 < y2 <= 360
+        # And it holds little more: pixels are wider the nearer they are to a pole.
+        rows, columns = np.nonzero(hidden[int(y1) : math.ceil(y2), int(x1) : math.ceil(x2)])
+        assert rows.min() < 2
+        assert y2 - y1 - rows.max() < 3
+        wide = 1 / math.cos(math.radians(min(85.0, abs(pitch) + 5)))
+        assert columns.min() < 2 * wide
+        assert x2 - x1 - columns.max() < 3 * wide
         in_boxes[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
     assert (in_boxes | (image[..., 0] > DARK)).all()
 
