@@ -262,12 +262,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unknown := set(given.names) - set(ROWS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     out = given.out.resolve()
-    rows = json.loads(out.read_text())["rows"] if out.exists() else {}
     with checkout() as folder:
         plain = (folder / "pyproject.toml").read_text(encoding="utf-8")
         for name in given.names or ROWS:
-            rows[name] = {"files": list(ROWS[name].files), "tests": list(ROWS[name].tests)}
-            rows[name] |= measure(
+            row = {"files": list(ROWS[name].files), "tests": list(ROWS[name].tests)}
+            row |= measure(
                 folder,
                 ROWS[name],
                 sample=given.sample,
@@ -275,6 +274,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 workers=given.workers,
                 plain=plain,
             )
+            # Not before: other rows may have been measured meanwhile, beside this one.
+            rows = json.loads(out.read_text())["rows"] if out.exists() else {}
+            rows[name] = row
             print(f"{name}: {rows[name]['noticed']} of {rows[name]['sample']}", flush=True)
             kept = {one: rows[one] for one in ROWS if one in rows}
             detection = {one: kept[one] for one in DETECTION if one in kept}
