@@ -54,7 +54,9 @@ def test_nothing_is_hidden_without_plates_and_zones() -> None:
     assert not mask.any()
 
 
-@pytest.mark.parametrize("count", [ALWAYS_HIDDEN, ALWAYS_HIDDEN + 2])
+@pytest.mark.parametrize(
+    "count", [ALWAYS_HIDDEN, pytest.param(ALWAYS_HIDDEN + 2, marks=pytest.mark.slow)]
+)
 def test_more_plates_than_numbers_are_hidden_as_zones_are(count: int) -> None:
     plates = [[block(8, 5, 1, 1)] if number == count - 1 else [] for number in range(count)]
     assert instance_mask(plates, [], image_hw=HW)[5, 8] == ALWAYS_HIDDEN
