@@ -70,8 +70,8 @@ def test_a_gif_has_at_most_256_colours_and_one_of_them_is_for_what_is_transparen
     count: int, has_alpha: bool, is_kept: bool
 ) -> None:
     numbers = np.arange(20 * 30).reshape(20, 30) % count
-    image = np.stack([numbers % 16 * 16, numbers // 16 % 16 * 16, numbers // 256], axis=2)
-    image = image.astype(np.uint8)
+    levels = np.stack([numbers % 16 * 16, numbers // 16 % 16 * 16, numbers // 256], axis=2)
+    image = np.asarray(levels, np.uint8)
     alpha = np.full((20, 30), 255, np.uint8) if has_alpha else None
     if alpha is not None:
         alpha[5:9] = 0
