@@ -193,9 +193,9 @@ def configure(folder: Path, row: Row, *, plain: str) -> None:
         # Workers come from a process that has imported the tests and run none of them, because
         # threads of a detector don't survive a fork.
         "process_isolation": "forkserver",
-        # Times 15: wall-clock time, for what waits and doesn't compute; `mutant_limit` limits the
-        # processor time.
-        "timeout_constant": 100.0,
+        # Wall-clock time, beside what the mutant's tests take, and times 15: five minutes for what
+        # waits and doesn't compute. `mutant_limit` limits the processor time.
+        "timeout_constant": 20.0,
     }
     lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
     text = "\n".join([plain, "[tool.mutmut]", *lines, ""])
