@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import random
 import shutil
@@ -243,11 +244,19 @@ def measure(folder: Path, row: Row, *, sample: int, seed: int, workers: int, pla
 def joined(rows: Mapping[str, Any]) -> Any:
     """Return the share of all mutants of some rows, each row weighing as many as it has.
 
-    No interval is given, because the samples of the rows differ in what one mutant stands for.
+    The interval of 95 % is that of a stratified sample. Each row's variance is that of Agresti and
+    Coull, so that a row in which all of a small sample were noticed doesn't count as certain.
     """
     mutants = sum(row["mutants"] for row in rows.values())
-    noticed = sum(row["mutants"] * row["share"] for row in rows.values())
-    return {"mutants": mutants, "share": round(noticed / mutants, 4)}
+    share = sum(row["mutants"] * row["share"] for row in rows.values()) / mutants
+    variance = 0.0
+    for row in rows.values():
+        tried = row["sample"] + 4
+        likely = (row["noticed"] + 2) / tried
+        variance += (row["mutants"] / mutants) ** 2 * likely * (1 - likely) / tried
+    reach = 1.96 * math.sqrt(variance)
+    interval = [round(max(0.0, share - reach), 4), round(min(1.0, share + reach), 4)]
+    return {"mutants": mutants, "share": round(share, 4), "interval": interval}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -225,7 +225,9 @@ def mutants() -> str:
     header = ["files", "possible changes", "noticed", "share", "95 % interval"]
     text = (
         f"{_table(header, rows)}\n\nOf all changes of {which} detection files about "
-        f"{results['detection']['share']:.0%} are noticed, each row weighing as many as it has."
+        f"{results['detection']['share']:.0%} are noticed (95 % interval: "
+        f"{results['detection']['interval'][0]:.0%} to {results['detection']['interval'][1]:.0%}), "
+        "each row weighing as many as it has."
     )
     return f"{text} Not measured yet: {', '.join(missing)}." if missing else text
 

@@ -58,8 +58,21 @@ def test_a_mutant_without_a_verdict_is_an_error(code: int | None) -> None:
 
 
 def test_rows_are_joined_by_how_many_mutants_they_have() -> None:
-    rows = {"a": {"mutants": 300, "share": 0.9}, "b": {"mutants": 100, "share": 0.5}}
-    assert mutants.joined(rows) == {"mutants": 400, "share": 0.8}
+    rows = {
+        "a": {"mutants": 300, "share": 0.9, "sample": 96, "noticed": 86},
+        "b": {"mutants": 100, "share": 0.5, "sample": 96, "noticed": 48},
+    }
+    joined = mutants.joined(rows)
+    assert (joined["mutants"], joined["share"]) == (400, 0.8)
+    # Worked out by hand: 0.8 +- 1.96 * sqrt(0.75**2 * 0.88 * 0.12 / 100 + 0.25**2 * 0.25 / 100).
+    assert joined["interval"] == [0.7463, 0.8537]
+
+
+def test_a_row_in_which_all_were_noticed_is_not_taken_as_certain() -> None:
+    low, high = mutants.joined({"a": {"mutants": 9, "share": 1.0, "sample": 9, "noticed": 9}})[
+        "interval"
+    ]
+    assert (low < 0.85, high) == (True, 1.0)
 
 
 def test_names_that_are_no_rows_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
