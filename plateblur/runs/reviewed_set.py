@@ -120,6 +120,7 @@ def write_reviewed(
 
 
 def _chosen(run: Reviewed, left_out: Counter[str]) -> Iterator[tuple[Original, Review]]:
+    left_out.update("they are clips" for _ in run.clips())
     for output, entry, line in run.lines():
         review = run.log.reviews.get(output)
         reason = _unfit(review, line)
