@@ -133,8 +133,12 @@ def test_a_frame_that_cannot_be_decoded_is_said_and_the_others_are_shown(tmp_pat
     place.write_bytes(bytes(data))
     reel = Reel(place)
     assert reel.image_at(int(reel.times_us[0])).shape == (120, 160, 3)
-    with pytest.raises(VideoError, match="can't be decoded"):
-        for time_us in reel.times_us.tolist():
+    failed = 0
+    for time_us in reel.times_us.tolist():
+        try:
             reel.image_at(time_us)
+        except VideoError:
+            failed += 1
+    assert 0 < failed < len(reel.times_us)
     assert reel.image_at(int(reel.times_us[0])).shape == (120, 160, 3)
     reel.close()

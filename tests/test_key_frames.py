@@ -53,9 +53,10 @@ def test_times_are_whole_microseconds() -> None:
 def test_key_frames_cover_every_box_and_are_few(seed: int) -> None:
     rng = np.random.default_rng(seed)
     times_us = np.cumsum(rng.integers(20_000, 60_000, 300)).tolist()  # an uneven rate
-    middle = np.cumsum(rng.normal(0, 0.4, (300, 2)) + [1.5, 0.3 * np.sin(seed)], axis=0)
+    start, speed = np.array([300.0, 250.0]), np.array([1.5, 0.3 * np.sin(seed)])
+    middle = start + np.cumsum(speed + rng.normal(0, 0.4, (300, 2)), axis=0)
     size = np.linspace(20, 60, 300)[:, None] * [1.0, 0.4]
-    boxes = np.hstack([middle + [300, 250] - size, middle + [300, 250] + size])
+    boxes = np.hstack([middle - size, middle + size])
     keys = key_frames(times_us, boxes, image_hw=HW)
     assert len(keys) < 60
     for time, box in zip(times_us, boxes.clip(0, [960, 540, 960, 540]), strict=True):

@@ -56,6 +56,12 @@ class Reels:
         with self._lock:
             return self._reel(clip, seen, check).image_at(time_us)
 
+    def close(self) -> None:
+        """Close all clips; they are opened again when somebody asks for them."""
+        with self._lock:
+            while self._open:
+                self._open.popitem()[1].close()
+
     def _reel(self, clip: Path, seen: Seen | None, check: Callable[[], None]) -> Reel:
         reel = self._open.pop((clip, seen), None)
         if reel is None:

@@ -99,6 +99,10 @@ class Workspace:
                 self._reviewed = reviewed_run(*self._place)
                 self._read()
 
+    def close(self) -> None:
+        """Close the clips that are open."""
+        self._reels.close()
+
     def _read(self) -> None:
         manifest = self._reviewed.manifest
         self._size = manifest.path.stat().st_size

@@ -22,7 +22,7 @@ from plateblur.runs.clips import take_clip
 from plateblur.runs.files import explain
 from plateblur.runs.manifest import MANIFEST_NAME, Entry, Manifest, Version
 from plateblur.runs.places import is_remote, opened, opened_zip
-from plateblur.runs.plan import File, Job, Plan, Task, on_disk, plan
+from plateblur.runs.plan import File, Job, Plan, Task, is_clip, on_disk, plan
 from plateblur.runs.progress import number
 from plateblur.runs.review_log import (
     Review,
@@ -184,17 +184,31 @@ def corrected(run: Reviewed) -> dict[int, Given]:
         RunError: a photo is in a place that can't be reached, or was replaced by its output.
     """
     found: dict[int, Given] = {}
-    for output, entry, line in run.lines():
-        review = run.log.reviews.get(output)
-        if review is None or is_written(review, line):
-            continue
-        if run.is_replaced(output, entry):
+    for entry, review in _unwritten(run, clips=False):
+        if run.is_replaced(review.output, entry):
             raise RunError(
                 f"{entry.photo} was replaced by its output, so the original isn't there; to hide "
                 "more in it, blur it again"
             )
         _add(found.setdefault(entry.run, Given(Plan())), entry, review)
     return found
+
+
+def _unwritten(run: Reviewed, *, clips: bool) -> Iterator[tuple[Entry, Review]]:
+    """Yield the reviews of photos, or of clips, whose outputs don't hide what they say.
+
+    Also those that failed when they were to be written again: the next try is due.
+    """
+    for output, entry in run.manifest.entries.items():
+        review = run.log.reviews.get(output)
+        if review is None:
+            continue
+        line = run.manifest.line_at(entry.offset)
+        if (is_clip_line(line) or is_clip(Path(entry.photo))) != clips:
+            continue
+        is_due = review.is_corrected if entry.state == "failed" else not is_written(review, line)
+        if is_due:
+            yield entry, review
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +243,11 @@ def corrected_clips(run: Reviewed) -> dict[int, GivenClips]:
         RunError: a clip is in a place that can't be reached.
     """
     found: dict[int, GivenClips] = {}
-    for output, entry, line in run.clips():
-        review = run.log.reviews.get(output)
-        if review is None or is_written(review, line):
-            continue
+    for entry, review in _unwritten(run, clips=True):
         clips = found.setdefault(entry.run, GivenClips())
-        clips.work.jobs.append(Job(on_disk(original_at(entry.photo)), _inside(output)))
-        clips.reviews[output] = review
+        clip = on_disk(original_at(entry.photo))
+        clips.work.jobs.append(Job(clip, _inside(review.output)))
+        clips.reviews[review.output] = review
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib import metadata
@@ -143,9 +143,10 @@ def blur_clip(
         ]
         return looked, hidden, followed
 
-    of = _of(clip, detector, options, how)
-    with _work(work, of, resume=resume) as kept:
-        return _written(clip, out, find, options, how, limits, progress, kept)
+    def kept() -> AbstractContextManager[Work]:
+        return _work(work, _of(clip, detector, options, how), resume=resume)
+
+    return _blurred(clip, out, find, options, how, limits, progress, kept)
 
 
 def hide_in_clip(
@@ -188,13 +189,15 @@ def hide_in_clip(
         times_us = [micros(pts, way.picture.time_base) for pts in looked.times]
         return looked, [boxes_at(given, time_us) for time_us in times_us], []
 
-    of = known_again(clip, metadata.version("plateblur"), plates, options, how)
-    with _work(work, of, resume=resume) as kept:
-        done = _written(clip, out, find, options, how, limits, progress, kept, len(plates))
+    def kept() -> AbstractContextManager[Work]:
+        of = known_again(clip, metadata.version("plateblur"), plates, options, how)
+        return _work(work, of, resume=resume)
+
+    done = _blurred(clip, out, find, options, how, limits, progress, kept, len(plates))
     return replace(done, plates=sum(len(each) for each in plates))
 
 
-def _written(
+def _blurred(
     clip: BinaryIO,
     out: BinaryIO,
     find: Callable[[_Way, Progress], tuple[_Looked, list[Boxes], list[FollowedPlate]]],
@@ -202,7 +205,7 @@ def _written(
     how: ClipOptions,
     limits: ClipLimits,
     progress: Progress,
-    kept: Work,
+    open_work: Callable[[], AbstractContextManager[Work]],
     least_pictures: int = 0,
 ) -> BlurredClip:
     """Write a clip with what `find` returns for each of its video tracks hidden."""
@@ -223,21 +226,22 @@ def _written(
     notes = [*contents.notes, *cut_short, *sound_notes(sounds, how.container)]
     written: list[Written] = []
     followed: list[FollowedPlate] = []
-    for number, picture in enumerate(pictures):
-        share = _part(progress, number / len(pictures), (number + 1) / len(pictures))
-        way = _Way(clip, picture, number, options, how, limits, kept, contents.length_s)
-        looked, hidden, plates = find(way, share)
-        segments = way.write(looked, hidden, _part(share, 1 - WRITING_SHARE, 1))
-        written.append(Written(picture, segments, looked.times))
-        notes += [*picture.lost, *_damage_notes(looked, picture)]
-        followed += plates
-    zero_s = min(
-        *(each.times[0] * each.picture.time_base for each in written),
-        *(sound.starts_s for sound in sounds if sound.starts_s is not None),
-        Fraction(2**62),
-    )
-    with opened(clip) as source:
-        put_together(out, written, (source, sounds), zero_s, (how.container, options.metadata))
+    with open_work() as kept:
+        for number, picture in enumerate(pictures):
+            share = _part(progress, number / len(pictures), (number + 1) / len(pictures))
+            way = _Way(clip, picture, number, options, how, limits, kept, contents.length_s)
+            looked, hidden, plates = find(way, share)
+            segments = way.write(looked, hidden, _part(share, 1 - WRITING_SHARE, 1))
+            written.append(Written(picture, segments, looked.times))
+            notes += [*picture.lost, *_damage_notes(looked, picture)]
+            followed += plates
+        zero_s = min(
+            *(each.times[0] * each.picture.time_base for each in written),
+            *(sound.starts_s for sound in sounds if sound.starts_s is not None),
+            Fraction(2**62),
+        )
+        with opened(clip) as source:
+            put_together(out, written, (source, sounds), zero_s, (how.container, options.metadata))
     progress(1.0)
     return BlurredClip(
         image_hw=pictures[0].image_hw,

@@ -51,10 +51,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def client(run: Path) -> Iterator[TestClient]:
-    app = create_app(Workspace(run), port=PORT, token=TOKEN)
-    with TestClient(app, base_url=HOST) as opened:
+    workspace = Workspace(run)
+    with TestClient(create_app(workspace, port=PORT, token=TOKEN), base_url=HOST) as opened:
         assert opened.get(f"/?token={TOKEN}").status_code == 200
         yield opened
+    workspace.close()
 
 
 def put(client: TestClient, *plates: Any, base: int = 0, **more: Any) -> Any:

@@ -161,8 +161,12 @@ export class Timeline extends EventTarget {
   }
 
   #turn(make) {
+    if (this.#photo && this.#shown !== this.#index) { // the frame that is meant is on its way
+      this.addEventListener("frame", () => this.#turn(make), { once: true });
+      return;
+    }
     const row = this.#chosen;
-    if (!this.#photo || row < 0 || this.#shown < 0 || this.#photo.plates[row].elsewhere) return;
+    if (!this.#photo || row < 0 || this.#photo.plates[row].elsewhere) return;
     const keys = make(this.#photo.plates[row].keys);
     if (String(keys) === String(this.#photo.plates[row].keys)) return;
     this.#set(row, keys);
@@ -182,6 +186,7 @@ export class Timeline extends EventTarget {
       if (this.#photo?.id !== photo.id) { this.#isStale = true; continue; }
       if (!isThere && this.#index !== index) continue;
       this.#shown = index;
+      this.root.dataset.shown = index;
       this.#offer();
       this.dispatchEvent(new Event("frame"));
     }
