@@ -38,7 +38,8 @@ def test_a_plate_is_hidden_from_its_first_frame_to_its_last() -> None:
 def test_nothing_is_hidden_where_nothing_is_given() -> None:
     clip = drawn_clip(driving(6))
     before = [image for _, image in frames_of(clip)]
-    for plates in ([], [[]]):
+    given: list[list[list[Keys]]] = [[], [[]]]
+    for plates in given:
         after = hidden(clip, *plates)
         assert max(np.abs(a.astype(int) - b).mean() for a, b in zip(after, before, strict=True)) < 3
 
@@ -62,7 +63,8 @@ def test_a_damaged_clip_is_refused_and_resumed_work_is_of_the_same_plates(tmp_pa
     with pytest.raises(VideoError):
         hidden(clip[: len(clip) // 2], [STAYING])
     outs = []
-    for plates in ([STAYING], []):
+    given: list[list[Keys]] = [[STAYING], []]
+    for plates in given:
         out = io.BytesIO()
         hide_in_clip(io.BytesIO(clip), out, [plates], SOLID, work=tmp_path, resume=True)
         outs.append([image for _, image in frames_of(out.getvalue())])

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from plateblur import cli
 from plateblur.runs.manifest import MANIFEST_NAME
+from plateblur.video import Reel
 from tests.clips import RATE, drawn_clip, driving, frames_of
 from tests.fakes import FixedDetector, boxes
 
@@ -180,12 +181,15 @@ def test_an_original_that_is_gone_is_said(client: TestClient, run: Path) -> None
 def test_few_clips_are_open_at_a_time(
     client: TestClient, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = []
+    closed: list[Reel] = []
+    close = Reel.close
+
+    def noted(reel: Reel) -> None:
+        closed.append(reel)
+        close(reel)
+
     monkeypatch.setattr(clips, "MOST_OPEN", 1)
-    reel_close = clips.Reel.close
-    monkeypatch.setattr(
-        clips.Reel, "close", lambda reel: (closed.append(reel), reel_close(reel))[-1]
-    )
+    monkeypatch.setattr(Reel, "close", noted)
     for side in ("before", "after", "before"):
         frame(client, side, 0)
     assert len(closed) == 2

@@ -277,6 +277,7 @@ function refresh() {
     item.append(button);
     return item;
   }));
+  $("plates").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
 }
 
 function showChosen() {

@@ -56,7 +56,7 @@ export class Store extends EventTarget {
       data.redo = this.details.get(id)?.redo ?? [];
       const mine = this.pending.get(id);
       data.plates = asKept(data.plates);
-      if (mine) Object.assign(data, { plates: asKept(mine.plates), looked_at: mine.looked_at, readable: mine.readable });
+      if (mine) Object.assign(data, { plates: asKnown(mine.plates, data.plates), looked_at: mine.looked_at, readable: mine.readable });
       this.details.set(id, data);
       if (this.details.size > 60) {
         for (const old of this.details.keys()) {
@@ -222,11 +222,22 @@ export async function get(path) {
 // Where a plate is: its box in a photo, its key frames in a clip.
 function placeOf(plate) { return String(plate.keys ?? plate.xyxy); }
 
-export function isAsFound(plate) { return Boolean(plate.found) && String(plate.found) === placeOf(plate); }
+export function isAsFound(plate) {
+  return Boolean(plate.found) && (plate.found === plate.keys || String(plate.found) === placeOf(plate));
+}
 
 function asSent(plate) {
   const { xyxy, hide, found = null, corners = null, keys } = plate;
   return keys ? { keys, hide, found: isAsFound(plate) || found } : { xyxy, hide, found, corners };
+}
+
+// Plates that were kept here until they are saved, with what the run knows of those that it found.
+function asKnown(mine, theirs) {
+  const known = new Map(theirs.map((plate) => [String(plate.found), plate]));
+  return asKept(mine).map((plate) => {
+    const { confidence, video_track } = (plate.found && known.get(String(plate.found))) || {};
+    return { ...plate, confidence, video_track };
+  });
 }
 
 // Key frames that are as they were found aren't sent twice.
