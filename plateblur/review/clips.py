@@ -94,8 +94,8 @@ def moving_plates(
     plates = []
     for each in sent:
         keys = _keys(each["keys"], image_hw, as_found)
-        told = each.get("found")
-        found = keys if told is True else None if told is None else keys_of(told)
+        sent_found = each.get("found")
+        found = keys if sent_found is True else None if sent_found is None else keys_of(sent_found)
         origin = None if found is None else known.get(found)
         if found is not None and origin is None:
             raise InvalidError("A plate is said to be found that the run didn't find.")
