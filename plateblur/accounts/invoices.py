@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -72,6 +73,11 @@ class IssuedInvoice:
     terms: dict[str, str] = field(default_factory=dict)
     local_vat: str = ""
     account_id: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether it waits to be paid."""
+        return not (self.paid_at or self.cancelled_at)
 
     @property
     def is_of_consumer(self) -> bool:
@@ -176,9 +182,10 @@ def place_order(
             seller=asdict(seller),
             buyer=buyer,
             terms=kept,
-            local_vat=terms.rate.stated(quoted.tax.amount_cents)
+            local_vat=terms.rate.stated(quoted.tax.amount_cents, priced_in=seller.currency)
             if terms.rate and quoted.tax.amount_cents
             else "",
+            currency=seller.currency,
             now=now,
         )
         return _issued(connection.execute(_columns().where(Invoice.id == invoice_id)).one())
@@ -208,6 +215,7 @@ def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetim
             buyer={},
             terms={},
             local_vat="",
+            currency=CURRENCY,
             now=now,
         )
         row = connection.execute(_columns().where(Invoice.id == invoice_id)).one()
@@ -275,8 +283,8 @@ def read_invoice(store: Store, number: str, *, account_id: int | None) -> Issued
     return _issued(row)
 
 
-def consumers_abroad_cents(store: Store, *, year: int) -> int:
-    """Return the net sales of a year to consumers in other countries of the EU.
+def consumers_abroad_cents(store: Store, *, year: int) -> Counter[str]:
+    """Return the net sales of a year to consumers in other countries of the EU, by currency.
 
     For the threshold of 10,000 EUR: Directive 2006/112/EC, article 59c.
 
@@ -290,13 +298,12 @@ def consumers_abroad_cents(store: Store, *, year: int) -> int:
     )
     with store.read() as connection:
         sold = [_issued(row) for row in connection.execute(query)]
-    return sum(
-        one.net_cents
-        for one in sold
-        if one.is_of_consumer
-        and vat.is_in_eu(one.buyer["country"])
-        and one.buyer["country"] != one.seller["country"]
-    )
+    sums: Counter[str] = Counter()
+    for one in sold:
+        country = one.buyer.get("country", "")
+        if one.is_of_consumer and vat.is_in_eu(country) and country != one.seller["country"]:
+            sums[one.currency] += one.net_cents
+    return sums
 
 
 def prune(store: Store, *, now: datetime) -> None:
@@ -362,6 +369,7 @@ def _issue(
     buyer: dict[str, str],
     terms: dict[str, str],
     local_vat: str,
+    currency: str,
     now: datetime,
 ) -> int:
     return connection.execute(
@@ -371,7 +379,7 @@ def _issue(
             number=next_number(store, connection, series),
             kind=kind.value,
             status=InvoiceStatus.ISSUED,
-            currency=CURRENCY,
+            currency=currency,
             net_cents=net_cents,
             vat_rate_bps=tax.rate_bps,
             vat_cents=tax.amount_cents,

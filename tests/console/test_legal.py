@@ -15,6 +15,7 @@ import pytest
 from plateblur.accounts import invoices, withdrawals
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import EmailLimitError, InvoiceStatus
+from tests.accounts.conftest import postgres, url  # noqa: F401 - fixtures
 from tests.accounts.fakes import EMAIL, NOW, SECRET
 from tests.console.fakes import ADDRESS_OF_INVOICE, Stand, make_stand
 
@@ -33,9 +34,8 @@ STATEMENT = {"name": "Ana Pop", "contract": "PB-2026-000001", "email": EMAIL}
 
 
 @pytest.fixture
-def selling(tmp_path: Path, empty_sqlite: Path) -> Iterator[Stand]:
-    (tmp_path / "accounts.sqlite3").write_bytes((empty_sqlite).read_bytes())
-    store = Store(f"sqlite:///{tmp_path}/accounts.sqlite3", secret=SECRET)
+def selling(tmp_path: Path, url: str) -> Iterator[Stand]:  # noqa: F811 - SQLite, then PostgreSQL
+    store = Store(url, secret=SECRET)
     yield make_stand(store, tmp_path, **SELLER)
     store.close()
 
