@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from plateblur.accounts import plans, vat
-from plateblur.accounts.models import Account, Invoice, InvoiceSeries, PackageMonth
+from plateblur.accounts.models import Account, CreditNote, Invoice, InvoiceSeries, PackageMonth
 from plateblur.accounts.offers import USUAL_TERMS, OrderTerms, Seller, quote
 from plateblur.accounts.periods import invoices_kept_since, withdrawal_ends_at
 from plateblur.accounts.store import Store
@@ -23,6 +23,8 @@ from plateblur.accounts.types import (
     PlanKind,
 )
 
+WITHDRAWN = "Withdrawal from the contract."
+"""The reason on a credit note that answers a withdrawal."""
 MAX_OPEN_INVOICES = 5  # Source: ours; numbers are never reused, so nobody gets many.
 
 
@@ -283,6 +285,19 @@ def read_invoice(store: Store, number: str, *, account_id: int | None) -> Issued
     return _issued(row)
 
 
+def has_withdrawn(store: Store, account_id: int) -> bool:
+    """Return whether the account has withdrawn from an order before.
+
+    Its next plan starts when the period of withdrawal is over. Else it could use up a plan in a
+    day, withdraw, and begin again.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    with store.read() as connection:
+        return _has_withdrawn(connection, account_id)
+
+
 def consumers_abroad_cents(store: Store, *, year: int) -> Counter[str]:
     """Return the net sales of a year to consumers in other countries of the EU, by currency.
 
@@ -423,7 +438,10 @@ def _open_package(
             )
         ).scalar()
     start = now
-    if row.terms.get("starts_now") == "no":
+    waits = row.terms.get("starts_now") == "no"
+    if row.account_id is not None and row.terms.get("is_business") != "yes":
+        waits = waits or _has_withdrawn(connection, row.account_id)
+    if waits:
         start = max(now, withdrawal_ends_at(row.issued_at))
     kind = PlanKind(row.kind)
     starts_at, ends_at = plans.package_period(kind, paid_at=start, covered_until=covered_until)
@@ -439,6 +457,15 @@ def _open_package(
         )
     )
     connection.execute(update(Account).where(Account.id == row.account_id).values(has_invoice=True))
+
+
+def _has_withdrawn(connection: Connection, account_id: int) -> bool:
+    found = (
+        select(CreditNote.id)
+        .join(Invoice, Invoice.id == CreditNote.invoice_id)
+        .where(Invoice.account_id == account_id, CreditNote.reason == WITHDRAWN)
+    )
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def _columns() -> Select[*tuple[Any, ...]]:

@@ -101,6 +101,14 @@ def order(visit: Visit) -> Response:
         problems["agreed"] = "Please agree to the terms of use."
     if not visit.ticked("taxable") and visit.typed("start_now") not in {"yes", "no"}:
         problems["start_now"] = "Choose when your plan starts."
+    elif (
+        not visit.ticked("taxable")
+        and visit.ticked("start_now")
+        and invoices.has_withdrawn(visit.parts.store, visit.account_id)
+    ):
+        problems["start_now"] = (
+            "You have withdrawn from an order before, so this plan starts after the 14 days."
+        )
     if problems:
         return _show_review(visit, problems=problems)
     visit.count_email("invoice", str(visit.account_id))
@@ -224,6 +232,7 @@ def _show_review(visit: Visit, *, problems: dict[str, str] | None = None) -> Res
         if terms.rate and quoted.tax.amount_cents
         else "",
         last_day=withdrawal_last_day(visit.now),
+        may_start_now=not invoices.has_withdrawn(visit.parts.store, visit.account_id),
         **_choices(visit),
     )
 

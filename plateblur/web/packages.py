@@ -43,7 +43,7 @@ class Package:
         badge: a word beside the title, or "".
         price: what it costs, for people.
         per: for what period.
-        promises: what it includes, a line each.
+        promises: what it includes beside `IN_EVERY_PLAN`, a line each.
         limits: what it does not, a line each.
         call: the label of its button.
         href: where the button leads.
@@ -75,7 +75,6 @@ def packages_in(currency: str) -> tuple[Package, Package, Package]:
         per=f"for {TRIAL_PERIOD.days} days, no card required",
         promises=(
             f"{TRIAL_REQUESTS_PER_DAY} requests per day",
-            *IN_EVERY_PLAN,
             "Support by ticket",
         ),
         limits=(
@@ -110,7 +109,6 @@ def _paid(kind: PlanKind, name: str, badge: str, price: str, per: str) -> Packag
             f"{PAID_REQUESTS_PER_WINDOW} requests per minute",
             "Commercial use: you own the copyright of the results and may use them in apps you "
             "sell, at no extra fee",
-            *IN_EVERY_PLAN,
             "Premium support by ticket, with quick answers",
         ),
         limits=(),

@@ -28,7 +28,7 @@ from plateblur.accounts.types import (
 )
 from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, SENTENCES, STATUSES, TOO_LONG
 from plateblur.web.health import Look
-from plateblur.web.packages import comparison, packages_in
+from plateblur.web.packages import IN_EVERY_PLAN, comparison, packages_in
 from plateblur.web.schemas import TAG_ID
 from plateblur.web.service import Service
 from plateblur.web.settings import Settings
@@ -182,6 +182,7 @@ def add_pages(app: FastAPI, look: Look, watch: Watch | None) -> None:
     prices = {
         "packages": packages,
         "comparison": comparison(packages),
+        "in_every_plan": IN_EVERY_PLAN,
         "trial_mb": settings.v1_trial_max_mb,
         "paid_mb": settings.v1_max_mb,
         "guest_photos": settings.guest_photos,

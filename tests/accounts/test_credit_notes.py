@@ -109,6 +109,23 @@ def test_without_consent_the_plan_starts_after_the_period_and_all_is_paid_back(
     assert note.total_cents == paid.total_cents
 
 
+def test_who_withdrew_once_cannot_use_up_the_next_plan_and_withdraw_again(
+    store: Store, gate: StoreGate
+) -> None:
+    buyer = make_buyer(store)
+    first, second = order(store, buyer), order(store, buyer, OrderTerms(terms_version="2"))
+    pay(store, first)
+    assert not invoices.has_withdrawn(store, buyer.account_id)
+    credit_notes.withdraw(store, buyer.account_id, first.number, now=NOW)
+    assert invoices.has_withdrawn(store, buyer.account_id)
+    assert pay(store, second).starts_at == withdrawal_ends_at(NOW)  # though it was ordered before
+    with pytest.raises(NoInvoiceError):
+        gate.active_plan(buyer)
+    credit_notes.withdraw(store, buyer.account_id, second.number, now=NOW)
+    business = order(store, buyer, OrderTerms(is_business=True))
+    assert pay(store, business).starts_at == NOW  # has no right to withdraw
+
+
 def test_a_business_and_a_late_consumer_do_not_withdraw(store: Store) -> None:
     buyer = make_buyer(store)
     business = order(store, buyer, OrderTerms(is_business=True, starts_now=False))

@@ -129,6 +129,20 @@ async def test_an_owner_who_withdraws_gets_the_order_taken_back_at_once(selling:
     assert entry.credit_note == "CN-2026-000001"
 
 
+async def test_who_withdrew_before_is_offered_no_immediate_start(selling: Stand) -> None:
+    visitor = await selling.visit_as()
+    await visitor.order(FORM)
+    invoices.mark_paid(selling.store, "PB-2026-000001", paid_by="operator", now=NOW)
+    await visitor.send("/withdraw/confirm", STATEMENT, page="/withdraw")
+    page = (await visitor.send("/console/order", FORM)).text
+    assert "You have withdrawn from an order before" in page
+    assert 'name="start_now" value="yes"' not in page
+    refused = await visitor.order(FORM, start_now="yes")
+    assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    done = await visitor.order(FORM, start_now="no")
+    assert done.headers["location"] == "/console/invoices?done=ordered"
+
+
 async def test_a_stranger_who_withdraws_changes_nothing_but_is_heard(selling: Stand) -> None:
     visitor = await selling.visit_as()
     await visitor.order(FORM)
