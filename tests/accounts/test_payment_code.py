@@ -96,4 +96,4 @@ def test_a_long_name_still_fits_the_code(store: Store) -> None:
 )
 def test_a_mistyped_account_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="expected"):
-        replace(SELLER, **wrong)  # type: ignore[arg-type]
+        replace(SELLER, **wrong)

@@ -126,7 +126,7 @@ def ask(served: Served, email: str) -> None:
 
 def figure(page: Page, name: str, value: int) -> None:
     """Wait until the page, not loaded anew, shows the value."""
-    page.locator(f'strong[data-live="{name}"]', has_text=f"{value}").wait_for()
+    page.locator(f'strong[data-live="{name}"]', has_text=f"{value:,}").wait_for()
 
 
 def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Path) -> None:

@@ -125,8 +125,13 @@ async def test_the_page_shows_bars_words_and_the_list(monkeypatch: pytest.Monkey
 
 
 async def test_a_flood_of_looks_costs_two_checks() -> None:
-    asked = []
-    stand = make_stand(ready_checks={"model": lambda: not asked.append(1)})
+    asked: list[int] = []
+
+    def works() -> bool:
+        asked.append(1)
+        return True
+
+    stand = make_stand(ready_checks={"model": works})
     look = Look(stand.app.state.service)
     async with anyio.create_task_group() as group:
         for _ in range(50):

@@ -15,9 +15,10 @@ function show(usage) {
     const value = usage[place.dataset.live];
     if (place instanceof HTMLProgressElement) {
       place.value = value;
-    } else if (place.textContent !== String(value)) {
-      place.textContent = value;
+      continue;
     }
+    const text = typeof value === "number" ? value.toLocaleString("en") : value;
+    if (place.textContent !== text) place.textContent = text;
   }
   const note = document.getElementById("live");
   if (note) note.hidden = false;
