@@ -13,6 +13,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from plateblur.blur import SOLID_GREY
 from plateblur.errors import VideoError
@@ -126,6 +127,29 @@ def test_any_other_matrix_is_refused_with_the_reason(matrix: tuple[float, ...]) 
     a, b, c, d = matrix
     with pytest.raises(VideoError, match="display matrix"):
         blurred(with_matrix(recorded([driving(3)], kind="mp4"), a, b, c, d))
+
+
+def test_an_orientation_that_the_pictures_tell_themselves_is_refused() -> None:
+    """H.264 may say it for some pictures and mean all; players differ in whether they follow."""
+    out = io.BytesIO()
+    with (
+        av.open(io.BytesIO(recorded([driving()], kind="mpegts")), "r") as source,
+        av.open(out, "w", format="mpegts") as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        turning = BitStreamFilterContext(
+            "h264_metadata=display_orientation=insert:rotate=90", source.streams.video[0]
+        )
+        for packet in source.demux(video=0):
+            for turned in turning.filter(packet if packet.size else None):
+                turned.stream = stream
+                target.mux(turned)
+    with av.open(io.BytesIO(out.getvalue()), "r") as source:
+        told = next(source.decode(video=0))
+    assert "DISPLAYMATRIX" in [data.type.name for data in side_data(told)]
+
+    with pytest.raises(VideoError, match="turned the same way"):
+        blurred(out.getvalue())
 
 
 # 2. Pixels that are not square
@@ -276,6 +300,21 @@ def test_sound_is_never_lost(kind: str, sound: str, container: str, comes_out_as
     assert any("written as AAC" in note for note in done.notes) == (
         comes_out_as == "aac" and sound != "aac"
     )
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg writes the sound")
+@pytest.mark.parametrize("codec", ["s302m", "dca", "pcm_bluray"])
+def test_sound_of_broadcasts_and_discs_stays(codec: str, tmp_path: Path) -> None:
+    given, stream = tmp_path / "in.mp4", tmp_path / "in.m2ts"
+    given.write_bytes(recorded([flashing()], kind="mp4", sounds=["aac"], beep_s=1.0))
+    command = ["ffmpeg", "-v", "error", "-i", given, "-c:v", "copy", "-c:a", codec, "-strict", "-2"]
+    subprocess.run([*command, stream], check=True)
+
+    result, done = blurred(stream.read_bytes())
+
+    flash, beep = shown_and_heard_at(result)
+    assert flash == pytest.approx(beep, abs=0.08)
+    assert done.notes == (f"sound track 1: {codec} is written as AAC",)
 
 
 def test_all_sound_tracks_stay() -> None:
