@@ -78,16 +78,7 @@ class ClipWork:
     def make(self, task: Task, clip: Path) -> tuple[dict[str, Any], Path]:
         """Return what the manifest says of a clip, and the blurred clip in a file."""
         part, done = self.blur(clip, on_disk(task.target), resume=True)
-        height, width = done.image_hw
-        record = {
-            "plates": done.plates,
-            "frames": done.frames,
-            "length_s": round(done.length_s, 3),
-            "width": width,
-            "height": height,
-            "notes": list(done.notes),
-        }
-        return record, part
+        return clip_record(done), part
 
 
 def take_clip(job: Job) -> tuple[Version, Path]:
@@ -136,6 +127,19 @@ def clip_target(inside: Path) -> Path:
     """
     is_written = inside.suffix.lower() in CONTAINERS
     return inside if is_written else inside.with_name(f"{inside.name}.mp4")
+
+
+def clip_record(done: BlurredClip) -> dict[str, Any]:
+    """Return what was done to a clip, as JSON."""
+    height, width = done.image_hw
+    return {
+        "plates": done.plates,
+        "frames": done.frames,
+        "length_s": round(done.length_s, 3),
+        "width": width,
+        "height": height,
+        "notes": list(done.notes),
+    }
 
 
 def plate_lines(clip: Path, done: BlurredClip) -> Iterator[str]:
