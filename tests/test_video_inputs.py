@@ -388,6 +388,10 @@ def test_covers_and_subtitles_go_and_it_is_said() -> None:
         stream = target.add_stream_from_template(source.streams.video[0])
         subtitles: Any = target.add_mux_stream("srt")
         target.add_attachment("who.txt", "text/plain", b"who filmed this")
+        second = {"id": 1, "start": 0, "end": 1, "time_base": Fraction(1)}
+        target.set_chapters(
+            [{**second, "id": n, "metadata": {"title": "who drives"}} for n in (1, 2)]
+        )
         for packet in source.demux(video=0):
             if packet.size:
                 packet.stream = stream
@@ -400,7 +404,10 @@ def test_covers_and_subtitles_go_and_it_is_said() -> None:
     result, done = blurred(out.getvalue())
 
     assert hidden_in_all(result)
-    assert {"left out: 1 subtitle track", "left out: 1 attached file"} <= set(done.notes)
+    assert done.notes == (
+        *("left out: 1 subtitle track", "left out: 1 attached file"),
+        "left out: 2 chapter marks",
+    )
     assert b"who " in out.getvalue()
     assert b"who " not in result
 

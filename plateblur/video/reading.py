@@ -179,12 +179,18 @@ def _left_out(source: InputContainer, options: ClipOptions) -> tuple[str, ...]:
         "subtitle track": len(source.streams.subtitles),
         "data track (telemetry, time codes)": len(source.streams.data),
         "attached file": len(source.streams.attachments),
+        "chapter mark": len(source.chapters()),
     }
     return tuple(
-        f"left out: {count} {kind if count == 1 else kind.replace('track', 'tracks', 1)}"
+        f"left out: {count} {kind if count == 1 else _several(kind)}"
         for kind, count in kinds.items()
         if count
     )
+
+
+def _several(kind: str) -> str:
+    noun, bracket, more = kind.partition(" (")
+    return f"{noun}s{bracket}{more}"
 
 
 def _require_supported(stream: VideoStream, limits: ClipLimits) -> None:
