@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,7 +19,15 @@ from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.engines import Device, Engine
 from plateblur.errors import ModelError, RunError
 from plateblur.formats import BY_SUFFIX, TAKEN
-from plateblur.runs.clips import CONTAINERS, ClipWork, clear_work, part_of, plate_lines, take_clip
+from plateblur.runs.clips import (
+    CONTAINERS,
+    ClipWork,
+    clear_work,
+    clip_record,
+    part_of,
+    plate_lines,
+    take_clip,
+)
 from plateblur.runs.files import Outputs, explain, write_atomically
 from plateblur.runs.given import GivenClips, corrections_of
 from plateblur.runs.manifest import Version
@@ -127,7 +137,15 @@ def shown(options: BlurOptions) -> dict[str, Any]:
 
 
 def blur_one_clip(
-    clip: Path, out: Path, work: ClipWork, report: Path | None, *, resume: bool, overwrite: bool
+    clip: Path,
+    out: Path,
+    work: ClipWork,
+    report: Path | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Blur one clip into the file `out`, or end the command with the reason."""
     if out.suffix.lower() not in CONTAINERS:
@@ -140,8 +158,13 @@ def blur_one_clip(
     if report is not None and (is_unfit(report, outputs) or report.absolute() == out.absolute()):
         raise typer.BadParameter(f"the report can't be written over {report}")
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet,
     )
+    begun = time.monotonic()
     try:
         with bar:
             shown = bar.add_task("Blurring", total=1.0)
@@ -157,9 +180,11 @@ def blur_one_clip(
     finally:
         part_of(out).unlink(missing_ok=True)
     clear_work(out)
-    say(done.notes, hidden=False)
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
-    console.print(f"{plates} hidden in {done.frames} frames", highlight=False)
+    say([*done.notes, f"{plates} hidden in {done.frames} frames -> {out}"], hidden=quiet or as_json)
+    if as_json:
+        record = {**clip_record(done), "output": str(out), "seconds": _seconds_since(begun)}
+        typer.echo(json.dumps(record))
 
 
 def blur_clips(
@@ -169,8 +194,10 @@ def blur_clips(
     *,
     recursive: bool,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Blur clips and folders of clips into a folder, one after the other: each uses all cores."""
+    begun = time.monotonic()
     places = list[File](given)
     work = plan(places, recursive=recursive, out=as_path(how.out), is_wanted=is_clip)
     require_jobs(work, "clips")
@@ -180,7 +207,14 @@ def blur_clips(
         say(corrections.notes(run.left.todo, "clip"), hidden=quiet)
         clips = replace(open_work(), reviews=corrections.reviews)
         tally = _each_clip(run, take_clip, clips, "Blurring", quiet=quiet)
-    finish(tally, work, f" -> {how.out}", hidden=quiet, what="clip")
+    if as_json:
+        seconds = _seconds_since(begun)
+        typer.echo(json.dumps(tally.summary(work, str(how.out), seconds=seconds, what="clip")))
+    finish(tally, work, f" -> {how.out}", hidden=quiet or as_json, what="clip")
+
+
+def _seconds_since(begun: float) -> float:
+    return round(time.monotonic() - begun, 1)
 
 
 def hide_in_clips(given: GivenClips, how: How, work: ClipWork, *, quiet: bool) -> None:

@@ -95,16 +95,9 @@ class ClipWork:
         """Return what the manifest says of a clip, and the blurred clip in a file."""
         given = self._given(task, clip)
         part, done = self.blur(clip, on_disk(task.target), resume=True, given=given)
-        height, width = done.image_hw
-        record = {
-            "plates": done.plates,
-            "frames": done.frames,
-            "length_s": round(done.length_s, 3),
-            "width": width,
-            "height": height,
+        record = clip_record(done) | {
             "zero_us": done.zero_us,
             "tracks": list(_tracks(_found(done) if given is None else given)),
-            "notes": list(done.notes),
         }
         return record, part
 
@@ -199,6 +192,19 @@ def clip_target(inside: Path) -> Path:
     """
     is_written = inside.suffix.lower() in CONTAINERS
     return inside if is_written else inside.with_name(f"{inside.name}.mp4")
+
+
+def clip_record(done: BlurredClip) -> dict[str, Any]:
+    """Return what was done to a clip, as JSON."""
+    height, width = done.image_hw
+    return {
+        "plates": done.plates,
+        "frames": done.frames,
+        "length_s": round(done.length_s, 3),
+        "width": width,
+        "height": height,
+        "notes": list(done.notes),
+    }
 
 
 def plate_lines(clip: Path, done: BlurredClip) -> Iterator[str]:

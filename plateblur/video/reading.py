@@ -30,7 +30,7 @@ SOUND_CODECS = (
     "dca,alac,flac,amrnb,amrwb,wmav1,wmav2,wmapro,wmalossless,wmavoice,adpcm_ms,adpcm_ima_wav,"
     "adpcm_ima_qt,adpcm_yamaha,adpcm_swf,g726,g726le,g722,gsm,gsm_ms,qdm2,speex,wavpack,tta,"
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,"
-    "pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_bluray,pcm_dvd"
+    "pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_bluray,pcm_dvd,s302m"
 )
 KNOW_THEIR_END = ("matroska", "mov", "avi")  # the others' length is a guess
 CUT_SHORT_S = 1.0  # less than this missing at the end is how containers round
@@ -179,12 +179,18 @@ def _left_out(source: InputContainer, options: ClipOptions) -> tuple[str, ...]:
         "subtitle track": len(source.streams.subtitles),
         "data track (telemetry, time codes)": len(source.streams.data),
         "attached file": len(source.streams.attachments),
+        "chapter mark": len(source.chapters()),
     }
     return tuple(
-        f"left out: {count} {kind if count == 1 else kind.replace('track', 'tracks', 1)}"
+        f"left out: {count} {kind if count == 1 else _several(kind)}"
         for kind, count in kinds.items()
         if count
     )
+
+
+def _several(kind: str) -> str:
+    noun, bracket, more = kind.partition(" (")
+    return f"{noun}s{bracket}{more}"
 
 
 def _require_supported(stream: VideoStream, limits: ClipLimits) -> None:
