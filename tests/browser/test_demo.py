@@ -585,8 +585,17 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
         answers = {path: context.request.get(url + path) for path in ("/demo", "/demo/", "/docs")}
         for path, answer in answers.items():
             policies[path] = answer.headers["content-security-policy"]
+        without_scripts = context.new_page()
+        without_scripts.route("**/assets/*.js", lambda route: None)  # which never come
+        without_scripts.goto(f"{url}/demo/", wait_until="commit")
+        early = without_scripts.wait_for_selector("#first img[alt$='hidden']")
+        assert early is not None
+        early_is = early.get_attribute("src")
+        without_scripts.close()
         page.goto(f"{url}/demo")
         page.wait_for_selector("#viewer >> text=A drawn example")
+        page.wait_for_selector("#first", state="detached")
+        assert page.get_attribute("#viewer .pb-after", "src") == early_is
         drop(page, ("car.jpg", drawn_photo()))
         page.click("text=Use the camera")
         page.wait_for_function("document.querySelector('#camera-shot video').videoWidth > 0")
