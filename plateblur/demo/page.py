@@ -255,6 +255,9 @@ class Page:
             raise gr.Error("Please tick the box to agree first.", print_exception=False)
         if photo is None:
             raise gr.Error(FORGOTTEN, print_exception=False)
+        if photo.is_example:
+            drawn = "This scene is drawn. Drop a photo of your own to help."
+            raise gr.Error(drawn, print_exception=False)
         try:
             example = self._do(request, example_of, photo, min_confidence)
             visitor = visitor_of(session_of(request))

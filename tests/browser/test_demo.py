@@ -622,8 +622,8 @@ def test_each_tab_is_accessible(browser: Browser, served: Served, scheme: str) -
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     page.set_default_timeout(PATIENCE_S * 1000)
     page.goto(served.address)
-    drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()))
-    page.wait_for_selector("#film .pb-frame >> nth=1")
+    drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()), ("c.jpg", b"no photo"))
+    page.wait_for_selector("#film .pb-failed")
     for tab in ("Blur", "Video", "Live", "API", "Guidance"):
         page.click(f"role=tab[name='{tab}']")
         if tab == "API":

@@ -131,8 +131,8 @@ function show() {
   $(".pb-after").decode().catch(() => {}).then(dropFirstPaint);
   const count = value.plates.length;
   const hidden = count === 1 ? "1 plate hidden." : `${count} plates hidden.`;
-  const example = value.is_example ? "A drawn example: " : "";
-  $(".pb-summary").textContent = count === 0 ? `${example}no plate found.` : example + hidden;
+  const said = count === 0 ? "No plate found." : hidden;
+  $(".pb-summary").textContent = value.is_example ? `A drawn example. ${said}` : said;
   $(".pb-none-found").hidden = count > 0;
   $(".pb-boxes").replaceChildren(...value.plates.flatMap(boxNode));
   keepFocus();
