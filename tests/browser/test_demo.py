@@ -637,7 +637,8 @@ def test_each_tab_is_accessible(browser: Browser, served: Served, scheme: str) -
 
 
 @pytest.mark.parametrize("page", [(390, 844)], ids=["phone"], indirect=True)
-def test_no_tab_is_wider_than_a_phone(page: Page) -> None:
+def test_each_tab_fits_a_phone_and_is_accessible_on_it(page: Page) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     for tab in ("Guidance", "API", "Live", "Video", "Blur"):
         seen = page.locator(f"button[role=tab]:visible:text-is('{tab}')")
         if not seen.count():  # it doesn't fit beside the others
@@ -646,8 +647,10 @@ def test_no_tab_is_wider_than_a_phone(page: Page) -> None:
         seen.first.click()
         page.wait_for_timeout(300)
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        found = axe.run(page)
 
         assert wide <= 0, tab
+        assert found.violations_count == 0, (tab, found.generate_report())
 
 
 @pytest.mark.skipif(not shipped_model().exists(), reason="no model is shipped yet")
