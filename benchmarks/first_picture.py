@@ -11,14 +11,15 @@ each time in a new context, without cookies and with nothing in its cache.
 - `usable_s`: until it also answers: on the demo the slider between before and after, in the
   workspace the buttons and the boxes.
 
-Median and slowest visit go into `benchmarks/results/first_picture.json`, with the machine. Run
-nothing beside it.
+Median and slowest visit go into `benchmarks/results/first_picture.json`, with the machine and its
+load before and after: how many processes wanted a core. Run nothing beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -169,8 +170,11 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=PHOTOS)
     parser.add_argument("--visits", type=int, default=VISITS)
     given = parser.parse_args()
+    load = [round(os.getloadavg()[0], 1)]
     pages = measure(photos=given.photos, count=given.visits)
-    result = {"machine": machine(), "visits": given.visits, "run_photos": given.photos, **pages}
+    load.append(round(os.getloadavg()[0], 1))
+    about = {"machine": machine(), "load_average": load}
+    result = {**about, "visits": given.visits, "run_photos": given.photos, **pages}
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 

@@ -99,10 +99,11 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
     # Gradio's argument for it counts only where the path is "/".
     vars(demo)["favicon_path"] = LOGO
     gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
-    if page.opening is not None:
-        gradio_app.add_middleware(
-            FirstPaint, html=asset("first.html").replace("TITLE", title_of(page))
-        )
+    gradio_app.add_middleware(
+        FirstPaint,
+        head=asset("head.html"),
+        html=asset("first.html").replace("TITLE", title_of(page)) if page.opening else "",
+    )
     gradio_app.add_middleware(
         Door,
         folder=page.visits.folder,

@@ -2,17 +2,23 @@
 
 Gradio's page is empty until about eighty scripts and styles are there. The scene is in that page
 already, as a value of the viewer, so it is shown from there and takes no request of its own.
+
+Gradio's page also describes itself to sites that preview links: as "Gradio", with a picture on
+another host. That is replaced by a description of this page.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BEFORE = b"<gradio-app"  # what Gradio's page is drawn into
+SCRIPTS = b"<script"  # the first one ends what describes the page
+PREVIEW = re.compile(rb'<meta\s+(?:property="og:|name="twitter:)[^>]*>')
+BODY = b"<gradio-app"  # what Gradio's page is drawn into
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +27,12 @@ class FirstPaint:
 
     Attributes:
         app: Gradio's application, of which the page is the only HTML.
+        head: describes the page, in place of Gradio's own description.
         html: what the page's body begins with; the viewer's script removes it.
     """
 
     app: ASGIApp
+    head: str
     html: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,8 +60,12 @@ class FirstPaint:
         await self.app(scope, receive, sent)
 
     def _with_html(self, page: bytes) -> bytes:
-        at = page.find(BEFORE)
-        return page if at < 0 else page[:at] + self.html.encode() + page[at:]
+        description, scripts, rest = page.partition(SCRIPTS)
+        before, body, after = rest.partition(BODY)
+        if not scripts or not body:
+            return page
+        description = PREVIEW.sub(b"", description) + self.head.encode()
+        return description + scripts + before + self.html.encode() + body + after
 
 
 def _is_page(start: Message) -> bool:

@@ -24,8 +24,9 @@ from plateblur.web.fetcher import PhotoFetcher
 from tests.demo.fakes import DrawnDetector, drawn_photo
 from tests.fakes import SameProcess
 
-PAGE = "<html><body><gradio-app></gradio-app></body></html>"
-WITH = "<html><body><p>\u00e9</p><gradio-app></gradio-app></body></html>"
+GRADIO = '<meta property="og:title" content="Gradio" /><meta\n name="twitter:image" content="/">'
+PAGE = f"<html><head>{GRADIO}<script></script></head><gradio-app></gradio-app></html>"
+WITH = PAGE.replace(GRADIO, "<title>T</title>").replace("<gradio", "<p>\u00e9</p><gradio", 1)
 
 
 def answer_of(app: ASGIApp, path: str = "/") -> httpx.Response:
@@ -56,7 +57,7 @@ def test_only_the_page_gets_a_first_paint(answers: Callable[[], Response], body:
     async def app(scope: object, receive: object, send: object) -> None:
         await answers()(scope, receive, send)  # type: ignore[arg-type]
 
-    got = answer_of(FirstPaint(app, "<p>\u00e9</p>"))
+    got = answer_of(FirstPaint(app, "<title>T</title>", "<p>\u00e9</p>"))
 
     assert got.text == body
     assert int(got.headers.get("content-length", len(got.content))) == len(got.content)
@@ -89,6 +90,10 @@ def test_the_page_of_gradio_starts_with_the_scene(
     html = answer_of(app).text
 
     assert ('<div id="first">' in html) is has_scene
+    head = html.partition("<script")[0]
+    assert "<title>PlateBlur</title>" in head
+    assert "Gradio" not in head  # nor a picture on another host
+    assert "githubusercontent" not in html
     if has_scene:
         body = html.partition("<body")[2]
         assert body.index('<div id="first">') < body.index("<gradio-app")
