@@ -69,7 +69,7 @@ from plateblur.runs.photos import MaskFolders, photo_maker
 from plateblur.runs.plan import File, Plan, Task
 from plateblur.runs.progress import number
 from plateblur.runs.review_log import to_hide
-from plateblur.runs.reviewed_set import MISSED, By, write_reviewed
+from plateblur.runs.reviewed_set import MISSED, MISSED_TIMES, By, write_reviewed
 from plateblur.runs.run import How, started
 from plateblur.runs.workers import MORE_IN_HAND, room_for
 from plateblur.runs.zones import ZoneFiles, zones_of
@@ -89,7 +89,6 @@ Exit codes: 0 the sample was drawn, or the claim holds; 1 the sample isn't finis
 doesn't hold; 2 the command could not start.
 """
 AUDIT_NAME = "plateblur-audit"
-MISSED_TIMES = 3  # a choice; no figure depends on it
 OF_THE_RUN = ("method", "margin", "metadata_policy", "exact", "min_confidence", "model")
 """Options that a run has chosen, so that a corrected photo can't have others."""
 

@@ -18,8 +18,7 @@ export class Store extends EventTarget {
   #sending = new Set();
 
   async open() {
-    this.run = await get("/api/run");
-    await this.#read();
+    [this.run] = await Promise.all([get("/api/run"), this.#read()]);
     this.by = localStorage.getItem("plateblur-by") || "";
     const numbers = new Map([...this.photos.values()].map((photo) => [photo.name, photo.id]));
     for (let row = 0; row < localStorage.length; row++) {

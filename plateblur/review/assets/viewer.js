@@ -206,6 +206,7 @@ export class Viewer extends EventTarget {
     if (image.getAttribute("src") === address) return;
     const id = this.#photo.id;
     const next = new Image();
+    next.fetchPriority = "high"; // before the pictures of the strip
     next.src = address;
     next.decode().then(() => {
       if (this.#photo?.id === id) image.src = address;
