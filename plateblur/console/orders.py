@@ -39,7 +39,6 @@ from plateblur.accounts.work import WorkQueue
 from plateblur.console import legal
 from plateblur.console.door import Visit
 
-ORDER = "/console/order"
 INVOICES = "/console/invoices"
 STYLESHEET = "/console/static/invoice.css"
 LOGO = "/static/logo.svg"

@@ -123,6 +123,7 @@ def render_client(client: Client, *, public_url: str) -> str:
 _CODE = make_environment().overlay(autoescape=False)  # compiled once, however many apps are made
 
 
+@cache  # there are only our own examples, and colouring them takes most of the time of `create_app`
 def coloured(code: str, lexer: str) -> Markup:
     """Return code as HTML with a class for each kind of word; its text stays the same."""
     words = HtmlFormatter(nowrap=True, classprefix="t-")
