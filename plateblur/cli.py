@@ -31,6 +31,7 @@ from plateblur.cli_options import (
     Fast,
     IgnoreZone,
     InstanceMasksFolder,
+    Json,
     ListFile,
     ManifestOption,
     Margin,
@@ -101,6 +102,11 @@ BLUR_EXAMPLES = """
 Examples: plateblur blur holiday.jpg -o blurred.jpg
 
 plateblur blur survey/ -o out/ --recursive --report report.jsonl
+"""
+VIDEO_EXAMPLES = """
+Examples: plateblur video drive.mp4 -o blurred.mp4
+
+plateblur video dashcam/ -o out/ --recursive --metadata safe
 """
 DETECT_EXAMPLE = """
 Example: plateblur detect survey/ --recursive > plates.jsonl
@@ -212,9 +218,7 @@ def blur(
     workers: Workers = None,
     cluster: ClusterOption = None,
     quiet: Quiet = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a summary as one JSON object.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Blur the plates in photos.
 
@@ -309,7 +313,7 @@ def blur(
     finish(tally, work, f" -> {target}" if target else ", in place", hidden=quiet or as_json)
 
 
-@app.command(epilog=EXIT_CODES)
+@app.command(epilog=VIDEO_EXAMPLES + EXIT_CODES.replace("photo", "clip"))
 def video(
     clips: Annotated[
         list[Path], typer.Argument(metavar="CLIP_OR_FOLDER", help="Clips or folders.", exists=True)
@@ -372,6 +376,7 @@ def video(
     engine: EngineOption = "onnxruntime",
     device: DeviceOption = "cpu",
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Blur the plates in clips, also in frames where they were missed for a moment.
 
@@ -389,7 +394,10 @@ def video(
         if len(clips) == 1 and not clips[0].is_dir() and out.suffix and not out.is_dir():
             detector = open_detector(engine, device, model=model)
             work = ClipWork(detector, options, as_written)
-            blur_one_clip(clips[0], out, work, report, resume=bool(resume), overwrite=overwrite)
+            blur_one_clip(
+                clips[0], out, work, report, resume=bool(resume), overwrite=overwrite, quiet=quiet,
+                as_json=as_json,
+            )  # fmt: skip
             return
         if report is not None:
             raise typer.BadParameter("--report is for one clip; a folder has a manifest")
@@ -407,6 +415,7 @@ def video(
             lambda: ClipWork(open_detector(engine, device, model=model), options, as_written),
             recursive=recursive,
             quiet=quiet,
+            as_json=as_json,
         )
 
 

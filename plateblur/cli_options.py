@@ -210,6 +210,7 @@ ClusterOption = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Only print errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a summary as one JSON object.")]
 
 
 Exact = Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -17,11 +19,21 @@ from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.engines import Device, Engine
 from plateblur.errors import ModelError, RunError
 from plateblur.formats import BY_SUFFIX, TAKEN
-from plateblur.runs.clips import CONTAINERS, ClipWork, clear_work, part_of, plate_lines, take_clip
+from plateblur.runs.clips import (
+    CONTAINERS,
+    ClipWork,
+    clear_work,
+    clip_record,
+    part_of,
+    plate_lines,
+    take_clip,
+)
 from plateblur.runs.files import Outputs, explain, write_atomically
+from plateblur.runs.given import GivenClips, corrections_of
+from plateblur.runs.manifest import Version
 from plateblur.runs.model import model_at
 from plateblur.runs.places import is_remote, opened
-from plateblur.runs.plan import File, Plan, counted, is_clip, on_disk, plan
+from plateblur.runs.plan import File, Job, Plan, counted, is_clip, on_disk, plan
 from plateblur.runs.progress import Tally
 from plateblur.runs.run import How, Run, started
 from plateblur.runs.settle import PHOTO_FAULTS
@@ -125,7 +137,15 @@ def shown(options: BlurOptions) -> dict[str, Any]:
 
 
 def blur_one_clip(
-    clip: Path, out: Path, work: ClipWork, report: Path | None, *, resume: bool, overwrite: bool
+    clip: Path,
+    out: Path,
+    work: ClipWork,
+    report: Path | None,
+    *,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Blur one clip into the file `out`, or end the command with the reason."""
     if out.suffix.lower() not in CONTAINERS:
@@ -138,8 +158,13 @@ def blur_one_clip(
     if report is not None and (is_unfit(report, outputs) or report.absolute() == out.absolute()):
         raise typer.BadParameter(f"the report can't be written over {report}")
     bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=quiet,
     )
+    begun = time.monotonic()
     try:
         with bar:
             shown = bar.add_task("Blurring", total=1.0)
@@ -155,9 +180,11 @@ def blur_one_clip(
     finally:
         part_of(out).unlink(missing_ok=True)
     clear_work(out)
-    say(done.notes, hidden=False)
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
-    console.print(f"{plates} hidden in {done.frames} frames", highlight=False)
+    say([*done.notes, f"{plates} hidden in {done.frames} frames -> {out}"], hidden=quiet or as_json)
+    if as_json:
+        record = {**clip_record(done), "output": str(out), "seconds": _seconds_since(begun)}
+        typer.echo(json.dumps(record))
 
 
 def blur_clips(
@@ -167,23 +194,55 @@ def blur_clips(
     *,
     recursive: bool,
     quiet: bool,
+    as_json: bool,
 ) -> None:
     """Blur clips and folders of clips into a folder, one after the other: each uses all cores."""
+    begun = time.monotonic()
     places = list[File](given)
     work = plan(places, recursive=recursive, out=as_path(how.out), is_wanted=is_clip)
     require_jobs(work, "clips")
     with started(places, work, how) as run:
         say(run.left.notes, hidden=quiet)
-        clips = open_work()
-        tally, _ = run.carry_out(
-            run.here(take_clip, clips.make, 1),
-            "Blurring",
-            console=console,
-            hidden=quiet,
-            unit="clips",
-            after=lambda task: clear_work(on_disk(task.target)),
-        )
-    finish(tally, work, f" -> {how.out}", hidden=quiet, what="clip")
+        corrections = corrections_of(run.manifest)
+        say(corrections.notes(run.left.todo, "clip"), hidden=quiet)
+        clips = replace(open_work(), reviews=corrections.reviews)
+        tally = _each_clip(run, take_clip, clips, "Blurring", quiet=quiet)
+    if as_json:
+        seconds = _seconds_since(begun)
+        typer.echo(json.dumps(tally.summary(work, str(how.out), seconds=seconds, what="clip")))
+    finish(tally, work, f" -> {how.out}", hidden=quiet or as_json, what="clip")
+
+
+def _seconds_since(begun: float) -> float:
+    return round(time.monotonic() - begun, 1)
+
+
+def hide_in_clips(given: GivenClips, how: How, work: ClipWork, *, quiet: bool) -> None:
+    """Write clips of a run again with the plates that are given, or say why not."""
+    places = [job.photo for job in given.work.jobs]
+    with started(places, given.work, how) as run:
+        clips = replace(work, reviews=given.reviews)
+        tally = _each_clip(run, given.take, clips, "Hiding", quiet=quiet)
+    finish(tally, given.work, f" -> {how.out}", hidden=quiet, what="clip")
+
+
+def _each_clip(
+    run: Run,
+    take: Callable[[Job], tuple[Version, Path]],
+    work: ClipWork,
+    what: str,
+    *,
+    quiet: bool,
+) -> Tally:
+    tally, _ = run.carry_out(
+        run.here(take, work.make, 1),
+        what,
+        console=console,
+        hidden=quiet,
+        unit="clips",
+        after=lambda task: clear_work(on_disk(task.target)),
+    )
+    return tally
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image as PillowImage
 from PIL import JpegImagePlugin, MpoImagePlugin
 
-from plateblur.headers import jpeg_segments
+from plateblur.headers import boxes_of, jpeg_segments
 
 # Source: CIPA DC-007 (Multi-Picture Format), 5.2.3.3: previews of the photo itself.
 MPF_PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Equivalent)")
@@ -23,6 +23,11 @@ MPF_PREVIEWS = ("Large Thumbnail (VGA Equivalent)", "Large Thumbnail (Full HD Eq
 GAIN_MAP = re.compile(rb"hdr-gain-map|hdrgainmap|HDRGainMap", re.ASCII)
 DEPTH_MAP = re.compile(rb"aux:depth|aux:disparity|depthData|photos/1\.0/depthmap", re.ASCII)
 MOTION = re.compile(rb"MotionPhoto|MicroVideo", re.ASCII)
+DEPTH_AUXILIARY = re.compile(rb"auxid:2\b|aux(iliary)?:(depth|disparity)", re.ASCII)
+TONE_MAP = b"tmap"  # Source: ISO/IEC 23008-12, amendment 1: an item that applies a gain map
+# Source: Android's motion photo format, 1.0; `moov` is that of an image sequence, and a clip that
+# is put behind a photo begins with `ftyp`.
+CLIP_BOXES = frozenset({b"mpvd", b"moov", b"ftyp"})
 MOST_PICTURES = 100  # that are counted
 HEAD_BYTES = 1 << 16  # of a further image, in which its metadata lies
 
@@ -55,16 +60,26 @@ def companions_of(stored: PillowImage.Image, data: bytes) -> Companions:
     if isinstance(stored, JpegImagePlugin.JpegImageFile):
         pictures, maps = _in_jpeg(data)
     else:
-        pictures, maps = getattr(stored, "n_frames", 1) - 1, _maps_of(stored.info)
+        pictures = getattr(stored, "n_frames", 1) - 1
+        maps = _in_boxes(data, stored.info) if data[4:8] == b"ftyp" else []
     said = [f"{pictures} more picture{'s' * (pictures > 1)} in it dropped"] if pictures else []
     return Companions(pictures, (*said, *maps))
 
 
-def _maps_of(info: dict[Any, Any]) -> list[str]:
-    """Return the maps of a HEIF."""
-    auxiliary = " ".join(map(str, info.get("aux") or ())).lower()
-    has_depth = bool(info.get("depth_images"))
-    return [GAIN] * ("gain" in auxiliary) + [DEPTH] * has_depth
+def _in_boxes(data: bytes, info: dict[Any, Any]) -> list[str]:
+    """Return which maps and clips a HEIF or AVIF holds."""
+    boxes = [(name, data[start:end]) for name, start, end in boxes_of(data)]
+    auxiliary = b" ".join([content for name, content in boxes if name == b"auxC"]).lower()
+    # Source: ISO/IEC 14496-12, 8.11.6: version and flags, number, protection and type of an item.
+    types = {
+        content[10 if content[:1] == b"\3" else 8 :][:4] for n, content in boxes if n == b"infe"
+    }
+    kinds = {
+        GAIN: TONE_MAP in types or b"gain" in auxiliary,
+        DEPTH: bool(info.get("depth_images")) or DEPTH_AUXILIARY.search(auxiliary) is not None,
+        CLIP: any(name in CLIP_BOXES for name, _ in boxes[1:]),
+    }
+    return [note for note, is_there in kinds.items() if is_there]
 
 
 def _in_jpeg(data: bytes) -> tuple[int, list[str]]:

@@ -19,6 +19,7 @@ PNG_CHUNKS = {
 }
 """Length of each chunk that is kept, bytes."""
 UNSPECIFIED = 2  # Source: ITU-T H.273, tables 2 and 3
+MOST_ITEMS = 10_000  # of a HEIF that are read; a grid of a 200-megapixel photo has 800
 DENSITY = slice(11, 16)  # Source: JFIF 1.02, page 5: unit and both densities, from the marker on
 
 
@@ -99,16 +100,64 @@ def _with_png_chunks(data: bytes, chunks: tuple[tuple[bytes, bytes], ...]) -> by
 
 
 def _cicp(data: bytes) -> tuple[int, int] | None:
-    """Return the first colour description of a HEIF or AVIF that isn't a profile.
+    """Return the colour description of the photo in a HEIF or AVIF that isn't a profile.
 
     Source: ISO/IEC 14496-12, 12.1.5.
     """
-    for name, start, end in boxes_of(data):
+    for name, start, end in _properties(data):
         if name == b"colr" and data[start : start + 4] == b"nclx" and start + 11 <= end:
             primaries, transfer = struct.unpack_from(">HH", data, start + 4)
             if (primaries, transfer) != (UNSPECIFIED, UNSPECIFIED):
                 return primaries, transfer
     return None
+
+
+def _properties(data: bytes) -> list[tuple[bytes, int, int]]:
+    """Return the boxes that describe the photo itself in a HEIF or AVIF.
+
+    Those of all its images where the file doesn't say which belong to the photo: a gain map has
+    colours of its own. Source: ISO/IEC 14496-12, 8.11.4, and ISO/IEC 23008-12, 9.3.
+    """
+    boxes = list(boxes_of(data))
+    at = {name: (start, end) for name, start, end in reversed(boxes)}
+    if not {b"pitm", b"ipma", b"ipco"} <= at.keys():
+        return boxes
+    first, last = at[b"ipco"]
+    known = [box for box in boxes if first < box[1] <= last]
+    try:
+        photo = _number(data, at[b"pitm"][0] + 4, 4 if data[at[b"pitm"][0]] else 2)
+        mine = _associations(data, at[b"ipma"][0]).get(photo, [])
+    except IndexError:
+        return boxes
+    return [known[number - 1] for number in mine if 0 < number <= len(known)] or boxes
+
+
+def _associations(data: bytes, at: int) -> dict[int, list[int]]:
+    """Return the numbers of each item's properties, from 1, of an `ipma` box whose content is at.
+
+    Raises:
+        IndexError: it is cut.
+    """
+    id_bytes, is_wide = 4 if data[at] else 2, data[at + 3] & 1
+    entries: dict[int, list[int]] = {}
+    count, at = min(_number(data, at + 4, 4), MOST_ITEMS), at + 8
+    for _ in range(count):
+        item, number = _number(data, at, id_bytes), data[at + id_bytes]
+        at += id_bytes + 1
+        step = 2 if is_wide else 1
+        essential = 0x8000 if is_wide else 0x80  # a flag in front of each number
+        entries[item] = [
+            _number(data, at + step * each, step) & ~essential for each in range(number)
+        ]
+        at += step * number
+    return entries
+
+
+def _number(data: bytes, at: int, size: int) -> int:
+    """Return a number of `size` bytes; raises `IndexError` where there are fewer."""
+    if at + size > len(data):
+        raise IndexError(at)
+    return int.from_bytes(data[at : at + size])
 
 
 def _with_cicp(data: bytes, cicp: tuple[int, int]) -> bytes:

@@ -21,6 +21,7 @@ ADVICE = {"camera raw": "develop it to JPEG or TIFF first"}
 
 # Source: TIFF 6.0, sections 3 and 8, and Adobe's DNG 1.7 and TIFF/EP: tags and values.
 NEW_SUBFILE_TYPE, SUB_IFDS, PHOTOMETRIC, DNG_VERSION = 0x00FE, 0x014A, 0x0106, 0xC612
+BITS_PER_SAMPLE = 0x0102
 REDUCED, CFA, LINEAR_RAW = 1, 32803, 34892
 LOSSLESS = frozenset({"raw", "packbits", "tiff_lzw", "tiff_adobe_deflate"})
 SEQUENCE_BRANDS = frozenset({b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"})
@@ -67,6 +68,13 @@ def tiff_compression(stored: PillowImage.Image) -> str | None:
         return None
     compression = str(stored.info.get("compression"))
     return compression if compression in LOSSLESS else "tiff_lzw"
+
+
+def is_deep_tiff(stored: PillowImage.Image) -> bool:
+    """Return whether a TIFF has more than 8 bits a channel."""
+    if not isinstance(stored, TiffImagePlugin.TiffImageFile):
+        return False
+    return max(stored.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8
 
 
 def gif_image(old: Image, new: Image, alpha: NDArray[np.uint8] | None) -> PillowImage.Image:

@@ -999,7 +999,7 @@ def test_a_clip_is_blurred_and_says_how_many_plates(here: Path) -> None:
     done = run("video", "in.mp4", "-o", "out/clip.mp4")
 
     assert done.exit_code == 0
-    assert "plates hidden in 4 frames" in done.stderr
+    assert "plates hidden in 4 frames -> out/clip.mp4" in done.stderr
     assert len(frames_of((here / "out" / "clip.mp4").read_bytes())) == 4
     assert [path.name for path in (here / "out").iterdir()] == ["clip.mp4"]
     assert (here / "in.mp4").read_bytes() == CLIP
@@ -1052,6 +1052,30 @@ def test_what_is_left_out_of_a_clip_is_said(here: Path) -> None:
 
     assert done.exit_code == 0
     assert "left out: 1 sound track" in done.stderr
+
+
+def test_a_clip_without_a_word_or_as_json(here: Path) -> None:
+    (here / "in.mp4").write_bytes(CLIP)
+
+    quiet = run("video", "in.mp4", "-o", "quiet.mp4", "--quiet")
+    told = run("video", "in.mp4", "-o", "told.mp4", "--sound", "drop", "--json")
+
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert told.exit_code == 0
+    summary = json.loads(told.stdout)
+    assert (summary["frames"], summary["output"]) == (4, "told.mp4")
+    assert "hidden" not in told.stderr
+
+
+def test_clips_as_json(here: Path) -> None:
+    put({"in/a.mp4": CLIP, "in/b.mp4": b"no clip"}, here)
+
+    told = run("video", "in", "-o", "out", "--json")
+
+    assert told.exit_code == 1
+    summary = json.loads(told.stdout)
+    assert (summary["clips"], summary["output"]) == (1, "out")
+    assert [one["clip"] for one in summary["not_done"]] == ["in/b.mp4"]
 
 
 @pytest.mark.slow

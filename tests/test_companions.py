@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -58,7 +59,21 @@ def burst(count: int) -> bytes:
     return out.getvalue()
 
 
+def box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">L4s", 8 + len(content), name) + content
+
+
+def with_item(data: bytes, content: bytes) -> bytes:
+    """Return an AVIF with one more item, of which nothing is stored.
+
+    In a second list of items at its end, so that everything else stays where it is.
+    """
+    return data + box(b"meta", bytes(4) + box(b"iinf", bytes(4) + b"\0\1" + box(b"infe", content)))
+
+
 ONE = encoded(street(96, 144))
+HEIC, AVIF = encoded(street(96, 144), "HEIF"), encoded(street(96, 144), "AVIF", speed=10)
+TONE_MAPPED = b"\2\0\0\0\0\7\0\0tmap\0"
 CLIP_BEHIND = b"\0\0\0\x18ftypmp42" + bytes(500)
 KINDS: dict[str, tuple[bytes, int, tuple[str, ...]]] = {
     "plain": (ONE, 0, ()),
@@ -69,6 +84,12 @@ KINDS: dict[str, tuple[bytes, int, tuple[str, ...]]] = {
     "named-by-the-photo": (encoded(street(96, 144), xmp=XMP.encode()) + ONE, 0, (GAIN, CLIP)),
     "depth-map": (ONE + encoded(street(), xmp=b"photos/1.0/depthmap/"), 0, (DEPTH,)),
     "clip": (ONE + CLIP_BEHIND, 0, (CLIP,)),
+    "clip-in-heic": (HEIC + box(b"mpvd", CLIP_BEHIND), 0, (CLIP,)),
+    "clip-in-avif": (AVIF + box(b"mpvd", CLIP_BEHIND), 0, (CLIP,)),
+    "clip-behind-heic": (HEIC + CLIP_BEHIND, 0, (CLIP,)),
+    "gain-map-of-avif": (with_item(AVIF, TONE_MAPPED), 0, (GAIN,)),
+    "plain-heic": (HEIC, 0, ()),
+    "plain-avif": (AVIF, 0, ()),
     "burst": (burst(3), 2, ("2 more pictures in it dropped",)),
 }
 

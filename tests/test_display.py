@@ -105,6 +105,36 @@ def test_an_avif_says_the_same_of_its_colours_and_stays_readable() -> None:
     assert np.abs(decode(blurred.data).pixels[60:].astype(int) - STREET[60:]).mean() < 8
 
 
+def box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">L4s", 8 + len(content), name) + content
+
+
+@pytest.mark.parametrize("is_wide", [False, True], ids=["short", "wide"])
+def test_of_several_colours_in_a_heic_those_of_the_photo_count(is_wide: bool) -> None:
+    """A gain map has colours too, and may be described first."""
+    of_map, of_photo = (b"nclx" + struct.pack(">HHHB", *cicp, 6, 0) for cicp in ((1, 13), (12, 16)))
+    ids = ">L" if is_wide else ">H"
+    numbers = ">H" if is_wide else ">B"
+    linked = b"".join(
+        struct.pack(ids, item) + b"\1" + struct.pack(numbers, number)
+        for item, number in ((1, 2), (2, 1))
+    )
+    flags = struct.pack(">L", 0x01_000001 if is_wide else 0)
+    data = box(b"ftyp", b"heic" + bytes(4) + b"mif1") + box(
+        b"meta",
+        bytes(4)
+        + box(b"pitm", bytes(4) + b"\0\1")
+        + box(
+            b"iprp",
+            box(b"ipco", box(b"colr", of_map) + box(b"colr", of_photo))
+            + box(b"ipma", flags + struct.pack(">L", 2) + linked),
+        ),
+    )
+    assert display_of(data).cicp == (12, 16)
+    for length in range(len(data)):  # never more than a wrong guess
+        assert display_of(data[:length]).cicp in (None, (1, 13), (12, 16))
+
+
 def test_more_than_8_bits_are_reduced_and_said() -> None:
     deep = PillowImage.fromarray(STREET[..., 0].astype(np.uint16) * 256)
     blurred = blur_photo(encoded(deep, "PNG"), PLATE)

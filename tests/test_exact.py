@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -124,6 +127,51 @@ def test_no_old_coefficient_of_a_hidden_block_survives(
         if plane == 0:
             assert np.abs(letters).max() > 0
         assert not left.any()
+
+
+ODD = {
+    "4:1:1": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_411,
+    "4:4:0": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_440,
+    "4:2:2": cv2.IMWRITE_JPEG_SAMPLING_FACTOR_422,
+}
+
+
+@pytest.mark.parametrize("is_progressive", [False, True], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("sampling", ODD.values(), ids=ODD)
+def test_chroma_that_is_sampled_otherwise_stays_and_nothing_of_a_plate_does(
+    sampling: int, is_progressive: bool, tmp_path: Path
+) -> None:
+    """Chroma blocks are 32 x 8, 8 x 16 or 16 x 8 pixels large; Pillow writes only the last."""
+    how = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    how += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(is_progressive), cv2.IMWRITE_JPEG_RST_INTERVAL, 3]
+    data = [
+        cv2.imencode(".jpg", with_plate(text)[..., ::-1], how)[1].tobytes()
+        for text in ("AB 123", "WX 987")
+    ]
+    detector = FixedDetector(boxes((80, 64, 208, 144)))
+    one, other = (blur_photo(each, detector, EXACT) for each in data)
+    assert one.notes == ()
+    assert data[0] != data[1]
+    assert one.data == other.data
+    assert opened(one.data).size == HW[::-1]
+    for old, new in zip(blocks(data[0], tmp_path), blocks(one.data, tmp_path), strict=True):
+        assert np.array_equal(old[:2], new[:2])
+        assert np.array_equal(old[:, :1], new[:, :1])
+        assert not np.array_equal(old, new)
+
+
+@pytest.mark.skipif(not shutil.which("jpegtran"), reason="jpegtran isn't installed")
+@pytest.mark.parametrize("more", [[], ["-progressive"]], ids=["baseline", "progressive"])
+def test_an_arithmetic_coded_photo_keeps_its_blocks(more: list[str], tmp_path: Path) -> None:
+    plain = encoded(with_plate("AB 123"), quality=90)
+    command = ["jpegtran", "-arithmetic", *more]
+    data = subprocess.run(command, input=plain, check=True, capture_output=True).stdout
+    detector = FixedDetector(boxes(BOX))
+    blurred = blur_photo(data, detector, EXACT)
+    assert blurred.notes == ()
+    as_plain = blocks(blur_photo(plain, detector, EXACT).data, tmp_path)
+    for one, other in zip(blocks(blurred.data, tmp_path), as_plain, strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_pixels_outside_are_those_of_the_first_input_after_ten_blurs() -> None:

@@ -5,16 +5,18 @@ Both ends are on this machine: FFmpeg, an HTTP server, a small RTSP server.
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import av
 import cv2
@@ -32,6 +34,7 @@ from plateblur.video.sources import Live, shown_address
 from plateblur.video.window import LiveFrame
 from tests.clips import (
     IMAGE_HW,
+    ORIENTATIONS,
     RATE,
     BlinkingDetector,
     drawn_clip,
@@ -40,6 +43,7 @@ from tests.clips import (
     recorded,
     seen_in_tiles,
     shown_and_heard_at,
+    with_matrix,
 )
 from tests.fakes import BrokenDetector, DarkDetector
 from tests.ports import free_port
@@ -477,6 +481,80 @@ def test_a_camera_of_this_machine_is_blurred(
     images = images_in(sink)
     assert len(images) == 20
     assert readable(images) == 0
+
+
+@dataclass
+class Given:
+    """A source of frames that were decoded before; each connection gives the next of them."""
+
+    connections: list[list[av.VideoFrame]]
+    kind: str = "camera"
+    shown: str = "a camera"
+    is_paced: bool = False
+
+    @contextmanager
+    def connected(self) -> Iterator[Live]:
+        live = Live()
+        live.ends = len(self.connections) == 1
+        frames = self.connections.pop(0)
+        live.frames = lambda: iter(frames)  # type: ignore[method-assign]
+        yield live
+
+
+def decoded(data: bytes) -> list[av.VideoFrame]:
+    with av.open(io.BytesIO(data), "r") as source:
+        return list(source.decode(video=0))
+
+
+def fed(*connections: list[av.VideoFrame]) -> feed.Feed:
+    """Return a feed that has read all that the connections give."""
+    read = feed.Feed(
+        cast(Any, Given(list(connections))), SOLID, PATIENT, threading.Event(), lambda _: None
+    )
+    read.run()
+    return read
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["amid", "after it was lost"])
+@pytest.mark.parametrize(
+    "change", ["turned", "colours"], ids=["turned otherwise", "another colour curve"]
+)
+def test_frames_that_are_shown_otherwise_than_the_first_are_never_sent(
+    change: str, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be searched on their side, and their plates sent readable."""
+    monkeypatch.setattr(feed, "BACK_OFF_S", (0.0, 0.0))
+    clip = drawn_clip(driving(3))
+    if change == "turned":
+        others = decoded(with_matrix(clip, *ORIENTATIONS["turned left"]))
+    else:
+        others = decoded(clip)
+        for frame in others:
+            frame.color_trc = 16
+    read = fed(decoded(clip), others) if again else fed([*decoded(clip), *others])
+    assert isinstance(read.failure, feed.UnfitError)
+    assert "rotated, stretched or coloured differently" in str(read.failure)
+    assert read.window.waiting == 3
+
+
+def test_frames_of_another_shape_keep_theirs() -> None:
+    """A phone that is turned: squeezed into the first frame's shape, its plates are missed."""
+    upright = [np.ascontiguousarray(np.rot90(image)) for image in driving(2)]
+    read = fed([*decoded(drawn_clip(driving(2))), *decoded(drawn_clip(upright))])
+    assert read.failure is None
+    assert read.window.waiting == 4
+    waiting = read.window.next_to_search()
+    assert waiting is not None
+    frame = waiting[0].frame
+    assert frame is not None
+    assert (frame.width, frame.height) == IMAGE_HW[::-1]
+    image = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+    assert blank([image[:, :30], image[:, -30:]]) == 2
+    rows, columns = np.nonzero(image.max(axis=2) < DARKEST)
+    assert int(np.ptp(rows)) > 1.5 * int(
+        np.ptp(columns)
+    )  # the plate is on its side, and not squeezed
+    assert int(np.ptp(rows)) == pytest.approx(40 * 120 / 160, abs=5)
 
 
 @pytest.mark.parametrize(

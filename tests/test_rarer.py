@@ -7,6 +7,7 @@ import struct
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -121,6 +122,13 @@ def test_what_is_lost_of_a_tiff_is_said() -> None:
         "its colours were reduced to 8 bits a channel",
         "metadata isn't kept in a TIFF",
     )
+
+
+def test_a_tiff_of_16_bits_in_colour_says_that_it_loses_some() -> None:
+    deep = cv2.imencode(".tiff", STREET[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    blurred = blur_photo(deep, PLATE)
+    assert blurred.notes == ("its colours were reduced to 8 bits a channel",)
+    assert np.array_equal(decode(blurred.data).pixels[60:], STREET[60:])
 
 
 @pytest.mark.parametrize(

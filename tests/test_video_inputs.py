@@ -13,6 +13,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 
 from plateblur.blur import SOLID_GREY
 from plateblur.errors import VideoError
@@ -126,6 +127,29 @@ def test_any_other_matrix_is_refused_with_the_reason(matrix: tuple[float, ...]) 
     a, b, c, d = matrix
     with pytest.raises(VideoError, match="display matrix"):
         blurred(with_matrix(recorded([driving(3)], kind="mp4"), a, b, c, d))
+
+
+def test_an_orientation_that_the_pictures_tell_themselves_is_refused() -> None:
+    """H.264 may say it for some pictures and mean all; players differ in whether they follow."""
+    out = io.BytesIO()
+    with (
+        av.open(io.BytesIO(recorded([driving()], kind="mpegts")), "r") as source,
+        av.open(out, "w", format="mpegts") as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        turning = BitStreamFilterContext(
+            "h264_metadata=display_orientation=insert:rotate=90", source.streams.video[0]
+        )
+        for packet in source.demux(video=0):
+            for turned in turning.filter(packet if packet.size else None):
+                turned.stream = stream
+                target.mux(turned)
+    with av.open(io.BytesIO(out.getvalue()), "r") as source:
+        told = next(source.decode(video=0))
+    assert "DISPLAYMATRIX" in [data.type.name for data in side_data(told)]
+
+    with pytest.raises(VideoError, match="turned the same way"):
+        blurred(out.getvalue())
 
 
 # 2. Pixels that are not square
@@ -278,6 +302,21 @@ def test_sound_is_never_lost(kind: str, sound: str, container: str, comes_out_as
     )
 
 
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg writes the sound")
+@pytest.mark.parametrize("codec", ["s302m", "dca", "pcm_bluray"])
+def test_sound_of_broadcasts_and_discs_stays(codec: str, tmp_path: Path) -> None:
+    given, stream = tmp_path / "in.mp4", tmp_path / "in.m2ts"
+    given.write_bytes(recorded([flashing()], kind="mp4", sounds=["aac"], beep_s=1.0))
+    command = ["ffmpeg", "-v", "error", "-i", given, "-c:v", "copy", "-c:a", codec, "-strict", "-2"]
+    subprocess.run([*command, stream], check=True)
+
+    result, done = blurred(stream.read_bytes())
+
+    flash, beep = shown_and_heard_at(result)
+    assert flash == pytest.approx(beep, abs=0.08)
+    assert done.notes == (f"sound track 1: {codec} is written as AAC",)
+
+
 def test_all_sound_tracks_stay() -> None:
     clip = recorded([driving()], kind="matroska", sounds=["aac", "mp2", "pcm_s16le"])
 
@@ -349,6 +388,10 @@ def test_covers_and_subtitles_go_and_it_is_said() -> None:
         stream = target.add_stream_from_template(source.streams.video[0])
         subtitles: Any = target.add_mux_stream("srt")
         target.add_attachment("who.txt", "text/plain", b"who filmed this")
+        second = {"id": 1, "start": 0, "end": 1, "time_base": Fraction(1)}
+        target.set_chapters(
+            [{**second, "id": n, "metadata": {"title": "who drives"}} for n in (1, 2)]
+        )
         for packet in source.demux(video=0):
             if packet.size:
                 packet.stream = stream
@@ -361,7 +404,10 @@ def test_covers_and_subtitles_go_and_it_is_said() -> None:
     result, done = blurred(out.getvalue())
 
     assert hidden_in_all(result)
-    assert {"left out: 1 subtitle track", "left out: 1 attached file"} <= set(done.notes)
+    assert done.notes == (
+        *("left out: 1 subtitle track", "left out: 1 attached file"),
+        "left out: 2 chapter marks",
+    )
     assert b"who " in out.getvalue()
     assert b"who " not in result
 

@@ -117,16 +117,18 @@ class Tally:
             "not_begun": self.not_begun,
         }
 
-    def summary(self, work: Plan, out: str | None, *, seconds: float) -> dict[str, Any]:
-        """Return what a run did, as JSON."""
+    def summary(
+        self, work: Plan, out: str | None, *, seconds: float, what: str = "photo"
+    ) -> dict[str, Any]:
+        """Return what a run over photos, or over `what` else, did, as JSON."""
         return {
-            "photos": self.done,
+            f"{what}s": self.done,
             "plates": self.plates,
             "with_plates": self.with_plates,
             "without_plates": self.without_plates,
             "ignored": self.ignored,
             "done_before": self.before,
-            "not_done": [{"photo": str(path), "error": reason} for path, reason in self.failures],
+            "not_done": [{what: str(path), "error": reason} for path, reason in self.failures],
             "not_begun": self.not_begun,
             "notes": dict(self.notes),
             "skipped": dict(Counter(one for _, (one, _) in work.skipped)),

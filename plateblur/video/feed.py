@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ JUMP_S = 10.0  # a clock that steps further is another clock
 BACK_OFF_S = (1.0, 30.0)  # before the first new try, and at most; doubled each time
 LOOK_S = 0.1  # how often a thread that waits looks whether it is to end
 SOUND_FRAMES = 2000  # that may wait; some 40 s
+BARS = "gray"  # beside frames of another shape
 TIME_BASE = Fraction(1, 90_000)  # Source: RFC 3551, 5: the clock of video over RTP
 
 Say = Callable[[str], None]
@@ -99,6 +101,7 @@ class Feed:
         self._heard: deque[tuple[av.AudioFrame, float]] = deque(maxlen=SOUND_FRAMES)
         self._last_s = 0.0
         self._came_wh: tuple[int, int] | None = None
+        self._fitter: _Fitter | None = None
 
     @property
     def window(self) -> Window:
@@ -196,6 +199,7 @@ class Feed:
                 return
             if self._is_left_out(time_s):
                 continue
+            _require_alike(frame, live, picture)
             fitting = self._fitting(frame, picture)
             grey = picture.grey(fitting)
             if self._add(fitting, time_s, self._step(before, grey)):
@@ -238,7 +242,10 @@ class Feed:
         return is_added
 
     def _fitting(self, frame: av.VideoFrame, picture: Picture) -> av.VideoFrame:
-        """Return `frame` in the size of the first one, which can't change in most outputs."""
+        """Return `frame` in the size of the first one, which can't change in most outputs.
+
+        It keeps its shape, with bars beside it: plates that are squeezed are missed.
+        """
         came_wh, wanted_wh = (frame.width, frame.height), picture.stored_wh
         if came_wh != self._came_wh:
             self._came_wh = came_wh
@@ -247,7 +254,9 @@ class Feed:
                 self._say(f"The source now sends {came}; it is scaled to {wanted}.")
         if came_wh == wanted_wh:
             return frame
-        return frame.reformat(width=wanted_wh[0], height=wanted_wh[1])
+        if self._fitter is None or self._fitter.came_wh != came_wh:
+            self._fitter = _Fitter(frame, wanted_wh)
+        return self._fitter.fitted(frame)
 
     def _is_left_out(self, time_s: float) -> bool:
         rate = self._how.rate
@@ -323,6 +332,51 @@ def _picture_of(frame: av.VideoFrame, live: Live) -> Picture:
     except VideoError as error:
         raise UnfitError(str(error)) from error
     return picture
+
+
+def _require_alike(frame: av.VideoFrame, live: Live, picture: Picture) -> None:
+    """Raise `UnfitError` where a frame isn't shown like those before it.
+
+    It would be searched and sent turned or stretched, and its plates missed.
+    """
+    try:
+        is_alike = upright_of(frame, live.pixel_aspect) == picture.upright
+    except VideoError as error:
+        raise UnfitError(str(error)) from error
+    if not is_alike or frame.color_trc != picture.colours.curve:
+        raise UnfitError(
+            "the source now sends frames that are rotated, stretched or coloured differently; "
+            "start again"
+        )
+
+
+class _Fitter:
+    """Scales frames of one size to fit into another, with bars beside them."""
+
+    def __init__(self, frame: av.VideoFrame, wanted_wh: tuple[int, int]) -> None:
+        """Prepare for frames like `frame`."""
+        self.came_wh = (frame.width, frame.height)
+        width, height = wanted_wh
+        self._graph = av.filter.Graph()
+        steps = [
+            self._graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=TIME_BASE,
+            ),
+            self._graph.add("scale", f"{width}:{height}:force_original_aspect_ratio=decrease"),
+            self._graph.add("pad", f"{width}:{height}:-1:-1:color={BARS}"),
+            self._graph.add("buffersink"),
+        ]
+        for step, following in itertools.pairwise(steps):
+            step.link_to(following)
+        self._graph.configure()
+
+    def fitted(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Return `frame` in the wanted size."""
+        self._graph.vpush(frame)
+        return self._graph.vpull()
 
 
 class _Clock:

@@ -30,7 +30,7 @@ SOUND_CODECS = (
     "dca,alac,flac,amrnb,amrwb,wmav1,wmav2,wmapro,wmalossless,wmavoice,adpcm_ms,adpcm_ima_wav,"
     "adpcm_ima_qt,adpcm_yamaha,adpcm_swf,g726,g726le,g722,gsm,gsm_ms,qdm2,speex,wavpack,tta,"
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,"
-    "pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_bluray,pcm_dvd"
+    "pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_bluray,pcm_dvd,s302m"
 )
 KNOW_THEIR_END = ("matroska", "mov", "avi")  # the others' length is a guess
 CUT_SHORT_S = 1.0  # less than this missing at the end is how containers round
@@ -179,12 +179,18 @@ def _left_out(source: InputContainer, options: ClipOptions) -> tuple[str, ...]:
         "subtitle track": len(source.streams.subtitles),
         "data track (telemetry, time codes)": len(source.streams.data),
         "attached file": len(source.streams.attachments),
+        "chapter mark": len(source.chapters()),
     }
     return tuple(
-        f"left out: {count} {kind if count == 1 else kind.replace('track', 'tracks', 1)}"
+        f"left out: {count} {kind if count == 1 else _several(kind)}"
         for kind, count in kinds.items()
         if count
     )
+
+
+def _several(kind: str) -> str:
+    noun, bracket, more = kind.partition(" (")
+    return f"{noun}s{bracket}{more}"
 
 
 def _require_supported(stream: VideoStream, limits: ClipLimits) -> None:
@@ -326,7 +332,7 @@ def _key_packet_before(clip: BinaryIO, index: int, pts: int) -> int:
     with opened(clip) as source:
         in_order = source.format.name == "avi"
         for number, packet in enumerate(packets(source, [index])):
-            time = _time_of(packet, in_order=in_order)
+            time = shown_at(packet, in_order=in_order)
             if time is None:
                 continue
             if packet.is_keyframe and time <= pts:
@@ -336,7 +342,7 @@ def _key_packet_before(clip: BinaryIO, index: int, pts: int) -> int:
     return found
 
 
-def _time_of(packet: Any, *, in_order: bool) -> int | None:
+def shown_at(packet: Any, *, in_order: bool) -> int | None:
     """Return when what is in `packet` is shown; None for the empty packet at the end."""
     pts: int | None = packet.dts if in_order or packet.pts is None else packet.pts
     return pts
@@ -417,7 +423,7 @@ class _Damage:
         Raises:
             VideoError: it is damaged, and such frames are not to be hidden.
         """
-        time = _time_of(packet, in_order=clock.in_order)
+        time = shown_at(packet, in_order=clock.in_order)
         if packet.is_keyframe and not packet.is_corrupt:
             self._seen_key = True
             if self._spoilt:

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -335,6 +335,52 @@ async def test_a_webhook_that_leads_inside_is_not_called_and_that_is_reported(ma
         inside = await stand.begin(files=files(PHOTO), data={"webhook_url": "http://127.0.0.1/"})
         job = await until(stand.client, inside["url"], lambda job: job["webhook"]["attempts"] > 0)
         assert job["webhook"]["last_status"] is None
+
+
+class Receivers:
+    """Receivers of webhooks; those at /slow answer once they are let go."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+        self.slow: list[str] = []
+
+    def check(self, url: str) -> None:
+        assert url.startswith("http://hooks.example/")
+
+    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
+        del body, headers
+        if url.endswith("/slow"):
+            self.slow.append(url)
+            await self.let_go.wait()
+        return 204
+
+
+async def test_an_account_with_slow_receivers_delays_nobody_elses_webhooks(made: Make) -> None:
+    receivers = Receivers()
+    async with made(fetcher=cast(PhotoFetcher, receivers)) as stand:
+        slow = {"webhook_url": "http://hooks.example/slow"}
+        told = [await stand.begin(files=files(PHOTO), data=slow) for _ in range(3)]
+        for one in told:
+            await stand.done(one)
+        quick = await stand.client.post(
+            "/v1/jobs",
+            headers=ION,
+            files=files(PHOTO),
+            data={"webhook_url": "http://hooks.example/quick"},
+        )
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            job = (await stand.client.get(quick.json()["url"], headers=ION)).json()
+            if job["webhook"]["status"] == "delivered":
+                break
+            assert time.monotonic() < deadline, job
+            await asyncio.sleep(0.05)
+        assert len(receivers.slow) == 1  # one of an account at a time
+        receivers.let_go.set()
+        for one in told:
+            await until(
+                stand.client, one["url"], lambda job: job["webhook"]["status"] == "delivered"
+            )
 
 
 # --- What is refused -----------------------------------------------------------------------------
