@@ -440,3 +440,13 @@ def _must_go(name: str) -> bool:
 def _own_values(element: ET.Element) -> Iterator[str]:
     yield element.text or ""
     yield element.tail or ""
+
+
+def photoshop_segment(iptc: bytes) -> bytes:
+    """Return a JPEG APP13 segment that holds an IPTC record alone, no thumbnail beside it."""
+    padded = iptc + b"\0" * (len(iptc) % 2)
+    resource = b"8BIM" + struct.pack(">HH", IPTC_RESOURCE, 0) + struct.pack(">L", len(iptc))
+    payload = b"Photoshop 3.0\0" + resource + padded
+    if len(payload) > 65_533:
+        return b""
+    return b"\xff\xed" + struct.pack(">H", len(payload) + 2) + payload

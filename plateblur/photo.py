@@ -65,7 +65,7 @@ from plateblur.jpeg import (
     standard_qualities,
     with_head,
 )
-from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy
+from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy, photoshop_segment
 from plateblur.metadata import orientation as exif_orientation
 from plateblur.rarer import (
     ADVICE,
@@ -510,7 +510,7 @@ def _encoder_options(photo: Photo, kept: Metadata) -> dict[str, Any]:
                 "progressive": photo.jpeg.progressive,
             }
         if kept.iptc:
-            options["extra"] = _photoshop_segment(kept.iptc)
+            options["extra"] = photoshop_segment(kept.iptc)
         if kept.comment:
             options["comment"] = kept.comment
         if kept.xmp and len(kept.xmp) > 65_502:  # Source: XMP part 3, 1.1.3, one JPEG segment
@@ -535,13 +535,3 @@ def _encoder_options(photo: Photo, kept: Metadata) -> dict[str, Any]:
             primaries, transfer = kept.display.cicp
             options |= {"color_primaries": primaries, "transfer_characteristics": transfer}
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _photoshop_segment(iptc: bytes) -> bytes:
-    """Return a JPEG APP13 segment that holds an IPTC record alone, no thumbnail beside it."""
-    padded = iptc + b"\0" * (len(iptc) % 2)
-    resource = b"8BIM" + struct.pack(">HH", IPTC_RESOURCE, 0) + struct.pack(">L", len(iptc))
-    payload = b"Photoshop 3.0\0" + resource + padded
-    if len(payload) > 65_533:
-        return b""
-    return b"\xff\xed" + struct.pack(">H", len(payload) + 2) + payload
