@@ -181,8 +181,8 @@ def blur_one_clip(
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
     say([*done.notes, f"{plates} hidden in {done.frames} frames -> {out}"], hidden=quiet or as_json)
     if as_json:
-        told = {**clip_record(done), "output": str(out), "seconds": _seconds_since(begun)}
-        typer.echo(json.dumps(told))
+        summary = {**clip_record(done), "output": str(out), "seconds": _seconds_since(begun)}
+        typer.echo(json.dumps(summary))
 
 
 def blur_clips(
