@@ -346,7 +346,7 @@ def check(run: Path, before: dict[str, str], corrected: set[str]) -> None:
         if line["written"]["sha256"] != after[output]:
             raise AssertionError(f"{output}: the manifest has another hash")
         review = reviewed.log.reviews.get(output)
-        if review is not None and not is_written(review.plates, line):
+        if review is not None and not is_written(review, line):
             raise AssertionError(f"{output} isn't as it was reviewed")
         if entry.state != "done":
             raise AssertionError(f"{output} wasn't done")

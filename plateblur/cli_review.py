@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +37,7 @@ from plateblur.cli_runs import (
     console,
     ending_on_bad_start,
     finish,
+    hide_in_clips,
     place_of,
     places_of,
     require_jobs,
@@ -48,15 +51,25 @@ from plateblur.errors import RunError
 from plateblur.photo import MAX_PIXELS
 from plateblur.pipeline import DEFAULTS, blur_given
 from plateblur.runs.audit import audit_of, drawn
+from plateblur.runs.clips import ClipWork, clip_options_of
 from plateblur.runs.files import write_atomically
-from plateblur.runs.given import Given, corrected, given_by, options_of, reviewed_run
+from plateblur.runs.given import (
+    Given,
+    GivenClips,
+    Reviewed,
+    corrected,
+    corrected_clips,
+    given_by,
+    options_of,
+    reviewed_run,
+)
 from plateblur.runs.ledger import Again
 from plateblur.runs.manifest import SOFTWARE
 from plateblur.runs.photos import MaskFolders, photo_maker
 from plateblur.runs.plan import File, Plan, Task
 from plateblur.runs.progress import number
 from plateblur.runs.review_log import to_hide
-from plateblur.runs.reviewed_set import MISSED, By, write_reviewed
+from plateblur.runs.reviewed_set import MISSED, MISSED_TIMES, By, write_reviewed
 from plateblur.runs.run import How, started
 from plateblur.runs.workers import MORE_IN_HAND, room_for
 from plateblur.runs.zones import ZoneFiles, zones_of
@@ -76,7 +89,6 @@ Exit codes: 0 the sample was drawn, or the claim holds; 1 the sample isn't finis
 doesn't hold; 2 the command could not start.
 """
 AUDIT_NAME = "plateblur-audit"
-MISSED_TIMES = 3  # a choice; no figure depends on it
 OF_THE_RUN = ("method", "margin", "metadata_policy", "exact", "min_confidence", "model")
 """Options that a run has chosen, so that a corrected photo can't have others."""
 
@@ -149,8 +161,8 @@ def apply(
 ) -> None:
     """Hide boxes that you give, without looking for plates.
 
-    After a review, `plateblur apply OUT` writes the corrected photos of the run in OUT again, from
-    the originals and with the options of that run. Photos that weren't corrected stay as they are.
+    After a review, `plateblur apply OUT` writes the corrected photos and clips of the run in OUT
+    again, from the originals and with the options of that run. The others stay as they are.
     """
     mask_folders = MaskFolders(masks, instance_masks)
     with ending_on_bad_start():
@@ -158,10 +170,12 @@ def apply(
             if photos or detect:
                 raise typer.BadParameter("photos and --detect need -o OUT")
             _refuse_options_of_the_run(ctx)
-            batches = _corrections(boxes, manifest)
-            if not batches:
+            reviewed = reviewed_run(boxes, manifest)
+            batches, clips = _corrections(reviewed), _clip_corrections(reviewed)
+            if not batches and not clips:
                 say([f"nothing to write: {boxes} is as it was reviewed"], hidden=quiet)
         else:
+            clips = []
             given = given_by(boxes, places_of(photos or [], None)[0], drawn_on=drawn_on)
             if not detect:
                 given.without_detector()
@@ -176,6 +190,7 @@ def apply(
             settings = settings_of(options, model) if detect else shown(options)
             batches = [Batch(given, place_of(out), options, settings | {"boxes": "given"})]
         always = ZoneFiles(zones_of(ignore_zone or (), always_hide or ()), name=zones)
+        ended: list[int] = []
         for batch in batches:
             photo_count = len(batch.given.work.jobs)
             detector, at_a_time = None, max(1, min(workers or cores(), photo_count))
@@ -193,7 +208,21 @@ def apply(
                 zones=always,
                 sides_of=mask_folders.of,
             )
-            _hide(batch, how, detector, mask_folders, workers=at_a_time, quiet=quiet)
+            with _noting_exit(ended):
+                _hide(batch, how, detector, mask_folders, workers=at_a_time, quiet=quiet)
+        for clip_batch in clips:
+            how = How(
+                out=boxes,
+                manifest=manifest,
+                overwrite=overwrite,
+                again=Again(redo=True),
+                settings=clip_batch.settings,
+                software=SOFTWARE,
+            )
+            with _noting_exit(ended):
+                hide_in_clips(clip_batch.given, how, clip_batch.work, quiet=quiet)
+    if any(ended):
+        raise typer.Exit(max(ended))
 
 
 def review(
@@ -206,10 +235,11 @@ def review(
         bool, typer.Option("--open/--no-open", help="Open the page in your browser.")
     ] = False,
 ) -> None:
-    """Look through the photos of a run and correct what is hidden. Requires plateblur[workspace].
+    """Look through a run and correct what is hidden. Requires plateblur[workspace].
 
-    The page is served to this machine only, until Ctrl-C. What people change and look at is written
-    beside the manifest; `plateblur apply` then writes the corrected photos.
+    The page shows the run's photos and clips. It is served to this machine only, until Ctrl-C. What
+    people change and look at is written beside the manifest; `plateblur apply` then writes what
+    was corrected.
     """
     with extra("workspace"):
         from plateblur.review.serving import run_workspace
@@ -383,19 +413,56 @@ class Batch:
     is_again: bool = False
 
 
-def _corrections(run: Path, manifest: Path | None) -> list[Batch]:
+@contextmanager
+def _noting_exit(ended: list[int]) -> Iterator[None]:
+    """Note the exit code of a batch, so that one that fails doesn't keep the next from its turn."""
+    try:
+        yield
+    except typer.Exit as end:
+        ended.append(end.exit_code)
+
+
+def _corrections(reviewed: Reviewed) -> list[Batch]:
     """Return the photos of a run that are to be written again, by the options of their run."""
-    reviewed = reviewed_run(run, manifest)
     batches: dict[str, Batch] = {}
     for number_of_run, given in corrected(reviewed).items():
         settings = reviewed.manifest.runs[number_of_run]["settings"]
         options, max_pixels = options_of(settings)
         batch = batches.setdefault(
             json.dumps(settings),
-            Batch(Given(Plan()), run, options, settings, max_pixels or MAX_PIXELS, True),
+            Batch(
+                Given(Plan()), reviewed.folder, options, settings, max_pixels or MAX_PIXELS, True
+            ),
         )
         batch.given.work.jobs.extend(given.work.jobs)
         batch.given.plates.update(given.plates)
+    return list(batches.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ClipBatch:
+    """Clips that are hidden with the same options.
+
+    Attributes:
+        given: the clips, and their plates.
+        work: hides them.
+        settings: how, as the manifest names it.
+    """
+
+    given: GivenClips
+    work: ClipWork
+    settings: dict[str, Any]
+
+
+def _clip_corrections(reviewed: Reviewed) -> list[ClipBatch]:
+    """Return the clips of a run that are to be written again, by the options of their run."""
+    batches: dict[str, ClipBatch] = {}
+    for number_of_run, given in corrected_clips(reviewed).items():
+        settings = reviewed.manifest.runs[number_of_run]["settings"]
+        work = ClipWork(None, options_of(settings)[0], clip_options_of(settings))
+        batch = batches.setdefault(json.dumps(settings), ClipBatch(GivenClips(), work, settings))
+        batch.given.work.jobs.extend(given.work.jobs)
+        batch.given.reviews.update(given.reviews)
     return list(batches.values())
 
 
@@ -444,6 +511,9 @@ def _hide(
         tally, _ = run.carry_out(doing, "Hiding", console=console, hidden=quiet)
     if given.without:
         say([f"boxes for {number(given.without, 'other photo')} were passed over"], hidden=quiet)
+    if given.clips:
+        passed_over = f"{number(given.clips, 'clip')} of the run passed over"
+        say([f"{passed_over}: leave -o out to write their corrections"], hidden=quiet)
     finish(tally, given.work, f" -> {how.out}", hidden=quiet)
 
 

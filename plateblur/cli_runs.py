@@ -29,9 +29,11 @@ from plateblur.runs.clips import (
     take_clip,
 )
 from plateblur.runs.files import Outputs, explain, write_atomically
+from plateblur.runs.given import GivenClips, corrections_of
+from plateblur.runs.manifest import Version
 from plateblur.runs.model import model_at
 from plateblur.runs.places import is_remote, opened
-from plateblur.runs.plan import File, Plan, counted, is_clip, on_disk, plan
+from plateblur.runs.plan import File, Job, Plan, counted, is_clip, on_disk, plan
 from plateblur.runs.progress import Tally
 from plateblur.runs.run import How, Run, started
 from plateblur.runs.settle import PHOTO_FAULTS
@@ -181,8 +183,8 @@ def blur_one_clip(
     plates = "1 plate" if done.plates == 1 else f"{done.plates} plates"
     say([*done.notes, f"{plates} hidden in {done.frames} frames -> {out}"], hidden=quiet or as_json)
     if as_json:
-        summary = {**clip_record(done), "output": str(out), "seconds": _seconds_since(begun)}
-        typer.echo(json.dumps(summary))
+        record = {**clip_record(done), "output": str(out), "seconds": _seconds_since(begun)}
+        typer.echo(json.dumps(record))
 
 
 def blur_clips(
@@ -201,15 +203,10 @@ def blur_clips(
     require_jobs(work, "clips")
     with started(places, work, how) as run:
         say(run.left.notes, hidden=quiet)
-        clips = open_work()
-        tally, _ = run.carry_out(
-            run.here(take_clip, clips.make, 1),
-            "Blurring",
-            console=console,
-            hidden=quiet,
-            unit="clips",
-            after=lambda task: clear_work(on_disk(task.target)),
-        )
+        corrections = corrections_of(run.manifest)
+        say(corrections.notes(run.left.todo, "clip"), hidden=quiet)
+        clips = replace(open_work(), reviews=corrections.reviews)
+        tally = _each_clip(run, take_clip, clips, "Blurring", quiet=quiet)
     if as_json:
         seconds = _seconds_since(begun)
         typer.echo(json.dumps(tally.summary(work, str(how.out), seconds=seconds, what="clip")))
@@ -218,6 +215,34 @@ def blur_clips(
 
 def _seconds_since(begun: float) -> float:
     return round(time.monotonic() - begun, 1)
+
+
+def hide_in_clips(given: GivenClips, how: How, work: ClipWork, *, quiet: bool) -> None:
+    """Write clips of a run again with the plates that are given, or say why not."""
+    places = [job.photo for job in given.work.jobs]
+    with started(places, given.work, how) as run:
+        clips = replace(work, reviews=given.reviews)
+        tally = _each_clip(run, given.take, clips, "Hiding", quiet=quiet)
+    finish(tally, given.work, f" -> {how.out}", hidden=quiet, what="clip")
+
+
+def _each_clip(
+    run: Run,
+    take: Callable[[Job], tuple[Version, Path]],
+    work: ClipWork,
+    what: str,
+    *,
+    quiet: bool,
+) -> Tally:
+    tally, _ = run.carry_out(
+        run.here(take, work.make, 1),
+        what,
+        console=console,
+        hidden=quiet,
+        unit="clips",
+        after=lambda task: clear_work(on_disk(task.target)),
+    )
+    return tally
 
 
 @contextmanager

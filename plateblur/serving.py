@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from fastapi import FastAPI
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.guests import GuestLimits
+from plateblur.accounts.health_log import StoreHealth
 from plateblur.accounts.job_queue import StoreQueue
 from plateblur.accounts.job_types import JobLimits
 from plateblur.accounts.jobs import StoreJobs
@@ -45,8 +45,6 @@ from plateblur.web.settings import LOCAL_URL, hand_to_workers
 CLIP_WORK = 40  # processor seconds for each second of clip, as on the demo page
 CLIP_CLOCK = 60  # seconds by the clock
 CLIP_COPIES = 4  # of it in memory: as it came, pickled, read, and blurred
-CLIP_RATE = 60  # frames a second
-CLIP_PIXELS = 9_000_000  # of a frame: 4K
 
 WORKER_STARTS_S = 60  # with less, uvicorn restarts slowly loading workers for ever
 
@@ -152,6 +150,7 @@ def build() -> FastAPI:
         settings,
         jobs=(StoreJobs(store, limits), StoreQueue(store, limits)) if settings.jobs else None,
         blur_clip=ClipWorker(settings) if settings.jobs and settings.jobs_clip_mb else None,
+        health_log=StoreHealth(store),
         ready_checks={"model": workers.works, "disk": partial(has_room, settings.data_dir)},
         upkeep=lambda: prune(store, outbox=outbox_of(settings.data_dir), now=datetime.now(UTC)),
     )
@@ -217,16 +216,10 @@ class ClipWorker:
         Raises:
             PlateblurError: as of `blur_clip`, or see `Workers.do`.
         """
-        from plateblur.video import ClipLimits  # here, because PyAV takes a moment to load
-        from plateblur.video.whole import blur_whole
+        # Imported here, because PyAV takes a moment to load.
+        from plateblur.video.whole import blur_whole, strangers_limits
 
-        limits = ClipLimits(
-            length_s=max_s,
-            frames=math.ceil(max_s * CLIP_RATE),
-            frame_pixels=CLIP_PIXELS,
-            pictures=2,
-            sounds=4,
-        )
+        limits = strangers_limits(max_s)
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_left_behind()
         # Created here, because a worker that is ended leaves its files behind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import threading
@@ -85,6 +86,11 @@ class SameProcess:
 
 def street(height: int = 120, width: int = 160, *, seed: int = 0) -> Image:
     """Return (H, W, 3): soft ground with some grain, as a camera sees it."""
+    return _street(height, width, seed).copy()
+
+
+@functools.lru_cache(maxsize=64)  # drawing one takes ten times as long as copying it
+def _street(height: int, width: int, seed: int) -> Image:
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     waves = [

@@ -73,6 +73,10 @@ def visitor(session: str = "one") -> gr.Request:
     return gr.Request(session_hash=session)
 
 
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def upload(page: Page, name: str, data: bytes, *, visitor: str = "one") -> str:
     """Upload as the door does, and return the token that the page's methods get."""
     return uploaded(page.visits.uploads, visitor, name, data)
@@ -92,10 +96,6 @@ def drop(page: Page, *photos: tuple[str, bytes], settings: Any = DEFAULTS) -> li
     emptied, url, *shown = page.take(visitor(), PROGRESS, uploads, *settings)
     assert (emptied, url) == (None, "")
     return shown
-
-
-def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def event(**data: Any) -> gr.EventData:
@@ -334,6 +334,16 @@ def test_a_correction_of_a_forgotten_photo_does_not_hit_the_opening_scene(opened
 
 def test_the_opening_scene_is_not_taken_for_a_photo_of_the_visitor(opened: Page) -> None:
     assert opened.api_texts("YES", visitor()) == [NOTHING_SENT, NOTHING_SENT]
+
+
+def test_a_drawn_scene_is_not_taken_for_training(opened: Page, tmp_path: Path) -> None:
+    page = replace(opened, review=Review(tmp_path / "review"))
+    page.blur_again(visitor("opening"), *DEFAULTS)
+    page.take_example(visitor("picked"), event(number=0), *DEFAULTS)
+    for session in ("opening", "picked"):
+        with pytest.raises(gr.Error, match="drawn"):
+            page.keep(visitor(session), True, *DEFAULTS)
+    assert files_in(tmp_path / "review") == []
 
 
 def test_scenes_and_a_clip_come_with_the_package() -> None:

@@ -19,8 +19,18 @@ PACKAGE = ROOT / "plateblur"
 BASE = {"types", "errors", "formats"}
 DETECTION = {
     *("blur", "bounded", "boxes", "colours", "companions", "cores", "detector", "display", "draw"),
-    *("engines", "equirectangular", "exact", "faces", "guidance", "headers", "jpeg", "letterbox"),
-    *("looks", "masks", "metadata", "outlines", "panorama", "photo", "pipeline", "rarer"),
+    *("engines", "equirectangular", "exact", "faces", "guidance", "headers", "jpeg", "key_frames"),
+    *(
+        "letterbox",
+        "looks",
+        "masks",
+        "metadata",
+        "outlines",
+        "panorama",
+        "photo",
+        "pipeline",
+        "rarer",
+    ),
     *("second_look", "sphere", "tracks", "video", "zones"),
 }
 RUNS = {"runs"}
@@ -145,7 +155,7 @@ def test_the_starters_only_start_a_command(starter: str) -> None:
     assert others(ROOT / starter) == {"typer"}
 
 
-@each(of("boxes", "guidance", "tracks"))
+@each(of("boxes", "guidance", "key_frames", "tracks"))
 def test_pure_files_need_numpy_alone(path: Path) -> None:
     assert others(path) - set(sys.stdlib_module_names) <= {"numpy"}
 

@@ -83,6 +83,47 @@ def test_a_drawn_mark_is_found_where_undo_says() -> None:
     assert np.abs(boxed.undo(found) - boxes([500, 240, 700, 300])).max() <= 1 / 0.32
 
 
+TURNS = pytest.mark.parametrize("turn", range(4))
+
+
+@TURNS
+def test_a_mark_in_a_turned_letterbox_is_found_where_undo_says(turn: int) -> None:
+    image = np.zeros((100, 160, 3), np.uint8)
+    image[10:30, 110:150] = 255
+    boxed = letterbox(image, input_size=320, stride=32, turn=turn)
+    rows, columns = np.nonzero(boxed.image[..., 0] > 200)
+    found = boxes([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert np.abs(boxed.undo(found) - boxes([110, 10, 150, 30])).max() <= 0.5
+    assert (columns.max() - columns.min() > rows.max() - rows.min()) == (turn % 2 == 0)
+
+
+@TURNS
+@pytest.mark.parametrize("box", [(110, 10, 150, 30), (110, 10, 130, 50)], ids=["wide", "high"])
+def test_a_turned_cut_out_scales_what_is_wide_after_the_turn(
+    turn: int, box: tuple[int, int, int, int]
+) -> None:
+    image = np.zeros((100, 160, 3), np.uint8)
+    image[box[1] : box[3], box[0] : box[2]] = 255
+    cut = cut_out(image, np.array(box), width_px=80, side_px=256, turn=turn)
+    rows, columns = np.nonzero(cut.image[..., 0] > 200)
+    found = boxes([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+    assert np.abs(cut.undo(found) - boxes(box)).max() <= 0.5
+    # Each of the boxes is 40 px long and 20 px across; one that is high counts as 80 px wide.
+    lies = (box[2] - box[0] > box[3] - box[1]) == (turn % 2 == 0)
+    assert cut.scale == pytest.approx(80 / (40 if lies else 80))
+
+
+def test_a_stride_of_one_pixel_needs_no_fill() -> None:
+    assert letterbox(blank((9, 7)), input_size=9, stride=1).image.shape == (9, 7, 3)
+
+
+@pytest.mark.parametrize("hw", [(3, 900), (900, 3)], ids=["across", "down"])
+def test_of_a_sliver_at_least_a_pixel_is_seen(hw: tuple[int, int]) -> None:
+    height, width = hw
+    cut = cut_out(blank(hw), np.array([0, 0, width, height]), width_px=40, side_px=256)
+    assert (cut.image == 200).all(axis=-1).any()
+
+
 def test_undo_clips_to_the_image() -> None:
     boxed = letterbox(blank((90, 160)), input_size=320, stride=32)
     assert boxed.undo(boxes([-50, -50, 500, 500])).tolist() == [[0, 0, 160, 90]]

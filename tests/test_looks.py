@@ -21,6 +21,7 @@ from plateblur.looks import (
     Seen,
     added,
     merged,
+    new_or_surer,
     plan_looks,
     seen_in_photo,
 )
@@ -192,6 +193,21 @@ def test_boxes_of_a_tile_are_moved_to_where_it_lies() -> None:
     seen = seen_in_photo(look, boxes([10, 20, 60, 40]), np.array([0.9], np.float32), (500, 1000))
     assert seen.xyxy.tolist() == [[510, 120, 560, 140]]
     assert seen.turn.tolist() == [2]
+
+
+@pytest.mark.parametrize(("turn", "shown_px"), [(0, 40), (1, 100), (2, 40), (3, 100)])
+def test_a_plate_is_shown_as_high_as_it_is_across_its_letters(turn: int, shown_px: float) -> None:
+    look = Look((500, 0, 1000, 500), 1000, turn=turn)  # at twice its size
+    seen = seen_in_photo(look, boxes([10, 20, 60, 40]), np.array([0.9], np.float32), (500, 1000))
+    assert (seen.shown_px.tolist(), seen.scale.tolist()) == ([shown_px], [2])
+
+
+def test_a_further_box_counts_where_it_is_new_or_surer() -> None:
+    to = Detections(boxes([0, 0, 100, 40], [200, 0, 300, 40]), np.array([0.8, 0.5], np.float32))
+    xyxy = boxes([2, 0, 100, 40], [2, 0, 100, 40], [2, 0, 100, 40], [80, 0, 180, 40])
+    confidence = np.array([0.7, 0.8, 0.9, 0.1], np.float32)
+    assert new_or_surer(xyxy, confidence, to).tolist() == [False, False, True, True]
+    assert new_or_surer(boxes(), confidence[:0], to).tolist() == []
 
 
 def test_the_small_look_keeps_what_is_a_quarter_of_the_photo() -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from plateblur.masks import ALWAYS_HIDDEN, as_binary_png, as_instance_png, instance_mask
+from plateblur.errors import EncodeError
+from plateblur.masks import (
+    ALWAYS_HIDDEN,
+    InstanceMask,
+    as_binary_png,
+    as_instance_png,
+    instance_mask,
+)
 from plateblur.outlines import Region
 
 HW = (6, 9)
@@ -46,17 +54,29 @@ def test_nothing_is_hidden_without_plates_and_zones() -> None:
     assert not mask.any()
 
 
-@pytest.mark.parametrize("count", [ALWAYS_HIDDEN, ALWAYS_HIDDEN + 2])
+@pytest.mark.parametrize(
+    "count", [ALWAYS_HIDDEN, pytest.param(ALWAYS_HIDDEN + 2, marks=pytest.mark.slow)]
+)
 def test_more_plates_than_numbers_are_hidden_as_zones_are(count: int) -> None:
     plates = [[block(8, 5, 1, 1)] if number == count - 1 else [] for number in range(count)]
     assert instance_mask(plates, [], image_hw=HW)[5, 8] == ALWAYS_HIDDEN
 
 
 def test_the_pictures_are_8_bits_of_black_and_white_and_16_bits_of_numbers() -> None:
-    mask = instance_mask([[], [block(0, 0, 1, 2)]], [block(3, 0, 1, 1)], image_hw=HW)
+    plates = [[block(5, 0, 1, 1)], [block(0, 0, 1, 2)]]
+    mask = instance_mask(plates, [block(3, 0, 1, 1)], image_hw=HW)
     binary = PillowImage.open(io.BytesIO(as_binary_png(mask)))
     assert (binary.format, binary.mode) == ("PNG", "L")
-    assert np.asarray(binary)[0].tolist() == [255, 255, 0, 255, 0, 0, 0, 0, 0]
+    assert np.asarray(binary)[0].tolist() == [255, 255, 0, 255, 0, 255, 0, 0, 0]
     numbers = PillowImage.open(io.BytesIO(as_instance_png(mask)))
     assert (numbers.format, numbers.mode) == ("PNG", "I;16")
-    assert np.asarray(numbers)[0].tolist() == [2, 2, 0, ALWAYS_HIDDEN, 0, 0, 0, 0, 0]
+    assert np.asarray(numbers)[0].tolist() == [2, 2, 0, ALWAYS_HIDDEN, 0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("write", [as_binary_png, as_instance_png])
+def test_a_mask_that_can_not_be_written_is_an_error(
+    write: Callable[[InstanceMask], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cv2.imencode", lambda *_: (False, None))
+    with pytest.raises(EncodeError, match="the mask could not be written as a PNG"):
+        write(instance_mask([], [], image_hw=HW))

@@ -213,6 +213,20 @@ def test_a_veil_over_an_upright_region_looks_like_that_over_its_box() -> None:
     assert np.abs(by_region - by_box).max() <= 12
 
 
+def test_only_a_veil_has_a_soft_edge_and_it_lies_outside() -> None:
+    image = street(*HW)
+    image[:, :70] = (image[:, :70].astype(int) // 3).astype(np.uint8)  # a hard edge to blend over
+    regions = regions_of(OUTLINES["tilted"])
+    inside = mask_of(regions)
+    beside = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~inside
+    for method in METHODS:
+        changed = (blur_regions(image, regions, method=method) != image).any(axis=2)
+        if method == "veil":
+            assert changed[beside].mean() > 0.7
+        else:
+            assert not changed[beside].any(), method
+
+
 def test_opacity_is_full_inside_and_untouched_outside() -> None:
     alpha = np.random.default_rng(0).integers(0, 256, HW, dtype=np.uint8)
     regions = regions_of(OUTLINES["tilted"])

@@ -19,6 +19,7 @@ from plateblur import equirectangular
 from plateblur import panorama as module
 from plateblur.demo.photos import Limits, add_plate, open_photo, remove_plate
 from plateblur.errors import DetectionError
+from plateblur.faces import Faces, faces_of
 from plateblur.metadata import panorama_tags
 from plateblur.outlines import blur_regions
 from plateblur.panorama import VIEW_HEIGHTS, find_on_panorama, outline_regions
@@ -69,14 +70,16 @@ def tags_of(panorama: Panorama, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def pixel_rays(panorama: Panorama) -> np.ndarray:
+def pixel_rays(panorama: Panorama | Faces) -> np.ndarray:
     """Return the direction of each pixel, (H, W, 3)."""
     height, width = panorama.image_hw
     x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     return panorama.rays(np.stack([x, y], axis=-1))
 
 
-def with_plate(panorama: Panorama, yaw: float, pitch: float, *, degrees: float = 10) -> Image:
+def with_plate(
+    panorama: Panorama | Faces, yaw: float, pitch: float, *, degrees: float = 10
+) -> Image:
     """Return a pale panorama with one dark plate, twice as wide as high, seen from straight on."""
     axes = View(math.radians(yaw), math.radians(pitch), 2, 1.0).axes
     right, down, ahead = np.moveaxis(pixel_rays(panorama) @ axes.T, -1, 0)
@@ -89,7 +92,7 @@ def with_plate(panorama: Panorama, yaw: float, pitch: float, *, degrees: float =
     return image
 
 
-def hidden_by(found: Detections, panorama: Panorama, *, margin: float = 0.0) -> np.ndarray:
+def hidden_by(found: Detections, panorama: Panorama | Faces, *, margin: float = 0.0) -> np.ndarray:
     assert found.corners is not None
     hidden = np.zeros(panorama.image_hw, np.bool_)
     for region in outline_regions(found.corners, panorama, margin=margin):
@@ -220,12 +223,30 @@ def test_a_plate_is_hidden_wherever_it_is_and_little_beside_it(yaw: float, pitch
 def test_the_box_holds_all_of_the_outline_on_its_side(yaw: float, pitch: float) -> None:
     image = with_plate(WHOLE, yaw, pitch)
     found = find_on_panorama(image, WHOLE, PatchDetector(), min_confidence=0.5)
-    in_boxes = np.zeros(WHOLE.image_hw, np.bool_)
+    in_boxes, hidden = np.zeros(WHOLE.image_hw, np.bool_), hidden_by(found, WHOLE)
     for x1, y1, x2, y2 in found.xyxy:
         assert 0 <= x1 < x2 <= 720
         assert 0 <= y1 < y2 <= 360
+        # And it holds little more: pixels are wider the nearer they are to a pole.
+        rows, columns = np.nonzero(hidden[int(y1) : math.ceil(y2), int(x1) : math.ceil(x2)])
+        assert rows.min() < 2
+        assert y2 - y1 - rows.max() < 3
+        wide = 1 / math.cos(math.radians(min(85.0, abs(pitch) + 5)))
+        assert columns.min() < 2 * wide
+        assert x2 - x1 - columns.max() < 3 * wide
         in_boxes[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
     assert (in_boxes | (image[..., 0] > DARK)).all()
+
+
+def test_a_plate_on_a_cubemap_is_hidden_and_little_beside_it() -> None:
+    """One place of one layout, for `make quick`; `test_faces.py` has them all."""
+    cubemap = faces_of((240, 360), "cubemap")
+    image = with_plate(cubemap, 45, 0, degrees=12)  # across the edge of two faces
+    found = find_on_panorama(image, cubemap, PatchDetector(), min_confidence=0.5)
+    hidden, is_plate = hidden_by(found, cubemap, margin=0.1), image[..., 0] == DARK
+    assert is_plate.sum() > 100
+    assert (hidden | ~is_plate).all()
+    assert hidden.sum() < 6 * is_plate.sum()
 
 
 @pytest.mark.parametrize("place", ["slope", "steep", "nadir", "high"])

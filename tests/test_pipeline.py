@@ -231,13 +231,15 @@ def test_the_detector_sees_the_upright_image_down_to_the_counted_floor() -> None
 
     class Watching(FixedDetector):
         def detect(self, image: Any, *, min_confidence: float, **how: Any) -> Any:
-            seen.append((image.shape, min_confidence))
+            seen.append((image.shape, min_confidence, how))
             return super().detect(image, min_confidence=min_confidence, **how)
 
     exif = PillowImage.Exif()
     exif[0x0112] = 6
-    blurred = blur_photo(encoded(STREET, exif=exif.tobytes()), Watching())
-    assert seen == [((140, 90, 3), COUNT_FLOOR)]
+    options = BlurOptions(effort="fast", smallest_plate_px=7.0)
+    blurred = blur_photo(encoded(STREET, exif=exif.tobytes()), Watching(), options)
+    how = {"effort": "fast", "smallest_plate_px": 7.0}
+    assert seen == [((140, 90, 3), COUNT_FLOOR, how)]
     assert blurred.image_hw == (140, 90)
 
 

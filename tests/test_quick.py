@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # What each of them took to import on two cores: 0.7 to 5 s, in every worker.
 HEAVY = {
     *("albumentations", "fiftyone", "gradio", "nbclient", "playwright", "schemathesis", "torch"),
-    *("rfc3987_syntax", "ultralytics"),
+    *("ray", "rfc3987_syntax", "ultralytics"),
 }
 COLLECT = """
 import json, sys

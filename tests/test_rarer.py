@@ -16,6 +16,7 @@ from PIL import TiffImagePlugin
 from plateblur.errors import PhotoDecodeError
 from plateblur.photo import decode, upright_hw
 from plateblur.pipeline import DEFAULTS, blur_photo
+from plateblur.rarer import gif_image
 from tests.fakes import FixedDetector, boxes, encoded, opened, street
 
 STREET = street(96, 144)
@@ -60,6 +61,27 @@ def test_a_gif_keeps_what_is_transparent_and_hides_plates_in_it() -> None:
     alpha = np.array(opened(blurred.data).convert("RGBA"))[..., 3]
     assert (alpha[60:, :60] == 0).all()
     assert (alpha[30:48, 40:90] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("count", "has_alpha", "is_kept"),
+    [(256, False, True), (257, False, False), (255, True, True), (256, True, False)],
+)
+def test_a_gif_has_at_most_256_colours_and_one_of_them_is_for_what_is_transparent(
+    count: int, has_alpha: bool, is_kept: bool
+) -> None:
+    numbers = np.arange(20 * 30).reshape(20, 30) % count
+    levels = np.stack([numbers % 16 * 16, numbers // 16 % 16 * 16, numbers // 256], axis=2)
+    image = np.asarray(levels, np.uint8)
+    alpha = np.full((20, 30), 255, np.uint8) if has_alpha else None
+    if alpha is not None:
+        alpha[5:9] = 0
+    shown = np.array(opened(encoded(gif_image(image, image, alpha), "GIF")).convert("RGBA"))
+    opaque = np.ones((20, 30), np.bool_) if alpha is None else alpha > 0
+    assert np.array_equal(shown[opaque][:, :3], image[opaque]) is is_kept
+    assert np.abs(shown[opaque][:, :3].astype(int) - image[opaque]).max() <= 40
+    if is_kept:
+        assert np.array_equal(shown[..., 3] > 0, opaque)
 
 
 @pytest.mark.parametrize("options", [{"crops": True}, {"projection": "equirectangular"}], ids=str)
@@ -112,12 +134,13 @@ def test_a_tiff_of_16_bits_in_colour_says_that_it_loses_some() -> None:
 @pytest.mark.parametrize(
     ("data", "told"),
     [
+        (pages("TIFF", 2), "one page, got 2; save each as a photo of its own"),
         (pages("TIFF", 3), "one page, got 3; save each as a photo of its own"),
         (pages("GIF", 2), "an animation; save one of its images as a photo, or make it a clip"),
         (pages("PNG", 2), "an animation; save one"),
         (pages("WEBP", 2), "an animation; save one"),
     ],
-    ids=["tiff", "gif", "png", "webp"],
+    ids=["tiff", "longer-tiff", "gif", "png", "webp"],
 )
 def test_several_pages_are_refused_by_name_with_what_to_do(data: bytes, told: str) -> None:
     with pytest.raises(PhotoDecodeError, match=told):

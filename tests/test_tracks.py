@@ -132,6 +132,19 @@ def test_an_unsure_box_elsewhere_does_not_drag_a_track_away() -> None:
     assert hidden[4][0, 2] < 160
 
 
+@pytest.mark.parametrize("first", [0, 1], ids=["the-best-first", "the-best-last"])
+def test_of_two_unsure_boxes_the_one_where_the_plate_should_be_goes_on(first: int) -> None:
+    found = drive({3: 0.9, 5: 0.9}, speed=0)
+    two = [(100.0, 50.0, 140.0, 60.0, 0.1), (118.0, 51.0, 158.0, 61.0, 0.1)]
+    found[4] = seen(two[first], two[1 - first])
+
+    hidden, tracks = followed(found)
+
+    assert len(tracks) == 1
+    assert tracks[0].xyxy[1].tolist() == [100, 50, 140, 60]
+    assert hidden[4][:, 2].max() < 150
+
+
 def test_two_plates_that_pass_each_other_are_both_hidden() -> None:
     right = [(20.0 + 6 * f, 50, 60.0 + 6 * f, 60, 0.9) for f in range(30)]
     left = [(200.0 - 6 * f, 54, 240.0 - 6 * f, 64, 0.9) for f in range(30)]

@@ -114,6 +114,16 @@ def test_a_plate_in_a_zone_to_ignore_is_hidden_where_the_zone_is_hidden_too() ->
     assert (decode(blurred.data).pixels == STREET).all(axis=2).mean() < 0.05
 
 
+def test_zones_of_two_sources_are_all_kept_and_tell_themselves_apart() -> None:
+    left, right = Rectangle(0, 0, 0.5, 1), Rectangle(0.5, 0, 1, 1)
+    one, other = Zones((left,), (right,)), Zones((right,), (left,))
+    both = one.and_those(other)
+    assert (both.ignore, both.hide) == ((left, right), (right, left))
+    named = [zones.named() for zones in (one, other, both, NO_ZONES)]
+    assert len(set(named)) == 4
+    assert one.named() == Zones((left,), (right,)).named()  # so a run can be continued
+
+
 @pytest.mark.parametrize("text", ["0,0,1", "a,b,c,d", "", "0,0,1,2", "-0.1,0,1,1", "0,0,nan,1"])
 def test_what_is_no_rectangle_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):

@@ -223,12 +223,6 @@ def chosen_data(recipe: dict[str, Any], step: dict[str, Any], options: Options) 
     return out / "data.yaml"
 
 
-def all_sets(recipe: dict[str, Any]) -> set[str]:
-    """Return the sets of all steps of a recipe."""
-    steps = [*recipe["stages"], recipe["calibration"]]
-    return {*recipe["sets"], *(name for step in steps for name in step.get("more_sets", []))}
-
-
 def choose_sets(root: Path, sets: Collection[str], *, out: Path) -> list[str]:
     """Link the photos and labels of some sets into a folder; return the sets that are missing.
 

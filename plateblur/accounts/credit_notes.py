@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from plateblur.accounts.invoices import (
+    WITHDRAWN,
     IssuedInvoice,
     forget_unpaid,
     lock_account,
@@ -26,7 +27,6 @@ from plateblur.accounts.types import InvoiceStatus, NotFoundError, OrderError
 from plateblur.accounts.vat import tax_cents
 
 CANCELLED = "Order cancelled before it was paid."
-WITHDRAWN = "Withdrawal from the contract."
 MAX_REASON_CHARS = 200
 
 

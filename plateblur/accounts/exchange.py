@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
-from plateblur.accounts.types import CURRENCY, OrderError
+from plateblur.accounts.types import OrderError
 
 # Source: ours; banks publish on working days, so that a rate over Christmas is a few days old.
 OLDEST = timedelta(days=7)
@@ -36,12 +36,17 @@ class Rate:
     published_on: date
     publisher: str
 
-    def stated(self, vat_cents: int) -> str:
-        """Return the sentence that an invoice must carry."""
+    def stated(self, vat_cents: int, *, priced_in: str) -> str:
+        """Return the sentence that an invoice must carry.
+
+        Args:
+            vat_cents: the VAT, of the prices' currency.
+            priced_in: that currency.
+        """
         amount = (self.units * vat_cents / 100).quantize(Decimal("0.01"), rounding=ROUND_HALF_UP)
         return (
             f"VAT in national currency: {amount:,} {self.currency}, at {self.units} "
-            f"{self.currency} for 1 {CURRENCY} ({self.publisher}, {self.published_on})."
+            f"{self.currency} for 1 {priced_in} ({self.publisher}, {self.published_on})."
         )
 
 

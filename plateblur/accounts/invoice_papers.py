@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
+from decimal import Decimal
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -11,6 +13,10 @@ from fpdf import FPDF
 from fpdf.enums import Align, TextMode, XPos, YPos
 from fpdf.fonts import TTFFont
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from segno import QRCode
+from segno.helpers import make_epc_qr
+from stdnum import iban as ibans
 
 from plateblur.accounts.credit_notes import IssuedCreditNote
 from plateblur.accounts.fields import countries
@@ -20,6 +26,12 @@ from plateblur.accounts.types import PlanKind
 Paper = IssuedInvoice | IssuedCreditNote
 BLUE, GREY, LINE = (29, 78, 216), (82, 96, 116), (213, 220, 230)  # as on the pages
 LINE_MM_PER_PT = 0.5
+CODE_MM = 32  # Source: ours; banking apps read it from a screen and from paper.
+QUIET_ZONE = 4  # modules. Source: ISO/IEC 18004.
+LONGEST_PAYEE = 70  # characters. Source: EPC069-12.
+UTF_8 = 1  # the encoding that every banking app must read
+REFERENCE = "Payment reference"
+CODE_HINT = "Scan the code with your banking app."
 _ITEMS = {
     PlanKind.MONTHLY: "PlateBlur monthly plan (one month)",
     PlanKind.YEARLY: "PlateBlur yearly plan (twelve months)",
@@ -48,7 +60,8 @@ class _Sheet:
         total: the last amount, with its name.
         notes: sentences that the law wants.
         how_to_pay: lines, or "".
-        reference: to be quoted with the payment, or "".
+        transfer: names and values for a bank transfer.
+        code: the transfer for banking apps, or None.
     """
 
     title: str
@@ -60,8 +73,9 @@ class _Sheet:
     lines: tuple[tuple[str, str], ...]
     total: tuple[str, str]
     notes: tuple[str, ...]
-    how_to_pay: str
-    reference: str
+    how_to_pay: str = ""
+    transfer: tuple[tuple[str, str], ...] = ()
+    code: QRCode | None = None
 
 
 def paper_html(paper: Paper, *, stylesheet: str, logo: str) -> str:
@@ -72,8 +86,54 @@ def paper_html(paper: Paper, *, stylesheet: str, logo: str) -> str:
         stylesheet: URL of its style sheet.
         logo: URL of the picture beside the name.
     """
-    template = _PAGES.get_template("invoice.html")
-    return template.render(paper=_sheet(paper), stylesheet=stylesheet, logo=logo)
+    return _PAGES.get_template("invoice.html").render(
+        paper=_sheet(paper),
+        code=transfer_svg(paper) if isinstance(paper, IssuedInvoice) else "",
+        code_hint=CODE_HINT,
+        stylesheet=stylesheet,
+        logo=logo,
+    )
+
+
+def transfer_of(invoice: IssuedInvoice) -> tuple[tuple[str, str], ...]:
+    """Return what a payer copies: names and values, the reference last; empty once it is paid."""
+    if not invoice.is_open:
+        return ()
+    seller = invoice.seller
+    lines = []
+    if seller.get("iban"):
+        lines += [("Bank transfer to", seller["name"]), ("IBAN", ibans.format(seller["iban"]))]
+        lines += [("BIC", seller["bic"])] if seller.get("bic") else []
+    amount = f"{_money(invoice.total_cents)} {invoice.currency}"
+    return (*lines, ("Amount", amount), (REFERENCE, invoice.number))
+
+
+def transfer_svg(invoice: IssuedInvoice) -> Markup:
+    """Return `transfer_code` as an SVG for a page, "" where there is none."""
+    code = transfer_code(invoice)
+    drawn = code.svg_inline(omitsize=True, border=QUIET_ZONE, light="#fff") if code else ""
+    return Markup(drawn)  # noqa: S704 - paths of numbers
+
+
+def transfer_code(invoice: IssuedInvoice) -> QRCode | None:
+    """Return the QR code with which a banking app fills in the transfer of an unpaid invoice.
+
+    Source: EPC069-12 ("GiroCode"), which knows transfers in euros alone.
+
+    Returns:
+        None for another currency, without an IBAN, and where nothing is to be paid.
+    """
+    iban = invoice.seller.get("iban", "")
+    if not (invoice.is_open and iban and invoice.currency == "EUR"):
+        return None
+    return make_epc_qr(
+        name=invoice.seller["name"][:LONGEST_PAYEE],
+        iban=iban,
+        amount=Decimal(invoice.total_cents) / 100,
+        text=invoice.number,
+        bic=invoice.seller.get("bic") or None,
+        encoding=UTF_8,
+    )
 
 
 def paper_pdf(paper: Paper) -> bytes:
@@ -141,12 +201,36 @@ def paper_pdf(paper: Paper) -> bytes:
     for text in sheet.notes:
         put(text)
         pdf.ln(2)
-    if sheet.how_to_pay:
+    if sheet.transfer:
+        height = CODE_MM if sheet.code else 0
+        if pdf.will_page_break(height + 10):
+            pdf.add_page()
         pdf.ln(4)
         put("How to pay", bold=True)
+        top, left = pdf.get_y() + 1, pdf.l_margin
+        if sheet.code:
+            _code(pdf, sheet.code, x=left, y=top)
+            left += CODE_MM + 6
+        pdf.set_xy(left, top)
         put(sheet.how_to_pay)
-        put(f"Payment reference: {sheet.reference}", bold=True)
+        for name, value in sheet.transfer:
+            pdf.set_x(left)
+            put(f"{name}: {value}", bold=name == REFERENCE)
+        if sheet.code:
+            pdf.set_x(left)
+            put(CODE_HINT, size_pt=9)
     return bytes(pdf.output())
+
+
+def _code(pdf: FPDF, code: QRCode, *, x: float, y: float) -> None:
+    """Draw a QR code as wide as `CODE_MM`, one rectangle for each run of dark modules."""
+    pdf.set_fill_color(0)
+    modules = [bytes(row) for row in code.matrix]
+    side = CODE_MM / len(modules)
+    for row, line in enumerate(modules):
+        for run in re.finditer(b"\x01+", line):
+            pdf.rect(x + run.start() * side, y + row * side, len(run[0]) * side, side, style="F")
+    pdf.set_fill_color(255)
 
 
 def _logo(pdf: FPDF) -> None:
@@ -189,7 +273,6 @@ def _of_invoice(invoice: IssuedInvoice) -> _Sheet:
     if invoice.starts_at and invoice.ends_at:
         dates = f"{invoice.starts_at:%Y-%m-%d %H:%M} to {invoice.ends_at:%Y-%m-%d %H:%M} UTC"
         period = ("Period", dates)
-    is_open = not (invoice.paid_at or invoice.cancelled_at)
     due = invoice.terms.get("due_on", "")
     facts = [("Issued on", f"{invoice.issued_at:%Y-%m-%d}"), period]
     if invoice.cancelled_at:
@@ -211,10 +294,11 @@ def _of_invoice(invoice: IssuedInvoice) -> _Sheet:
             ("Net", _money(invoice.net_cents)),
             (f"VAT {_rate(invoice)}", _money(invoice.vat_cents)),
         ),
-        total=("Total due" if is_open else "Total", _money(invoice.total_cents)),
+        total=("Total due" if invoice.is_open else "Total", _money(invoice.total_cents)),
         notes=tuple(filter(None, (invoice.vat_note, invoice.local_vat))),
-        how_to_pay=invoice.seller.get("how_to_pay", "") if is_open else "",
-        reference=invoice.number,
+        how_to_pay=invoice.seller.get("how_to_pay", "") if invoice.is_open else "",
+        transfer=transfer_of(invoice),
+        code=transfer_code(invoice),
     )
 
 
@@ -242,8 +326,6 @@ def _of_credit_note(note: IssuedCreditNote) -> _Sheet:
         ),
         total=("Total", f"-{_money(note.total_cents)}"),
         notes=tuple(filter(None, (invoice.vat_note,))),
-        how_to_pay="",
-        reference="",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
 from plateblur.accounts import plans, vat
-from plateblur.accounts.models import Account, Invoice, InvoiceSeries, PackageMonth
+from plateblur.accounts.models import Account, CreditNote, Invoice, InvoiceSeries, PackageMonth
 from plateblur.accounts.offers import USUAL_TERMS, OrderTerms, Seller, quote
 from plateblur.accounts.periods import invoices_kept_since, withdrawal_ends_at
 from plateblur.accounts.store import Store
@@ -22,6 +23,8 @@ from plateblur.accounts.types import (
     PlanKind,
 )
 
+WITHDRAWN = "Withdrawal from the contract."
+"""The reason on a credit note that answers a withdrawal."""
 MAX_OPEN_INVOICES = 5  # Source: ours; numbers are never reused, so nobody gets many.
 
 
@@ -72,6 +75,11 @@ class IssuedInvoice:
     terms: dict[str, str] = field(default_factory=dict)
     local_vat: str = ""
     account_id: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether it waits to be paid."""
+        return not (self.paid_at or self.cancelled_at)
 
     @property
     def is_of_consumer(self) -> bool:
@@ -176,9 +184,10 @@ def place_order(
             seller=asdict(seller),
             buyer=buyer,
             terms=kept,
-            local_vat=terms.rate.stated(quoted.tax.amount_cents)
+            local_vat=terms.rate.stated(quoted.tax.amount_cents, priced_in=seller.currency)
             if terms.rate and quoted.tax.amount_cents
             else "",
+            currency=seller.currency,
             now=now,
         )
         return _issued(connection.execute(_columns().where(Invoice.id == invoice_id)).one())
@@ -208,6 +217,7 @@ def grant_package(store: Store, account_id: int, kind: PlanKind, *, now: datetim
             buyer={},
             terms={},
             local_vat="",
+            currency=CURRENCY,
             now=now,
         )
         row = connection.execute(_columns().where(Invoice.id == invoice_id)).one()
@@ -275,8 +285,21 @@ def read_invoice(store: Store, number: str, *, account_id: int | None) -> Issued
     return _issued(row)
 
 
-def consumers_abroad_cents(store: Store, *, year: int) -> int:
-    """Return the net sales of a year to consumers in other countries of the EU.
+def has_withdrawn(store: Store, account_id: int) -> bool:
+    """Return whether the account has withdrawn from an order before.
+
+    Its next plan starts when the period of withdrawal is over. Else it could use up a plan in a
+    day, withdraw, and begin again.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    with store.read() as connection:
+        return _has_withdrawn(connection, account_id)
+
+
+def consumers_abroad_cents(store: Store, *, year: int) -> Counter[str]:
+    """Return the net sales of a year to consumers in other countries of the EU, by currency.
 
     For the threshold of 10,000 EUR: Directive 2006/112/EC, article 59c.
 
@@ -290,13 +313,12 @@ def consumers_abroad_cents(store: Store, *, year: int) -> int:
     )
     with store.read() as connection:
         sold = [_issued(row) for row in connection.execute(query)]
-    return sum(
-        one.net_cents
-        for one in sold
-        if one.is_of_consumer
-        and vat.is_in_eu(one.buyer["country"])
-        and one.buyer["country"] != one.seller["country"]
-    )
+    sums: Counter[str] = Counter()
+    for one in sold:
+        country = one.buyer.get("country", "")
+        if one.is_of_consumer and vat.is_in_eu(country) and country != one.seller["country"]:
+            sums[one.currency] += one.net_cents
+    return sums
 
 
 def prune(store: Store, *, now: datetime) -> None:
@@ -362,6 +384,7 @@ def _issue(
     buyer: dict[str, str],
     terms: dict[str, str],
     local_vat: str,
+    currency: str,
     now: datetime,
 ) -> int:
     return connection.execute(
@@ -371,7 +394,7 @@ def _issue(
             number=next_number(store, connection, series),
             kind=kind.value,
             status=InvoiceStatus.ISSUED,
-            currency=CURRENCY,
+            currency=currency,
             net_cents=net_cents,
             vat_rate_bps=tax.rate_bps,
             vat_cents=tax.amount_cents,
@@ -415,7 +438,10 @@ def _open_package(
             )
         ).scalar()
     start = now
-    if row.terms.get("starts_now") == "no":
+    waits = row.terms.get("starts_now") == "no"
+    if row.account_id is not None and row.terms.get("is_business") != "yes":
+        waits = waits or _has_withdrawn(connection, row.account_id)
+    if waits:
         start = max(now, withdrawal_ends_at(row.issued_at))
     kind = PlanKind(row.kind)
     starts_at, ends_at = plans.package_period(kind, paid_at=start, covered_until=covered_until)
@@ -431,6 +457,15 @@ def _open_package(
         )
     )
     connection.execute(update(Account).where(Account.id == row.account_id).values(has_invoice=True))
+
+
+def _has_withdrawn(connection: Connection, account_id: int) -> bool:
+    found = (
+        select(CreditNote.id)
+        .join(Invoice, Invoice.id == CreditNote.invoice_id)
+        .where(Invoice.account_id == account_id, CreditNote.reason == WITHDRAWN)
+    )
+    return connection.execute(found.limit(1)).first() is not None
 
 
 def _columns() -> Select[*tuple[Any, ...]]:

@@ -10,6 +10,7 @@ SQLite lets one transaction write at a time.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -221,7 +222,7 @@ class StoreQueue:
                 )
             )
 
-    def due_webhook(self) -> DueWebhook | None:
+    def due_webhook(self, *, passing_over: Set[int] = frozenset()) -> DueWebhook | None:
         """Return a message to send; see `JobQueue`."""
         now = self._clock()
         due = and_(
@@ -229,6 +230,7 @@ class StoreQueue:
             Job.webhook_state == WebhookState.WAITING,
             Job.webhook_at <= now,
             Job.expires_at > now,
+            Job.account_id.not_in(list(passing_over)),
         )
         with self._store.read() as connection:
             if connection.execute(select(Job.id).where(due).limit(1)).first() is None:
@@ -257,6 +259,7 @@ class StoreQueue:
         url, secret = orjson.loads(seal.open(job.webhook, purpose="webhook"))
         return DueWebhook(
             job_id=job.id,
+            account_id=job.account_id,
             attempt=job.webhook_attempts + 1,
             webhook=Webhook(url, secret),
             created_at=job.created_at,

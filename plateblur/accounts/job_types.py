@@ -7,6 +7,7 @@ waits is encrypted with the job's own key.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -177,6 +178,7 @@ class DueWebhook:
 
     Attributes:
         job_id: of the job that is done.
+        account_id: whose it is.
         attempt: from 1.
         webhook: whom to tell.
         created_at: when the job was begun.
@@ -186,6 +188,7 @@ class DueWebhook:
     """
 
     job_id: str
+    account_id: int
     attempt: int
     webhook: Webhook
     created_at: datetime
@@ -302,8 +305,12 @@ class JobQueue(Protocol):
         """Let another worker have the photo."""
         ...
 
-    def due_webhook(self) -> DueWebhook | None:
-        """Return a message to send; it is due again if nothing is noted of it in a minute."""
+    def due_webhook(self, *, passing_over: Set[int] = frozenset()) -> DueWebhook | None:
+        """Return a message to send; it is due again if nothing is noted of it in a minute.
+
+        Args:
+            passing_over: accounts of which none is wanted.
+        """
         ...
 
     def note_webhook(self, due: DueWebhook, *, status: int | None) -> None:

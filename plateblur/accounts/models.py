@@ -407,6 +407,16 @@ class UsageDay(Base):
     predictions: Mapped[int] = mapped_column(Integer)
 
 
+class HealthDay(Base):
+    """How a part of the service did on one UTC day: a `SlotState` for each slot."""
+
+    __tablename__ = "health_days"
+
+    day: Mapped[date] = mapped_column(primary_key=True)
+    part: Mapped[str] = mapped_column(String(32), primary_key=True)
+    slots: Mapped[str] = mapped_column(String(288))
+
+
 class FailedLogin(Base):
     """Failed logins under a keyed hash of account, address or both."""
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from stdnum import bic as bics
+from stdnum import iban as ibans
+
 from plateblur.accounts import vat
 from plateblur.accounts.exchange import Rate
-from plateblur.accounts.types import PRICE_CENTS, PlanKind
+from plateblur.accounts.types import CURRENCY, PRICE_CENTS, PlanKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,9 @@ class Seller:
         email: for questions.
         phone: for questions.
         register: register and number.
+        iban: of the bank account, without spaces, or "".
+        bic: of its bank, or "".
+        currency: of the prices and invoices, three letters.
     """
 
     name: str
@@ -33,15 +39,23 @@ class Seller:
     email: str = ""
     phone: str = ""
     register: str = ""
+    iban: str = ""
+    bic: str = ""
+    currency: str = CURRENCY
 
     def __post_init__(self) -> None:
-        """Refuse a seller whose VAT can't be worked out.
+        """Refuse a seller whose VAT can't be worked out, or whom no bank could pay.
 
         Raises:
-            ValueError: a VAT number without the form of its EU country.
+            ValueError: a VAT number without the form of its EU country; an IBAN with wrong check
+                digits; a BIC without the form of one.
         """
         if self.vat_id and not vat.is_vat_id(self.vat_id, country=self.country):
             raise ValueError(f"expected a VAT number of {self.country}, got {self.vat_id}")
+        if self.iban and not ibans.is_valid(self.iban):
+            raise ValueError(f"expected an IBAN with its check digits, got {self.iban}")
+        if self.bic and not (self.iban and bics.is_valid(self.bic)):
+            raise ValueError(f"expected the BIC of an IBAN's bank, got {self.bic}")
 
 
 @dataclass(frozen=True, slots=True)

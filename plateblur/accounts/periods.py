@@ -19,6 +19,7 @@ KEEP_TRIAL_HASH_YEARS = 3
 # Source: Directive 2006/112/EC, article 369k(2): records of sales to consumers in other EU
 # countries are kept for ten years from 31 December of the year of the sale.
 KEEP_INVOICE_YEARS = 10
+KEEP_HEALTH = timedelta(days=90)  # What the status page shows, as most do.
 WITHDRAWAL = timedelta(days=14)  # Source: Directive 2011/83/EU, article 9(1).
 
 

@@ -43,9 +43,10 @@ The console's errors have a tree of their own; their messages may be shown to th
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Protocol
 
@@ -70,6 +71,65 @@ class PlanKind(StrEnum):
 # Source: the product page's packages (contract, section 3); the yearly one is 15 % off.
 PRICE_CENTS = {PlanKind.MONTHLY: 80_00, PlanKind.YEARLY: 816_00}
 CURRENCY = "USD"
+"""Of the prices, unless the seller has set another."""
+
+
+HEALTH_SLOT = timedelta(minutes=5)
+SLOTS_PER_DAY = timedelta(days=1) // HEALTH_SLOT
+
+
+class SlotState(StrEnum):
+    """How a part of the service did in five minutes: one letter of a `PartDay`."""
+
+    UNKNOWN = "-"
+    WORKED = "+"
+    FAILED = "!"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """One check of all parts.
+
+    Attributes:
+        at: UTC.
+        parts: of each part whether it works.
+    """
+
+    at: datetime
+    parts: Mapping[str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class PartDay:
+    """One UTC day of one part of the service.
+
+    Attributes:
+        day: UTC.
+        part: as in `HealthCheck`.
+        slots: a `SlotState` for each of `SLOTS_PER_DAY` slots.
+    """
+
+    day: date
+    part: str
+    slots: str
+
+
+class HealthLog(Protocol):
+    """Keeps checks of all workers, for the status page."""
+
+    def note(self, checks: Iterable[HealthCheck]) -> None:
+        """Keep checks.
+
+        Raises:
+            PlateblurError: none was kept.
+        """
+
+    def days(self, *, since: date) -> list[PartDay]:
+        """Return the days of each part, oldest first.
+
+        Raises:
+            PlateblurError: they can't be read.
+        """
 
 
 class Role(StrEnum):

@@ -9,6 +9,7 @@ from sqlalchemy import delete
 
 from plateblur.accounts import (
     guests,
+    health_log,
     invoices,
     jobs,
     mail,
@@ -45,6 +46,7 @@ def prune(store: Store, *, outbox: Path, now: datetime) -> None:
     payments.prune(store, now=now)
     withdrawals.prune(store, now=now)
     jobs.prune(store, now=now)
+    health_log.prune(store, now=now)
     with store.write() as connection:
         connection.execute(delete(MailedLink).where(MailedLink.expires_at <= now))
         connection.execute(delete(RequestRow).where(RequestRow.reserved_at < now - KEEP_REQUESTS))

@@ -24,6 +24,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from plateblur.accounts import fields, sessions, throttle
 from plateblur.accounts.credentials import random_secret
@@ -256,6 +257,7 @@ def add_page(app: FastAPI, parts: Parts, page: Page) -> None:
     """Put a page behind the door."""
 
     async def endpoint(request: Request) -> Response:
+        request.scope["route"] = page  # for the log, which writes its path
         try:
             form = await _read_form(request, parts) if page.method == "POST" else {}
         except FormError as error:
@@ -267,9 +269,8 @@ def add_page(app: FastAPI, parts: Parts, page: Page) -> None:
             return Response(status_code=CLIENT_GONE_STATUS)
         return await to_thread.run_sync(lambda: _let_in(parts, page, request, form))
 
-    app.add_api_route(
-        page.path, endpoint, methods=[page.method], include_in_schema=False, response_model=None
-    )
+    # Not as a route of FastAPI's, which would look for parameters and models that no page has.
+    app.router.routes.append(Route(page.path, endpoint, methods=[page.method]))
 
 
 def who_visits(parts: Parts, request: Request) -> str:

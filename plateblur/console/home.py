@@ -30,6 +30,7 @@ from plateblur.accounts.types import (
     Role,
     TrialStoreError,
 )
+from plateblur.console.chart import Chart, chart_of
 from plateblur.console.door import HOME, Visit
 
 SHOWN_DAYS = 14
@@ -118,16 +119,25 @@ def show_home(visit: Visit) -> Response:
     """Return the page with the current figures; its script keeps them up to date."""
     store, account_id = visit.parts.store, visit.account_id
     profile = profiles.read_profile(store, account_id)
-    since = (visit.now - timedelta(days=SHOWN_DAYS - 1)).date()
-    days = quota.days_of_use(store, account_id, since=since)
     return visit.page(
         "home.html",
         figures=_own_figures(visit, visit.now),
         profile=profile,
-        days=days,
-        most=max((day.requests for day in days), default=0),
+        chart=read_chart(visit, account_id),
         predictions_limit=PREDICTIONS_PER_MONTH,
     )
+
+
+def read_chart(visit: Visit, account_id: int) -> Chart:
+    """Return the chart of an account's last days.
+
+    Raises:
+        StoreUnavailableError: the database can't be reached.
+    """
+    today = visit.now.date()
+    since = today - timedelta(days=SHOWN_DAYS - 1)
+    used = quota.days_of_use(visit.parts.store, account_id, since=since)
+    return chart_of(used, today=today, days=SHOWN_DAYS)
 
 
 def start_trial(visit: Visit) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from http import HTTPStatus
 
 from fastapi.responses import Response
@@ -14,7 +13,6 @@ from plateblur.accounts import (
     invoices,
     payments,
     profiles,
-    quota,
     tickets,
     withdrawals,
 )
@@ -22,7 +20,7 @@ from plateblur.accounts.mail import Email
 from plateblur.accounts.types import FieldError, InvoiceStatus, OrderError
 from plateblur.console import orders, support
 from plateblur.console.door import Visit
-from plateblur.console.home import SHOWN_DAYS, read_figures
+from plateblur.console.home import read_chart, read_figures
 
 OPERATOR = "/console/operator"
 PER_PAGE = 50
@@ -47,14 +45,11 @@ def show_account(visit: Visit) -> Response:
     """Return one account: plan, usage, keys, invoices."""
     store, account_id = visit.parts.store, visit.path_id("account_id")
     profile = profiles.read_profile(store, account_id)
-    since = (visit.now - timedelta(days=SHOWN_DAYS - 1)).date()
-    days = quota.days_of_use(store, account_id, since=since)
     return visit.page(
         "account.html",
         profile=profile,
         figures=read_figures(visit, account_id=account_id, email=profile.email, now=visit.now),
-        days=days,
-        most=max((day.requests for day in days), default=0),
+        chart=read_chart(visit, account_id),
         keys=api_keys.list_keys(store, account_id),
         invoices=invoices.list_invoices(store, account_id=account_id),
     )

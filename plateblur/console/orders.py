@@ -26,7 +26,6 @@ from plateblur.accounts.mail import Email
 from plateblur.accounts.offers import OrderTerms, Seller
 from plateblur.accounts.periods import withdrawal_last_day
 from plateblur.accounts.types import (
-    CURRENCY,
     PAID_REQUESTS_PER_WINDOW,
     PAID_WINDOW,
     PREDICTIONS_PER_MONTH,
@@ -40,7 +39,6 @@ from plateblur.accounts.work import WorkQueue
 from plateblur.console import legal
 from plateblur.console.door import Visit
 
-ORDER = "/console/order"
 INVOICES = "/console/invoices"
 STYLESHEET = "/console/static/invoice.css"
 LOGO = "/static/logo.svg"
@@ -102,6 +100,14 @@ def order(visit: Visit) -> Response:
         problems["agreed"] = "Please agree to the terms of use."
     if not visit.ticked("taxable") and visit.typed("start_now") not in {"yes", "no"}:
         problems["start_now"] = "Choose when your plan starts."
+    elif (
+        not visit.ticked("taxable")
+        and visit.ticked("start_now")
+        and invoices.has_withdrawn(visit.parts.store, visit.account_id)
+    ):
+        problems["start_now"] = (
+            "You have withdrawn from an order before, so this plan starts after the 14 days."
+        )
     if problems:
         return _show_review(visit, problems=problems)
     visit.count_email("invoice", str(visit.account_id))
@@ -129,7 +135,15 @@ def show_invoices(visit: Visit) -> Response:
     own = invoices.list_invoices(store, account_id=visit.account_id)
     notes = credit_notes.list_credit_notes(store, account_id=visit.account_id)
     may = {one.number for one in own if credit_notes.may_withdraw(one, now=visit.now)}
-    return visit.page("invoices.html", invoices=own, credit_notes=notes, may_withdraw=may)
+    return visit.page(
+        "invoices.html",
+        invoices=own,
+        credit_notes=notes,
+        may_withdraw=may,
+        transfer_of=invoice_papers.transfer_of,
+        transfer_code=invoice_papers.transfer_svg,
+        code_hint=invoice_papers.CODE_HINT,
+    )
 
 
 def show_cancel(visit: Visit) -> Response:
@@ -213,10 +227,11 @@ def _show_review(visit: Visit, *, problems: dict[str, str] | None = None) -> Res
         country=dict(countries()).get(profile.country, profile.country),
         is_business=terms.is_business,
         quote=quoted,
-        local_vat=terms.rate.stated(quoted.tax.amount_cents)
+        local_vat=terms.rate.stated(quoted.tax.amount_cents, priced_in=seller.currency)
         if terms.rate and quoted.tax.amount_cents
         else "",
         last_day=withdrawal_last_day(visit.now),
+        may_start_now=not invoices.has_withdrawn(visit.parts.store, visit.account_id),
         **_choices(visit),
     )
 
@@ -237,7 +252,7 @@ def _terms(visit: Visit, seller: Seller) -> OrderTerms:
     """
     settings = visit.parts.settings
     rate = None
-    if settings.seller_vat_currency and seller.vat_id:
+    if settings.seller_vat_currency not in ("", seller.currency) and seller.vat_id:
         rate = exchange.read_rate(
             Path(settings.exchange_rate_file),
             settings.seller_vat_currency,
@@ -298,7 +313,7 @@ def _confirmation(visit: Visit, invoice: IssuedInvoice, email: str) -> Email:
 def _choices(visit: Visit) -> dict[str, Any]:
     return {
         "prices": {kind.value: cents for kind, cents in PRICE_CENTS.items()},
-        "currency": CURRENCY,
+        "currency": visit.parts.settings.price_currency,
         "predictions_a_month": PREDICTIONS_PER_MONTH,
         "requests_a_window": PAID_REQUESTS_PER_WINDOW,
         "window_s": PAID_WINDOW.seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -119,10 +119,11 @@ def seller_of(settings: Settings) -> Seller | None:
     """Return who issues the invoices; None in production if none is set.
 
     Raises:
-        ValueError: a VAT number without the form of its country.
+        ValueError: a VAT number without the form of its country, an IBAN or BIC that is none.
     """
     if not settings.seller_name:
-        return None if settings.mode == "production" else SAMPLE_SELLER
+        sample = replace(SAMPLE_SELLER, currency=settings.price_currency)
+        return None if settings.mode == "production" else sample
     return Seller(
         name=settings.seller_name,
         postal_address=settings.seller_address.replace("\\n", "\n"),
@@ -132,4 +133,7 @@ def seller_of(settings: Settings) -> Seller | None:
         email=settings.seller_email,
         phone=settings.seller_phone,
         register=settings.seller_register,
+        iban=settings.seller_iban.replace(" ", "").upper(),
+        bic=settings.seller_bic.upper(),
+        currency=settings.price_currency,
     )

@@ -32,7 +32,7 @@ NEWS = ConsentText(
     "newsletter", "2026-11-26", "Send me e-mails about new features and prices.", False
 )
 CONSENTS = (
-    ConsentText("terms", "2026-11-27", "I agree to the terms of use.", True),
+    ConsentText("terms", "2026-11-27.2", "I agree to the terms of use.", True),
     ConsentText("privacy", "2026-11-27.2", "I have read the privacy notice.", True),
     NEWS,
 )

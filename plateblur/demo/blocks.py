@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from plateblur.demo.door import Door
+from plateblur.demo.first_paint import FirstPaint
 from plateblur.demo.live import LiveView
 from plateblur.demo.page import Page
 from plateblur.demo.photos import example_views
@@ -99,6 +100,11 @@ def mount_demo(app: FastAPI, page: Page, *, path: str, connect: str = "http: htt
     vars(demo)["favicon_path"] = LOGO
     gradio_app = cast(FastAPI, cast(Mount, mounted.routes[-1]).app)
     gradio_app.add_middleware(
+        FirstPaint,
+        head=asset("head.html"),
+        html=asset("first.html").replace("TITLE", title_of(page)) if page.opening else "",
+    )
+    gradio_app.add_middleware(
         Door,
         folder=page.visits.folder,
         uploads=page.visits.uploads,
@@ -126,9 +132,7 @@ def build_demo(page: Page) -> gr.Blocks:
     kept_s = int(page.visits.keep_s)
     demo = gr.Blocks(title="PlateBlur", analytics_enabled=False, delete_cache=(60, kept_s))
     with demo:
-        kept = KEPT if page.review else NOT_KEPT
-        title = asset("title.html").replace("KEPT", kept)
-        gr.HTML(title, elem_id="title", apply_default_css=False)
+        gr.HTML(title_of(page), elem_id="title", apply_default_css=False)
         with gr.Tab("Blur"):
             _blur_tab(page)
         with gr.Tab("Video"):
@@ -143,6 +147,11 @@ def build_demo(page: Page) -> gr.Blocks:
         demo.unload(page.leave)
     demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False)
     return demo
+
+
+def title_of(page: Page) -> str:
+    """Return the page's title, and whether photos are kept."""
+    return asset("title.html").replace("KEPT", KEPT if page.review else NOT_KEPT)
 
 
 def footer_of(page: Page) -> str:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from plateblur.errors import PlateblurError
 from plateblur.types import BlurOptions, Detector
-from plateblur.video import BlurredClip, ClipLimits
-from plateblur.video.whole import blur_whole
+from plateblur.video import BlurredClip
+from plateblur.video.whole import blur_whole, strangers_limits
 
-# A minute of a phone's video at 60 frames a second; looking at it takes some minutes on two cores.
-LIMITS = ClipLimits(length_s=60, frames=3600, frame_pixels=9_000_000, pictures=2, sounds=4)
+LIMITS = strangers_limits(60)  # which takes some minutes on two cores
 
 
 def blur_dropped_clip(

@@ -167,7 +167,8 @@ class Door:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         method, headers = scope["method"], Headers(scope=scope)
         if method in ("GET", "HEAD") and PAGE_PATHS.fullmatch(path):
-            await self.app(scope, receive, _with_cookie(scope, headers, send))
+            kept = _to_be_kept(send) if path.startswith("/assets/") else send
+            await self.app(scope, receive, _with_cookie(scope, headers, kept))
             return
         _require_same_origin(headers)
         visitor = _visitor(scope, headers)
@@ -357,6 +358,17 @@ def _with_cookie(scope: Scope, headers: Headers, send: Send) -> Send:
             if answer.get("content-type", "").startswith("text/html"):
                 answer.append("Set-Cookie", cookie.output(header="").strip())
                 answer["Cache-Control"] = "no-store"  # or two visitors could be given one cookie
+        await send(message)
+
+    return sent
+
+
+def _to_be_kept(send: Send) -> Send:
+    """Return `send`, letting browsers keep a file whose name has a hash of its content."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == HTTPStatus.OK:
+            MutableHeaders(scope=message)["Cache-Control"] = "public, max-age=31536000, immutable"
         await send(message)
 
     return sent

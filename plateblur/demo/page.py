@@ -255,9 +255,13 @@ class Page:
             raise gr.Error("Please tick the box to agree first.", print_exception=False)
         if photo is None:
             raise gr.Error(FORGOTTEN, print_exception=False)
+        if photo.is_example:
+            drawn = "This scene is drawn. Drop a photo of your own to help."
+            raise gr.Error(drawn, print_exception=False)
         try:
             example = self._do(request, example_of, photo, min_confidence)
-            self.review.save(example, now=datetime.now(UTC))
+            visitor = visitor_of(session_of(request))
+            self.review.save(example, visitor=visitor, now=datetime.now(UTC))
         except (PlateblurError, OSError) as error:
             raise gr.Error("The photo could not be saved.", print_exception=False) from error
         gr.Info(f"Saved as {example.name}. To have it removed, contact us with this name.")

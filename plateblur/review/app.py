@@ -16,9 +16,11 @@ from starlette.types import ASGIApp
 
 from plateblur.errors import PlateblurError
 from plateblur.review.guard import Guard
-from plateblur.review.pictures import LONGEST_SIDE, MEDIA_TYPE, Pictures
-from plateblur.review.workspace import InvalidError, Workspace, as_sent, reason
+from plateblur.review.pictures import LONGEST_SIDE, MEDIA_TYPE, Part, Pictures
+from plateblur.review.sent import InvalidError
+from plateblur.review.workspace import Workspace, as_sent, reason
 from plateblur.runs.review_log import ConflictError
+from plateblur.types import Image
 
 ASSETS = Path(__file__).parent / "assets"
 # A blurred thumbnail may stay in the browser: its address changes with its content.
@@ -64,23 +66,26 @@ def create_app(workspace: Workspace, *, port: int, token: str) -> ASGIApp:
         except ConflictError as conflict:
             return JSONResponse(as_sent(conflict.current), 409)
 
+    def times(request: Request) -> Response:
+        return JSONResponse({"times_us": workspace.times_us(request.path_params["number"])})
+
     def thumb(request: Request) -> Response:
-        data = workspace.output(request.path_params["number"])
-        return Response(pictures.thumb(data), media_type=MEDIA_TYPE, headers=KEPT)
+        made = pictures.thumb(workspace.output(request.path_params["number"]))
+        return Response(made, media_type=MEDIA_TYPE, headers=KEPT)
 
     def picture(request: Request) -> Response:
-        number, side = request.path_params["number"], request.path_params["side"]
-        data = workspace.before(number) if side == "before" else workspace.after(number)
-        part = request.query_params.get("part")
-        if part is None:
-            return Response(pictures.whole(data), media_type=MEDIA_TYPE)
-        sides = [_whole(text) for text in part.split(",")]
-        if len(sides) != 4:
-            raise InvalidError("Expected four sides of a part.")
-        longest = min(LONGEST_SIDE, max(1, _whole(request.query_params.get("longest"))))
-        left, top, right, bottom = sides
-        cut = pictures.part(data, (left, top, right, bottom), longest=longest)
-        return Response(cut, media_type=MEDIA_TYPE)
+        number, is_before = request.path_params["number"], request.path_params["side"] == "before"
+        query = request.query_params
+        part, longest, at = query.get("part"), query.get("longest"), query.get("at")
+        shown: bytes | Image
+        if at is None:
+            shown = workspace.before(number) if is_before else workspace.after(number)
+        else:
+            show = workspace.frame_before if is_before else workspace.frame_after
+            shown = show(number, _whole(at.removeprefix("-")) * (-1 if at[:1] == "-" else 1))
+        most = LONGEST_SIDE if longest is None else min(LONGEST_SIDE, max(1, _whole(longest)))
+        made = pictures.picture(shown, None if part is None else _part(part), longest=most)
+        return Response(made, media_type=MEDIA_TYPE)
 
     async def failed(_: Request, error: Exception) -> Response:
         status = 422 if isinstance(error, InvalidError) else 404
@@ -93,6 +98,7 @@ def create_app(workspace: Workspace, *, port: int, token: str) -> ASGIApp:
             Route("/api/photos", photos),
             Route("/api/changes", changes),
             Route("/api/photos/{number:int}", photo, methods=["GET", "PUT"]),
+            Route("/api/photos/{number:int}/times", times),
             Route("/photos/{number:int}/thumb", thumb),
             Route("/photos/{number:int}/{side}", picture),
             Mount("/assets", StaticFiles(directory=ASSETS)),
@@ -100,6 +106,14 @@ def create_app(workspace: Workspace, *, port: int, token: str) -> ASGIApp:
         exception_handlers={PlateblurError: failed, OSError: failed},
     )
     return Guard(app, port, token)
+
+
+def _part(text: str) -> Part:
+    sides = [_whole(side) for side in text.split(",")]
+    if len(sides) != 4:
+        raise InvalidError("Expected four sides of a part.")
+    left, top, right, bottom = sides
+    return left, top, right, bottom
 
 
 def _whole(text: Any) -> int:

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_BODY_BYTES = 256 * 1024  # 500 plates with outlines take about 100 kB
+MAX_BODY_BYTES = 4 << 20  # 500 boxes of a photo take 100 kB; an hour's clip with 2,000 plates 2 MB
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

@@ -1,4 +1,4 @@
-"""Small pictures of photos, made when they are asked for; nothing is kept.
+"""Small pictures of photos and of frames, made when they are asked for; nothing is kept.
 
 A picture is at most as large as a screen. To look closely, the page asks for a part of the photo,
 which is cut from it at full size and then made as small as the screen.
@@ -35,43 +35,40 @@ class Pictures:
     def __init__(self) -> None:
         self._room = PixelsInHand(MOST_PIXELS_IN_HAND)
 
-    def thumb(self, data: bytes) -> bytes:
+    def thumb(self, of: bytes | Image) -> bytes:
         """Return a JPEG that fits into `THUMB_WH`.
 
         Args:
-            data: an encoded photo of a run.
+            of: an encoded photo of a run, or a frame of a clip.
 
         Raises:
             PhotoError: it can't be read.
         """
-        with self._of(data):
-            pixels = _small_jpeg(data) if sniff(data) == JPEG else None
+        if not isinstance(of, bytes):
+            return _jpeg(_fitted(of, THUMB_WH))
+        with self._of(of):
+            pixels = _small_jpeg(of) if sniff(of) == JPEG else None
             if pixels is None:
-                pixels = _pixels(data)
+                pixels = _pixels(of)
             return _jpeg(_fitted(pixels, THUMB_WH))
 
-    def whole(self, data: bytes, *, longest: int = LONGEST_SIDE) -> bytes:
-        """Return a photo as a JPEG whose sides are at most `longest` pixels.
+    def picture(
+        self, of: bytes | Image, part: Part | None = None, *, longest: int = LONGEST_SIDE
+    ) -> bytes:
+        """Return a photo or frame, or a part of it, as a JPEG of sides of at most `longest` px.
 
-        Raises:
-            PhotoError: it can't be read.
-        """
-        with self._of(data):
-            return _jpeg(_fitted(_pixels(data), (longest, longest)))
-
-    def part(self, data: bytes, part: Part, *, longest: int = LONGEST_SIDE) -> bytes:
-        """Return a part of a photo as a JPEG whose sides are at most `longest` pixels.
+        Args:
+            of: an encoded photo of a run, or a frame of a clip.
+            part: what of it; None for all.
+            longest: side, pixels.
 
         Raises:
             PhotoError: it can't be read, or has no such part.
         """
-        with self._of(data):
-            pixels = _pixels(data)
-            left, top, right, bottom = part
-            height, width = pixels.shape[:2]
-            if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-                raise PhotoError(f"expected a part of {width} x {height} pixels, got {part}")
-            return _jpeg(_fitted(pixels[top:bottom, left:right], (longest, longest)))
+        if not isinstance(of, bytes):
+            return _jpeg(_fitted(_cut(of, part), (longest, longest)))
+        with self._of(of):
+            return _jpeg(_fitted(_cut(_pixels(of), part), (longest, longest)))
 
     @contextmanager
     def _of(self, data: bytes) -> Iterator[None]:
@@ -82,6 +79,21 @@ class Pictures:
 def _pixels(data: bytes) -> Image:
     photo = decode(data)
     return to_srgb(photo.metadata.icc)(photo.pixels)
+
+
+def _cut(pixels: Image, part: Part | None) -> Image:
+    """Return a part of an image; all of it where it is None.
+
+    Raises:
+        PhotoError: there is no such part.
+    """
+    if part is None:
+        return pixels
+    left, top, right, bottom = part
+    height, width = pixels.shape[:2]
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise PhotoError(f"expected a part of {width} x {height} pixels, got {part}")
+    return pixels[top:bottom, left:right]
 
 
 def _small_jpeg(data: bytes) -> Image | None:

@@ -13,7 +13,7 @@ from fpdf.enums import XPos, YPos
 from fpdf.fonts import FontFace, TTFFont
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from plateblur.runs.audit import Audit
+from plateblur.runs.audit import Audit, Clips
 from plateblur.runs.progress import number
 
 # Latin, Greek and Cyrillic; the fonts built into PDF readers lack e.g. Romanian letters.
@@ -34,6 +34,12 @@ LIMITS = (
     "on how many photos have a readable plate, and does not say which.",
     "Photos that failed have no output and are not part of it. Photos that were not in the sample "
     "may have readable plates; those that were found are listed as corrected.",
+)
+
+
+CLIP_LIMITS = (
+    "The run also has clips. The sample is of photos, so the claim says nothing about clips: how "
+    "many of them were looked at is listed above.",
 )
 
 
@@ -108,6 +114,7 @@ def sections_of(audit: Audit, *, now: datetime) -> tuple[Section, ...]:
                 ("Photos looked at, of all", f"{audit.reviewed:,}"),
                 ("Photos corrected, of all", f"{audit.corrected:,}"),
                 ("Corrected, not written yet", f"{audit.unwritten:,}"),
+                *_clip_rows(audit.clips),
             ),
         ),
         Section(
@@ -134,7 +141,7 @@ def sections_of(audit: Audit, *, now: datetime) -> tuple[Section, ...]:
                 f"them would not be rarer than {_percent(1 - Fraction(str(sample.confidence)))}.",
             ),
         ),
-        Section("Limits", LIMITS),
+        Section("Limits", LIMITS + (CLIP_LIMITS if audit.clips.done else ())),
         Section(
             "Records",
             rows=(
@@ -143,6 +150,19 @@ def sections_of(audit: Audit, *, now: datetime) -> tuple[Section, ...]:
                 ("Reviews, SHA-256", audit.log_sha256),
             ),
         ),
+    )
+
+
+def _clip_rows(clips: Clips) -> tuple[tuple[str, str], ...]:
+    """Return what is known of the clips; nothing where there are none."""
+    if not clips.done and not clips.failed:
+        return ()
+    return (
+        ("Clips blurred", f"{clips.done:,}, not part of the claim"),
+        ("Clips that failed", f"{clips.failed:,} (no output was written)"),
+        ("Plates hidden in clips", f"{clips.plates:,}"),
+        ("Clips looked at", f"{clips.reviewed:,} of {clips.done:,}"),
+        ("Clips corrected", f"{clips.corrected:,}, {clips.unwritten:,} of them not written yet"),
     )
 
 

@@ -54,3 +54,4 @@ def run_workspace(
         if opens_browser:
             webbrowser.open(address)
         uvicorn.Server(config).run(sockets=[listening])
+    workspace.close()

@@ -1,46 +1,52 @@
-"""The photos of a run as the page shows them, and what people say of them."""
+"""The photos and clips of a run as the page shows them, and what people say of them."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from plateblur.errors import PhotoError, PlateblurError, RunError
+from plateblur.blur import blur_boxes
+from plateblur.errors import PhotoError, RunError, VideoError
 from plateblur.guidance import marks
+from plateblur.key_frames import boxes_at
 from plateblur.outlines import edges_around
 from plateblur.pipeline import blur_given
-from plateblur.runs.files import explain
+from plateblur.review.clips import LATE_US, Reels, moving_plates, worry_of
+from plateblur.review.sent import InvalidError, clipped, four
+from plateblur.runs.files import digest_of, explain, seen_at
 from plateblur.runs.given import is_clip_line, options_of, original_at, reviewed_run
-from plateblur.runs.manifest import Entry
+from plateblur.runs.manifest import Entry, Seen
+from plateblur.runs.plan import on_disk
 from plateblur.runs.review_log import (
-    Box,
     Outline,
     Plate,
     Review,
     is_judged,
     is_written,
+    moving_of,
     plates_of,
     to_hide,
 )
+from plateblur.types import Image
+from plateblur.video import glimpse
 
 MOST_PLATES = 500
 LONGEST_NAME = 80
-
-
-class InvalidError(PlateblurError):
-    """What the page sent makes no sense."""
+NO_TRACKS = (
+    "an earlier version of plateblur blurred it and didn't record its plates; to review it, blur "
+    "it again with plateblur video --redo"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One photo of the run.
+    """One photo or clip of the run.
 
     Attributes:
         output: its output's name.
@@ -54,8 +60,13 @@ class Shown:
 
     @property
     def image_hw(self) -> tuple[int, int]:
-        """Height and width of the upright photo, pixels."""
+        """Height and width of the upright photo, or of the clip's frames as shown, pixels."""
         return self.line["height"], self.line["width"]
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it is a clip."""
+        return is_clip_line(self.line)
 
     @property
     def sha256(self) -> str:
@@ -74,6 +85,7 @@ class Workspace:
         """
         self._place = run, manifest
         self._lock = threading.Lock()
+        self._reels = Reels()
         self._reviewed = reviewed_run(run, manifest)
         self._size = -1
         self._read()
@@ -86,6 +98,10 @@ class Workspace:
                 self._reviewed.manifest.close()
                 self._reviewed = reviewed_run(*self._place)
                 self._read()
+
+    def close(self) -> None:
+        """Close the clips that are open."""
+        self._reels.close()
 
     def _read(self) -> None:
         manifest = self._reviewed.manifest
@@ -116,19 +132,16 @@ class Workspace:
         }
 
     def photos(self) -> dict[str, Any]:
-        """Return a summary of each photo, and how many changes it takes in."""
+        """Return a summary of each photo and clip, and how many changes it takes in."""
         self.refresh()
         log = self._reviewed.log
         count = len(log.changes)
-        photos, clips = [], 0
         with self._lock:
-            for number, output in enumerate(self._outputs):
-                entry, line = self._line(number)
-                if is_clip_line(line):
-                    clips += 1
-                else:
-                    photos.append(self._summary(number, Shown(output, entry, line)))
-            return {"changes": count, "size": self._size, "clips": clips, "photos": photos}
+            photos = [
+                self._summary(number, Shown(output, *self._line(number)))
+                for number, output in enumerate(self._outputs)
+            ]
+            return {"changes": count, "size": self._size, "photos": photos}
 
     def changed(self, since: int, size: int) -> dict[str, Any]:
         """Return the summaries of what was changed since there were `since` changes.
@@ -153,7 +166,7 @@ class Workspace:
         return {"changes": count, "photos": photos}
 
     def photo(self, number: int) -> dict[str, Any]:
-        """Return all boxes of a photo.
+        """Return all boxes of a photo, or all plates of a clip.
 
         Raises:
             InvalidError: there is no such photo.
@@ -167,8 +180,9 @@ class Workspace:
             "width": width,
             "height": height,
             "is_panorama": "projection" in shown.line,
+            "is_clip": shown.is_clip,
             "written": shown.line["written"]["sha256"][:16],
-            "is_written": is_written(review.plates, shown.line),
+            "is_written": is_written(review, shown.line),
             "ignored": shown.line.get("ignored", 0),
             **as_sent(review),
             "readable": review.readable if is_judged(review, shown.line) else None,
@@ -194,7 +208,12 @@ class Workspace:
             review = Review(
                 output=shown.output,
                 sha256=shown.sha256,
-                plates=_plates(sent["plates"], shown, before),
+                plates=() if shown.is_clip else _plates(sent["plates"], shown, before),
+                moving=(
+                    moving_plates(sent["plates"], shown.line, before.moving)
+                    if shown.is_clip
+                    else ()
+                ),
                 looked_at=bool(sent["looked_at"]),
                 readable=readable,
                 seen="" if readable is None else str(shown.line["written"]["sha256"]),
@@ -214,7 +233,7 @@ class Workspace:
             RunError: the output has taken its place.
             OSError: it can't be read.
         """
-        shown = self._shown(number)
+        shown = self._photo(number)
         if self._reviewed.is_replaced(shown.output, shown.entry):
             raise RunError("the blurred photo has replaced the original")
         data = original_at(shown.line["photo"]).read_bytes()
@@ -230,23 +249,87 @@ class Workspace:
             PlateblurError: the original can't be blurred.
             OSError: it, or the output, can't be read.
         """
-        shown = self._shown(number)
+        shown = self._photo(number)
         review = self._review(shown)
-        if is_written(review.plates, shown.line):
-            return self.output(number)
+        if is_written(review, shown.line):
+            return self._output(shown).read_bytes()
         settings = self._reviewed.manifest.runs[shown.entry.run]["settings"]
         options, _ = options_of(settings)
         plain = replace(options, exact=False, draw_boxes=False)
         return blur_given(self.before(number), to_hide(review.plates), plain).data
 
-    def output(self, number: int) -> bytes:
-        """Return the output as it was written.
+    def output(self, number: int) -> bytes | Image:
+        """Return the output of a photo as it was written, or a frame of a clip's.
 
         Raises:
             InvalidError: there is no such photo.
+            VideoError: the clip can't be decoded.
             OSError: it can't be read.
         """
-        return (self._reviewed.folder / self._shown(number).output).read_bytes()
+        shown = self._shown(number)
+        place = self._output(shown)
+        return glimpse(place) if shown.is_clip else place.read_bytes()
+
+    def times_us(self, number: int) -> list[int]:
+        """Return when each frame of a clip is shown, microseconds on the clip's own clock.
+
+        Raises:
+            InvalidError: there is no such clip, or it was changed since the run.
+            VideoError: it can't be decoded.
+            OSError: it can't be read.
+        """
+        return self._reels.times_us(*self._original(self._clip(number)))
+
+    def frame_before(self, number: int, time_us: int) -> Image:
+        """Return the frame of the original clip that is shown at a time.
+
+        Raises:
+            InvalidError: there is no such clip, or it was changed since the run.
+            VideoError: the frame can't be decoded.
+            OSError: the clip can't be read.
+        """
+        clip, seen, check = self._original(self._clip(number))
+        return self._reels.image_at(clip, seen, time_us, check)
+
+    def frame_after(self, number: int, time_us: int) -> Image:
+        """Return a frame with everything hidden that is to be: of the output, if it is so.
+
+        Raises:
+            InvalidError: there is no such clip.
+            PlateblurError: the frame can't be decoded.
+            OSError: the clip, or the output, can't be read.
+        """
+        shown = self._clip(number)
+        review = self._review(shown)
+        if is_written(review, shown.line):
+            place = self._output(shown)
+            written_us = time_us - shown.line["zero_us"] + LATE_US
+            return self._reels.image_at(place, seen_at(place), written_us, lambda: None)
+        options, _ = options_of(self._reviewed.manifest.runs[shown.entry.run]["settings"])
+        hidden = [plate.keys for plate in review.moving if plate.hide and not plate.video_track]
+        return blur_boxes(
+            self.frame_before(number, time_us),
+            boxes_at(hidden, time_us),
+            method=options.method,
+            margin=options.margin,
+        )
+
+    def _original(self, shown: Shown) -> tuple[Path, Seen | None, Callable[[], None]]:
+        """Return a clip, what tells its version, and what raises if it isn't the one of the run."""
+        clip = on_disk(original_at(shown.line["photo"]))
+        seen = seen_at(clip)
+
+        def check() -> None:
+            given = shown.entry.given
+            if given is None or given.is_seen_in(seen):
+                return
+            if digest_of(clip) != given.sha256:
+                raise InvalidError("The original has been changed since the run.")
+
+        return clip, seen, check
+
+    def _output(self, shown: Shown) -> Path:
+        return self._reviewed.folder / shown.output
 
     def _line(self, number: int) -> tuple[Entry, dict[str, Any]]:
         manifest = self._reviewed.manifest
@@ -258,9 +341,21 @@ class Workspace:
             if not 0 <= number < len(self._outputs):
                 raise InvalidError("There is no such photo.")
             entry, line = self._line(number)
-        if entry.state != "done" or is_clip_line(line):
-            raise InvalidError("This photo wasn't blurred.")
+        if entry.state != "done" or _is_old(line):
+            raise InvalidError("This wasn't blurred.")
         return Shown(self._outputs[number], entry, line)
+
+    def _photo(self, number: int) -> Shown:
+        shown = self._shown(number)
+        if shown.is_clip:
+            raise InvalidError("This is a clip.")
+        return shown
+
+    def _clip(self, number: int) -> Shown:
+        shown = self._shown(number)
+        if not shown.is_clip:
+            raise InvalidError("This is a photo.")
+        return shown
 
     def _review(self, shown: Shown) -> Review:
         """Return what was said of a photo as it is; at first, what the run found."""
@@ -268,22 +363,35 @@ class Workspace:
         if review is not None and review.sha256 == shown.sha256:
             return review
         revision = 0 if review is None else review.revision
-        return Review(shown.output, shown.sha256, plates_of(shown.line), revision=revision)
+        return Review(
+            shown.output,
+            shown.sha256,
+            plates_of(shown.line),
+            revision=revision,
+            moving=moving_of(shown.line),
+        )
 
     def _summary(self, number: int, shown: Shown) -> dict[str, Any]:
         summary: dict[str, Any] = {"id": number, "name": shown.output}
         if shown.entry.state != "done":
             return summary | {"error": shown.line["error"], "worry": 9.0}
+        if _is_old(shown.line):
+            return summary | {"error": NO_TRACKS, "is_blurred": True, "worry": 8.0}
         review = self._review(shown)
         sample = self._reviewed.log.sample
-        reasons, worry = _worry(review.plates, shown.image_hw)
+        reasons, worry = (
+            worry_of(review.moving, shown.image_hw)
+            if shown.is_clip
+            else _worry(review.plates, shown.image_hw)
+        )
         return summary | {
-            "plates": sum(plate.hide for plate in review.plates),
+            **({"length_s": shown.line["length_s"]} if shown.is_clip else {}),
+            "plates": sum(plate.hide for plate in review.all_plates),
             "marks": reasons,
             "worry": worry,
             "looked_at": review.looked_at,
             "corrected": review.is_corrected,
-            "is_written": is_written(review.plates, shown.line),
+            "is_written": is_written(review, shown.line),
             "by": review.by,
             "revision": review.revision,
             "written": shown.line["written"]["sha256"][:16],
@@ -300,8 +408,13 @@ def as_sent(review: Review) -> dict[str, Any]:
         "readable": review.readable,
         "by": review.by,
         "at": review.at,
-        "plates": [plate.as_json() for plate in review.plates],
+        "plates": [plate.as_json() for plate in review.all_plates],
     }
+
+
+def _is_old(line: dict[str, Any]) -> bool:
+    """Return whether a line is of a clip and doesn't say what was hidden in it."""
+    return is_clip_line(line) and "tracks" not in line
 
 
 def _worry(plates: tuple[Plate, ...], image_hw: tuple[int, int]) -> tuple[list[str], float]:
@@ -320,9 +433,9 @@ def _plates(sent: Any, shown: Shown, before: Review) -> tuple[Plate, ...]:
     known = {plate.found: plate for plate in (*plates_of(shown.line), *before.plates)}
     plates = []
     for each in sent:
-        xyxy = _clipped(each["xyxy"], shown.image_hw)
+        xyxy = clipped(each["xyxy"], shown.image_hw)
         found = each.get("found")
-        origin = None if found is None else known.get(_four(found))
+        origin = None if found is None else known.get(four(found))
         if found is not None and origin is None:
             raise InvalidError("A box is said to be found that the run didn't find.")
         corners = _corners(each.get("corners"))
@@ -354,31 +467,19 @@ def _check_outline(corners: Outline) -> None:
     edges_around(points, dimensions=2, tolerance=0.3)
 
 
-def _clipped(sides: Any, image_hw: tuple[int, int]) -> Box:
-    height, width = image_hw
-    left, top, right, bottom = _four(sides)
-    box = (max(0.0, left), max(0.0, top), min(float(width), right), min(float(height), bottom))
-    if box[2] - box[0] < 1 or box[3] - box[1] < 1:
-        raise InvalidError("A box must have at least one pixel of the photo.")
-    return box
-
-
-def _four(sides: Any) -> Box:
-    left, top, right, bottom = (round(float(side), 1) for side in sides)
-    if not all(math.isfinite(side) for side in (left, top, right, bottom)):
-        raise ValueError
-    return left, top, right, bottom
-
-
 def _corners(sent: Any) -> Outline | None:
     if sent is None:
         return None
     corners = tuple((round(float(x), 1), round(float(y), 1)) for x, y in sent)
-    if len(corners) != 4 or not all(math.isfinite(side) for corner in corners for side in corner):
+    if len(corners) != 4 or not np.isfinite(corners).all():
         raise ValueError
     return corners
 
 
 def reason(error: Exception) -> str:
-    """Return one line for people about a photo that can't be shown."""
-    return explain(error) if isinstance(error, OSError | PhotoError | RunError) else str(error)
+    """Return one line for people about a photo or frame that can't be shown."""
+    return (
+        explain(error)
+        if isinstance(error, OSError | PhotoError | RunError | VideoError)
+        else str(error)
+    )

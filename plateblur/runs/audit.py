@@ -14,12 +14,14 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from plateblur.errors import RunError
 from plateblur.runs.given import Reviewed
+from plateblur.runs.plan import is_clip
 from plateblur.runs.review_log import Sample, is_judged, is_written
 
 
@@ -117,6 +119,27 @@ def drawn(run: Reviewed, *, size: int | None, share: float, confidence: float, s
 
 
 @dataclass(frozen=True, slots=True)
+class Clips:
+    """The clips of a run; the claim is about photos and says nothing about them.
+
+    Attributes:
+        done: that were blurred.
+        failed: that were not, and have no output.
+        plates: that are hidden in them.
+        reviewed: that were looked at.
+        corrected: in which a person changed a plate.
+        unwritten: those of them whose outputs are still as before.
+    """
+
+    done: int = 0
+    failed: int = 0
+    plates: int = 0
+    reviewed: int = 0
+    corrected: int = 0
+    unwritten: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Audit:
     """What was run, what was looked at, and what follows.
 
@@ -132,6 +155,7 @@ class Audit:
         reviewed: photos of the whole run that were looked at.
         corrected: photos of the whole run whose boxes a person changed.
         unwritten: those of them whose outputs are still as before.
+        clips: what is known of the run's clips, which no sample is drawn from.
         sample: that was drawn.
         left: of the sample, what nobody has looked at, or what was blurred again since.
         misses: of the sample, the outputs in which a plate could be read.
@@ -150,6 +174,7 @@ class Audit:
     reviewed: int
     corrected: int
     unwritten: int
+    clips: Clips
     sample: Sample
     left: tuple[str, ...]
     misses: tuple[str, ...]
@@ -212,17 +237,41 @@ def audit_of(run: Reviewed) -> Audit:
         log_sha256=_sha256(run.log.path.read_bytes()),
         runs=tuple((run.manifest.runs[which], count) for which, count in sorted(by_run.items())),
         photos=len(lines),
-        failed=sum(entry.state == "failed" for entry in run.manifest.entries.values()),
+        failed=sum(not is_clip(Path(photo)) for photo in _failed(run)),
         plates=sum(len(line["detections"]) for _, line in lines.values()),
         without_plates=sum(not line["detections"] for _, line in lines.values()),
         reviewed=sum(review.looked_at for review in reviews.values()),
         corrected=len(corrected),
-        unwritten=sum(not is_written(reviews[one].plates, lines[one][1]) for one in corrected),
+        unwritten=sum(not is_written(reviews[one], lines[one][1]) for one in corrected),
+        clips=_clips(run),
         sample=sample,
         left=tuple(output for output in sample.outputs if output not in said),
         misses=tuple(output for output, review in said.items() if review.readable),
         reviewers=dict(Counter(review.by for review in said.values()).most_common()),
         times=(times[0], times[-1]) if times else ("", ""),
+    )
+
+
+def _failed(run: Reviewed) -> list[str]:
+    """Return where the photos and clips are that have no output."""
+    return [each.photo for each in run.manifest.entries.values() if each.state == "failed"]
+
+
+def _clips(run: Reviewed) -> Clips:
+    lines = {output: line for output, _, line in run.clips()}
+    said = [
+        (review, lines[output])
+        for output, review in run.log.reviews.items()
+        if output in lines and review.sha256 == lines[output]["input"]["sha256"]
+    ]
+    corrected = [(review, line) for review, line in said if review.is_corrected]
+    return Clips(
+        done=len(lines),
+        failed=sum(is_clip(Path(clip)) for clip in _failed(run)),
+        plates=sum(line["plates"] for line in lines.values()),
+        reviewed=sum(review.looked_at for review, _ in said),
+        corrected=len(corrected),
+        unwritten=sum(not is_written(review, line) for review, line in corrected),
     )
 
 

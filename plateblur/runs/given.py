@@ -1,5 +1,7 @@
 """Boxes that are given and not looked for: from a run and its reviews, COCO or YOLO.
 
+A clip's plates come from a run alone, as key frames.
+
 A photo without boxes in such a file shows no plates, if the file says so: COCO lists it without an
 annotation, YOLO has an empty label file. One that the file doesn't mention has none given.
 """
@@ -16,10 +18,11 @@ import numpy as np
 
 from plateblur.errors import RunError
 from plateblur.pipeline import blur_given, blur_photo
+from plateblur.runs.clips import take_clip
 from plateblur.runs.files import explain
 from plateblur.runs.manifest import MANIFEST_NAME, Entry, Manifest, Version
 from plateblur.runs.places import is_remote, opened, opened_zip
-from plateblur.runs.plan import File, Job, Plan, Task, on_disk, plan
+from plateblur.runs.plan import File, Job, Plan, Task, is_clip, on_disk, plan
 from plateblur.runs.progress import number
 from plateblur.runs.review_log import (
     Review,
@@ -60,11 +63,13 @@ class Given:
         work: the photos.
         plates: for each photo, by its path below the outputs.
         without: how many photos the boxes are for that aren't among the photos.
+        clips: how many clips the run has that the boxes are from.
     """
 
     work: Plan
     plates: dict[Path, GivenPlates] = field(default_factory=dict)
     without: int = 0
+    clips: int = 0
 
     def of(self, job: Job) -> GivenPlates | None:
         """Return what is given for a photo; None where its boxes weren't given."""
@@ -108,10 +113,16 @@ class Reviewed:
 
     def lines(self) -> Iterator[tuple[str, Entry, dict[str, Any]]]:
         """Yield each photo that was done: its output's name, and its line; no clips."""
+        return (each for each in self._done() if not is_clip_line(each[2]))
+
+    def clips(self) -> Iterator[tuple[str, Entry, dict[str, Any]]]:
+        """Yield each clip that was done, as `lines` does photos."""
+        return (each for each in self._done() if is_clip_line(each[2]))
+
+    def _done(self) -> Iterator[tuple[str, Entry, dict[str, Any]]]:
         for output, entry in self.manifest.entries.items():
-            line = self.manifest.line_at(entry.offset)
-            if entry.state == "done" and not is_clip_line(line):
-                yield output, entry, line
+            if entry.state == "done":
+                yield output, entry, self.manifest.line_at(entry.offset)
 
     def is_replaced(self, output: str, entry: Entry) -> bool:
         """Return whether an output was written over its photo."""
@@ -173,11 +184,8 @@ def corrected(run: Reviewed) -> dict[int, Given]:
         RunError: a photo is in a place that can't be reached, or was replaced by its output.
     """
     found: dict[int, Given] = {}
-    for output, entry, line in run.lines():
-        review = run.log.reviews.get(output)
-        if review is None or is_written(review.plates, line):
-            continue
-        if run.is_replaced(output, entry):
+    for entry, review in _unwritten(run, clips=False):
+        if run.is_replaced(review.output, entry):
             raise RunError(
                 f"{entry.photo} was replaced by its output, so the original isn't there; to hide "
                 "more in it, blur it again"
@@ -186,12 +194,69 @@ def corrected(run: Reviewed) -> dict[int, Given]:
     return found
 
 
+def _unwritten(run: Reviewed, *, clips: bool) -> Iterator[tuple[Entry, Review]]:
+    """Yield the reviews of photos, or of clips, whose outputs don't hide what they say.
+
+    Also those that failed when they were to be written again: the next try is due.
+    """
+    for output, entry in run.manifest.entries.items():
+        review = run.log.reviews.get(output)
+        if review is None:
+            continue
+        line = run.manifest.line_at(entry.offset)
+        if (is_clip_line(line) or is_clip(Path(entry.photo))) != clips:
+            continue
+        is_due = review.is_corrected if entry.state == "failed" else not is_written(review, line)
+        if is_due:
+            yield entry, review
+
+
 @dataclass(frozen=True, slots=True)
-class Corrections:
-    """Photos of a run whose boxes a person has corrected; their boxes count, not the detector's.
+class GivenClips:
+    """Clips, and the plates that are to be hidden in them.
 
     Attributes:
-        reviews: of those photos, by the names of their outputs.
+        work: the clips.
+        reviews: what was said of each, by the name of its output.
+    """
+
+    work: Plan = field(default_factory=Plan)
+    reviews: dict[str, Review] = field(default_factory=dict)
+
+    def take(self, job: Job) -> tuple[Version, Path]:
+        """Return the clip, and what it is known again by, if it is the one that was looked at.
+
+        Raises:
+            RunError: it has changed since its plates were drawn.
+            OSError: it can't be read.
+        """
+        version, clip = take_clip(job)
+        if version.sha256.hex() != self.reviews[job.inside.as_posix()].sha256:
+            raise RunError("the clip was changed after it was reviewed; blur and review it again")
+        return version, clip
+
+
+def corrected_clips(run: Reviewed) -> dict[int, GivenClips]:
+    """Return the clips whose outputs don't hide what their reviews say, by the run that did them.
+
+    Raises:
+        RunError: a clip is in a place that can't be reached.
+    """
+    found: dict[int, GivenClips] = {}
+    for entry, review in _unwritten(run, clips=True):
+        clips = found.setdefault(entry.run, GivenClips())
+        clip = on_disk(original_at(entry.photo))
+        clips.work.jobs.append(Job(clip, _inside(review.output)))
+        clips.reviews[review.output] = review
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """What of a run a person has corrected; those boxes count, not the detector's.
+
+    Attributes:
+        reviews: of those photos and clips, by the names of their outputs.
     """
 
     reviews: dict[str, Review] = field(default_factory=dict)
@@ -222,10 +287,10 @@ class Corrections:
             return blur_photo(data, detector, options, max_pixels=max_pixels, zones=task.zones)
         return blur_given(data, plates, options, max_pixels=max_pixels, zones=task.zones)
 
-    def notes(self, todo: list[Task]) -> list[str]:
+    def notes(self, todo: list[Task], what: str = "photo") -> list[str]:
         """Return what people should know of it before `todo` is done: a sentence each."""
         count = sum(task.output in self.reviews for task in todo)
-        return [f"{number(count, 'photo')} with corrected boxes: those are hidden"] if count else []
+        return [f"{number(count, what)} with corrected boxes: those are hidden"] if count else []
 
 
 def corrections_of(manifest: Manifest) -> Corrections:
@@ -243,7 +308,7 @@ def corrections_of(manifest: Manifest) -> Corrections:
 
 def _all_of(run: Reviewed) -> Given:
     """Return every photo of a run, with what its review says, or what was found."""
-    found = Given(Plan())
+    found = Given(Plan(), clips=sum(1 for _ in run.clips()))
     for output, entry, line in run.lines():
         review = run.log.reviews.get(output)
         sha256 = "" if entry.given is None else entry.given.sha256.hex()
@@ -252,11 +317,21 @@ def _all_of(run: Reviewed) -> Given:
 
 
 def _add(found: Given, entry: Entry, review: Review) -> None:
-    inside = Path(review.output)
-    if inside.is_absolute() or ".." in inside.parts:
-        raise RunError(f"{review.output} leads out of the output folder")
+    inside = _inside(review.output)
     found.work.jobs.append(Job(original_at(entry.photo), inside))
     found.plates[inside] = GivenPlates(to_hide(review.plates), review.sha256, entry.zones)
+
+
+def _inside(output: str) -> Path:
+    """Return the path of an output below the outputs.
+
+    Raises:
+        RunError: it leads out of them.
+    """
+    inside = Path(output)
+    if inside.is_absolute() or ".." in inside.parts:
+        raise RunError(f"{output} leads out of the output folder")
+    return inside
 
 
 def given_by(boxes: Path, photos: Iterable[File], *, drawn_on: DrawnOn | None) -> Given:
@@ -389,7 +464,7 @@ def _among(given: Given, photos: list[File]) -> Given:
     work = plan(photos, recursive=True)
     by_address = {job.address: given.plates[job.inside] for job in given.work.jobs}
     plates = {job.inside: by_address[job.address] for job in work.jobs if job.address in by_address}
-    return Given(work, plates, len(by_address) - len(plates))
+    return Given(work, plates, len(by_address) - len(plates), given.clips)
 
 
 def _below(name: str) -> Path:

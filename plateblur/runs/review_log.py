@@ -1,8 +1,9 @@
-"""What people decided about the photos of a run: JSON lines beside its manifest, never rewritten.
+"""What people decided about the photos and clips of a run: JSON lines, never rewritten.
 
-Each line is the whole state of one photo after a change, with a revision that counts its lines. So
-the last line of a photo counts, earlier ones are its history, and a line that a kill cuts short
-takes nothing else with it. A line is on the disk before its author learns that it is saved.
+The file is beside the manifest. Each line is the whole state of one photo or clip after a change,
+with a revision that counts its lines. So the last line of a photo counts, earlier ones are its
+history, and a line that a kill cuts short takes nothing else with it. A line is on the disk before
+its author learns that it is saved.
 
 Several programs may write to one log at a time. A change names the revision that it was made from;
 if someone else has changed the boxes since, it is refused, and both sides are still there.
@@ -25,6 +26,7 @@ import numpy as np
 from filelock import FileLock
 
 from plateblur.errors import RunError
+from plateblur.key_frames import Keys
 from plateblur.runs.manifest import MANIFEST_NAME, now, sync_folder
 from plateblur.types import Detections
 
@@ -73,13 +75,45 @@ class Plate:
 
 
 @dataclass(frozen=True, slots=True)
+class MovingPlate:
+    """A plate of a reviewed clip.
+
+    Attributes:
+        keys: its box at key frames.
+        hide: whether it is to be hidden; False for what the detector took for a plate.
+        confidence: the detector's, where it was surest; None for one that a person added.
+        found: the key frames of the run; None for a plate that a person added.
+        video_track: which of the clip's; 0 is the one that players show first.
+    """
+
+    keys: Keys
+    hide: bool = True
+    confidence: float | None = None
+    found: Keys | None = None
+    video_track: int = 0
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether a person added it, changed a key frame, or said that it is no plate."""
+        return self.found != self.keys or not self.hide
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as a line has it; key frames that are as they were found aren't repeated."""
+        line: dict[str, Any] = {"keys": self.keys, "hide": self.hide}
+        if self.found is not None:
+            is_same = self.found == self.keys
+            line |= {"confidence": self.confidence, "found": True if is_same else self.found}
+        return line | ({"video_track": self.video_track} if self.video_track else {})
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
-    """The state of one photo.
+    """The state of one photo or clip.
 
     Attributes:
         output: its output, as the manifest names it.
-        sha256: of the photo that was looked at, in hex.
-        plates: all boxes.
+        sha256: of the photo or clip that was looked at, in hex.
+        plates: all boxes of a photo.
         looked_at: whether someone has finished with it.
         readable: for a photo of a sample: whether a plate could be read in its output as it was
             written; None where nobody has said so.
@@ -87,6 +121,7 @@ class Review:
         by: name of who changed it last.
         at: when that was, ISO 8601 in UTC.
         revision: how many lines it has; 0 before the first.
+        moving: all plates of a clip.
     """
 
     output: str
@@ -98,11 +133,17 @@ class Review:
     by: str = ""
     at: str = ""
     revision: int = 0
+    moving: tuple[MovingPlate, ...] = ()
+
+    @property
+    def all_plates(self) -> tuple[Plate | MovingPlate, ...]:
+        """What it has: a photo's boxes, or a clip's plates."""
+        return self.plates + self.moving
 
     @property
     def is_corrected(self) -> bool:
         """Whether a person changed a box."""
-        return any(plate.is_corrected for plate in self.plates)
+        return any(plate.is_corrected for plate in self.all_plates)
 
     def as_json(self) -> dict[str, Any]:
         """Return its line."""
@@ -115,6 +156,7 @@ class Review:
             **({} if self.readable is None else {"readable": self.readable, "seen": self.seen}),
             "sha256": self.sha256,
             "plates": [plate.as_json() for plate in self.plates],
+            **({"tracks": [plate.as_json() for plate in self.moving]} if self.moving else {}),
         }
 
 
@@ -195,7 +237,8 @@ class ReviewLog:
         with self._writing():
             current = self.reviews.get(change.output)
             revision = 0 if current is None else current.revision
-            if current is not None and revision != base and current.plates != change.plates:
+            is_behind = revision != base
+            if current is not None and is_behind and current.all_plates != change.all_plates:
                 raise ConflictError(current)
             review = replace(change, revision=revision + 1, at=now())
             self._append(review.as_json())
@@ -307,6 +350,24 @@ def plates_of(line: dict[str, Any]) -> tuple[Plate, ...]:
     )
 
 
+def moving_of(line: dict[str, Any]) -> tuple[MovingPlate, ...]:
+    """Return what the manifest's line of a clip says that was found and hidden."""
+    return tuple(
+        MovingPlate(
+            keys=(keys := keys_of(found["keys"])),
+            confidence=found["confidence"],
+            found=keys,
+            video_track=found.get("video_track", 0),
+        )
+        for found in line.get("tracks", ())
+    )
+
+
+def keys_of(sent: Iterable[Iterable[float]]) -> Keys:
+    """Return key frames from their JSON."""
+    return tuple((int(time), *_box(sides)) for time, *sides in sent)
+
+
 def to_hide(plates: Iterable[Plate]) -> Detections:
     """Return the plates that are to be hidden, the most confident first; a person's come first."""
     hidden = sorted(
@@ -325,10 +386,13 @@ def to_hide(plates: Iterable[Plate]) -> Detections:
     )
 
 
-def is_written(plates: Iterable[Plate], line: dict[str, Any]) -> bool:
-    """Return whether the output of the manifest's `line` hides these plates and no others."""
-    wanted = sorted((plate.xyxy, plate.corners or ()) for plate in plates if plate.hide)
-    return wanted == sorted((plate.xyxy, plate.corners or ()) for plate in plates_of(line))
+def is_written(review: Review, line: dict[str, Any]) -> bool:
+    """Return whether the output of the manifest's `line` hides a review's plates and no others."""
+    wanted = sorted((plate.xyxy, plate.corners or ()) for plate in review.plates if plate.hide)
+    moving = sorted((plate.video_track, plate.keys) for plate in review.moving if plate.hide)
+    return wanted == sorted(
+        (plate.xyxy, plate.corners or ()) for plate in plates_of(line)
+    ) and moving == sorted((plate.video_track, plate.keys) for plate in moving_of(line))
 
 
 def is_judged(review: Review, line: dict[str, Any]) -> bool:
@@ -339,7 +403,7 @@ def is_judged(review: Review, line: dict[str, Any]) -> bool:
     if review.readable is None:
         return False
     is_same = review.seen == line["written"]["sha256"]
-    return is_same or (review.is_corrected and is_written(review.plates, line))
+    return is_same or (review.is_corrected and is_written(review, line))
 
 
 def _check_head(line: bytes, path: Path) -> None:
@@ -373,6 +437,7 @@ def _review(entry: dict[str, Any]) -> Review:
         by=entry["by"],
         at=entry["at"],
         revision=entry["revision"],
+        moving=tuple(_moving(each) for each in entry.get("tracks", ())),
     )
 
 
@@ -384,6 +449,17 @@ def _plate(entry: dict[str, Any]) -> Plate:
         confidence=entry.get("confidence"),
         found=None if found is None else _box(found),
         corners=_outline(entry.get("corners")),
+    )
+
+
+def _moving(entry: dict[str, Any]) -> MovingPlate:
+    keys, found = keys_of(entry["keys"]), entry.get("found")
+    return MovingPlate(
+        keys=keys,
+        hide=entry["hide"],
+        confidence=entry.get("confidence"),
+        found=keys if found is True else None if found is None else keys_of(found),
+        video_track=entry.get("video_track", 0),
     )
 
 

@@ -27,6 +27,8 @@ from plateblur.sets.places import cell_of
 MISSED = "missed"
 """Ends the name of the part whose photos have a plate that was missed."""
 
+MISSED_TIMES = 3  # how often an epoch shows them: a choice; no figure depends on it
+
 By = Literal["folder", "place", "photo"]
 """What photos that go to one split have in common: a folder (a ride), a place, or nothing."""
 
@@ -120,6 +122,7 @@ def write_reviewed(
 
 
 def _chosen(run: Reviewed, left_out: Counter[str]) -> Iterator[tuple[Original, Review]]:
+    left_out.update("they are clips" for _ in run.clips())
     for output, entry, line in run.lines():
         review = run.log.reviews.get(output)
         reason = _unfit(review, line)

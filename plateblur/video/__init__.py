@@ -4,7 +4,8 @@ Needs PyAV.
 """
 
 from plateblur.video.live import blur_live
-from plateblur.video.pipeline import blur_clip
+from plateblur.video.pipeline import blur_clip, hide_in_clip
+from plateblur.video.reel import Reel, glimpse
 from plateblur.video.sinks import Sink, sink_of
 from plateblur.video.sources import Source, source_of
 from plateblur.video.types import (
@@ -32,11 +33,14 @@ __all__ = [
     "Late",
     "LiveOptions",
     "Quality",
+    "Reel",
     "Sink",
     "SoundPolicy",
     "Source",
     "blur_clip",
     "blur_live",
+    "glimpse",
+    "hide_in_clip",
     "sink_of",
     "source_of",
 ]

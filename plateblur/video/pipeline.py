@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib import metadata
@@ -18,11 +18,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plateblur.blur import blur_boxes
 from plateblur.errors import VideoError
+from plateblur.key_frames import Keys, boxes_at, key_frames, micros
 from plateblur.pipeline import DEFAULTS
-from plateblur.tracks import STILL, TRACK_FLOOR, Frames, Step, hidden_boxes, unseen
+from plateblur.tracks import (
+    STILL,
+    TRACK_FLOOR,
+    Frames,
+    Step,
+    Track,
+    boxes_of,
+    hidden_boxes,
+    unseen,
+)
 from plateblur.types import BlurOptions, Boxes, Detections, Detector
 from plateblur.video.colour import Planes, blank_planes, hidden_planes
 from plateblur.video.looking import (
@@ -112,9 +123,100 @@ def blur_clip(
         EncodeError: the result could not be written.
         ValueError: an option is out of range.
     """
+
+    def find(way: _Way, share: Progress) -> tuple[_Looked, list[Boxes], list[FollowedPlate]]:
+        looked = way.look(detector, _part(share, 0, LOOKING_SHARE))
+        for again in range(AGAIN):
+            start = LOOKING_SHARE + again * AGAIN_SHARE
+            part_progress = _part(share, start, start + AGAIN_SHARE)
+            looked = way.look_again(looked, detector, again, part_progress)
+        hidden, tracks = hidden_boxes(looked.clip, min_confidence=options.min_confidence)
+        times_s = looked.clip.times_s
+        followed = [
+            FollowedPlate(
+                way.number,
+                track,
+                tuple(times_s[frame] for frame in track.frames),
+                way.keys_of(track, looked),
+            )
+            for track in tracks
+        ]
+        return looked, hidden, followed
+
+    def kept() -> AbstractContextManager[Work]:
+        return _work(work, _of(clip, detector, options, how), resume=resume)
+
+    return _blurred(clip, out, find, options, how, limits, progress, kept)
+
+
+def hide_in_clip(
+    clip: BinaryIO,
+    out: BinaryIO,
+    plates: Sequence[Sequence[Keys]],
+    options: BlurOptions = DEFAULTS,
+    how: ClipOptions = AS_USUAL,
+    *,
+    limits: ClipLimits = LIMITS,
+    progress: Progress = lambda _: None,
+    work: Path | None = None,
+    resume: bool = False,
+) -> BlurredClip:
+    """Write `clip` to `out` with the given plates hidden, without looking for others.
+
+    If an exception is raised, discard the content of `out`.
+
+    Args:
+        clip: open to be read, and able to seek.
+        out: open to be written, and able to seek.
+        plates: those of each video track, the one that players show first.
+        options: method, margin and metadata count.
+        how: as for `blur_clip`, like the rest.
+        limits: the largest clip that is accepted.
+        progress: called with the share of the work that is done.
+        work: folder for what is done so far.
+        resume: go on with the work in that folder.
+
+    Raises:
+        VideoError: the clip can't be taken, or one of its frames can't be read.
+        EncodeError: the result could not be written.
+        ValueError: an option is out of range, or there are plates for more video tracks than the
+            clip has.
+    """
+
+    def find(way: _Way, share: Progress) -> tuple[_Looked, list[Boxes], list[FollowedPlate]]:
+        given = plates[way.number] if way.number < len(plates) else ()
+        looked = way.count(_part(share, 0, 1 - WRITING_SHARE))
+        times_us = [micros(pts, way.picture.time_base) for pts in looked.times]
+        return looked, [boxes_at(given, time_us) for time_us in times_us], []
+
+    def kept() -> AbstractContextManager[Work]:
+        of = known_again(clip, metadata.version("plateblur"), plates, options, how)
+        return _work(work, of, resume=resume)
+
+    done = _blurred(clip, out, find, options, how, limits, progress, kept, len(plates))
+    return replace(done, plates=sum(len(each) for each in plates))
+
+
+def _blurred(
+    clip: BinaryIO,
+    out: BinaryIO,
+    find: Callable[[_Way, Progress], tuple[_Looked, list[Boxes], list[FollowedPlate]]],
+    options: BlurOptions,
+    how: ClipOptions,
+    limits: ClipLimits,
+    progress: Progress,
+    open_work: Callable[[], AbstractContextManager[Work]],
+    least_pictures: int = 0,
+) -> BlurredClip:
+    """Write a clip with what `find` returns for each of its video tracks hidden."""
     _require_in_range(options)
     with opened(clip) as source:
         contents = contents_of(source, how, limits)
+    if len(contents.pictures) < least_pictures:
+        raise ValueError(
+            f"expected {least_pictures} video tracks, as plates are given for, got "
+            f"{len(contents.pictures)}"
+        )
     sounds, ends_s = read_through(clip, contents.sounds, contents.pictures, limits)
     cut_short = require_end(contents, ends_s, how)
     pictures = [
@@ -124,24 +226,15 @@ def blur_clip(
     notes = [*contents.notes, *cut_short, *sound_notes(sounds, how.container)]
     written: list[Written] = []
     followed: list[FollowedPlate] = []
-    with _work(work, _of(clip, detector, options, how), resume=resume) as kept:
+    with open_work() as kept:
         for number, picture in enumerate(pictures):
             share = _part(progress, number / len(pictures), (number + 1) / len(pictures))
             way = _Way(clip, picture, number, options, how, limits, kept, contents.length_s)
-            looked = way.look(detector, _part(share, 0, LOOKING_SHARE))
-            for again in range(AGAIN):
-                start = LOOKING_SHARE + again * AGAIN_SHARE
-                part_progress = _part(share, start, start + AGAIN_SHARE)
-                looked = way.look_again(looked, detector, again, part_progress)
-            hidden, tracks = hidden_boxes(looked.clip, min_confidence=options.min_confidence)
+            looked, hidden, plates = find(way, share)
             segments = way.write(looked, hidden, _part(share, 1 - WRITING_SHARE, 1))
             written.append(Written(picture, segments, looked.times))
             notes += [*picture.lost, *_damage_notes(looked, picture)]
-            times_s = looked.clip.times_s
-            followed += [
-                FollowedPlate(number, track, tuple(times_s[frame] for frame in track.frames))
-                for track in tracks
-            ]
+            followed += plates
         zero_s = min(
             *(each.times[0] * each.picture.time_base for each in written),
             *(sound.starts_s for sound in sounds if sound.starts_s is not None),
@@ -159,6 +252,7 @@ def blur_clip(
         plates=len(followed),
         followed=tuple(followed),
         notes=tuple(notes),
+        zero_us=round(zero_s * 1_000_000),
     )
 
 
@@ -215,6 +309,34 @@ class _Way:
                 times_s=[float((pts - times[0]) * self.picture.time_base) for pts in times],
                 steps=[np.array(step) for _, _, step in done],
             ),
+        )
+
+    def count(self, progress: Progress) -> _Looked:
+        """Return the times of all frames, and which can't be decoded; no plates are looked for."""
+        times, is_blank = list[int](), list[bool]()
+        for stored in self._frames([]):
+            times.append(stored.pts)
+            is_blank.append(stored.frame is None)
+            shown_s = float((stored.pts - times[0]) * self.picture.time_base)
+            progress(min(1.0, shown_s / self.length_s) if self.length_s else 0.0)
+        if all(is_blank):
+            raise VideoError("expected a clip, got one without a frame that can be decoded")
+        times_s = [float((pts - times[0]) * self.picture.time_base) for pts in times]
+        nothing = [none_found()] * len(times)
+        return _Looked(times, is_blank, Frames(nothing, times_s, [STILL] * len(times)))
+
+    def keys_of(self, track: Track, looked: _Looked) -> Keys:
+        """Return key frames that cover all that is hidden of a plate."""
+        whole: dict[int, NDArray[np.float64]] = {}
+        boxes = boxes_of(track, looked.clip, min_confidence=self.options.min_confidence)
+        for frame, box in boxes:
+            other = whole.get(frame, box)
+            whole[frame] = np.hstack([np.minimum(box, other)[:2], np.maximum(box, other)[2:]])
+        frames = sorted(whole)
+        return key_frames(
+            [micros(looked.times[frame], self.picture.time_base) for frame in frames],
+            np.array([whole[frame] for frame in frames]).reshape(-1, 4),
+            image_hw=self.picture.image_hw,
         )
 
     def _with_grey(self, frames: Iterator[Stored]) -> Iterator[tuple[Stored, Grey | None]]:

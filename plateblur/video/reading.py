@@ -332,7 +332,7 @@ def _key_packet_before(clip: BinaryIO, index: int, pts: int) -> int:
     with opened(clip) as source:
         in_order = source.format.name == "avi"
         for number, packet in enumerate(packets(source, [index])):
-            time = _time_of(packet, in_order=in_order)
+            time = shown_at(packet, in_order=in_order)
             if time is None:
                 continue
             if packet.is_keyframe and time <= pts:
@@ -342,7 +342,7 @@ def _key_packet_before(clip: BinaryIO, index: int, pts: int) -> int:
     return found
 
 
-def _time_of(packet: Any, *, in_order: bool) -> int | None:
+def shown_at(packet: Any, *, in_order: bool) -> int | None:
     """Return when what is in `packet` is shown; None for the empty packet at the end."""
     pts: int | None = packet.dts if in_order or packet.pts is None else packet.pts
     return pts
@@ -423,7 +423,7 @@ class _Damage:
         Raises:
             VideoError: it is damaged, and such frames are not to be hidden.
         """
-        time = _time_of(packet, in_order=clock.in_order)
+        time = shown_at(packet, in_order=clock.in_order)
         if packet.is_keyframe and not packet.is_corrupt:
             self._seen_key = True
             if self._spoilt:

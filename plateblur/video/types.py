@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from plateblur.key_frames import Keys
 from plateblur.tracks import Track
 
 Container = Literal["mp4", "mov", "mkv"]
@@ -64,11 +65,13 @@ class FollowedPlate:
         picture: which video track, counted from 0.
         track: the sightings; boxes in pixels of the frames as shown.
         times_s: when each sighting is shown, from the start of the clip.
+        keys: boxes that cover all that was hidden of it; times on the clip's own clock.
     """
 
     picture: int
     track: Track
     times_s: tuple[float, ...]
+    keys: Keys = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,9 @@ class BlurredClip:
         frames: in all video tracks.
         length_s: from the first frame to the last, of the longest video track.
         plates: how many were followed and hidden, in all video tracks.
-        followed: each of them.
+        followed: each of them; none if the boxes were given.
         notes: what was left out, converted or blanked; one sentence each.
+        zero_us: the time on the clip's own clock that is 0 in what was written, microseconds.
     """
 
     image_hw: tuple[int, int]
@@ -90,6 +94,7 @@ class BlurredClip:
     plates: int
     followed: tuple[FollowedPlate, ...]
     notes: tuple[str, ...]
+    zero_us: int = 0
 
 
 Late = Literal["blank", "drop"]

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 from plateblur.types import BlurOptions, Detector
 from plateblur.video.pipeline import blur_clip
 from plateblur.video.types import BlurredClip, ClipLimits
+
+STRANGERS_RATE = 60  # frames a second: a phone's fastest ordinary video
+STRANGERS_PIXELS = 9_000_000  # of a frame: 4K
+
+
+def strangers_limits(length_s: float) -> ClipLimits:
+    """Return the largest clip that the demo and the service accept from anybody.
+
+    Args:
+        length_s: of the clip.
+    """
+    return ClipLimits(
+        length_s=length_s,
+        frames=math.ceil(length_s * STRANGERS_RATE),
+        frame_pixels=STRANGERS_PIXELS,
+        pictures=2,
+        sounds=4,
+    )
 
 
 def blur_whole(

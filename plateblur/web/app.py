@@ -21,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from plateblur.accounts.job_types import JobQueue, JobStore
-from plateblur.accounts.types import AccessError, Gate
+from plateblur.accounts.types import AccessError, Gate, HealthLog
 from plateblur.errors import PlateblurError
 from plateblur.web.body import MAX_BODY_BYTES
 from plateblur.web.failures import ClientGoneError, Failure, answer_failure, forget, problem
@@ -38,6 +38,7 @@ from plateblur.web.plateblurer import documented_router
 from plateblur.web.service import Blur, BlurClip, Service
 from plateblur.web.settings import Settings
 from plateblur.web.source import LICENCE, add_source, source_link
+from plateblur.web.status import Watch
 from plateblur.web.v1 import v1_router
 
 LOG = logging.getLogger("plateblur.web")
@@ -69,6 +70,7 @@ def create_app(
     fetcher: PhotoFetcher | None = None,
     jobs: tuple[JobStore, JobQueue] | None = None,
     blur_clip: BlurClip | None = None,
+    health_log: HealthLog | None = None,
     ready_checks: Mapping[str, Callable[[], bool]] | None = None,
     upkeep: Callable[[], None] | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -82,6 +84,7 @@ def create_app(
         fetcher: for `photo_url`; None for one that reaches the public internet.
         jobs: keep photos that are blurred in the background; None for no such routes.
         blur_clip: makes the plates of an encoded clip unreadable; None accepts no clips in jobs.
+        health_log: keeps whether the parts work, for the status page; None shows no history.
         ready_checks: further checks of `/readyz` by name, such as the model.
         upkeep: deletes old data; called at the start and every hour, in a thread.
         now: the clock, UTC.
@@ -104,12 +107,16 @@ def create_app(
     )
 
     work = JobWork(service, jobs[1]) if jobs else None
+    look = Look(service)
+    watch = Watch(look, health_log, now) if health_log else None
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         keeping: list[asyncio.Task[None]] = [asyncio.create_task(_give_memory_back())]
         if work:
             keeping.append(asyncio.create_task(work.run()))
+        if watch:
+            keeping.append(asyncio.create_task(watch.run()))
         if upkeep:
             keeping.append(asyncio.create_task(_keep_up(upkeep)))
         yield
@@ -154,9 +161,8 @@ def create_app(
         app.include_router(jobs_router(service, jobs[0], work.news.set))
     if settings.panoramax:
         app.include_router(panoramax_router(service))
-    look = Look(service)
     app.include_router(health_router(service, look))
-    add_pages(app, look)
+    add_pages(app, look, watch)
     add_source(app, settings.source_url)
     return app
 

@@ -35,16 +35,28 @@ def has_room(folder: Path) -> bool:
 
 
 class Look:
-    """Checks the parts of the service: one check at a time, because each runs the model."""
+    """Checks the parts of the service, one check at a time.
+
+    All who ask during a check share the next one, so that a flood of requests costs two.
+    """
 
     def __init__(self, service: Service) -> None:
         self._checks = {"store": service.gate.is_ready, **service.ready_checks}
         self._looking = asyncio.Lock()
+        self._begun = 0
+        self._found: dict[str, bool] = {}
 
     async def __call__(self) -> dict[str, bool]:
         """Return of each part whether it works."""
+        begun_before = self._begun
         async with self._looking:
-            return {name: await to_thread.run_sync(check) for name, check in self._checks.items()}
+            if self._begun == begun_before or not self._found:
+                self._begun += 1
+                self._found = {}  # where a check is cancelled or raises
+                self._found = {
+                    name: await to_thread.run_sync(check) for name, check in self._checks.items()
+                }
+            return self._found
 
 
 def health_router(service: Service, look: Look) -> APIRouter:

@@ -48,6 +48,7 @@ LOG = logging.getLogger("plateblur.web")
 
 POLL_S = 1.0  # Other processes' jobs are noticed as late; this process's own at once.
 RENEW_S = 8.0  # A quarter of what a claim lasts.
+WEBHOOKS_AT_ONCE = 16  # Source: ours; each may take as long as a photo by URL.
 BROKEN_S = 5.0  # Until the store is asked again after a failure.
 CLIP_GROWTH = 2  # A blurred clip may be so many times as long as the longest that is accepted.
 
@@ -63,6 +64,8 @@ class JobWork:
         self._service = service
         self._queue = queue
         self._in_work: dict[str, threading.Event] = {}  # by token: set where nobody waits any more
+        self._choosing = asyncio.Lock()
+        self._called: set[int] = set()  # accounts whose receiver is being called
         self.news = asyncio.Event()
 
     async def run(self) -> None:
@@ -72,7 +75,8 @@ class JobWork:
         if self._service.blur_clip is not None:
             loops.append(self._items(clips=True))
         async with asyncio.TaskGroup() as group:
-            for loop in (*loops, self._webhooks(), self._renewals()):
+            loops += [self._webhooks() for _ in range(WEBHOOKS_AT_ONCE)]
+            for loop in (*loops, self._renewals()):
                 group.create_task(loop)
 
     async def _items(self, *, clips: bool = False) -> None:
@@ -226,12 +230,17 @@ class JobWork:
                     ended.set()
 
     async def _webhooks(self) -> None:
+        """Call receivers, one of each account at a time: slow ones delay no other account."""
         while True:
+            due = None
             try:
-                due = await to_thread.run_sync(self._queue.due_webhook)
-                if due is None:
-                    await asyncio.sleep(POLL_S)
-                    continue
+                async with self._choosing:
+                    choose = partial(self._queue.due_webhook, passing_over=set(self._called))
+                    due = await to_thread.run_sync(choose)
+                    if due is None:
+                        await asyncio.sleep(POLL_S)
+                        continue
+                    self._called.add(due.account_id)
                 body = message(due, public_url=self._service.settings.public_url.rstrip("/"))
                 headers = signed_headers(due, body, now=self._service.now())
                 status: int | None = None
@@ -246,6 +255,9 @@ class JobWork:
             except Exception as error:  # noqa: BLE001 - the other webhooks go on whatever it was
                 _log_unexpected(error)
                 await asyncio.sleep(BROKEN_S)
+            finally:
+                if due is not None:
+                    self._called.discard(due.account_id)
 
 
 async def _until_done(working: asyncio.Future[Any], ended: threading.Event) -> None:

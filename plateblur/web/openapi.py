@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -128,8 +129,7 @@ def answers(success: dict[str, Any], *more: int) -> dict[int | str, dict[str, An
 
 def request_extra(model: type[BaseModel]) -> dict[str, Any]:
     """Return the header and body of a route that takes a photo, as a form or as JSON."""
-    by_json = model.model_json_schema()
-    by_form = deepcopy(by_json)
+    by_json, by_form = deepcopy(_schema_of(model)), deepcopy(_schema_of(model))
     by_form["properties"]["photo"] = PHOTO_FIELD
     by_form["title"] = f"{model.__name__}Form"
     return {
@@ -157,6 +157,11 @@ def request_extra(model: type[BaseModel]) -> dict[str, Any]:
             },
         },
     }
+
+
+@cache  # making it takes most of the time of a route
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def _example(status: int, cd: str | None, cause: str) -> dict[str, Any]:

@@ -28,12 +28,13 @@ from plateblur.accounts.types import (
 )
 from plateblur.web.failures import DOCUMENTED_PATH, NOTHING, SENTENCES, STATUSES, TOO_LONG
 from plateblur.web.health import Look
-from plateblur.web.packages import COMPARISON, PACKAGES
+from plateblur.web.packages import IN_EVERY_PLAN, comparison, packages_in
 from plateblur.web.schemas import TAG_ID
 from plateblur.web.service import Service
 from plateblur.web.settings import Settings
 from plateblur.web.sketches import angle_sketches
 from plateblur.web.source import source_link
+from plateblur.web.status import RUNNING, SHOWN_DAYS, Watch
 
 HERE = Path(__file__).parent
 LOGO = HERE / "static" / "logo.svg"
@@ -52,6 +53,7 @@ class Client:
 
 
 CLIENTS = (
+    Client("curl", "curl", "clients/curl.sh.txt", "bash", "POSIX shell, curl and base64"),
     Client("python", "Python", "clients/python.py.txt", "python", "Python 3.9 or later"),
     Client(
         "javascript",
@@ -60,13 +62,17 @@ CLIENTS = (
         "javascript",
         "Node.js 18 or later",
     ),
+    Client("php", "PHP", "clients/php.php.txt", "php", "PHP 8 with the curl extension"),
     Client("csharp", "C#", "clients/csharp.cs.txt", "csharp", ".NET 6 or later"),
     Client("vbnet", "VB.NET", "clients/vbnet.vb.txt", "vb.net", ".NET 6 or later"),
-    Client("php", "PHP", "clients/php.php.txt", "php", "PHP 8 with the curl extension"),
-    Client("curl", "curl", "clients/curl.sh.txt", "bash", "POSIX shell, curl and base64"),
 )
 
-PART_NAMES = {"store": "Accounts and usage", "model": "Detector", "disk": "Disk"}
+PART_NAMES = {
+    RUNNING: "Service",
+    "store": "Accounts and usage",
+    "model": "Detector",
+    "disk": "Disk",
+}
 # The cause of each error code, shown next to its fixed sentence.
 MEANINGS = {
     "1001": "The Authorization header is missing or isn't valid Basic authentication.",
@@ -117,6 +123,7 @@ def render_client(client: Client, *, public_url: str) -> str:
 _CODE = make_environment().overlay(autoescape=False)  # compiled once, however many apps are made
 
 
+@cache  # there are only our own examples, and colouring them takes most of the time of `create_app`
 def coloured(code: str, lexer: str) -> Markup:
     """Return code as HTML with a class for each kind of word; its text stays the same."""
     words = HtmlFormatter(nowrap=True, classprefix="t-")
@@ -147,12 +154,13 @@ def site_values(settings: Settings, *, has_console: bool, email: str) -> dict[st
     }
 
 
-def add_pages(app: FastAPI, look: Look) -> None:
+def add_pages(app: FastAPI, look: Look, watch: Watch | None) -> None:
     """Add the pages and their static files to `app`.
 
     Args:
         app: with the service in its state; `app.state.visitor` tells who is logged in.
         look: checks the parts of the service.
+        watch: knows the last days; None shows none.
     """
     service: Service = app.state.service
     settings = service.settings
@@ -171,12 +179,27 @@ def add_pages(app: FastAPI, look: Look) -> None:
         }
         for cd, sentence in SENTENCES.items()
     ]
+    packages = packages_in(settings.price_currency)
     prices = {
-        "packages": PACKAGES,
-        "comparison": COMPARISON,
+        "packages": packages,
+        "comparison": comparison(packages),
+        "in_every_plan": IN_EVERY_PLAN,
         "trial_mb": settings.v1_trial_max_mb,
         "paid_mb": settings.v1_max_mb,
         "guest_photos": settings.guest_photos,
+    }
+    endpoint = {
+        "path": DOCUMENTED_PATH,
+        "public_url": public_url,
+        "photo_url": settings.photo_url,
+        "v1_max_mb": settings.v1_max_mb,
+        "v1_trial_max_mb": settings.v1_trial_max_mb,
+    }
+    reference = endpoint | {
+        "errors": errors,
+        "sketches": Markup(angle_sketches()),  # noqa: S704 - drawn by us
+        "tag_id": TAG_ID,
+        "real_status_codes": settings.real_status_codes,
     }
     app.state.visitor = _nobody
     app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
@@ -198,20 +221,7 @@ def add_pages(app: FastAPI, look: Look) -> None:
         return await page(
             request,
             "front.html",
-            prices
-            | {
-                "path": DOCUMENTED_PATH,
-                "public_url": public_url,
-                "errors": errors,
-                "clients": sources,
-                "sketches": Markup(angle_sketches()),  # noqa: S704 - drawn by us
-                "tag_id": TAG_ID,
-                "photo_url": settings.photo_url,
-                "jobs": app.state.has_jobs,
-                "v1_max_mb": settings.v1_max_mb,
-                "v1_trial_max_mb": settings.v1_trial_max_mb,
-                "real_status_codes": settings.real_status_codes,
-            },
+            prices | endpoint | {"clients": sources, "jobs": app.state.has_jobs},
         )
 
     @app.get("/pricing", include_in_schema=False)
@@ -227,15 +237,17 @@ def add_pages(app: FastAPI, look: Look) -> None:
             "names": PART_NAMES,
             "checked": f"{service.now():%Y-%m-%d %H:%M:%S} UTC",
             "waiting": service.photos.taken,
+            "watched": watch is not None,
+            "history": await watch.history() if watch else None,
+            "shown_days": SHOWN_DAYS,
         }
         return await page(request, "status.html", values)
 
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> Response:
         operations = _operations(app.openapi())
-        return await page(
-            request, "docs.html", {"operations": operations, "public_url": public_url}
-        )
+        more = {"operations": operations, "jobs": app.state.has_jobs}
+        return await page(request, "docs.html", reference | more)
 
 
 def _nobody(_: Request) -> str:

@@ -180,6 +180,15 @@ class Settings(BaseSettings):
     seller_how_to_pay: str = _setting(
         "", "payment instructions on unpaid invoices; \\n separates lines"
     )
+    seller_iban: str = _setting(
+        "",
+        "bank account that unpaid invoices ask to pay to; in EUR they also have a QR code that "
+        "banking apps read",
+    )
+    seller_bic: str = _setting("", "BIC of that account's bank; needed outside the EEA")
+    price_currency: Literal["USD", "EUR"] = _setting(
+        "USD", "currency of the prices and invoices; the amounts are the same"
+    )
     seller_email: str = _setting(
         "", "e-mail address of the seller, for the pages that the law wants"
     )
@@ -199,7 +208,8 @@ class Settings(BaseSettings):
     exchange_rate_file: str = _setting(
         "",
         "file that a job of yours keeps up to date, with one line: units of that currency for one "
-        "USD, the date, and who published it, e.g. 4.3512 2026-11-26 National Bank of Romania",
+        "of the prices' currency, the date, and who published it, "
+        "e.g. 4.3512 2026-11-26 National Bank of Romania",
     )
     country_header: str = _setting(
         "",

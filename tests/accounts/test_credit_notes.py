@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from plateblur.accounts import credit_notes, exchange, invoice_papers, invoices, withdrawals
+from plateblur.accounts import (
+    credit_notes,
+    exchange,
+    invoice_papers,
+    invoices,
+    profiles,
+    withdrawals,
+)
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.invoices import IssuedInvoice
 from plateblur.accounts.offers import OrderTerms
@@ -100,6 +109,23 @@ def test_without_consent_the_plan_starts_after_the_period_and_all_is_paid_back(
     assert note.total_cents == paid.total_cents
 
 
+def test_who_withdrew_once_cannot_use_up_the_next_plan_and_withdraw_again(
+    store: Store, gate: StoreGate
+) -> None:
+    buyer = make_buyer(store)
+    first, second = order(store, buyer), order(store, buyer, OrderTerms(terms_version="2"))
+    pay(store, first)
+    assert not invoices.has_withdrawn(store, buyer.account_id)
+    credit_notes.withdraw(store, buyer.account_id, first.number, now=NOW)
+    assert invoices.has_withdrawn(store, buyer.account_id)
+    assert pay(store, second).starts_at == withdrawal_ends_at(NOW)  # though it was ordered before
+    with pytest.raises(NoInvoiceError):
+        gate.active_plan(buyer)
+    credit_notes.withdraw(store, buyer.account_id, second.number, now=NOW)
+    business = order(store, buyer, OrderTerms(is_business=True))
+    assert pay(store, business).starts_at == NOW  # has no right to withdraw
+
+
 def test_a_business_and_a_late_consumer_do_not_withdraw(store: Store) -> None:
     buyer = make_buyer(store)
     business = order(store, buyer, OrderTerms(is_business=True, starts_now=False))
@@ -160,13 +186,72 @@ def test_statements_wait_for_the_operator(store: Store) -> None:
 
 
 def test_sales_abroad_to_consumers_are_summed_by_year(store: Store) -> None:
+    buyers = {
+        country: make_buyer(store, email=f"{country}@plates.io", country=country)
+        for country in ("RO", "DE", "US")
+    }
+    for buyer in buyers.values():
+        pay(store, order(store, buyer))
+    pay(store, order(store, buyers["DE"], OrderTerms(is_business=True)))
+    in_euros = invoices.place_order(
+        *(store, buyers["DE"].account_id, PlanKind.YEARLY),
+        seller=replace(SELLER, currency="EUR"),
+        now=NOW,
+        terms=CONSUMER,
+    )
+    pay(store, in_euros)
+    assert invoices.consumers_abroad_cents(store, year=2026) == {"USD": 80_00, "EUR": 816_00}
+    assert invoices.consumers_abroad_cents(store, year=2025) == {}
+
+
+@pytest.mark.parametrize("first", ["withdraw", "refund", "cancel", "pay"])
+def test_of_many_who_take_an_order_back_together_one_does(
+    store: Store, gate: StoreGate, first: str
+) -> None:
     buyer = make_buyer(store)
-    pay(store, order(store, buyer))
-    home = invoices.consumers_abroad_cents(store, year=2026)
-    invoice = invoices.read_invoice(store, "PB-2026-000001", account_id=None)
-    abroad = invoice.buyer["country"] != invoice.seller["country"]
-    assert home == (8000 if abroad else 0)
-    assert invoices.consumers_abroad_cents(store, year=2025) == 0
+    invoice = order(store, buyer)
+    if first != "cancel":
+        pay(store, invoice)
+    own = (store, buyer.account_id, invoice.number)
+
+    def take_back(number: int) -> str:
+        try:
+            if number % 2 and first in {"withdraw", "cancel"}:
+                credit_notes.withdraw(*own, now=NOW)
+            elif first == "cancel":
+                credit_notes.cancel_order(*own, now=NOW)
+            elif first == "pay" and number % 2:
+                pay(store, invoice)
+                return ""
+            else:
+                credit_notes.refund(store, invoice.number, net_cents=1, reason="x", now=NOW)
+        except OrderError:
+            return ""
+        return "taken back"
+
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(take_back, range(8)))
+    assert done.count("taken back") == 1
+    (note,) = credit_notes.list_credit_notes(store, account_id=None)
+    assert note.number == "CN-2026-000001"
+    assert note.invoice.status is InvoiceStatus.CANCELLED
+    with pytest.raises(NoInvoiceError):
+        gate.active_plan(buyer)
+    next_one = order(store, buyer)
+    assert credit_notes.cancel_order(*own[:2], next_one.number, now=NOW).number == "CN-2026-000002"
+
+
+def test_an_account_that_is_deleted_during_a_withdrawal_keeps_its_papers(
+    store: Store, tmp_path: Path
+) -> None:
+    buyer = make_buyer(store)
+    paid = pay(store, order(store, buyer))
+    note = credit_notes.withdraw(store, buyer.account_id, paid.number, now=NOW)
+    profiles.delete_account(store, buyer.account_id, outbox=tmp_path)
+    credit_notes.mark_refunded(store, note.number, now=NOW)
+    (listed,) = credit_notes.list_credit_notes(store, account_id=None)
+    assert (listed.number, listed.invoice.account_id) == (note.number, None)
+    assert credit_notes.list_credit_notes(store, account_id=buyer.account_id) == []
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_the_page_escapes_what_was_typed(paper: IssuedInvoice) -> None:
         "日本",
         "Finland",
         "twelve months",
-        "Payment reference: <strong>PB-2026-000001",
+        "<dt>Payment reference</dt><dd><strong>PB-2026-000001",
     ):
         assert words in page
 

@@ -579,6 +579,17 @@ def test_a_webhook_is_due_when_the_last_photo_is_done(
     )  # fmt: skip
 
 
+def test_a_webhook_of_an_account_can_be_passed_over(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
+) -> None:
+    job_id = begin(jobs, ana, PHOTO, webhook=HOOK)
+    work(gate, queue)
+    assert queue.due_webhook(passing_over={ana.account_id, 999}) is None
+    due = queue.due_webhook(passing_over={999})
+    assert due is not None
+    assert (due.job_id, due.account_id) == (job_id, ana.account_id)
+
+
 def test_a_webhook_is_tried_again_at_growing_intervals_and_then_reported(
     gate: StoreGate, store: Store, queue: StoreQueue, ana: Identity, clock: TurnableClock
 ) -> None:

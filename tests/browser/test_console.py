@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -14,11 +17,15 @@ import pytest
 from plateblur.accounts import signup
 from plateblur.accounts.credentials import Hasher
 from plateblur.accounts.gate import StoreGate
+from plateblur.accounts.job_queue import StoreQueue
+from plateblur.accounts.jobs import StoreJobs
 from plateblur.accounts.profiles import list_profiles
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import open_store
 from plateblur.console import add_console
+from plateblur.serving import job_limits
 from plateblur.web import Settings, create_app
+from plateblur.web.fetcher import PhotoFetcher
 from tests.console.fakes import link_in, text_of_letter
 from tests.web.fakes import FakeBlur, basic, documented_client, photo_bytes, running, text_of
 
@@ -28,12 +35,28 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 120_000  # CI may train a model beside it
+HOOK = "https://shop.example/blurred"
 EMAIL, PASSWORD = "ana.pop@plates.io", "correct horse battery staple"
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM.exists(), reason="chromium is not installed"),
 ]
+
+
+class Receiver:
+    """The receiver of a customer's webhooks."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def check(self, url: str) -> None:
+        assert url == HOOK
+
+    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> int:
+        assert (url, headers["webhook-signature"][:3]) == (HOOK, "v1,")
+        self.heard.append(body)
+        return 204
 
 
 @dataclass(frozen=True)
@@ -43,6 +66,7 @@ class Served:
     url: str
     folder: Path
     operators_password: str
+    receiver: Receiver
 
     def letter_to(self, address: str) -> str:
         """Return the letter to an address, once it is there: it leaves after the answer."""
@@ -62,11 +86,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     made = signup.first_operator(store, Hasher(), now=utc_now())
     assert made is not None
     settings = Settings(data_dir=folder)
-    gate = StoreGate(store)
-    app = create_app(FakeBlur(), gate, settings)
+    gate, limits, receiver = StoreGate(store), job_limits(settings), Receiver()
+    app = create_app(
+        FakeBlur(),
+        gate,
+        settings,
+        fetcher=cast(PhotoFetcher, receiver),
+        jobs=(StoreJobs(store, limits), StoreQueue(store, limits)),
+    )
     add_console(app, store, gate, settings)
     with running(app) as url:
-        yield Served(url, folder, made[1])
+        yield Served(url, folder, made[1], receiver)
     store.close()
 
 
@@ -124,9 +154,70 @@ def ask(served: Served, email: str) -> None:
     assert documented_client(answer)[0] == "answer"
 
 
+def try_without_an_account(page: Page, served: Served, photo: Path) -> None:
+    """Send the sample and an own photo on the front page."""
+    page.goto(f"{served.url}/#try")
+    for own in (False, True):
+        if own:
+            page.get_by_label("Photo file").set_input_files(str(photo))
+        press(page, "Blur the photo")
+        expect(page.locator("#try-status")).to_contain_text("3 plates in ")
+        saved = "own-blurred.jpg" if own else "street-blurred.jpg"
+        expect(page.locator("#try-save")).to_have_attribute("download", saved)
+
+
+def copy_key_and_curl(page: Page, served: Served, photo: Path) -> str:
+    """Create a key, send a photo with the curl line that the page shows, and return the key."""
+    page.get_by_role("link", name="API keys").click()
+    page.get_by_label("Name").fill("camera")
+    press(page, "Create key")
+    key = page.get_by_label("The new key", exact=True).inner_text()
+    line = page.locator("#new-curl").inner_text()
+    line = re.sub(r"https?://[^/\s]+", served.url, line)  # the setting names another port
+    (photo.parent / "street.jpg").write_bytes(photo.read_bytes())
+    subprocess.run(["sh", "-c", line], cwd=photo.parent, check=True)
+    assert (photo.parent / "blurred.jpg").read_bytes().startswith(b"\xff\xd8")
+    return key
+
+
+def send_a_job(served: Served, key: str, photo: Path) -> None:
+    """Send a job, wait for its webhook, and fetch the result."""
+    bearer = {"Authorization": f"Bearer {key}"}
+    told = httpx.post(
+        f"{served.url}/v1/jobs",
+        headers=bearer,
+        files=[("photo", ("a.jpg", photo.read_bytes())), ("photo", ("b.jpg", photo.read_bytes()))],
+        data={"webhook_url": HOOK},
+        timeout=PATIENCE_MS / 1000,
+    ).json()
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while not served.receiver.heard:
+        assert time.monotonic() < deadline, "no webhook"
+        time.sleep(0.1)
+    message = json.loads(served.receiver.heard[0])
+    assert (message["data"]["id"], message["data"]["counts"]) == (told["id"], {"done": 2})
+    result = f"{served.url}{told['url']}/photos/1"
+    assert httpx.get(result, headers=bearer).headers["content-type"] == "image/jpeg"
+    assert httpx.get(result, headers=bearer).status_code == 404  # fetched once, then gone
+
+
+def ask_for_help(page: Page, operator: Page, served: Served) -> None:
+    """Open a ticket; the operator's answer appears on the open page."""
+    page.goto(f"{served.url}/console/tickets")
+    page.get_by_label("Subject").fill("Panoramas")
+    page.get_by_label("Message").fill("Do you take them?")
+    press(page, "Send")
+    page.get_by_text("Panoramas").first.wait_for()
+    page.goto(f"{served.url}/console/tickets/1")
+    operator.goto(f"{served.url}/console/operator/tickets/1")
+    operator.get_by_role("textbox").fill("Yes, under /v1.")
+    press(operator, "Send")
+    page.get_by_text("Yes, under /v1.").wait_for()  # without reloading the page
+
+
 def figure(page: Page, name: str, value: int) -> None:
     """Wait until the page, not loaded anew, shows the value."""
-    page.locator(f'strong[data-live="{name}"]', has_text=f"{value}").wait_for()
+    page.locator(f'strong[data-live="{name}"]', has_text=f"{value:,}").wait_for()
 
 
 def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Path) -> None:
@@ -137,7 +228,9 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     page.on("console", lambda one: complaints.append(one.text) if "Policy" in one.text else None)
     page.on("request", lambda one: asked.append(one.url))
 
-    page.goto(served.url)
+    photo = tmp_path / "own.jpg"
+    photo.write_bytes(photo_bytes())
+    try_without_an_account(page, served, photo)
     page.get_by_role("link", name="Sign up").click()
     sign_up(page, served, EMAIL)
     activate(page, served, EMAIL)
@@ -149,6 +242,7 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     figure(page, "requests_used", 1)
     figure(page, "requests_left", 49)
     figure(page, "predictions_used", 5)
+    key = copy_key_and_curl(page, served, photo)
 
     page.get_by_role("link", name="Order", exact=True).click()
     page.get_by_label("Monthly").check()
@@ -169,13 +263,16 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     operator.get_by_role("link", name=f"Mark as paid {number}").click()
     press(operator, "Mark as paid")
     operator.get_by_text("Marked as paid. The plan is active.").wait_for()
-    operator.context.close()
     page.locator("#invoices .good", has_text="paid").wait_for()  # without reloading the page
 
     page.goto(f"{served.url}/console")
     page.get_by_role("heading", name="Monthly plan").wait_for()
     ask(served, EMAIL)
     figure(page, "predictions_left", 9_995)
+    send_a_job(served, key, photo)
+    figure(page, "predictions_left", 9_985)
+    ask_for_help(page, operator, served)
+    operator.context.close()
 
     page.goto(f"{served.url}/console/invoices")
     with page.expect_download() as download:
@@ -200,7 +297,7 @@ def test_the_story_of_an_account(browser: Browser, served: Served, tmp_path: Pat
     assert [one.role for one in list_profiles(store)] == ["operator"]
     store.close()
     assert complaints == []
-    assert [url for url in asked if not url.startswith((served.url, "data:"))] == []
+    assert [url for url in asked if not url.startswith((served.url, "data:", "blob:"))] == []
 
 
 def test_everything_works_without_javascript_and_fits_a_phone(

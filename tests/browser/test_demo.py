@@ -585,8 +585,17 @@ def test_the_demo_within_the_service_gets_a_real_1001_and_loosens_no_other_page(
         answers = {path: context.request.get(url + path) for path in ("/demo", "/demo/", "/docs")}
         for path, answer in answers.items():
             policies[path] = answer.headers["content-security-policy"]
+        without_scripts = context.new_page()
+        without_scripts.route("**/assets/*.js", lambda route: None)  # which never come
+        without_scripts.goto(f"{url}/demo/", wait_until="commit")
+        early = without_scripts.wait_for_selector("#first img[alt$='hidden']")
+        assert early is not None
+        early_is = early.get_attribute("src")
+        without_scripts.close()
         page.goto(f"{url}/demo")
         page.wait_for_selector("#viewer >> text=A drawn example")
+        page.wait_for_selector("#first", state="detached")
+        assert page.get_attribute("#viewer .pb-after", "src") == early_is
         drop(page, ("car.jpg", drawn_photo()))
         page.click("text=Use the camera")
         page.wait_for_function("document.querySelector('#camera-shot video').videoWidth > 0")
@@ -613,8 +622,8 @@ def test_each_tab_is_accessible(browser: Browser, served: Served, scheme: str) -
     page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     page.set_default_timeout(PATIENCE_S * 1000)
     page.goto(served.address)
-    drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()))
-    page.wait_for_selector("#film .pb-frame >> nth=1")
+    drop(page, ("a.jpg", drawn_photo()), ("b.jpg", drawn_photo()), ("c.jpg", b"no photo"))
+    page.wait_for_selector("#film .pb-failed")
     for tab in ("Blur", "Video", "Live", "API", "Guidance"):
         page.click(f"role=tab[name='{tab}']")
         if tab == "API":
@@ -628,7 +637,8 @@ def test_each_tab_is_accessible(browser: Browser, served: Served, scheme: str) -
 
 
 @pytest.mark.parametrize("page", [(390, 844)], ids=["phone"], indirect=True)
-def test_no_tab_is_wider_than_a_phone(page: Page) -> None:
+def test_each_tab_fits_a_phone_and_is_accessible_on_it(page: Page) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     for tab in ("Guidance", "API", "Live", "Video", "Blur"):
         seen = page.locator(f"button[role=tab]:visible:text-is('{tab}')")
         if not seen.count():  # it doesn't fit beside the others
@@ -637,8 +647,10 @@ def test_no_tab_is_wider_than_a_phone(page: Page) -> None:
         seen.first.click()
         page.wait_for_timeout(300)
         wide = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        found = axe.run(page)
 
         assert wide <= 0, tab
+        assert found.violations_count == 0, (tab, found.generate_report())
 
 
 @pytest.mark.skipif(not shipped_model().exists(), reason="no model is shipped yet")

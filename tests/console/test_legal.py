@@ -15,6 +15,7 @@ import pytest
 from plateblur.accounts import invoices, withdrawals
 from plateblur.accounts.store import Store
 from plateblur.accounts.types import EmailLimitError, InvoiceStatus
+from tests.accounts.conftest import postgres, url  # noqa: F401 - fixtures
 from tests.accounts.fakes import EMAIL, NOW, SECRET
 from tests.console.fakes import ADDRESS_OF_INVOICE, Stand, make_stand
 
@@ -33,9 +34,8 @@ STATEMENT = {"name": "Ana Pop", "contract": "PB-2026-000001", "email": EMAIL}
 
 
 @pytest.fixture
-def selling(tmp_path: Path, empty_sqlite: Path) -> Iterator[Stand]:
-    (tmp_path / "accounts.sqlite3").write_bytes((empty_sqlite).read_bytes())
-    store = Store(f"sqlite:///{tmp_path}/accounts.sqlite3", secret=SECRET)
+def selling(tmp_path: Path, url: str) -> Iterator[Stand]:  # noqa: F811 - SQLite, then PostgreSQL
+    store = Store(url, secret=SECRET)
     yield make_stand(store, tmp_path, **SELLER)
     store.close()
 
@@ -127,6 +127,20 @@ async def test_an_owner_who_withdraws_gets_the_order_taken_back_at_once(selling:
         assert words in letter
     (entry,) = withdrawals.list_withdrawals(selling.store)
     assert entry.credit_note == "CN-2026-000001"
+
+
+async def test_who_withdrew_before_is_offered_no_immediate_start(selling: Stand) -> None:
+    visitor = await selling.visit_as()
+    await visitor.order(FORM)
+    invoices.mark_paid(selling.store, "PB-2026-000001", paid_by="operator", now=NOW)
+    await visitor.send("/withdraw/confirm", STATEMENT, page="/withdraw")
+    page = (await visitor.send("/console/order", FORM)).text
+    assert "You have withdrawn from an order before" in page
+    assert 'name="start_now" value="yes"' not in page
+    refused = await visitor.order(FORM, start_now="yes")
+    assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    done = await visitor.order(FORM, start_now="no")
+    assert done.headers["location"] == "/console/invoices?done=ordered"
 
 
 async def test_a_stranger_who_withdraws_changes_nothing_but_is_heard(selling: Stand) -> None:

@@ -70,7 +70,7 @@ async def test_the_figures_are_those_of_the_gate(stand: Stand) -> None:
     invoices.grant_package(stand.store, identity.account_id, PlanKind.YEARLY, now=NOW)
     use(stand.gate, identity, predictions=4)
     text = (await visitor.get("/console")).text
-    assert '<strong data-live="predictions_left">9996</strong>' in text
+    assert '<strong data-live="predictions_left">9,996</strong>' in text
 
 
 async def test_the_stream_tells_each_change_and_ends_with_the_session(

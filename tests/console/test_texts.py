@@ -65,6 +65,7 @@ async def test_a_request_logs_what_the_notice_says_and_nothing_else(
         "reference", "method", "route", "status", "cd", "account", "duration_ms",
         "body_bytes", "sent_bytes",
     }  # fmt: skip
+    assert told["route"] == "/console"
     for hidden in ("secret-words", EMAIL, "198.51.100.7"):
         assert hidden not in str(told)
     page = " ".join(unescape((await visitor.get("/privacy")).text).split())

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import re
 import secrets
 import socket
 import tempfile
@@ -520,6 +521,18 @@ def test_the_cookie_is_for_this_page_alone_and_not_for_scripts(demo: Demo) -> No
     assert told.headers["cache-control"] == "no-store"
     again = httpx.get(f"{demo.url}/", headers={"Cookie": cookie.split("; ")[0]})
     assert "set-cookie" not in again.headers
+
+
+def test_scripts_are_kept_by_browsers_and_the_page_is_not(visitor: Visitor) -> None:
+    page = visitor.client.get(f"{visitor.demo.url}/").text
+    (script,) = re.findall(r'src="\./(assets/index-[^"]+\.js)"', page)
+
+    kept = visitor.client.get(f"{visitor.demo.url}/{script}").headers["cache-control"]
+    missing = visitor.client.get(f"{visitor.demo.url}/assets/none.js")
+
+    assert kept == "public, max-age=31536000, immutable"
+    assert missing.status_code == 404
+    assert "immutable" not in missing.headers.get("cache-control", "")
 
 
 @pytest.mark.parametrize("path", ["/", f"{API}/file=/etc/passwd", "/theme.css", "/none"])

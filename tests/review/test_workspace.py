@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ with warnings.catch_warnings():  # Starlette 1.3 imports a name that AnyIO 4.14 
 from plateblur.review.app import create_app
 from plateblur.review.guard import MAX_BODY_BYTES
 from plateblur.review.workspace import Workspace
+from plateblur.runs.manifest import MANIFEST_NAME
 from plateblur.runs.review_log import REVIEW_NAME, Sample
 
 PORT, TOKEN = 7861, "a-token"
@@ -33,19 +35,30 @@ FOUND = {"xyxy": PLATE, "hide": True, "found": PLATE}
 ADDED = {"xyxy": [10.0, 10.0, 60.0, 30.0], "hide": True}
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that each test gets a copy of: its folder has the photos in `in` and `out`."""
+    folder = tmp_path_factory.mktemp("run")
     detector = FixedDetector(boxes(PLATE, SMALL), (0.9, 0.5))
-    monkeypatch.setattr(cli, "open_detector", lambda *_, **__: detector)
-    (tmp_path / "in").mkdir()
-    out = tmp_path / "out"
+    (folder / "in").mkdir()
     photo = encoded(street(400, 600), "JPEG")
-    # One after the other, so that the manifest has them as 0, 1 and 2.
-    for name, data in (("a.jpg", photo), ("b.jpg", photo), ("c.jpg", b"\xff\xd8\xff no photo")):
-        (tmp_path / "in" / name).write_bytes(data)
-        result = CliRunner().invoke(cli.app, ["blur", f"{tmp_path / 'in'}", "-o", str(out)])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cli, "open_detector", lambda *_, **__: detector)
+        # One after the other, so that the manifest has them as 0, 1 and 2.
+        for name, data in (("a.jpg", photo), ("b.jpg", photo), ("c.jpg", b"\xff\xd8\xff no photo")):
+            (folder / "in" / name).write_bytes(data)
+            given = ["blur", f"{folder / 'in'}", "-o", f"{folder / 'out'}"]
+            result = CliRunner().invoke(cli.app, given)
     assert result.exit_code == 1  # c.jpg is damaged
-    return out
+    return folder
+
+
+@pytest.fixture
+def run(first_run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(first_run, tmp_path, dirs_exist_ok=True)  # with the times of the files
+    manifest = tmp_path / "out" / MANIFEST_NAME
+    manifest.write_text(manifest.read_text().replace(str(first_run), str(tmp_path)))
+    return manifest.parent
 
 
 @pytest.fixture

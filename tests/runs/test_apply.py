@@ -100,6 +100,19 @@ def test_a_photo_that_was_changed_after_its_review_is_not_written(here: Path) ->
     assert Path("out/a.png").read_bytes() == before
 
 
+def test_a_correction_that_could_not_be_written_is_tried_again(here: Path) -> None:
+    put("in/a.png")
+    assert run("blur", "in", "-o", "out").exit_code == 0
+    review("a.png", add=True)
+    Path("in/a.png").rename("in/away.png")
+    assert run("apply", "out").exit_code == 1
+    Path("in/away.png").rename("in/a.png")
+    result = run("apply", "out")
+    assert "nothing to write" not in result.stderr
+    assert result.exit_code == 0, result.output
+    assert is_hidden("out/a.png", MISSED)
+
+
 def test_blurring_again_keeps_what_a_person_corrected(here: Path) -> None:
     put("in/a.png", "in/b.png")
     assert run("blur", "in", "-o", "out").exit_code == 0

@@ -18,6 +18,7 @@ from tests.fakes import FixedDetector, boxes, encoded, street
 PLATE = [40.0, 30.0, 90.0, 45.0]
 
 
+@pytest.mark.slow  # SciPy takes half a second to import
 @pytest.mark.parametrize("misses", [0, 1, 3, 10])
 @pytest.mark.parametrize(("looked_at", "population"), [(20, 50), (300, 2_000), (300, 300)])
 def test_the_bound_is_the_one_of_the_hypergeometric_distribution(
@@ -30,6 +31,7 @@ def test_the_bound_is_the_one_of_the_hypergeometric_distribution(
         assert stats.hypergeom.cdf(misses, population, most + 1, looked_at) <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("misses", [0, 2])
 def test_among_very_many_photos_it_is_the_bound_of_clopper_and_pearson(misses: int) -> None:
     stats = pytest.importorskip("scipy.stats")

@@ -22,7 +22,10 @@ from plateblur.runs.cluster_worker import Order, Reply, Worker, _require_shared
 from plateblur.runs.manifest import MANIFEST_NAME
 from tests.fakes import FixedDetector, boxes, encoded, street
 
-pytestmark = pytest.mark.skipif(not find_spec("ray"), reason="needs the extra cluster")
+pytestmark = [
+    pytest.mark.slow,  # Ray takes two seconds to import
+    pytest.mark.skipif(not find_spec("ray"), reason="needs the extra cluster"),
+]
 
 CORES = 2
 Dies = Callable[[int, str, int], str | None]
@@ -179,7 +182,6 @@ def never(number: int, method: str, calls: int) -> None:
     return None
 
 
-@pytest.mark.slow
 def test_every_photo_is_done_once_by_all_workers(
     ray_with: Callable[[Dies], FakeRay],
 ) -> None:
@@ -195,7 +197,6 @@ def test_every_photo_is_done_once_by_all_workers(
     assert len(fake.actors) == CORES  # none is started where nothing is to be done
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", [2, 3, 5])
 def test_what_a_worker_had_in_hand_is_done_by_another(
@@ -231,7 +232,6 @@ def test_a_photo_that_ends_every_worker_fails_alone(
     check_outputs(19)
 
 
-@pytest.mark.slow
 def test_workers_that_never_come_up_end_the_run(ray_with: Callable[[Dies], FakeRay]) -> None:
     ray_with(lambda _, method, __: "before" if method == "start" else None)
     result = blur()

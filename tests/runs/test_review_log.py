@@ -125,9 +125,9 @@ def test_hidden_boxes_come_with_the_surest_first_and_outlines_where_there_are_so
 
 def test_an_output_is_written_if_it_hides_these_boxes_and_no_others() -> None:
     line = {"detections": [{"xyxy": list(BOX), "confidence": 0.9}]}
-    assert is_written([FOUND, replace(ADDED, hide=False)], line)
-    assert not is_written([FOUND, ADDED], line)
-    assert not is_written([], line)
+    assert is_written(state(FOUND, replace(ADDED, hide=False)), line)
+    assert not is_written(state(FOUND, ADDED), line)
+    assert not is_written(state(), line)
 
 
 def test_the_log_is_beside_its_manifest(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ import onnx
 import pytest
 import torch
 
+from plateblur.demo.photos import Limits, add_plate, open_photo
+from plateblur.demo.review import Review, example_of
 from plateblur.detector import OnnxDetector
 from plateblur.sets.split import data_hash
+from tests.demo.fakes import MISSED, DrawnDetector, drawn_photo
 from training import evaluate, export, restore, train
 from training.average import average
 from training.export import calibration_photos, head_nodes, quantise
@@ -67,6 +71,22 @@ def model(run_folder: Path) -> Path:
     out = run_folder / "plates.onnx"
     export.main([str(run_folder / "weights" / "best.pt"), "--out", str(out)])
     return out
+
+
+def test_photos_that_visitors_donated_are_trained_on_as_they_are(tmp_path: Path) -> None:
+    donated = Review(tmp_path / "donated")
+    detector = DrawnDetector()
+    for number in range(6):  # of which one or more are for validation
+        photo = open_photo(detector, "car.jpg", drawn_photo(quality=90 - number), Limits())
+        example = example_of(detector, add_plate(photo, MISSED), 0.25)
+        donated.save(example, visitor=f"visitor {number}", now=datetime(2026, 1, 2, tzinfo=UTC))
+    data = tmp_path / "donated" / "data.yaml"
+
+    trained(data, tmp_path / "run")
+
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data_hash"] == data_hash(data)
+    assert (tmp_path / "run" / "weights" / "best.pt").is_file()
 
 
 def test_a_run_keeps_what_it_was_made_of(run_folder: Path, data: Path) -> None:

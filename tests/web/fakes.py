@@ -23,6 +23,7 @@ from PIL import UnidentifiedImageError
 from plateblur.accounts.types import (
     AccessError,
     DailyQuotaError,
+    HealthLog,
     Identity,
     Once,
     PlanKind,
@@ -239,6 +240,8 @@ def make_stand(
     fetcher: PhotoFetcher | None = None,
     settings: Settings | None = None,
     ready_checks: dict[str, Callable[[], bool]] | None = None,
+    health_log: HealthLog | None = None,
+    now: Callable[[], datetime] = lambda: NOW,
 ) -> Stand:
     blur, gate = blur or FakeBlur(), gate or FakeGate()
     app = create_app(
@@ -246,7 +249,8 @@ def make_stand(
         gate,
         settings or Settings(),
         fetcher=fetcher,
-        now=lambda: NOW,
+        now=now,
+        health_log=health_log,
         ready_checks=ready_checks,
     )
     client = httpx.AsyncClient(

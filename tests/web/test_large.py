@@ -205,6 +205,7 @@ def slowly(chunks: list[bytes], pause_s: float) -> Request:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow  # it sends slowly
 @pytest.mark.parametrize(("more", "in_time"), [(8, True), (0, False)], ids=["large", "small"])
 async def test_a_large_body_has_more_time_to_arrive(more: int, in_time: bool) -> None:
     got = 0

@@ -29,18 +29,21 @@ async def test_a_page_asks_nothing_of_other_hosts_and_holds_no_inline_code(path:
     assert "unsafe" not in policy
 
 
-async def test_the_front_page_tells_every_code_field_and_client() -> None:
-    text = unescape((await make_stand().client.get("/")).text)
+async def test_the_reference_tells_every_code_and_field_and_the_front_every_client() -> None:
+    client = make_stand().client
+    front = unescape((await client.get("/")).text)
+    text = unescape((await client.get("/docs")).text)
     assert set(MEANINGS) == set(SENTENCES)
+    for one in CLIENTS:
+        assert f'<h3 id="example-{one.name}-h">{one.title}</h3>' in front
     for word in [
-        *SENTENCES,
-        *(one.title for one in CLIENTS),
+        *(f'id="cd-{cd}"' for cd in SENTENCES),
         *("base64_Photo_String", "photo_url", "boundingBoxCrop", "plate_output"),
         *("created", "predictions", "probability", "tagId", "tagName", "boundingBox"),
         *("left", "top", "width", "height", "boundingBoxPhoto", "final_photo"),
     ]:
         assert word in text, word
-    assert text.count("http://127.0.0.1:8000/plateblurer.aspx") >= len(CLIENTS)
+    assert front.count("http://127.0.0.1:8000/plateblurer.aspx") >= len(CLIENTS)
 
 
 async def test_the_address_on_the_page_is_the_setting_and_not_what_a_request_says() -> None:
@@ -52,7 +55,7 @@ async def test_the_address_on_the_page_is_the_setting_and_not_what_a_request_say
 
 async def test_a_service_without_photo_url_says_so_and_refuses_it() -> None:
     stand = make_stand(settings=Settings(photo_url=False))
-    assert "Disabled on this service" in (await stand.client.get("/")).text
+    assert "Disabled on this service" in (await stand.client.get("/docs")).text
     answer = await stand.post({"photo_url": "http://a.example/b.jpg"})
     assert answer.json()[0]["cd"] == "1014"
     assert "switched off" in answer.json()[0]["description"]

@@ -15,9 +15,10 @@ function show(usage) {
     const value = usage[place.dataset.live];
     if (place instanceof HTMLProgressElement) {
       place.value = value;
-    } else if (place.textContent !== String(value)) {
-      place.textContent = value;
+      continue;
     }
+    const text = typeof value === "number" ? value.toLocaleString("en") : value;
+    if (place.textContent !== text) place.textContent = text;
   }
   const note = document.getElementById("live");
   if (note) note.hidden = false;
@@ -31,9 +32,29 @@ async function renew() {
   for (const part of document.querySelectorAll("[data-part]")) {
     const fresh = page.getElementById(part.id);
     if (!fresh || part.contains(document.activeElement)) continue;
+    for (const open of part.querySelectorAll("details[open]")) {
+      fresh.querySelector(`#${open.id}`)?.setAttribute("open", "");
+    }
     if (fresh.innerHTML !== part.innerHTML) part.replaceChildren(...fresh.childNodes);
   }
 }
+
+// The arrow keys move between the days of the chart, which take one stop of the Tab key together.
+document.addEventListener("keydown", (event) => {
+  const here = event.target.closest?.("[data-keys] > *");
+  if (!here) return;
+  const next = {
+    ArrowLeft: here.previousElementSibling,
+    ArrowRight: here.nextElementSibling,
+    Home: here.parentElement.firstElementChild,
+    End: here.parentElement.lastElementChild,
+  }[event.key];
+  if (!next) return;
+  event.preventDefault();
+  here.tabIndex = -1;
+  next.tabIndex = 0;
+  next.focus();
+});
 
 function renewSoon() {
   clearTimeout(loading);

@@ -102,19 +102,25 @@ function boxNode(plate, number) {
   return [node, remove];
 }
 
+// What the page showed while its scripts were loading (first.html).
+function dropFirstPaint() {
+  document.getElementById("first")?.remove();
+}
+
 function show() {
   const value = props.value;
   delete $(".pb-stage").dataset.busy;
   $(".pb-empty").hidden = Boolean(value);
   $(".pb-failure").hidden = !value?.failure;
   $(".pb-work").hidden = !value || Boolean(value.failure);
-  if (!value) return;
+  if (!value) return dropFirstPaint();
   const isNew = value.name !== shown && !(value.is_example && shown === "");
   if (isNew && element.getBoundingClientRect().top > window.innerHeight / 2) {
     element.scrollIntoView({ behavior: "smooth" }); // on a phone it is below the fold
   }
   shown = $(".pb-work").dataset.name = value.name;
   if (value.failure) {
+    dropFirstPaint();
     $(".pb-failure strong").textContent = value.name;
     $(".pb-failure p").textContent = value.failure;
     return;
@@ -122,10 +128,11 @@ function show() {
   dropFresh();
   $(".pb-before").src = value.before;
   $(".pb-after").src = value.after;
+  $(".pb-after").decode().catch(() => {}).then(dropFirstPaint);
   const count = value.plates.length;
   const hidden = count === 1 ? "1 plate hidden." : `${count} plates hidden.`;
-  const example = value.is_example ? "A drawn example: " : "";
-  $(".pb-summary").textContent = count === 0 ? `${example}no plate found.` : example + hidden;
+  const said = count === 0 ? "No plate found." : hidden;
+  $(".pb-summary").textContent = value.is_example ? `A drawn example. ${said}` : said;
   $(".pb-none-found").hidden = count > 0;
   $(".pb-boxes").replaceChildren(...value.plates.flatMap(boxNode));
   keepFocus();

@@ -30,11 +30,12 @@ export class Boxes {
     if (this.chosen >= plates.length) this.chosen = -1;
     plates.forEach((plate, row) => {
       const button = this.#buttons[row];
-      button.className = ["plate", plate.hide ? "" : "off", plate.found ? "" : "hand", plate.corners ? "outlined" : "", row === this.chosen ? "chosen" : ""].filter(Boolean).join(" ");
+      button.className = ["plate", plate.hide ? "" : "off", plate.found ? "" : "hand", plate.corners ? "outlined" : "", plate.away ? "away" : "", row === this.chosen ? "chosen" : ""].filter(Boolean).join(" ");
+      button.hidden = Boolean(plate.elsewhere || (plate.away && row !== this.chosen));
       button.setAttribute("aria-label", this.label(plate, row));
       button.setAttribute("aria-pressed", plate.hide);
       const tag = button.querySelector(".tag");
-      tag.textContent = `${row + 1}${plate.hide ? "" : " · not hidden"}`;
+      tag.textContent = `${row + 1}${plate.away ? " · not in this frame" : ""}${plate.hide ? "" : " · not hidden"}`;
       tag.hidden = row !== this.chosen;
       for (const handle of button.querySelectorAll(".handle")) handle.hidden = row !== this.chosen;
     });

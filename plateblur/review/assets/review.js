@@ -1,17 +1,19 @@
 import { Boxes, moved, resized } from "./boxes.js";
-import { Store } from "./store.js";
+import { isAsFound, Store } from "./store.js";
 import { Strip } from "./strip.js";
+import { clockOf, Timeline } from "./timeline.js";
 import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const FILTERS = [
-  ["all", "All photos", () => true],
+  ["all", "All", () => true],
   ["open", "Not looked at", (photo) => !photo.looked_at && !photo.error],
   ["marked", "Look closely", (photo) => photo.marks?.length > 0],
   ["none", "No plate found", (photo) => photo.plates === 0],
   ["corrected", "Corrected", (photo) => photo.corrected],
   ["unwritten", "Not written yet", (photo) => photo.corrected && !photo.is_written],
+  ["clips", "Clips", (photo) => photo.length_s !== undefined],
   ["sample", "Sample", (photo) => photo.in_sample],
   ["failed", "Not blurred", (photo) => photo.error],
 ];
@@ -20,9 +22,10 @@ const MARKS = { unsure: "not sure", small: "small", edge: "at the photo’s edge
 const store = new Store();
 const viewer = new Viewer($("viewer"));
 const boxes = new Boxes($("boxes"), $("outlines"), viewer, { change: edit, choose: showChosen, label });
+const timeline = new Timeline($("timeline"), viewer, { choose: (row) => boxes.choose(row), change: edit });
 const strip = new Strip($("strip"), $("spacer"), () => store.photos, (id) => open(id, { focus: true }));
 let order = [];
-let photo = null; // the one that is open, with its boxes
+let photo = null; // the photo or clip that is open, with its boxes
 let opening = 0;
 let filter = "all";
 
@@ -56,13 +59,20 @@ function count() {
     select.children[row].textContent = `${name} (${all.filter(test).length.toLocaleString("en")})`;
   });
   select.value = filter;
-  const waiting = all.filter((one) => one.corrected && !one.is_written).length;
+  const waiting = all.filter((one) => one.corrected && !one.is_written);
   const parts = [];
-  if (waiting) parts.push(`${waiting === 1 ? "1 corrected photo isn’t" : `${waiting.toLocaleString("en")} corrected photos aren’t`} written yet. When you have finished, run: plateblur apply ${store.run.run}`);
-  if (store.clips) parts.push(`${store.clips} ${store.clips === 1 ? "clip isn’t" : "clips aren’t"} shown: this page shows photos only.`);
+  if (waiting.length) parts.push(`${named(waiting)} ${waiting.length === 1 ? "isn’t" : "aren’t"} written yet. When you have finished, run: plateblur apply ${store.run.run}`);
   if (store.run.damaged) parts.push(`${store.run.damaged} damaged lines were passed over.`);
   $("notice").textContent = parts.join(" ");
   $("notice").hidden = !parts.length;
+}
+
+// "1 corrected photo", "2 corrected photos and clips".
+function named(some) {
+  const clips = some.filter((one) => one.length_s !== undefined).length;
+  const s = some.length === 1 ? "" : "s";
+  const what = clips === some.length ? `clip${s}` : clips ? "photos and clips" : `photo${s}`;
+  return `${some.length.toLocaleString("en")} corrected ${what}`;
 }
 
 async function open(id, { focus = false } = {}) {
@@ -71,25 +81,48 @@ async function open(id, { focus = false } = {}) {
   history.replaceState(null, "", `#${id}`);
   const summary = store.photos.get(id);
   if (summary.error) {
-    photo = null;
-    boxes.show(null);
-    viewer.blank(`This photo wasn’t blurred: ${summary.error}`);
-    $("name").textContent = summary.name;
-    return refresh();
+    const why = summary.is_blurred ? "This clip can’t be reviewed" : "This wasn’t blurred";
+    return nothing(`${why}: ${summary.error}`, summary.name);
   }
+  let times = null;
   try {
-    const loaded = await store.load(id);
+    if (summary.length_s !== undefined && photo?.id !== id) nothing("Reading the clip…", summary.name);
+    const [loaded, read] = await Promise.all([store.load(id), summary.length_s === undefined ? null : store.times(id)]);
     if (mine !== opening) return;
-    photo = loaded;
+    [photo, times] = [loaded, read];
   } catch (error) {
-    if (mine === opening) { photo = null; boxes.show(null); viewer.blank(`This photo can’t be opened: ${error.message}`); }
+    if (mine === opening) nothing(`${summary.name} can’t be opened: ${error.message}`, summary.name);
     return;
   }
-  boxes.show(photo);
-  viewer.show(photo);
-  showChosen(-1);
-  refresh();
+  show(times);
+  showChosen();
   if (focus) $("viewer").focus({ preventScroll: true });
+}
+
+// Shows the photo or clip that is open, with its boxes as they are now.
+function show(times = null) {
+  viewer.show(photo);
+  if (!photo.is_clip) timeline.close();
+  else if (times) timeline.open(photo, times);
+  else timeline.reload();
+  place(photo.plates);
+}
+
+// Shows that there is nothing to be looked at, and why.
+function nothing(why, name) {
+  photo = null;
+  timeline.close();
+  boxes.show(null);
+  viewer.blank(why);
+  $("name").textContent = name;
+  refresh();
+}
+
+// Puts boxes over the picture; in a clip, where they are in the frame that is shown.
+function place(plates) {
+  photo.plates = photo.is_clip ? timeline.placed(plates) : plates;
+  boxes.show(photo);
+  if (photo.is_clip) timeline.show(boxes.chosen, label);
 }
 
 function step(by) {
@@ -107,15 +140,17 @@ function edit(mutate) {
   mutate(plates);
   photo.undo.push(before);
   photo.redo = [];
-  put(plates);
+  put(taken(plates));
 }
 
 function put(plates) {
-  photo.plates = plates;
+  place(plates);
   store.change(photo);
-  boxes.show(photo);
   refresh();
 }
+
+// In a clip, a box that was moved has a key frame here.
+function taken(plates) { return photo.is_clip ? timeline.taken(plates) : plates; }
 
 function back(from, to) {
   if (!photo?.[from].length) return;
@@ -141,6 +176,7 @@ function addInMiddle() {
 }
 
 function draw(on) {
+  timeline.pause();
   $("add").setAttribute("aria-pressed", on);
   viewer.draw(on ? (box) => { draw(false); add(box); } : null);
 }
@@ -175,14 +211,20 @@ function look({ readable = null, next = true } = {}) {
 }
 
 function label(plate, row) {
-  const parts = [`Box ${row + 1}`, ...about(plate)];
+  const parts = [`${photo.is_clip ? "Plate" : "Box"} ${row + 1}`, ...about(plate)];
   parts.push(plate.hide ? "hidden" : "not hidden");
   return parts.join(", ");
 }
 
 function about(plate) {
   const parts = [plate.found ? `confidence ${Math.round(plate.confidence * 100)} %` : "by hand"];
-  if (plate.found && String(plate.found) !== String(plate.xyxy)) parts.push("moved");
+  if (plate.found && !isAsFound(plate)) parts.push("moved");
+  if (plate.keys) {
+    parts.push(timeline.spanOf(plate), `${plate.keys.length} key ${plate.keys.length === 1 ? "frame" : "frames"}`);
+    if (plate.elsewhere) parts.push("in another video track, not shown");
+    if (plate.found && plate.confidence < 0.6) parts.push(MARKS.unsure);
+    return parts;
+  }
   const [left, top, right, bottom] = plate.xyxy;
   parts.push(`1:${(photo.height / (bottom - top)).toFixed(0)}`);
   if (plate.found && plate.confidence < 0.6) parts.push(MARKS.unsure);
@@ -209,13 +251,15 @@ function refresh() {
   if (inSample) $("looked").setAttribute("aria-pressed", Boolean(photo.looked_at && photo.readable === false));
   const conflict = photo && store.pending.get(photo.id)?.conflict;
   $("conflict").hidden = !conflict;
-  if (conflict) $("conflict-text").textContent = `${conflict.by} changed the boxes of this photo at ${clock(conflict.at)}. Yours aren’t saved yet.`;
+  if (conflict) $("conflict-text").textContent = `${conflict.by} changed the boxes of this ${photo.is_clip ? "clip" : "photo"} at ${clock(conflict.at)}. Yours aren’t saved yet.`;
   if (!photo) { $("plates").replaceChildren(); $("about").textContent = ""; $("empty").hidden = true; return; }
   $("name").textContent = photo.name;
   const parts = [`${photo.width} × ${photo.height}`];
+  if (photo.is_clip) parts.push(clockOf(summary.length_s));
   if (photo.ignored) parts.push(`${photo.ignored} in ignored zones stayed visible`);
   if (photo.by) parts.push(`${photo.looked_at ? "looked at" : "changed"} by ${photo.by}, ${clock(photo.at)}`);
   $("about").textContent = parts.join(" · ");
+  $("empty").textContent = photo.is_clip ? "No plate. If you see one, draw a box around it." : "No box. If you see a plate, draw one around it.";
   $("empty").hidden = photo.plates.length > 0;
   $("plates").replaceChildren(...photo.plates.map((plate, at) => {
     const item = document.createElement("li");
@@ -223,17 +267,22 @@ function refresh() {
     button.type = "button";
     button.className = plate.hide ? "" : "off";
     if (at === row) button.setAttribute("aria-current", "true");
-    const name = Object.assign(document.createElement("b"), { textContent: `Box ${at + 1}` });
+    const name = Object.assign(document.createElement("b"), { textContent: `${photo.is_clip ? "Plate" : "Box"} ${at + 1}` });
     const more = Object.assign(document.createElement("span"), { className: "soft", textContent: [...about(plate), ...(plate.hide ? [] : ["not hidden"])].join(" · ") });
     button.append(name, more);
-    button.addEventListener("click", () => { boxes.choose(at, { focus: true }); });
+    button.addEventListener("click", () => {
+      boxes.choose(at, { focus: !photo.plates[at].elsewhere });
+      if (photo.is_clip) timeline.find(at);
+    });
     item.append(button);
     return item;
   }));
+  $("plates").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest" });
 }
 
 function showChosen() {
   const row = boxes.chosen;
+  if (photo?.is_clip) timeline.show(row, label);
   $("hide").lastElementChild.textContent = row >= 0 && photo && !photo.plates[row]?.hide ? "Hide" : row >= 0 ? "Don’t hide" : "Hide";
   refresh();
 }
@@ -254,6 +303,7 @@ function showState(text) {
 
 function showSide(side) {
   viewer.showSide(side);
+  if (timeline.isOpen) timeline.reload();
   for (const button of document.querySelectorAll("[data-side][role=radio]")) {
     const on = button.dataset.side === side;
     button.setAttribute("aria-checked", on);
@@ -269,6 +319,9 @@ const KEYS = {
   "+": () => viewer.zoom(1.4), "=": () => viewer.zoom(1.4), "-": () => viewer.zoom(1 / 1.4), 0: () => viewer.fit(),
   z: () => boxes.chosen >= 0 && viewer.zoomTo(photo.plates[boxes.chosen].xyxy),
   r: () => photo && store.photos.get(photo.id).in_sample && look({ readable: true, next: false }),
+  p: () => timeline.play(), k: () => timeline.key(), i: () => timeline.starts(), o: () => timeline.ends(),
+  ",": () => timeline.jump(-1), ".": () => timeline.jump(1),
+  PageUp: () => step(-1), PageDown: () => step(1),
   "?": () => $("keys").showModal(), Delete: remove, Backspace: remove,
   Escape: () => { draw(false); boxes.choose(-1); $("viewer").focus({ preventScroll: true }); },
 };
@@ -292,8 +345,15 @@ document.addEventListener("keydown", (event) => {
     return look();
   }
   if (key === " " && isPlate) { event.preventDefault(); return toggleHide(); }
+  if (key === " " && timeline.isOpen && !target.closest("button, a")) { event.preventDefault(); return timeline.play(); }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (key === "Home" || key === "End") { if (target === $("strip")) { event.preventDefault(); step(key === "Home" ? -order.length : order.length); } return; }
+  if (key === "Home" || key === "End") {
+    if (target === $("scrub") || (target !== $("strip") && !timeline.isOpen)) return;
+    event.preventDefault();
+    const by = key === "Home" ? -Infinity : Infinity;
+    return target === $("strip") ? step(by) : timeline.step(by);
+  }
+  if (target === $("scrub") && key.startsWith("Page")) return;
   const act = KEYS[key.length === 1 ? key.toLowerCase() : key];
   if (act) { event.preventDefault(); act(); }
 });
@@ -315,7 +375,9 @@ function arrow(event, [across, down]) {
   if (event.shiftKey && row >= 0) return nudge((plate) => moved(plate, across * length, down * length, photo), event.repeat);
   if (event.altKey && row >= 0) return nudge((plate) => resized(plate, across ? "e" : "s", across * length, down * length, photo), event.repeat);
   if (event.shiftKey) return viewer.pan(-across * 60, -down * 60);
-  if (!event.altKey && across) step(across);
+  if (event.altKey || !across) return;
+  if (timeline.isOpen && target !== $("strip")) timeline.step(across);
+  else step(across);
 }
 
 // Steps of a key that is held are one change.
@@ -324,7 +386,7 @@ function nudge(make, repeats) {
   if (repeats && photo.undo.length) {
     const plates = photo.plates.map((plate) => ({ ...plate }));
     plates[row] = make(plates[row]);
-    return put(plates);
+    return put(taken(plates));
   }
   edit((plates) => { plates[row] = make(plates[row]); });
 }
@@ -369,20 +431,27 @@ $("conflict").addEventListener("click", (event) => {
   const choice = event.target.dataset.choice;
   if (!choice) return;
   store.resolve(photo.id, choice);
-  boxes.show(photo);
+  place(photo.plates);
   refresh();
   $("viewer").focus({ preventScroll: true });
 });
 viewer.addEventListener("press", () => { if (boxes.chosen >= 0) boxes.choose(-1); });
 viewer.addEventListener("view", () => { $("zoom").textContent = viewer.isFitted ? "Fit" : `${Math.round(viewer.scale * 100)} %`; });
 store.addEventListener("photo", (event) => { strip.refresh(event.id); if (event.id === photo?.id) refresh(); else count(); });
-store.addEventListener("written", (event) => { if (event.id === photo?.id) { boxes.show(photo); viewer.show(photo); refresh(); } });
+store.addEventListener("written", (event) => { if (event.id === photo?.id) { show(); refresh(); } });
+timeline.addEventListener("frame", () => {
+  if (!photo?.is_clip) return;
+  photo.plates = timeline.placed(photo.plates);
+  boxes.show(photo);
+});
+$("boxes").addEventListener("pointerdown", () => timeline.pause(), { capture: true });
 store.addEventListener("conflict", (event) => { if (event.id === photo?.id) refresh(); else showState(); });
 store.addEventListener("other", async (event) => {
   if (event.id !== photo?.id || store.pending.has(event.id)) return;
-  photo = await store.load(event.id);
-  boxes.show(photo);
-  viewer.show(photo);
+  const loaded = await store.load(event.id);
+  if (event.id !== photo?.id) return;
+  photo = loaded;
+  show(photo.is_clip ? timeline.times : null);
   refresh();
 });
 store.addEventListener("run", () => { list(); if (photo) open(photo.id); });

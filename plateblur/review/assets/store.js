@@ -18,8 +18,7 @@ export class Store extends EventTarget {
   #sending = new Set();
 
   async open() {
-    this.run = await get("/api/run");
-    await this.#read();
+    [this.run] = await Promise.all([get("/api/run"), this.#read()]);
     this.by = localStorage.getItem("plateblur-by") || "";
     const numbers = new Map([...this.photos.values()].map((photo) => [photo.name, photo.id]));
     for (let row = 0; row < localStorage.length; row++) {
@@ -39,7 +38,6 @@ export class Store extends EventTarget {
     const data = await get("/api/photos");
     this.#changes = data.changes;
     this.#size = data.size;
-    this.clips = data.clips;
     this.photos = new Map(data.photos.map((photo) => [photo.id, photo]));
   }
 
@@ -56,7 +54,8 @@ export class Store extends EventTarget {
       data.undo = this.details.get(id)?.undo ?? [];
       data.redo = this.details.get(id)?.redo ?? [];
       const mine = this.pending.get(id);
-      if (mine) Object.assign(data, { plates: mine.plates, looked_at: mine.looked_at, readable: mine.readable });
+      data.plates = asKept(data.plates);
+      if (mine) Object.assign(data, { plates: asKnown(mine.plates, data.plates), looked_at: mine.looked_at, readable: mine.readable });
       this.details.set(id, data);
       if (this.details.size > 60) {
         for (const old of this.details.keys()) {
@@ -65,6 +64,12 @@ export class Store extends EventTarget {
       }
     }
     return this.details.get(id);
+  }
+
+  // When each frame of a clip is shown, microseconds on its own clock.
+  async times(id) {
+    const { times_us } = await get(`/api/photos/${id}/times`);
+    return times_us;
   }
 
   // Takes in what a person has changed of a photo.
@@ -79,13 +84,15 @@ export class Store extends EventTarget {
       conflict: before?.conflict ?? null,
     };
     this.pending.set(photo.id, mine);
-    localStorage.setItem(this.#prefix + photo.name, JSON.stringify({ ...mine, conflict: null }));
+    try {
+      localStorage.setItem(this.#prefix + photo.name, JSON.stringify({ ...mine, conflict: null }));
+    } catch { /* A long clip may not fit: until it is saved, this page alone has the change. */ }
     const summary = this.photos.get(photo.id);
     Object.assign(summary, {
       plates: photo.plates.filter((plate) => plate.hide).length,
       looked_at: photo.looked_at,
       readable: mine.readable,
-      corrected: photo.plates.some((plate) => !plate.hide || !plate.found || String(plate.found) !== String(plate.xyxy)),
+      corrected: photo.plates.some((plate) => !plate.hide || !isAsFound(plate)),
     });
     this.#tell("photo", photo.id);
     this.#later(photo.id, WAIT_MS);
@@ -99,8 +106,8 @@ export class Store extends EventTarget {
     if (!theirs) return;
     photo.undo.push(photo.plates);
     photo.redo = [];
-    if (choice === "theirs") photo.plates = theirs.plates;
-    if (choice === "both") photo.plates = joined(photo.plates, theirs.plates);
+    if (choice === "theirs") photo.plates = asKept(theirs.plates);
+    if (choice === "both") photo.plates = joined(photo.plates, asKept(theirs.plates));
     photo.looked_at = photo.looked_at || theirs.looked_at;
     photo.revision = theirs.revision;
     this.pending.delete(id);
@@ -158,7 +165,7 @@ export class Store extends EventTarget {
       this.pending.delete(id);
       localStorage.removeItem(this.#prefix + data.name);
       this.photos.set(id, data.summary);
-      if (photo) Object.assign(photo, { plates: keptOrder(photo.plates, data.plates), is_written: data.is_written });
+      if (photo) Object.assign(photo, { plates: keptOrder(photo.plates, asKept(data.plates)), is_written: data.is_written });
     } else {
       now.base = data.revision;
     }
@@ -211,8 +218,30 @@ export async function get(path) {
   return response.json();
 }
 
-function asSent({ xyxy, hide, found = null, corners = null }) {
-  return { xyxy, hide, found, corners };
+// Where a plate is: its box in a photo, its key frames in a clip.
+function placeOf(plate) { return String(plate.keys ?? plate.xyxy); }
+
+export function isAsFound(plate) {
+  return Boolean(plate.found) && (plate.found === plate.keys || String(plate.found) === placeOf(plate));
+}
+
+function asSent(plate) {
+  const { xyxy, hide, found = null, corners = null, keys } = plate;
+  return keys ? { keys, hide, found: isAsFound(plate) || found } : { xyxy, hide, found, corners };
+}
+
+// Plates that were kept here until they are saved, with what the run knows of those that it found.
+function asKnown(mine, theirs) {
+  const known = new Map(theirs.map((plate) => [String(plate.found), plate]));
+  return asKept(mine).map((plate) => {
+    const { confidence, video_track } = (plate.found && known.get(String(plate.found))) || {};
+    return { ...plate, confidence, video_track };
+  });
+}
+
+// Key frames that are as they were found aren't sent twice.
+function asKept(plates) {
+  return plates.map((plate) => (plate.found === true ? { ...plate, found: plate.keys } : plate));
 }
 
 // The server rounds and clips; what is shown takes that over without a jump of the selection.
@@ -224,7 +253,7 @@ function keptOrder(mine, theirs) {
 function joined(mine, theirs) {
   const plates = theirs.map((plate) => ({ ...plate }));
   for (const plate of mine) {
-    const same = plates.find((one) => String(one.xyxy) === String(plate.xyxy) && String(one.found) === String(plate.found));
+    const same = plates.find((one) => placeOf(one) === placeOf(plate) && String(one.found) === String(plate.found));
     if (same) same.hide = same.hide || plate.hide;
     else if (plate.hide) plates.push({ ...plate });
   }

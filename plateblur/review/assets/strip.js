@@ -1,5 +1,7 @@
 // The filmstrip: only the photos in sight are in the page, however many there are.
 
+import { clockOf } from "./timeline.js";
+
 const MARKS = { unsure: "unsure", small: "small", edge: "edge" };
 const SETTLED_MS = 80; // a strip that is still flying past asks for no pictures
 const AROUND = 3;
@@ -71,7 +73,7 @@ export class Strip {
         item.id = `photo-${id}`;
         item.dataset.id = id;
         item.setAttribute("role", "option");
-        item.innerHTML = '<img alt="" width="132" height="74"><span class="foot"></span>';
+        item.innerHTML = '<img alt="" width="132" height="74"><span class="length" hidden></span><span class="foot"></span>';
         this.#items.set(id, item);
         this.#fill(item, id);
         this.spacer.append(item);
@@ -106,16 +108,21 @@ export class Strip {
       part.textContent = text;
       foot.append(part);
     };
+    const length = item.querySelector(".length");
+    length.hidden = photo.length_s === undefined;
+    length.textContent = photo.length_s === undefined ? "" : clockOf(photo.length_s);
     if (photo.error) {
-      say("failed", "not blurred");
-      item.setAttribute("aria-label", `${photo.name}, not blurred`);
+      const why = photo.is_blurred ? "not recorded" : "not blurred";
+      say("failed", why);
+      item.setAttribute("aria-label", `${photo.name}, ${why}`);
       return;
     }
     const marks = photo.marks.map((mark) => MARKS[mark]);
     say("count", `${photo.plates}`);
     if (marks.length) say("mark", marks.join(", "));
     if (photo.looked_at || photo.corrected) say(photo.corrected ? "check changed" : "check", photo.looked_at ? "✓" : "•");
-    const parts = [photo.name, `${photo.plates} ${photo.plates === 1 ? "plate" : "plates"}`, ...marks];
+    const clip = photo.length_s === undefined ? [] : [`clip of ${clockOf(photo.length_s)}`];
+    const parts = [photo.name, ...clip, `${photo.plates} ${photo.plates === 1 ? "plate" : "plates"}`, ...marks];
     if (photo.corrected) parts.push("corrected");
     if (photo.looked_at) parts.push("looked at");
     item.setAttribute("aria-label", parts.join(", "));

@@ -1,4 +1,4 @@
-// The photo: zoom, pan, before and after. A picture is as fine as the window needs: first the whole
+// The photo, or the frame of a clip: zoom, pan, before and after. A picture is as fine as the window needs: first the whole
 // photo at the size of a screen, then, looked at closely, the part that is in sight at full size.
 
 const SCREEN_PX = 2048; // longest side of what the server sends
@@ -59,12 +59,60 @@ export class Viewer extends EventTarget {
         side.lastChild.hidden = true;
       }
       this.say("");
+      this.#time = null;
       this.fit();
-      this.#load("before", `/photos/${photo.id}/before`);
+      if (!photo.is_clip) this.#load("before", this.#address("before"));
     }
     this.#version = `${photo.id}-${photo.written}-${photo.revision}`;
-    this.#load("after", `/photos/${photo.id}/after?v=${this.#version}`);
+    if (!photo.is_clip) this.#load("after", this.#address("after"));
     if (!isNew) this.#closely();
+  }
+
+  // Shows the frame of a clip at a time; the one before stays until it is there. Returns whether
+  // it is there.
+  async showFrame(id, time) {
+    const most = this.#fitScale * Math.max(this.#photo.width, this.#photo.height) * (devicePixelRatio || 1);
+    const longest = Math.min(SCREEN_PX, 256 * Math.ceil(most / 256));
+    const sides = this.side === "slider" ? ["before", "after"] : [this.side];
+    const ready = await Promise.all(sides.map(async (side) => {
+      const next = Object.assign(new Image(), { className: "whole", alt: "", src: this.#address(side, time, `longest=${longest}`) });
+      return next.decode().then(() => next, () => null);
+    }));
+    if (this.#photo?.id !== id) return false;
+    const broken = ready.indexOf(null);
+    this.#time = time;
+    this.#sent = longest;
+    if (broken >= 0) {
+      for (const side of Object.values(this.sides)) {
+        side.firstChild.removeAttribute("src");
+        side.lastChild.hidden = true;
+      }
+      await this.#explain(sides[broken], this.#address(sides[broken], time));
+      return false;
+    }
+    this.say("");
+    ready.forEach((next, row) => {
+      const side = this.sides[sides[row]];
+      side.firstChild.replaceWith(next);
+      side.lastChild.hidden = true;
+    });
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#closely(), SETTLED_MS);
+    return true;
+  }
+
+  #time = null; // of the frame that is shown, where it is a clip
+  #sent = SCREEN_PX; // longest side of the pictures of a clip
+
+  #address(side, time = this.#time, more = "") {
+    const parts = [time === null ? "" : `at=${time}`, side === "after" ? `v=${this.#version}` : "", more].filter(Boolean);
+    return `/photos/${this.#photo.id}/${side}${parts.length ? `?${parts.join("&")}` : ""}`;
+  }
+
+  async #explain(side, address) {
+    const data = await fetch(address).then((answer) => answer.json()).catch(() => ({}));
+    const what = side === "before" ? "The original" : "The preview";
+    this.say(data.error ? `${what} can’t be shown: ${data.error}` : "The server doesn’t answer.");
   }
 
   blank(text) {
@@ -158,13 +206,12 @@ export class Viewer extends EventTarget {
     if (image.getAttribute("src") === address) return;
     const id = this.#photo.id;
     const next = new Image();
+    next.fetchPriority = "high"; // before the pictures of the strip
     next.src = address;
     next.decode().then(() => {
       if (this.#photo?.id === id) image.src = address;
     }).catch(async () => {
-      if (this.#photo?.id !== id) return;
-      const data = await fetch(address).then((answer) => answer.json()).catch(() => ({}));
-      this.say(data.error ? `${side === "before" ? "The original" : "The preview"} can’t be shown: ${data.error}` : "The server doesn’t answer.");
+      if (this.#photo?.id === id) await this.#explain(side, address);
     });
   }
 
@@ -172,7 +219,8 @@ export class Viewer extends EventTarget {
     const photo = this.#photo;
     if (!photo) return;
     const ratio = devicePixelRatio || 1;
-    const sent = Math.min(1, SCREEN_PX / Math.max(photo.width, photo.height));
+    if (photo.is_clip && this.#time === null) return;
+    const sent = Math.min(1, (photo.is_clip ? this.#sent : SCREEN_PX) / Math.max(photo.width, photo.height));
     const wanted = this.scale * ratio > sent * 1.05 && sent < 1;
     const { width, height } = this.size;
     const from = this.toPhoto({ x: 0, y: 0 });
@@ -184,14 +232,14 @@ export class Viewer extends EventTarget {
       if (!wanted || right <= left || bottom <= top) { image.hidden = true; continue; }
       if (this.side !== "slider" && this.side !== side) continue;
       const longest = Math.min(SCREEN_PX, Math.ceil(Math.max(right - left, bottom - top) * Math.min(1, this.scale * ratio)));
-      const version = side === "after" ? `&v=${this.#version}` : "";
-      const address = `/photos/${photo.id}/${side}?part=${left},${top},${right},${bottom}&longest=${longest}${version}`;
-      if (image.dataset.address === address) { image.hidden = false; continue; }
+      const address = this.#address(side, this.#time, `part=${left},${top},${right},${bottom}&longest=${longest}`);
+      if (image.dataset.address === address) { image.hidden = image.getAttribute("src") !== address; continue; }
       const next = new Image();
       next.src = address;
       image.dataset.address = address;
       next.decode().then(() => {
         if (this.#photo?.id !== photo.id || image.dataset.address !== address) return;
+        if (address !== this.#address(side, this.#time, address.slice(address.indexOf("part=")))) return;
         Object.assign(image.style, { left: `${left}px`, top: `${top}px`, width: `${right - left}px`, height: `${bottom - top}px` });
         image.src = address;
         image.hidden = false;
