@@ -67,14 +67,7 @@ from plateblur.jpeg import (
 )
 from plateblur.metadata import IPTC_RESOURCE, Metadata, apply_policy, photoshop_segment
 from plateblur.metadata import orientation as exif_orientation
-from plateblur.rarer import (
-    ADVICE,
-    ANIMATED,
-    gif_image,
-    is_deep_tiff,
-    refuse_several,
-    tiff_compression,
-)
+from plateblur.rarer import ADVICE, ANIMATED, gif_image, has_depth, refuse_several, tiff_compression
 from plateblur.types import Damaged, Image, MetadataPolicy
 
 MAX_BYTES = 100 * 1024 * 1024  # of one encoded photo; a 100-megapixel JPEG at quality 95 fits
@@ -204,7 +197,7 @@ def decode(
         metadata = _metadata(stored, data)
         if stored.mode == "F":
             raise PhotoDecodeError("expected whole numbers as colours, got floating-point ones")
-        if is_deep(data) or is_deep_tiff(stored):
+        if is_deep(data) or has_depth(stored):
             notes.append("its colours were reduced to 8 bits a channel")
         orientation = _orientation(metadata)
         is_grey = stored.mode in ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")

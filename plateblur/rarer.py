@@ -70,11 +70,11 @@ def tiff_compression(stored: PillowImage.Image) -> str | None:
     return compression if compression in LOSSLESS else "tiff_lzw"
 
 
-def is_deep_tiff(stored: PillowImage.Image) -> bool:
+def has_depth(stored: PillowImage.Image) -> bool:
     """Return whether a TIFF has more than 8 bits a channel."""
     if not isinstance(stored, TiffImagePlugin.TiffImageFile):
         return False
-    return max(stored.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8
+    return bool(max(stored.tag_v2.get(BITS_PER_SAMPLE, (1,))) > 8)
 
 
 def gif_image(old: Image, new: Image, alpha: NDArray[np.uint8] | None) -> PillowImage.Image:

@@ -307,8 +307,8 @@ def test_sound_is_never_lost(kind: str, sound: str, container: str, comes_out_as
 def test_sound_of_broadcasts_and_discs_stays(codec: str, tmp_path: Path) -> None:
     given, stream = tmp_path / "in.mp4", tmp_path / "in.m2ts"
     given.write_bytes(recorded([flashing()], kind="mp4", sounds=["aac"], beep_s=1.0))
-    command = ["ffmpeg", "-v", "error", "-i", given, "-c:v", "copy", "-c:a", codec, "-strict", "-2"]
-    subprocess.run([*command, stream], check=True)
+    how = ["-c:v", "copy", "-c:a", codec, "-strict", "-2"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(given), *how, str(stream)], check=True)
 
     result, done = blurred(stream.read_bytes())
 
@@ -388,9 +388,9 @@ def test_covers_and_subtitles_go_and_it_is_said() -> None:
         stream = target.add_stream_from_template(source.streams.video[0])
         subtitles: Any = target.add_mux_stream("srt")
         target.add_attachment("who.txt", "text/plain", b"who filmed this")
-        second = {"id": 1, "start": 0, "end": 1, "time_base": Fraction(1)}
+        base, title = Fraction(1), {"title": "who drives"}
         target.set_chapters(
-            [{**second, "id": n, "metadata": {"title": "who drives"}} for n in (1, 2)]
+            [{"id": n, "start": 0, "end": 1, "time_base": base, "metadata": title} for n in (1, 2)]
         )
         for packet in source.demux(video=0):
             if packet.size:
