@@ -43,14 +43,25 @@ RESULTS = Path(__file__).parent / "results" / "cluster.json"
 SIZE = (1080, 1920)
 SCENES = 12
 BATCHES = (1, 16, 256)  # lines that the driver writes with one fsync
+AT_WORK = 0.1  # of the photos are done: everything is loaded, and every worker has its hands full
 
 
-def run(arguments: Sequence[str], environment: dict[str, str] | None = None) -> dict[str, float]:
+def run(
+    arguments: Sequence[str],
+    environment: dict[str, str] | None = None,
+    *,
+    manifest: Path,
+    photos: int,
+) -> dict[str, float]:
     """Run the command, and return its seconds, processor time and largest memory.
+
+    `at_work` is the photos a second between the first tenth of the photos and the last photo,
+    without what a start and an end cost, and `at_work_busy` the machine's busy share in that time.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
+    lines, marks = Lines(manifest), list[tuple[int, float, tuple[float, float]]]()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     machine_before = _busy_and_all()
     started = time.monotonic()
@@ -62,19 +73,29 @@ def run(arguments: Sequence[str], environment: dict[str, str] | None = None) -> 
             time.sleep(0.2)
             largest = max(largest, resident_mb(child.pid))
             worker = max([worker, *map(resident_mb, workers_of_ray())])
+            done = min(lines.update(), photos)
+            if done >= AT_WORK * photos and (not marks or done > marks[-1][0]):
+                marks.append((done, time.monotonic(), _busy_and_all()))
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
     seconds = time.monotonic() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    busy, every = (now - then for now, then in zip(_busy_and_all(), machine_before, strict=True))
+    (first, first_s, first_ticks), (last, last_s, last_ticks) = marks[0], marks[-1]
     return {
         "seconds": seconds,
         "cpu_s": cpu,
         "memory_mb": largest,
         "worker_mb": worker,
-        "machine_busy": busy / every,
+        "machine_busy": _busy(machine_before, _busy_and_all()),
+        "at_work": (last - first) / (last_s - first_s),
+        "at_work_busy": _busy(first_ticks, last_ticks),
     }
+
+
+def _busy(before: tuple[float, float], after: tuple[float, float]) -> float:
+    """Return the share of the machine's processor time that was used."""
+    return (after[0] - before[0]) / (after[1] - before[1])
 
 
 def workers_of_ray() -> list[int]:
@@ -101,6 +122,8 @@ def row(name: str, photos: int, took: dict[str, float], *, driver_alone: bool) -
         "seconds": round(took["seconds"], 1),
         "photos a second": round(photos / took["seconds"], 2),
         "busy share of the machine": round(took["machine_busy"], 3),
+        "photos a second at work": round(took["at_work"], 2),
+        "busy share at work": round(took["at_work_busy"], 3),
     }
     if driver_alone:
         return shown | {
@@ -147,7 +170,7 @@ def side_by_side(given: Path, folder: Path, photos: int, cluster: Nodes) -> list
         for workers in (1, 2):
             out = folder / f"{where}-{workers}"
             line = ["blur", str(given), "-o", str(out), "-q", "--workers", str(workers), *more]
-            took = run(line)
+            took = run(line, manifest=out / MANIFEST_NAME, photos=photos)
             check(given, out, out / MANIFEST_NAME)
             name = f"{where}, {workers} {'worker' if workers == 1 else 'workers'}"
             rows.append(row(name, photos, took, driver_alone=bool(more)))
@@ -184,7 +207,13 @@ def through_a_bucket(
     for name, more in (("this machine", []), ("Ray", ["--cluster", cluster.address])):
         seen = requests_in(log)
         line = ["blur", "s3://survey/in", "-o", f"s3://survey/{name[:3]}", "-q", *more]
-        took = run([*line, "--manifest", f"{log}-{name[:3]}.jsonl"], bucket.environment)
+        manifest = Path(f"{log}-{name[:3]}.jsonl")
+        took = run(
+            [*line, "--manifest", str(manifest)],
+            bucket.environment,
+            manifest=manifest,
+            photos=len(some),
+        )
         made = requests_in(log) - seen
         each = {kind: round(count / len(some), 2) for kind, count in sorted(made.items())}
         shown = row(f"S3 to S3, {name}", len(some), took, driver_alone=bool(more))

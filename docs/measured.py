@@ -276,24 +276,29 @@ def survey_cost() -> str:
             [
                 one["how"],
                 f"{one['photos a second']:g}",
+                f"{one['photos a second at work']:g}",
                 "" if hourly is None else f"{hourly:,}",
                 "" if hourly is None else f"{100_000 / hourly * EXAMPLE_RATE:.2f}",
-                f"{one['busy share of the machine']:.2f}",
+                f"{one['busy share at work']:.2f}",
             ]
         )
     here, ray = (
-        [one["photos a second"] for one in cluster["side by side"] if one["how"].startswith(where)]
+        [
+            one["photos a second at work"]
+            for one in cluster["side by side"]
+            if one["how"].startswith(where)
+        ]
         for where in ("this machine", "Ray")
     )
     header = [
-        *("", "photos a second", "photos a core hour"),
-        *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores that was busy"),
+        *("", "photos a second", "without start and end", "photos a core hour"),
+        *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores then busy"),
     ]
     memory = next(value for name, value in long.items() if name.startswith("memory MB"))
     names = long["nothing to do"]
     return (
         f"Each photo a {cluster['photo']}, on {cluster['machine']}:\n\n{_table(header, rows)}\n\n"
-        f"Two workers do {here[1] / here[0]:.2f} times as much as one, on Ray "
+        f"Once at work, two workers do {here[1] / here[0]:.2f} times as much as one, on Ray "
         f"{ray[1] / ray[0]:.2f} times. On Ray, the nodes and the command shared two cores.\n\n"
         f"A run of {long['photos']:,} drawn photos ({', '.join(long['sizes'])} pixels) was killed "
         f"with `kill -9` after {', '.join(f'{n:,}' for n in long['killed after'])} photos and run "
@@ -313,7 +318,7 @@ def cluster_limits() -> str:
     if cluster is None:
         return "Not measured yet: run `benchmarks/cluster.py`."
     on_ray = {one["how"]: one for one in [*cluster["side by side"], *cluster["bucket"]]}
-    each = on_ray["Ray, 2 workers"]["photos a second"] / 2
+    each = on_ray["Ray, 2 workers"]["photos a second at work"] / 2
     cores = NODES * CORES_A_NODE
     rate = each * cores
     asks = on_ray["S3 to S3, Ray"]["requests a photo"]
