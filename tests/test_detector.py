@@ -370,6 +370,7 @@ def test_a_threshold_out_of_range_is_refused(tmp_path: Path, min_confidence: flo
         detector.detect(IMAGE, min_confidence=min_confidence, effort="fast")
 
 
+@pytest.mark.slow
 def test_openvino_finds_the_same(tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     shaped, metadata, rows = ANSWERS["raw"]

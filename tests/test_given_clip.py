@@ -72,6 +72,7 @@ def test_a_damaged_clip_is_refused_and_resumed_work_is_of_the_same_plates(tmp_pa
     assert not is_flat(outs[1][4], STAYING[0][1:])
 
 
+@pytest.mark.slow
 def test_key_frames_of_a_run_cover_what_it_hid() -> None:
     """So a clip that is written again with a run's own plates hides no less than the run did."""
     clip = drawn_clip(driving(20))

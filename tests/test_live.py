@@ -244,6 +244,7 @@ class NearDetector(DarkDetector):
         return found.take(np.flatnonzero(found.xyxy[:, 0] < 41))
 
 
+@pytest.mark.slow
 def test_a_plate_that_brakes_while_it_is_missed_is_found_by_a_closer_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -557,6 +558,7 @@ def test_frames_of_another_shape_keep_theirs() -> None:
     assert int(np.ptp(rows)) == pytest.approx(40 * 120 / 160, abs=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "why"),
     [
@@ -588,6 +590,7 @@ def test_a_source_that_is_not_there_is_given_up_and_its_secrets_are_not_told(
     assert not (tmp_path / "out.mkv").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_given_up(clip: Path) -> None:
     how = LiveOptions(delay_s=0.5, retry_s=0.0)
 
@@ -600,6 +603,7 @@ def test_a_server_that_is_not_there_is_given_up(clip: Path) -> None:
     assert raised.value.__suppress_context__
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_there_is_told(clip: Path, tmp_path: Path) -> None:
     sink = sink_of(str(tmp_path / "none" / "out.mkv"))
 
@@ -691,6 +695,7 @@ def test_frames_are_taken_when_they_come_and_move_as_their_source_says(
     assert [clock.time_of(frame_at(each)) for each in source_s] == pytest.approx(taken_s)
 
 
+@pytest.mark.slow
 def test_a_server_that_takes_nothing_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
     monkeypatch.setattr("plateblur.video.sinks.SILENT_S", 0.2)

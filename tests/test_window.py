@@ -83,6 +83,7 @@ def test_without_a_delay_a_plate_is_carried_on_but_not_back() -> None:
     assert hidden == [False, True, True, True, True]
 
 
+@pytest.mark.slow
 def test_a_plate_that_was_sure_long_ago_stays_hidden_while_it_is_seen_unsurely() -> None:
     weak = TRACK_FLOOR + 0.05
     found = [seen(at(frame, 0.9 if frame < 3 else weak, speed=1)) for frame in range(100)]

@@ -92,6 +92,7 @@ def test_a_password_is_never_an_argument(run: Run) -> None:
     assert run("create", EMAIL).exit_code == 2
 
 
+@pytest.mark.slow
 def test_inside_the_services_environment_no_option_is_needed(tmp_path: Path) -> None:
     secret = "a key of the service, 32 bytes or more"
     environment = {

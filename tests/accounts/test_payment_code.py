@@ -46,6 +46,7 @@ def test_a_banking_app_reads_the_transfer_of_an_unpaid_invoice(store: Store) -> 
     ]
 
 
+@pytest.mark.slow
 def test_page_and_pdf_show_the_transfer(store: Store) -> None:
     invoice = order(store)
     page = invoice_papers.paper_html(invoice, stylesheet="/a.css", logo="/l.svg")

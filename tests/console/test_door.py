@@ -105,6 +105,7 @@ async def test_every_page_has_strict_headers_and_no_inline_code(stand: Stand) ->
     assert shown > 20
 
 
+@pytest.mark.slow
 async def test_every_field_has_its_label(stand: Stand) -> None:
     visitor = await stand.visit_as(role="operator")
     for page in PAGES:

@@ -66,6 +66,7 @@ async def test_nothing_is_ordered_without_agreement_and_a_chosen_start(
     assert invoices.list_invoices(selling.store, account_id=None) == []
 
 
+@pytest.mark.slow
 async def test_a_business_is_not_asked_about_withdrawing(selling: Stand) -> None:
     visitor = await selling.visit_as()
     form = FORM | {"taxable": "yes", "country": "US"}
@@ -94,6 +95,7 @@ async def test_the_confirmation_has_the_invoice_and_the_terms_as_files(selling: 
     assert "until 2026-03-24" in selling.letters()[0]
 
 
+@pytest.mark.slow
 async def test_an_unpaid_order_can_be_cancelled(selling: Stand) -> None:
     visitor = await selling.visit_as()
     await visitor.order(FORM)
@@ -111,6 +113,7 @@ async def test_an_unpaid_order_can_be_cancelled(selling: Stand) -> None:
         assert answer.status_code == HTTPStatus.NOT_FOUND
 
 
+@pytest.mark.slow
 async def test_an_owner_who_withdraws_gets_the_order_taken_back_at_once(selling: Stand) -> None:
     visitor = await selling.visit_as()
     await visitor.order(FORM)
@@ -129,6 +132,7 @@ async def test_an_owner_who_withdraws_gets_the_order_taken_back_at_once(selling:
     assert entry.credit_note == "CN-2026-000001"
 
 
+@pytest.mark.slow
 async def test_who_withdrew_before_is_offered_no_immediate_start(selling: Stand) -> None:
     visitor = await selling.visit_as()
     await visitor.order(FORM)
@@ -143,6 +147,7 @@ async def test_who_withdrew_before_is_offered_no_immediate_start(selling: Stand)
     assert done.headers["location"] == "/console/invoices?done=ordered"
 
 
+@pytest.mark.slow
 async def test_a_stranger_who_withdraws_changes_nothing_but_is_heard(selling: Stand) -> None:
     visitor = await selling.visit_as()
     await visitor.order(FORM)
@@ -186,6 +191,7 @@ async def test_strangers_cannot_fill_the_disk_with_statements(
     withdrawals.keep(selling.store, statement, credit_note="", now=NOW)
 
 
+@pytest.mark.slow
 async def test_the_operator_is_asked_before_an_invoice_is_paid_and_can_refund_it(
     selling: Stand,
 ) -> None:

@@ -179,6 +179,7 @@ async def test_an_order_that_lacks_something_names_it(
     assert invoices.list_invoices(stand.store, account_id=None) == []
 
 
+@pytest.mark.slow
 async def test_a_vat_number_counts_for_a_taxable_person_only(stand: Stand) -> None:
     visitor = await stand.visit_as()
     await order(visitor, vat_id="RO1234565")
@@ -324,6 +325,7 @@ async def test_a_deleted_account_is_gone_with_its_session(stand: Stand) -> None:
     assert (await visitor.get("/console")).headers["location"] == "/console/login"
 
 
+@pytest.mark.slow
 async def test_a_ticket_is_opened_answered_and_closed(stand: Stand) -> None:
     visitor = await stand.visit_as()
     operator = await stand.visit_as("boss@plates.io", role="operator")

@@ -47,12 +47,14 @@ def boxes_of(root: Path, form: str, out: Path) -> dict[str, list[list[float]]]:
     }
 
 
+@pytest.mark.slow
 def test_boxes_for_cvat_come_back_as_they_went(photos: Path, tmp_path: Path) -> None:
     annotate.main([str(photos), "--form", "coco", "--out", str(photos / "boxes.json")])
     found = boxes_of(photos, "coco", tmp_path / "out")
     assert found == {"a.jpg": [list(PLATE)], "b.jpg": []}
 
 
+@pytest.mark.slow
 def test_label_studio_s_tasks_come_back_once_somebody_did_them(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_photo_of_two_visitors_is_there_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("images/*/*")] == [row.name]
 
 
+@pytest.mark.slow
 def test_donated_photos_are_merged_reviewed_and_read_for_training(tmp_path: Path) -> None:
     donated = tmp_path / "donated"
     rows = of_visitors(donated, 8)

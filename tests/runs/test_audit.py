@@ -151,6 +151,7 @@ def test_other_photos_need_a_new_sample(here: Path) -> None:
     assert sample.population == 13
 
 
+@pytest.mark.slow
 def test_a_name_is_escaped_on_the_page(here: Path) -> None:
     report = pytest.importorskip("plateblur.review.report", reason="needs the extra workspace")
     assert run("audit", "out").exit_code == 0

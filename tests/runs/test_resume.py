@@ -294,6 +294,7 @@ def test_a_photo_that_is_gone_is_named_once(here: Path) -> None:
     assert last_lines()["gone.png"]["error"] == "No such file or directory"
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_instead_of_failing_every_photo(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,6 +102,7 @@ def test_pixels_in_hand_stay_below_the_limit_or_belong_to_one_photo(
         assert all(pool.map(do, photos))
 
 
+@pytest.mark.slow
 def test_a_large_photo_is_not_passed_for_ever_by_small_ones() -> None:
     room = PixelsInHand(10)
     order: list[str] = []

@@ -144,6 +144,7 @@ def scored(
     monkeypatch.setattr(calibration, "scores_without_curve", lambda *_: Seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [19, 20], ids=["just too few", "just enough"])
 def test_each_kind_of_box_is_counted(
     wrong: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -169,6 +170,7 @@ def test_each_kind_of_box_is_counted(
     assert json.loads(entries["calibration"]) == [told["slope"], told["shift"]]
 
 
+@pytest.mark.slow
 def test_a_curve_that_does_not_help_on_other_photos_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -359,6 +359,7 @@ async def test_a_host_that_drips_is_left_in_time() -> None:
         assert len(drips) < 100  # not to the end, however slow the machine
 
 
+@pytest.mark.slow
 async def test_a_resolver_that_hangs_is_left_in_time() -> None:
     async def resolve(host: str, port: int) -> list[str]:
         await asyncio.sleep(30)

@@ -355,6 +355,7 @@ class Receivers:
         return 204
 
 
+@pytest.mark.slow
 async def test_an_account_with_slow_receivers_delays_nobody_elses_webhooks(made: Make) -> None:
     receivers = Receivers()
     async with made(fetcher=cast(PhotoFetcher, receivers)) as stand:
@@ -435,6 +436,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 }
 
 
+@pytest.mark.slow
 async def test_what_cannot_be_a_job_leaves_none(made: Make) -> None:
     async with made(jobs_photos=3, jobs_request_mb=2) as stand:
         service = stand.app.state.service
@@ -548,6 +550,7 @@ async def test_a_clip_is_blurred_beside_the_photos_and_counted_by_its_frames(mad
         assert clips.max_s == [60, 60]
 
 
+@pytest.mark.slow
 async def test_photos_do_not_wait_behind_a_clip_and_a_deleted_one_stops(
     made: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -564,6 +567,7 @@ async def test_photos_do_not_wait_behind_a_clip_and_a_deleted_one_stops(
         await stand.done(await stand.begin(files=[("photo", ("b.mp4", CLIP))]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fails_with", "cd", "error"),
     [
@@ -584,6 +588,7 @@ async def test_a_clip_that_fails_has_its_reason_and_is_not_counted(
         assert stand.counted() == (0, 0)
 
 
+@pytest.mark.slow
 async def test_a_clip_with_more_frames_than_the_month_has_left_is_refused_whole(
     made: Make,
 ) -> None:

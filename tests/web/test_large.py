@@ -56,6 +56,7 @@ def form(size: int) -> dict[str, tuple[str, bytes, str]]:
 # --- What is taken ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("as_form", [True, False], ids=["form", "JSON"])
 @pytest.mark.parametrize("path", ["/v1/blur", "/v1/detect"])

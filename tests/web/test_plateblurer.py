@@ -199,6 +199,7 @@ async def test_a_missing_or_other_content_type_is_tolerated(content_type: str | 
     assert "predictions" in answer.json()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("authorization", "cd"),
     [

@@ -43,6 +43,7 @@ async def test_the_description_names_the_licence_and_the_source_code(
     assert described["externalDocs"]["url"] == link
 
 
+@pytest.mark.slow
 async def test_the_source_code_is_what_runs() -> None:
     answer = await make_stand().client.get("/source.zip")
     assert answer.headers["content-type"] == "application/zip"
