@@ -60,8 +60,10 @@ def companions_of(stored: PillowImage.Image, data: bytes) -> Companions:
     if isinstance(stored, JpegImagePlugin.JpegImageFile):
         pictures, maps = _in_jpeg(data)
     else:
-        pictures = getattr(stored, "n_frames", 1) - 1
-        maps = _in_boxes(data, stored.info) if data[4:8] == b"ftyp" else []
+        pictures, maps = getattr(stored, "n_frames", 1) - 1, []
+        if data[4:8] == b"ftyp":
+            pictures += len(_found(_behind_boxes(data)))
+            maps = _in_boxes(data, stored.info)
     said = [f"{pictures} more picture{'s' * (pictures > 1)} in it dropped"] if pictures else []
     return Companions(pictures, (*said, *maps))
 
@@ -80,6 +82,16 @@ def _in_boxes(data: bytes, info: dict[Any, Any]) -> list[str]:
         CLIP: any(name in CLIP_BOXES for name, _ in boxes[1:]),
     }
     return [note for note, is_there in kinds.items() if is_there]
+
+
+def _behind_boxes(data: bytes) -> bytes:
+    """Return what lies behind the boxes of a HEIF or AVIF."""
+    end = 0
+    for name, start, after in boxes_of(data):
+        if start - end not in (8, 16) or not name.isalnum():  # a box within another, or none
+            break
+        end = after
+    return data[end:]
 
 
 def _in_jpeg(data: bytes) -> tuple[int, list[str]]:

@@ -215,7 +215,7 @@ def decode(
         pixels[opacity == 0] = 0
     if was_converted:  # the profile described the colours before
         metadata = replace(metadata, icc=None)
-        notes.append("its CMYK colours were converted to RGB")
+        notes.append(f"its {stored.mode} colours were converted to RGB")
     if metadata.icc is not None or is_grey:  # the profile describes the colours alone
         metadata = replace(metadata, display=replace(metadata.display, cicp=None))
     return Photo(
@@ -433,7 +433,7 @@ def _to_rgb(stored: PillowImage.Image) -> tuple[Image, NDArray[np.uint8] | None,
     if stored.has_transparency_data:
         rgba = np.asarray(stored.convert("RGBA"))
         return np.ascontiguousarray(rgba[..., :3]), np.ascontiguousarray(rgba[..., 3]), False
-    return np.array(stored.convert("RGB")), None, False
+    return np.array(stored.convert("RGB")), None, stored.mode == "LAB"
 
 
 def _metadata(stored: PillowImage.Image, data: bytes) -> Metadata:

@@ -87,6 +87,8 @@ KINDS: dict[str, tuple[bytes, int, tuple[str, ...]]] = {
     "clip-in-heic": (HEIC + box(b"mpvd", CLIP_BEHIND), 0, (CLIP,)),
     "clip-in-avif": (AVIF + box(b"mpvd", CLIP_BEHIND), 0, (CLIP,)),
     "clip-behind-heic": (HEIC + CLIP_BEHIND, 0, (CLIP,)),
+    "behind-heic": (HEIC + ONE, 1, ("1 more picture in it dropped",)),
+    "behind-avif": (AVIF + bytes(3) + ONE + ONE, 2, ("2 more pictures in it dropped",)),
     "gain-map-of-avif": (with_item(AVIF, TONE_MAPPED), 0, (GAIN,)),
     "plain-heic": (HEIC, 0, ()),
     "plain-avif": (AVIF, 0, ()),

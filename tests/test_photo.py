@@ -155,6 +155,15 @@ def test_cmyk_without_a_profile_becomes_rgb() -> None:
     assert psnr(np.array(written), photo.pixels) > 35
 
 
+def test_lab_becomes_rgb_and_says_so() -> None:
+    red = PillowImage.fromarray(np.full((20, 30, 3), (136, 80, 67), np.uint8), "LAB")
+    out = io.BytesIO()
+    red.save(out, "TIFF")
+    photo = decode(out.getvalue())
+    assert photo.notes == ("its LAB colours were converted to RGB",)
+    assert photo.pixels[10, 15, 0] > photo.pixels[10, 15, 2]
+
+
 def test_cmyk_goes_through_its_profile_which_then_stays_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -172,7 +172,9 @@ async def test_the_prices_are_those_of_the_contract_with_every_promise() -> None
         assert promise in text, promise
 
 
-@pytest.mark.parametrize(("works", "words"), [(True, "All systems work"), (False, "don't work")])
+@pytest.mark.parametrize(
+    ("works", "words"), [(True, "All systems operational"), (False, "don't work")]
+)
 async def test_the_status_page_shows_what_works(works: bool, words: str) -> None:
     stand = make_stand(ready_checks={"model": lambda: works})
     answer = await stand.client.get("/status")
