@@ -24,6 +24,8 @@ from plateblur.web.fetcher import PhotoFetcher
 from tests.demo.fakes import DrawnDetector, drawn_photo
 from tests.fakes import SameProcess
 
+pytestmark = pytest.mark.slow  # each worker would take 4 s to import Gradio
+
 GRADIO = '<meta property="og:title" content="Gradio" /><meta\n name="twitter:image" content="/">'
 PAGE = f"<html><head>{GRADIO}<script></script></head><gradio-app></gradio-app></html>"
 WITH = PAGE.replace(GRADIO, "<title>T</title>").replace("<gradio", "<p>\u00e9</p><gradio", 1)
