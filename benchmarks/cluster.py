@@ -1,12 +1,16 @@
 """One and two workers side by side, as threads and on Ray; and where 100 nodes would saturate.
 
     python -m benchmarks.cluster [--photos 240]
+    python -m benchmarks.cluster --long 10000
 
 Everything runs on this machine: the command in a process of its own, Ray's nodes with a core each
 beside a head without any, and moto's S3 server. Drawn 1080p JPEGs. What doesn't depend on the
 machine is counted: bytes that a photo sends through Ray, lines of the manifest, requests to the
 bucket. How many photos a second the driver could serve follows from its own processor time. The
 figures go into `benchmarks/results/cluster.json`; `docs/measured.py` makes the calculation.
+
+`--long` does a run over so many small photos on Ray instead, from and to the bucket: the command is
+killed (SIGKILL) and run again, and a node is killed.
 """
 
 from __future__ import annotations
@@ -25,10 +29,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import numpy as np
+
 from benchmarks.machine import machine
-from benchmarks.survey import CALL, Lines, check, draw, resident_mb
+from benchmarks.survey import CALL, SIZES, Lines, check, draw, resident_mb, run_part
 from plateblur.cores import cores
 from plateblur.runs.cluster_worker import Ended, Given, Line, Reply
 from plateblur.runs.manifest import MANIFEST_NAME, Manifest
@@ -43,6 +50,8 @@ RESULTS = Path(__file__).parent / "results" / "cluster.json"
 SIZE = (1080, 1920)
 SCENES = 12
 BATCHES = (1, 16, 256)  # lines that the driver writes with one fsync
+LONGEST_S = 7200.0  # that a long run may take until its node is killed
+IN_BUCKET = 2  # lines of a photo: before its output is put there, and after
 AT_WORK = 0.1  # of the photos are done: everything is loaded, and every worker has its hands full
 
 
@@ -223,6 +232,50 @@ def through_a_bucket(
     return rows
 
 
+def long_run(bucket: Bucket, folder: Path, photos: int, cluster: Nodes) -> dict[str, Any]:
+    """Return a run from S3 to S3 in which the command is killed, then a node, checked in the end.
+
+    Raises:
+        ValueError: a photo is lost, or an output isn't as its last line says.
+    """
+    given, out, manifest = folder / "many", folder / "many-out", folder / "many.jsonl"
+    draw(given, photos=photos, scenes=min(photos, 100), sizes=SIZES)
+    bucket.call("put", f"{bucket.url}/many", str(given))
+    line = ["blur", f"{bucket.url}/many", "-o", f"{bucket.url}/many-out", "-q"]
+    line += ["--cluster", cluster.address, "--manifest", str(manifest)]
+    lines = Lines(manifest)
+    at = [photos * share // 10 for share in (3, 6)]
+    killed = run_part(line, lines, until=at[0] * IN_BUCKET)
+    ended = Event()
+    loss = Thread(target=_lose_a_node, args=(cluster, manifest, at[1] * IN_BUCKET, ended))
+    loss.start()
+    rest = run_part(line, lines, until=None)
+    ended.set()
+    loss.join()
+    out.mkdir()
+    bucket.call("get", f"{bucket.url}/many-out", str(out))
+    seconds = killed.seconds + rest.seconds
+    return {
+        "photos": photos,
+        "sizes": [f"{width} x {height}" for height, width in SIZES],
+        "command killed after": killed.lines // IN_BUCKET,
+        "node killed after": at[1],
+        "exit codes": [killed.code, rest.code],
+        "seconds": round(seconds, 1),
+        "photos a second": round(photos / seconds, 2),
+        "memory MB of the command, 10 equal parts of its time": [
+            round(float(np.median(some))) for some in np.array_split(rest.memory_mb, 10)
+        ],
+        **check(given, out, manifest, lines_each=IN_BUCKET),
+    }
+
+
+def _lose_a_node(cluster: Nodes, manifest: Path, after: int, ended: Event) -> None:
+    lines = Lines(manifest)
+    wait_for(lambda: lines.update() >= after or ended.is_set(), timeout_s=LONGEST_S)
+    cluster.kill_one()
+
+
 def parts(folder: Path, sample: Path) -> dict[str, Any]:
     """Return bytes of the messages, and lines a second, with lines as a run wrote them."""
     lines = [json.loads(line) for line in sample.read_text().splitlines()]
@@ -253,29 +306,40 @@ def parts(folder: Path, sample: Path) -> dict[str, Any]:
     }
 
 
+def _all_figures(
+    bucket: Bucket, log: Path, folder: Path, asked: argparse.Namespace, cluster: Nodes
+) -> dict[str, Any]:
+    given = folder / "in"
+    draw(given, photos=asked.photos, scenes=min(asked.photos, SCENES), sizes=[SIZE])
+    return {
+        "machine": machine(),
+        "photo": f"{SIZE[1]} x {SIZE[0]} JPEG, drawn",
+        "side by side": side_by_side(given, folder, asked.photos, cluster),
+        "node killed": killed_node(given, folder, asked.photos, cluster),
+        "bucket": through_a_bucket(bucket, log, given, asked.in_bucket, cluster),
+        "parts": parts(folder, folder / "this machine-2" / MANIFEST_NAME),
+    }
+
+
 def main() -> None:
     """Read the command line, measure, and write the figures."""
     parser = argparse.ArgumentParser(description="Measure workers side by side, and on Ray.")
     parser.add_argument("--photos", type=int, default=240)
     parser.add_argument("--in-bucket", type=int, default=60)
+    parser.add_argument("--long", type=int, help="a run of so many photos that is killed, alone")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plateblur-cluster-") as name:
         folder = Path(name)
-        given = folder / "in"
-        draw(given, photos=asked.photos, scenes=min(asked.photos, SCENES), sizes=[SIZE])
         log = folder / "s3.log"
         with s3(log) as bucket:
             os.environ.update(bucket.environment)  # noqa: TID251 - Ray's nodes inherit it
             with ray_cluster(nodes=2) as cluster:
-                figures = {
-                    "machine": machine(),
-                    "photo": f"{SIZE[1]} x {SIZE[0]} JPEG, drawn",
-                    "side by side": side_by_side(given, folder, asked.photos, cluster),
-                    "node killed": killed_node(given, folder, asked.photos, cluster),
-                    "bucket": through_a_bucket(bucket, log, given, asked.in_bucket, cluster),
-                    "parts": parts(folder, folder / "this machine-2" / MANIFEST_NAME),
-                }
+                if asked.long:
+                    figures = json.loads(asked.results.read_text())
+                    figures["long run"] = long_run(bucket, folder, asked.long, cluster)
+                else:
+                    figures = _all_figures(bucket, log, folder, asked, cluster)
     print(json.dumps(figures, indent=1))
     asked.results.write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import random
 import resource
 import signal
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +128,14 @@ def resident_mb(pid: int) -> float:
     return int(rss) / 1000 + sum(resident_mb(int(child)) for child in children)
 
 
-def check(given: Path, out: Path, manifest: Path) -> dict[str, int]:
+def check(given: Path, out: Path, manifest: Path, *, lines_each: int = 1) -> dict[str, int]:
     """Return what the manifest and the outputs show.
+
+    Args:
+        given: the photos.
+        out: the outputs.
+        manifest: of the run.
+        lines_each: that a photo has which was done once.
 
     Raises:
         ValueError: a photo is lost, or an output isn't as its last line says.
@@ -143,11 +151,13 @@ def check(given: Path, out: Path, manifest: Path) -> dict[str, int]:
         recorded = [line["input"]["sha256"], line["written"]["sha256"]]
         if [each.hexdigest() for each in hashes] != recorded or line["state"] != "done":
             raise ValueError(f"{name} isn't as the manifest says")
-    photo_lines = sum("output" in one for one in lines)
+    turns = Counter(line["output"] for line in lines if "output" in line)
     return {
         "outputs as their last line says": len(last),
         "different outputs": len({line["written"]["sha256"] for line in last.values()}),
-        "photos whose turn was cut off by a kill": photo_lines - len(last),
+        "photos whose turn was cut off by a kill": sum(
+            math.ceil(count / lines_each) - 1 for count in turns.values()
+        ),
         "unfinished files left by kills": len(list(out.glob(".plateblur-*.part"))),
         "plates": sum(line["plates"] for line in last.values()),
         "manifest, bytes a photo": round(manifest.stat().st_size / len(last)),

@@ -264,6 +264,9 @@ NODES, CORES_A_NODE = 100, 16  # of the cluster that the calculation is for
 S3_READS, S3_WRITES = 5500, 3500
 
 
+ENOUGH_PHOTOS = 200  # of a run to tell what it does without start and end
+
+
 def survey_cost() -> str:
     """Return how many photos a core does in an hour, on one machine and on Ray."""
     cluster, long = _results("cluster.json"), _results("survey.json")
@@ -271,15 +274,15 @@ def survey_cost() -> str:
         return "Not measured yet: run `benchmarks/cluster.py` and `benchmarks/survey.py`."
     rows = []
     for one in [*cluster["side by side"], *cluster["bucket"]]:
-        hourly = one.get("photos a core hour")
+        hourly, is_long = one.get("photos a core hour"), one["photos"] >= ENOUGH_PHOTOS
         rows.append(
             [
                 one["how"],
                 f"{one['photos a second']:g}",
-                f"{one['photos a second at work']:g}",
+                f"{one['photos a second at work']:g}" if is_long else "",
                 "" if hourly is None else f"{hourly:,}",
                 "" if hourly is None else f"{100_000 / hourly * EXAMPLE_RATE:.2f}",
-                f"{one['busy share at work']:.2f}",
+                f"{one['busy share at work' if is_long else 'busy share of the machine']:.2f}",
             ]
         )
     here, ray = (
@@ -292,7 +295,7 @@ def survey_cost() -> str:
     )
     header = [
         *("", "photos a second", "without start and end", "photos a core hour"),
-        *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores then busy"),
+        *(f"100,000 photos at {EXAMPLE_RATE:g} a core-hour", "share of the cores that was busy"),
     ]
     memory = next(value for name, value in long.items() if name.startswith("memory MB"))
     names = long["nothing to do"]
@@ -341,7 +344,7 @@ def cluster_limits() -> str:
     ]
     first = min(limits, key=lambda limit: limit[2])
     node = rate / NODES * moved / 1e6
-    killed = cluster["node killed"]
+    killed, long = cluster["node killed"], cluster["long run"]
     return (
         f"A calculation from measured parts; we had no such cluster. A core does {each:.1f} "
         f"photos a second, so {NODES} nodes of {CORES_A_NODE} cores would do {rate:,.0f}, if "
@@ -356,7 +359,14 @@ def cluster_limits() -> str:
         f"({moved / 1e6:.2f} MB each).\n\n"
         f"A node was killed after {killed['node killed after']} of {killed['photos']} photos: "
         f"exit code {killed['exit code']}, {killed['outputs as their last line says']} outputs as "
-        f"the manifest says, {killed['unfinished files left by kills']} unfinished files."
+        f"the manifest says, {killed['unfinished files left by kills']} unfinished files.\n\n"
+        f"In a run over {long['photos']:,} small photos from and to an S3 server, the command was "
+        f"killed with `kill -9` after {long['command killed after']:,} photos and run again, and a "
+        f"node was killed after {long['node killed after']:,}: "
+        f"{long['outputs as their last line says']:,} outputs as the manifest says, "
+        f"{long['photos whose turn was cut off by a kill']} photos done again. It took "
+        f"{long['seconds']:.0f} s. Memory of the command in ten equal parts of its time: "
+        f"{', '.join(map(str, long['memory MB of the command, 10 equal parts of its time']))} MB."
     )
 
 
