@@ -70,16 +70,16 @@ def companions_of(stored: PillowImage.Image, data: bytes) -> Companions:
 
 def _in_boxes(data: bytes, info: dict[Any, Any]) -> list[str]:
     """Return which maps and clips a HEIF or AVIF holds."""
-    boxes = [(name, data[start:end]) for name, start, end in boxes_of(data)]
-    auxiliary = b" ".join([content for name, content in boxes if name == b"auxC"]).lower()
+    boxes = list(boxes_of(data))
+    auxiliary = b" ".join([data[start:end] for name, start, end in boxes if name == b"auxC"])
+    auxiliary = auxiliary.lower()
+    items = (data[start:end] for name, start, end in boxes if name == b"infe")
     # Source: ISO/IEC 14496-12, 8.11.6: version and flags, number, protection and type of an item.
-    types = {
-        content[10 if content[:1] == b"\3" else 8 :][:4] for n, content in boxes if n == b"infe"
-    }
+    types = {item[10 if item[:1] == b"\3" else 8 :][:4] for item in items}
     kinds = {
         GAIN: TONE_MAP in types or b"gain" in auxiliary,
         DEPTH: bool(info.get("depth_images")) or DEPTH_AUXILIARY.search(auxiliary) is not None,
-        CLIP: any(name in CLIP_BOXES for name, _ in boxes[1:]),
+        CLIP: any(name in CLIP_BOXES for name, *_ in boxes[1:]),
     }
     return [note for note, is_there in kinds.items() if is_there]
 
