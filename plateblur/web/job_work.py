@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from anyio import to_thread
 
@@ -28,7 +28,7 @@ from plateblur.accounts.types import (
     Usage,
 )
 from plateblur.errors import PlateblurError, TooCostlyError, VideoError, WorkEndedError
-from plateblur.types import BlurOptions, EncodedClip
+from plateblur.types import BlurOptions, BlurredPhoto, EncodedClip
 from plateblur.web.credentials import Access
 from plateblur.web.failures import (
     ClientGoneError,
@@ -51,6 +51,8 @@ RENEW_S = 8.0  # A quarter of what a claim lasts.
 WEBHOOKS_AT_ONCE = 16  # Source: ours; each may take as long as a photo by URL.
 BROKEN_S = 5.0  # Until the store is asked again after a failure.
 CLIP_GROWTH = 2  # A blurred clip may be so many times as long as the longest that is accepted.
+
+DoneT = TypeVar("DoneT")
 
 
 class JobWork:
@@ -141,21 +143,25 @@ class JobWork:
                 data = await read_photo(spool)
         options = JobOptions.model_validate_json(claim.options).options()
 
-        def work(data: bytes) -> bool:
+        def blur(data: bytes) -> BlurredPhoto:
             photo = blurred(service, data, options, ended, max_pixels=limits.pixels)
             if len(photo.data) > limits.answer_bytes:
                 raise answer_too_long(limits.answer_bytes)
+            return photo
+
+        def finish(photo: BlurredPhoto) -> None:
             answer = detect_answer(photo, created=service.now()).model_dump_json().encode()
             media_type, counted = MEDIA_TYPES[photo.format], photo.predictions_counted
             result = ItemResult(photo.data, media_type, answer, counted)
-            if not self._queue.finish(claim, plan, result):
-                return False
-            service.metrics.predictions.inc(counted)
-            return True
+            if self._queue.finish(claim, plan, result):
+                service.metrics.predictions.inc(counted)
 
+        loop = asyncio.get_running_loop()
         async with service.turns.take(holder):
-            loop = asyncio.get_running_loop()
-            await _until_done(loop.run_in_executor(service.threads, work, data), ended)
+            working = loop.run_in_executor(service.threads, blur, data)
+            photo = await _until_done(working, ended)
+        # Not in its turn, in which the next photo may be blurred meanwhile.
+        await _until_done(loop.run_in_executor(None, finish, photo), ended)
 
     async def _blur_clip(self, claim: Claim, ended: threading.Event) -> None:
         service, settings = self._service, self._service.settings
@@ -260,10 +266,10 @@ class JobWork:
                     self._called.discard(due.account_id)
 
 
-async def _until_done(working: asyncio.Future[Any], ended: threading.Event) -> None:
-    """Wait for what works in a thread; where this is cancelled, end that first."""
+async def _until_done(working: asyncio.Future[DoneT], ended: threading.Event) -> DoneT:
+    """Return what a thread works on; where this is cancelled, end that first."""
     try:
-        await asyncio.shield(working)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
         ended.set()  # Ends the worker process, so this is soon.
         with suppress(PlateblurError, Failure, ClientGoneError):
