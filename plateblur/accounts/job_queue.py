@@ -48,7 +48,7 @@ from plateblur.accounts.job_types import (
     Webhook,
     WebhookState,
 )
-from plateblur.accounts.jobs import wrapping_seal
+from plateblur.accounts.jobs import HELD_BYTES, wrapping_seal
 from plateblur.accounts.models import Account, Job, JobItem, Utc
 from plateblur.accounts.quota import Clock, lock_account, utc_now
 from plateblur.accounts.sealing import Seal
@@ -138,15 +138,14 @@ _NOTE_CLAIM = (
     .values(claimed_at=_NOW)
     .returning(Job.account_id, Job.options, Job.sealed_key)
 )
-_HELD = select(func.coalesce(func.sum(Job.bytes_held), 0))
 _CLAIMED = (  # locked, if the claim still holds
     select(
         *(JobItem.id, JobItem.job_id, JobItem.number, JobItem.size, Job.sealed_key),
-        _HELD.where(Job.account_id == bindparam("of_account", type_=BigInteger()))
+        HELD_BYTES.where(Job.account_id == bindparam("of_account", type_=BigInteger()))
         .correlate(None)
         .scalar_subquery()
         .label("account_bytes"),
-        _HELD.correlate(None).scalar_subquery().label("all_bytes"),
+        HELD_BYTES.correlate(None).scalar_subquery().label("all_bytes"),
     )
     .join(Job, Job.id == JobItem.job_id)
     .where(JobItem.id == bindparam("of_item", type_=BigInteger()), JobItem.token == _TOKEN)
@@ -247,7 +246,7 @@ class StoreQueue:
             quota.count_photo(
                 connection, claim.account_id, plan, predictions=result.predictions, now=now
             )
-            more = len(result.photo) - row.size
+            more = len(result.photo) + len(result.answer) - row.size
             if row.account_bytes + more > self._limits.account_bytes or (
                 row.all_bytes + more > self._limits.all_bytes
             ):
@@ -267,6 +266,7 @@ class StoreQueue:
                     "predictions": result.predictions,
                 },
                 now,
+                more_bytes=more,
             )
         return True
 
@@ -278,7 +278,8 @@ class StoreQueue:
             row = _claimed(connection, claim)
             if row is not None:
                 values = {"cd": cd, "error": error, "photo": None, "size": 0}
-                self._end(connection, row, {"state": ItemState.FAILED, **values}, self._clock())
+                ended = {"state": ItemState.FAILED, **values}
+                self._end(connection, row, ended, self._clock(), more_bytes=-row.size)
 
     def put_back(self, claim: Claim) -> None:
         """Let another worker have the photo."""
@@ -365,6 +366,8 @@ class StoreQueue:
         row: Row[*tuple[Any, ...]],
         values: dict[str, Any],
         now: datetime,
+        *,
+        more_bytes: int,
     ) -> None:
         """End a photo, and with the last one its job."""
         connection.execute(
@@ -372,7 +375,7 @@ class StoreQueue:
             .where(JobItem.id == row.id)
             .values(token=None, lease_until=None, **values)
         )
-        more = {"of_job": row.job_id, "more_bytes": values["size"] - row.size}
+        more = {"of_job": row.job_id, "more_bytes": more_bytes}
         unfinished = connection.execute(_HOLD, more).scalar_one()
         if not unfinished:
             connection.execute(

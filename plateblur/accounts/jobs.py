@@ -47,7 +47,11 @@ from plateblur.accounts.types import (
 )
 
 RECEIVING_FOR = timedelta(hours=1)  # an upload that takes longer was broken off
+ROW_BYTES = 1024  # of a job, and of each photo, beside what it holds: names, errors, a webhook
 DELETED_AT_ONCE = 1000  # jobs in one statement; SQLite takes 32,766 values at most
+
+# What waits or was done takes room until it is deleted, also what failed and wasn't counted.
+HELD_BYTES = select(func.coalesce(func.sum(Job.bytes_held + ROW_BYTES * (Job.photos + 1)), 0))
 
 # The statements of every photo, built once; see `quota`.
 _OF_JOB = bindparam("of_job", type_=String())
@@ -408,6 +412,5 @@ def _delete(connection: Connection, which: ColumnElement[bool]) -> int:
 
 def held_bytes(connection: Connection, account_id: int) -> tuple[int, int]:
     """Return the bytes that the account's jobs hold, and those of all jobs."""
-    total = select(func.coalesce(func.sum(Job.bytes_held), 0))
-    mine = connection.execute(total.where(Job.account_id == account_id)).scalar_one()
-    return int(mine), int(connection.execute(total).scalar_one())
+    mine = connection.execute(HELD_BYTES.where(Job.account_id == account_id)).scalar_one()
+    return int(mine), int(connection.execute(HELD_BYTES).scalar_one())

@@ -84,27 +84,42 @@ class JobWork:
     async def _items(self, *, clips: bool = False) -> None:
         while True:
             try:
-                claim = await to_thread.run_sync(partial(self._queue.claim, clips=clips))
+                found = await to_thread.run_sync(partial(self._next, clips=clips))
             except PlateblurError as error:
                 await _rest_after(error)
                 continue
-            if claim is None:
+            if found is None:
                 self.news.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.news.wait(), POLL_S)
                 continue
+            claim, plan = found
             ended = self._in_work[claim.token] = threading.Event()
             try:
-                await self._work_on(claim, ended)
+                await self._work_on(claim, plan, ended)
             finally:
                 del self._in_work[claim.token]
 
-    async def _work_on(self, claim: Claim, ended: threading.Event) -> None:
+    def _next(self, *, clips: bool) -> tuple[Claim, PlanPeriod | Exception] | None:
+        """Claim a photo or clip, and return it with its account's plan, or why there is none."""
+        claim = self._queue.claim(clips=clips)
+        if claim is None:
+            return None
         try:
+            return claim, self._service.gate.active_plan(Identity(claim.account_id, ""))
+        except Exception as error:  # noqa: BLE001 - `_work_on` raises it
+            return claim, error
+
+    async def _work_on(
+        self, claim: Claim, plan: PlanPeriod | Exception, ended: threading.Event
+    ) -> None:
+        try:
+            if isinstance(plan, Exception):
+                raise plan
             if claim.media_type is None:
-                await self._blur(claim, ended)
+                await self._blur(claim, plan, ended)
             else:
-                await self._blur_clip(claim, ended)
+                await self._blur_clip(claim, plan, ended)
         except asyncio.CancelledError:
             await asyncio.shield(to_thread.run_sync(self._queue.put_back, claim))
             raise
@@ -129,14 +144,12 @@ class JobWork:
             _log_unexpected(error)
             await self._fail(claim, Failure("2001", "Something unexpected happened on our side."))
 
-    async def _blur(self, claim: Claim, ended: threading.Event) -> None:
+    async def _blur(self, claim: Claim, plan: PlanPeriod, ended: threading.Event) -> None:
         service, holder = self._service, claim.account_id
-        identity = Identity(claim.account_id, "")
-        plan = await to_thread.run_sync(service.gate.active_plan, identity)
         limits = service.limits_of(plan)
         data = claim.photo
         if data is None:
-            access = Access(identity, plan)
+            access = Access(Identity(claim.account_id, ""), plan)
             with service.spool(access, most_bytes=limits.body_bytes) as spool:
                 most = limits.body_bytes
                 await fetch_photo(service, access, claim.url or "", spool, max_bytes=most)
@@ -163,10 +176,9 @@ class JobWork:
         # Not in its turn, in which the next photo may be blurred meanwhile.
         await _until_done(loop.run_in_executor(None, finish, photo), ended)
 
-    async def _blur_clip(self, claim: Claim, ended: threading.Event) -> None:
+    async def _blur_clip(self, claim: Claim, plan: PlanPeriod, ended: threading.Event) -> None:
         service, settings = self._service, self._service.settings
         identity = Identity(claim.account_id, "")
-        plan = await to_thread.run_sync(service.gate.active_plan, identity)
         usage = await to_thread.run_sync(service.gate.usage, identity, plan)
         _refuse_used_up(plan, usage)  # Before minutes of work; `finish` decides.
         on_trial = plan.kind is PlanKind.TRIAL

@@ -50,7 +50,7 @@ from tests.accounts.fakes import (
 )
 
 LIMITS = JobLimits(
-    jobs=3, photos=5, account_bytes=10_000, all_bytes=15_000, keep=timedelta(hours=24)
+    jobs=3, photos=5, account_bytes=100_000, all_bytes=150_000, keep=timedelta(hours=24)
 )
 PHOTO, BLURRED = b"a photo of " + bytes(100), b"a blurred photo of " + bytes(100)
 RESULT = ItemResult(BLURRED, "image/jpeg", b'{"detections": []}', 3)
@@ -543,18 +543,18 @@ def test_what_waits_is_bounded(
         elif over == "photos":
             begin(jobs, ana, *[b"photo"] * 6)
         elif over == "the account":
-            begin(jobs, ana, bytes(6000), room_bytes=6000)
-            begin(jobs, ana, room_bytes=4001)
+            begin(jobs, ana, bytes(60_000), room_bytes=60_000)
+            begin(jobs, ana, room_bytes=40_001)
         elif over == "all":
-            begin(jobs, ana, bytes(9000), room_bytes=9000)
-            begin(jobs, ion, room_bytes=6001)
+            begin(jobs, ana, bytes(90_000), room_bytes=90_000)
+            begin(jobs, ion, room_bytes=60_001)
         elif over == "the request":
             begin(jobs, ana, bytes(2001), room_bytes=2000)
         else:
             begin(jobs, ana)
             claim = queue.claim()
             assert claim is not None
-            finish(gate, queue, claim, replace(RESULT, photo=bytes(10_001)))
+            finish(gate, queue, claim, replace(RESULT, photo=bytes(100_001)))
     assert counted(gate, ana) == (0, 0)
 
 
@@ -565,19 +565,32 @@ def test_room_is_given_back_by_what_is_fetched_failed_or_deleted(
         with store.read() as connection:
             return job_store.held_bytes(connection, ana.account_id)[0]
 
+    rows, answer = 3 * job_store.ROW_BYTES, len(RESULT.answer)
     one = begin(jobs, ana, PHOTO, PHOTO)
-    assert held() == 2 * len(PHOTO)
+    assert held() == rows + 2 * len(PHOTO)
     claim = queue.claim()
     assert claim is not None
     queue.fail(claim, cd="2001", error="")
     work(gate, queue)
-    assert held() == len(BLURRED)
+    assert held() == rows + len(BLURRED) + answer
     jobs.forget_result(ana.account_id, one, 2)
     jobs.forget_result(ana.account_id, one, 2)
+    assert held() == rows + answer
+    jobs.delete(ana.account_id, one)
     assert held() == 0
-    two = begin(jobs, ana)
-    jobs.delete(ana.account_id, two)
-    assert held() == 0
+
+
+def test_photos_that_fail_take_room_although_they_are_not_counted(
+    store: Store, ana: Identity, clock: TurnableClock
+) -> None:
+    narrow = StoreJobs(store, replace(LIMITS, account_bytes=16 * job_store.ROW_BYTES), clock=clock)
+    item = NewItem("notes.txt", photo=b"", error="the bytes are no photo.")
+    with pytest.raises(JobLimitError):  # noqa: PT012
+        for _ in range(10):
+            job_id = narrow.begin(ana.account_id, room_bytes=100)
+            narrow.add(job_id, [item])
+            narrow.open(job_id, options=b"{}", webhook=None, once=None)
+    assert len(narrow.jobs_of(ana.account_id)) == 8
 
 
 def test_a_request_that_is_sent_again_is_the_same_job(
