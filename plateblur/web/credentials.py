@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from anyio import to_thread
 from fastapi import Request
@@ -38,6 +39,8 @@ BASIC = HTTPBase(
 BEARER = HTTPBearer(scheme_name="bearer", description="An API key.", auto_error=False)
 
 GUESTS = 0  # No account has this id.
+# What a browser says of requests from the same site, or of those that no page makes.
+OWN_PAGE = frozenset({"same-origin", "none"})
 MAX_CREDENTIAL_CHARS = 1024  # Longer ones only cost hashing time; e-mails have up to 254.
 
 
@@ -147,9 +150,11 @@ async def recognise(gate: Gate, request: Request, *, bearer: bool) -> Identity:
     """Return the identity of a request that needs no plan.
 
     Raises:
-        Failure: 1001; or busy, if too many passwords are being checked.
+        Failure: 1001; 1014, forged by a page of another site; or busy, if too many passwords are
+            being checked.
         AccessError: 1015 or 1016.
     """
+    _refuse_forged(request)
     given = parse_authorization(request.headers.get("authorization"), bearer=bearer)
     address = request.client.host if request.client else ""
 
@@ -162,6 +167,23 @@ async def recognise(gate: Gate, request: Request, *, bearer: bool) -> Identity:
         raise busy(error.retry_after_s) from None
     request.state.account_id = identity.account_id
     return identity
+
+
+def _refuse_forged(request: Request) -> None:
+    """Refuse what a page of another site has a browser send that knows its user's password.
+
+    A browser adds the Basic credentials that were once typed into its prompt to the forms of any
+    site. Scripts of other sites ask first (CORS), and get no credentials added.
+
+    Raises:
+        Failure: 1014.
+    """
+    site = request.headers.get("sec-fetch-site", "none")
+    asks_first = request.headers.get("sec-fetch-mode") == "cors"
+    if request.method not in {"GET", "HEAD"} and site not in OWN_PAGE and not asks_first:
+        raise Failure(
+            "1014", "Forms of other sites aren't accepted here.", status=HTTPStatus.FORBIDDEN
+        )
 
 
 def _identity(gate: Gate, given: Basic | Bearer, *, address: str) -> Identity:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from plateblur.types import BlurOptions
 from plateblur.web.body import decode_base64, parse_json_object, read_body, refuse_no_photo
-from plateblur.web.credentials import BASIC, AnyAccess, GuestAccess, let_in
+from plateblur.web.credentials import BASIC, OWN_PAGE, AnyAccess, GuestAccess, let_in
 from plateblur.web.failures import DOCUMENTED_PATH, GUEST_PATH, NOTHING, Failure
 from plateblur.web.schemas import (
     RETURNED_ABOVE,
@@ -29,8 +29,6 @@ FIELDS = {
     for name in ("base64_Photo_String", "photo_url", "boundingBoxCrop", "plate_output", "preview")
 }
 ERROR_BY_STATUS = "An error, if the service returns errors with their HTTP status."
-# What a browser says of requests from the same site, or of those that no page makes.
-OWN_PAGE = frozenset({"same-origin", "none"})
 NOT_GIVEN = frozenset({"", "NO"})  # Source: contract; compared stripped and in upper case.
 
 

@@ -408,6 +408,15 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "a bad option": ({"files": files(PHOTO), "data": {"margin": "7"}}, 422, "1014"),
     "no URL": ({"json": {"photo_urls": []}}, 422, "1014"),
     "a URL that is a number": ({"json": {"photo_urls": [5]}}, 422, "1014"),
+    "a URL that is too long": ({"json": {"photo_urls": ["http://" + "a" * 2042]}}, 422, "1014"),
+    "a form of another site": (
+        {
+            "files": files(PHOTO),
+            "headers": {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"},
+        },
+        403,
+        "1014",
+    ),
     "no JSON": ({"content": b"{"}, 400, "1014"),
     "a bad webhook": ({"files": files(PHOTO), "data": {"webhook_url": "ftp://a/"}}, 422, "1014"),
     "a weak secret": (

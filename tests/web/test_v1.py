@@ -48,6 +48,29 @@ async def test_a_form_with_a_file_gives_the_blurred_image() -> None:
     assert (stand.gate.requests, stand.gate.predictions) == (1, 5)
 
 
+@pytest.mark.parametrize("path", ["/v1/blur", "/v1/detect"])
+@pytest.mark.parametrize(
+    ("site", "mode", "status"),
+    [
+        ("cross-site", "navigate", 403),
+        ("cross-site", "no-cors", 403),
+        ("same-site", "navigate", 403),
+        ("cross-site", "cors", 200),
+        ("same-origin", "navigate", 200),
+        ("none", "navigate", 200),
+    ],
+    ids=["a form", "a script that doesn't ask", "of a neighbour", "a script", "our own", "no page"],
+)
+async def test_forms_of_other_sites_are_refused_whatever_the_browser_adds(
+    path: str, site: str, mode: str, status: int
+) -> None:
+    stand = make_stand()
+    sent = {"Authorization": basic(), "Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+    answer = await stand.client.post(path, files=FORM, headers=sent)
+    assert answer.status_code == status
+    assert stand.gate.requests == (status == 200)
+
+
 async def test_json_gives_json_where_accept_prefers_it() -> None:
     answer = await make_stand().client.post(
         "/v1/blur",
