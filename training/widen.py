@@ -109,7 +109,7 @@ def fill(wide: DetectionModel, narrow: DetectionModel, *, noise: float, seed: in
             if source.groups == 1:  # a depthwise one reads a single channel, the one it copies
                 weight = shared_out(weight, inputs, noise=noise, random=random)
             module.weight.copy_(weight)
-            if source.bias is not None:
+            if module.bias is not None:
                 module.bias.copy_(source.bias[outputs])
         elif isinstance(module, nn.BatchNorm2d):
             convolution = f"{name.removesuffix('.bn')}.conv out"
