@@ -128,7 +128,8 @@ class LowLight(A.ImageOnlyTransform):  # type: ignore[misc]
     def apply(self, img: Image, light: float = 0.3, noise_seed: int = 0, **_: Any) -> Image:
         """Return the picture with a share of its light, plus noise."""
         cv2.setRNGSeed(noise_seed)
-        noise = cv2.randn(np.empty(img.shape, np.int16), 0, 6)
+        # As arrays, because plain numbers would be those of the first channel alone.
+        noise = cv2.randn(np.empty(img.shape, np.int16), np.zeros(1), np.full(1, 6.0))
         dark = cv2.addWeighted(img.astype(np.int16), light, noise, 1, 0, dtype=cv2.CV_8U)
         return dark.astype(np.uint8, copy=False)
 
