@@ -104,8 +104,7 @@ def main() -> None:
     results: dict[str, Any] = {
         "machine": machine(),
         "gpu": gpu.name,
-        "split": given.split,
-        "every": given.every,
+        "split": f"{given.split}, one photo of {given.every}" if given.every > 1 else given.split,
     }
     answers: dict[str, list[Detections]] = {}
     outputs: dict[int, NDArray[np.float32]] = {}
