@@ -501,6 +501,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
     "any-way-gpu": partial(any_way, "any_way_gpu.json"),
     "near": partial(any_way, "near.json"),
+    "near-both": partial(any_way, "near_both.json"),
     "offered": offered,
     "near-gate": near_gate,
     "any-way-gate": any_way_gate,
