@@ -30,7 +30,7 @@ from ultralytics.data import utils as data_utils
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import plotting
-from ultralytics.utils.callbacks import get_default_callbacks, tensorboard
+from ultralytics.utils.callbacks import get_default_callbacks, raytune, tensorboard
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
 
@@ -214,8 +214,10 @@ def with_tensorboard() -> dict[str, list[Callable[[Any], None]]]:
     """Return ultralytics' callbacks and those that write the figures of each epoch for TensorBoard.
 
     Others (MLflow, Weights & Biases) follow ultralytics' own settings. The drawing of the network
-    is left out: it traces the network before each training.
+    is left out: it traces the network before each training. So is Ray Tune's callback, which warns
+    wherever Ray is installed; `training/tune.py` doesn't need it.
     """
+    raytune.callbacks.clear()
     every: dict[str, list[Callable[[Any], None]]] = get_default_callbacks()
     for event, callback in tensorboard.callbacks.items():
         if event != "on_train_start":
