@@ -107,18 +107,17 @@ def tune(search: Search, trial: Trial = hidden_share) -> optuna.Study:
         ).remote
         waiting = unfinished(study)
         running: dict[Any, int] = {}
-        write_results(study, search)
         while True:
             while len(running) < parallel and (waiting or len(study.trials) < search.trials):
                 number = waiting.pop(0) if waiting else study.ask(SPACE).number
                 config = replace(search.base, **study.trials[number].params)
                 options = options_of(search, f"trial-{number}", weights)
                 running[start(config, options)] = number
+            write_results(study, search)
             if not running:
                 return study
             (ended, *_), _ = ray.wait(list(running))
             settle(study, running.pop(ended), ended, search)
-            write_results(study, search)
 
 
 def options_of(search: Search, name: str, weights: str | None = None) -> line.Options:

@@ -13,8 +13,8 @@ import numpy as np
 import yaml
 
 from plateblur.photo import upright_hw
-from plateblur.sets import layout
 from plateblur.sets.corrections import Correction, correct
+from plateblur.sets.files import photos_in
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
 
 
@@ -77,7 +77,7 @@ def split_photos(data: Path, split: str) -> list[Path]:
         if not place.exists() and str(one).startswith("../"):
             place = root / str(one)[3:]
         if place.is_dir():
-            photos += layout.photos_in(place)
+            photos += photos_in(place)
         elif place.is_file():
             lines = place.read_text(encoding="utf-8").splitlines()
             photos += [place.parent / line.strip() for line in lines if line.strip()]
