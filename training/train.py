@@ -38,7 +38,14 @@ from plateblur.guidance import FAR_RATIO, plate_ratios
 from plateblur.photo import upright_hw
 from plateblur.sets.corrections import correct, parse_corrections
 from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
-from plateblur.sets.split import data_hash, data_sets_of, is_kept_apart, sets_of, split_photos
+from plateblur.sets.split import (
+    check_trainable,
+    data_hash,
+    data_sets_of,
+    is_kept_apart,
+    sets_of,
+    split_photos,
+)
 from training import augment
 from training.checkout import ROOT, git_commit, run_step
 from training.runs import (
@@ -407,6 +414,7 @@ def train(
     spent = hours_trained(run / "results.csv") if resume else 0.0
     if hours is not None and spent >= hours:
         raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
+    sys.stderr.writelines(f"{note}\n" for note in check_trainable(data))
     manifest = data.parent / "manifest.csv"
     # Beside the run, because ultralytics empties its folder before it trains on several GPUs.
     data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))

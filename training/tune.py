@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -242,15 +243,13 @@ def write_results(study: optuna.Study, search: Search) -> None:
         writer.writerow(("trial", "state", *FIGURES, *SPACE, "reason"))
         for trial in study.trials:
             folder = search.out / f"trial-{trial.number}"
-            figures: dict[str, Any] = {"covered99": trial.value}
-            if trial.value is not None and (folder / "summary.json").exists():
-                figures |= json.loads((folder / "summary.json").read_text())["val"]["this"]
+            figures = figures_of(trial, search)
             reason = reason_of(folder) if trial.state is TrialState.FAIL else ""
             row = [figures.get(name) for name in FIGURES]
             row += [trial.params.get(name) for name in SPACE]
             writer.writerow((trial.number, trial.state.name.lower(), *row, reason))
-    if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        best = study.best_trial
+    best = best_of(study, search)
+    if best is not None:
         values = asdict(replace(search.base, **best.params))
         usual = asdict(Config())
         config = {name: value for name, value in values.items() if value != usual[name]}
@@ -258,6 +257,27 @@ def write_results(study: optuna.Study, search: Search) -> None:
             f"# Trial {best.number} of {len(study.trials)}: covered99 {best.value:.4f} on val.\n"
             + yaml.safe_dump(config, sort_keys=False)
         )
+
+
+def figures_of(trial: optuna.trial.FrozenTrial, search: Search) -> dict[str, Any]:
+    """Return the figures of a finished trial on val; nothing of another."""
+    summary = search.out / f"trial-{trial.number}" / "summary.json"
+    if trial.value is None or not summary.exists():
+        return {}
+    figures: dict[str, Any] = json.loads(summary.read_text())["val"]["this"]
+    return figures
+
+
+def best_of(study: optuna.Study, search: Search) -> optuna.trial.FrozenTrial | None:
+    """Return the trial that hides most plates; of several, the one with the fewest false boxes."""
+    return max(
+        study.get_trials(states=(TrialState.COMPLETE,)),
+        key=lambda trial: (
+            trial.value or 0.0,
+            -figures_of(trial, search).get("false_boxes_per_photo", math.inf),
+        ),
+        default=None,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -277,10 +297,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = vars(parser.parse_args(argv))
     base = read_config(given.pop("base"), given.pop("set"))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = tune(Search(base=base, **given))
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+    search = Search(base=base, **given)
+    best = best_of(tune(search), search)
+    if best is None:
         raise ValueError(f"every trial failed; the reasons are in {given['out']}/trials.csv")
-    best = study.best_trial
     sys.stdout.write(f"trial {best.number}: covered99 {best.value:.4f} with {best.params}\n")
 
 

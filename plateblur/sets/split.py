@@ -121,6 +121,54 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
     return list(photos.values())
 
 
+def check_trainable(data: Path) -> list[str]:
+    """Check train and val before time is spent on them, and return what a person should know.
+
+    ultralytics leaves out a photo with a broken label, trains on any number of classes, and takes a
+    photo without a label file for one without plates.
+
+    Args:
+        data: `data.yaml` of a YOLO data set.
+
+    Returns:
+        A sentence for each split in which photos have no label file.
+
+    Raises:
+        ValueError: a split has no photo, a label is none, there is more than one class, two photos
+            of a split have one name, or a label file is named `.TXT`.
+    """
+    described = yaml.safe_load(data.read_text(encoding="utf-8"))
+    names = described.get("names") if isinstance(described, dict) else None
+    if not isinstance(names, dict | list) or len(names) != 1:
+        raise ValueError(
+            f"{data}: expected `names` with one class, plates, got {names!r}; datasets/folder.py "
+            "makes such a set of one with more classes"
+        )
+    notes = []
+    for split in ("train", "val"):
+        stems: dict[str, Path] = {}
+        unlabelled = 0
+        photos = read_split(data, split)
+        for path in (photo.path for photo in photos):
+            if path.stem in stems:  # labels are found by it
+                raise ValueError(
+                    f"{path} has the name of {stems[path.stem]}; photos of a split need different "
+                    "names, also where only the suffix differs"
+                )
+            stems[path.stem] = path
+            label = label_file(path)
+            if not label.exists():
+                if label.with_suffix(".TXT").exists():
+                    raise ValueError(f"{label.with_suffix('.TXT')}: expected the suffix .txt")
+                unlabelled += 1
+        if unlabelled:
+            notes.append(
+                f"{split}: {unlabelled} of {len(photos)} photos have no label file and count as "
+                "photos without plates"
+            )
+    return notes
+
+
 def _read_manifest(path: Path, *, needed: bool) -> dict[str, dict[str, str]]:
     if not needed and not path.exists():
         return {}
