@@ -53,6 +53,7 @@ from training.runs import (
     environment,
     hours_trained,
     require_new,
+    require_same_config,
     require_unfinished,
     stop_early,
     tell_progress,
@@ -410,6 +411,8 @@ def train(
     network = config.model if takes_over else weights
     record_file = run / "run.json"
     earlier = json.loads(record_file.read_text()) if resume and record_file.exists() else {}
+    if earlier:
+        require_same_config(earlier["config"], asdict(config))
     hours = hours or earlier.get("hours_budget")
     spent = hours_trained(run / "results.csv") if resume else 0.0
     if hours is not None and spent >= hours:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
+
+from plateblur.sets.layout import DatasetError
 
 PHOTO_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff")
@@ -63,6 +65,62 @@ def nearest(path: Path, candidates: Sequence[Path]) -> list[Path]:
     return [one for one, number in zip(candidates, shared, strict=True) if number == max(shared)]
 
 
-def used_twice(paths: Collection[Path]) -> list[Path]:
-    """Return the paths that appear more than once."""
-    return sorted(path for path, times in Counter(paths).items() if times > 1)
+def each_of_one_photo(labels: dict[Path, Path]) -> dict[Path, Path]:
+    """Return the label files by photo, after checking that no two photos share one.
+
+    Raises:
+        DatasetError: two do, and its boxes can't be of both.
+    """
+    shared = [label for label, times in Counter(labels.values()).items() if times > 1]
+    for label in sorted(shared):
+        photos = " and ".join(str(photo) for photo, of in labels.items() if of == label)
+        raise DatasetError(f"{label}: expected labels of one photo, they fit {photos}")
+    return labels
+
+
+def the_one(found: Sequence[Path], *, of: Path, name: str) -> Path:
+    """Return the only file found.
+
+    Args:
+        found: one or more.
+        of: the file that needs it, for the message.
+        name: by which it was looked for.
+
+    Raises:
+        DatasetError: there are several.
+    """
+    if len(found) > 1:
+        raise DatasetError(
+            f"{of}: expected one file for {name}, got {' and '.join(map(str, found))}"
+        )
+    return found[0]
+
+
+def photos_by_name(root: Path) -> dict[str, list[Path]]:
+    """Return the photos of a folder by their names, for `named_photo`."""
+    found: dict[str, list[Path]] = {}
+    for path in photos_in(root):
+        found.setdefault(path.name, []).append(path)
+    return found
+
+
+def named_photo(name: str, *, near: Path, by_name: Mapping[str, list[Path]]) -> Path:
+    """Return the photo of a folder that a label file names: by its path, or else by its name.
+
+    Args:
+        name: as the label file gives it, from its own folder or from anywhere.
+        near: the label file.
+        by_name: the folder's photos, of `photos_by_name`.
+
+    Raises:
+        DatasetError: there is none, or several that fit equally well.
+    """
+    given = as_named(name)
+    beside = (near.parent / given).resolve()
+    candidates = by_name.get(given.name, [])
+    if not candidates:
+        raise DatasetError(f"{near}: expected the photo {name}, found none")
+    if exact := [path for path in candidates if path.resolve() == beside]:
+        return exact[0]
+    expected = near.with_name(near.stem.removeprefix("instances_")) / given
+    return the_one(nearest(expected, candidates), of=near, name=name)

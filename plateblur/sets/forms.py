@@ -25,7 +25,9 @@ is of one photo, and a name in it must not fit several photos: otherwise that is
 from __future__ import annotations
 
 import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,7 +42,15 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from plateblur.sets import layout
-from plateblur.sets.files import as_named, files_in, nearest, photos_in, used_twice
+from plateblur.sets.files import (
+    each_of_one_photo,
+    files_in,
+    named_photo,
+    nearest,
+    photos_by_name,
+    photos_in,
+    the_one,
+)
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
 
 DrawnOn = Literal["upright", "raster"]
@@ -226,19 +236,7 @@ def _yolo_labels(root: Path) -> dict[Path, Path]:
         labels = [one for at in places for one in (at, at.with_suffix(".TXT")) if one.is_file()]
         if labels:
             found[path] = labels[0]
-    return _each_of_one_photo(found)
-
-
-def _each_of_one_photo(labels: dict[Path, Path]) -> dict[Path, Path]:
-    """Return the label files by photo, after checking that no two photos share one.
-
-    Raises:
-        DatasetError: two do, and its boxes can't be of both.
-    """
-    for label in used_twice(labels.values()):
-        photos = " and ".join(str(photo) for photo, of in labels.items() if of == label)
-        raise layout.DatasetError(f"{label}: expected labels of one photo, they fit {photos}")
-    return labels
+    return each_of_one_photo(found)
 
 
 def _text_of(path: Path) -> str:
@@ -264,21 +262,13 @@ def _voc_annotations(root: Path) -> dict[Path, Path]:
     annotations: dict[str, list[Path]] = {}
     for path in files_in(root, ".xml"):
         annotations.setdefault(path.stem, []).append(path)
-    return _each_of_one_photo(
+    return each_of_one_photo(
         {
-            path: _the_one(nearest(path, annotations[path.stem]), of=path, name=path.stem)
+            path: the_one(nearest(path, annotations[path.stem]), of=path, name=path.stem)
             for path in photos_in(root)
             if path.stem in annotations
         }
     )
-
-
-def _the_one(found: Sequence[Path], *, of: Path, name: str) -> Path:
-    if len(found) > 1:
-        raise layout.DatasetError(
-            f"{of}: expected one file for {name}, got {' and '.join(map(str, found))}"
-        )
-    return found[0]
 
 
 def voc_objects(annotation: Path) -> Labelled:
@@ -318,12 +308,12 @@ def _stated(size_wh: Sequence[int]) -> tuple[int, int] | None:
 
 def read_coco(root: Path) -> Iterator[Labelled]:
     """Yield what the COCO files of a folder say; photos with a crowd box are left out."""
-    by_name = _by_name(root)
+    by_name = photos_by_name(root)
     for path in files_in(root, ".json"):
         try:
             for name, has_crowd, labels in _coco_images(path, json.loads(_text_of(path))):
                 if not has_crowd:
-                    yield replace(labels, path=_photo(name, near=path, by_name=by_name))
+                    yield replace(labels, path=named_photo(name, near=path, by_name=by_name))
         except (KeyError, TypeError, ValueError) as error:
             raise layout.DatasetError(f"{path}: expected COCO, got {error!r}") from error
 
@@ -367,6 +357,10 @@ def yolo_file(label: Path, photo: Path) -> Labelled:
 
 def _coco_images(path: Path, given: dict[str, Any]) -> Iterator[tuple[str, bool, Labelled]]:
     """Yield each photo's name, whether one of its boxes is around a crowd, and its boxes."""
+    for kind in ("categories", "images"):  # files that were joined by hand have the same ids twice
+        ids = Counter(one["id"] for one in given[kind])
+        if twice := [number for number, times in ids.items() if times > 1]:
+            raise ValueError(f"the id {twice[0]} twice in {kind}")
     names = {category["id"]: str(category["name"]) for category in given["categories"]}
     annotations: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in given["images"]}
     for annotation in given["annotations"]:
@@ -400,13 +394,15 @@ def _coco_box(annotation: Mapping[str, Any]) -> list[float]:
 
 def read_csv(root: Path) -> Iterator[Labelled]:
     """Yield what the CSV files of a folder say."""
-    by_name = _by_name(root)
+    by_name = photos_by_name(root)
     for path in files_in(root, ".csv"):
         boxes: dict[str, list[tuple[str, list[float]]]] = {}
         sizes: dict[str, tuple[int, int] | None] = {}
-        lines = _text_of(path).splitlines()
-        header = lines[0] if lines else ""
-        reader = csv.DictReader(lines, delimiter=max(",;\t", key=header.count))
+        text = _text_of(path)
+        header = text.partition("\n")[0]
+        reader = csv.DictReader(
+            io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)
+        )
         reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
         name_column, edges, class_column = _csv_columns(path, reader.fieldnames)
         for row in reader:
@@ -426,7 +422,7 @@ def read_csv(root: Path) -> Iterator[Labelled]:
                 raise layout.DatasetError(f"{path}, line {reader.line_num}: {error}") from error
         for name, found in boxes.items():
             yield Labelled(
-                path=_photo(name, near=path, by_name=by_name),
+                path=named_photo(name, near=path, by_name=by_name),
                 label=path,
                 size_wh=sizes[name],
                 classes=tuple(class_ for class_, _ in found),
@@ -439,7 +435,7 @@ def read_label_studio(root: Path) -> Iterator[Labelled]:
 
     If several people annotated a photo, the last one counts.
     """
-    by_name = _by_name(root)
+    by_name = photos_by_name(root)
     for path in files_in(root, ".json"):
         try:
             tasks = json.loads(_text_of(path))
@@ -449,7 +445,7 @@ def read_label_studio(root: Path) -> Iterator[Labelled]:
                 done = [one for one in task["annotations"] if not one.get("was_cancelled")]
                 if done:
                     where = unquote(task["data"]["image"]).rpartition("?d=")[2]
-                    photo = _photo(where.lstrip("/"), near=path, by_name=by_name)
+                    photo = named_photo(where.lstrip("/"), near=path, by_name=by_name)
                     yield _of_label_studio(photo, path, done[-1]["result"])
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise layout.DatasetError(
@@ -502,30 +498,6 @@ def _csv_columns(path: Path, header: Sequence[str]) -> tuple[str, tuple[str, ...
             f"xmin,ymin,xmax,ymax; got {', '.join(header)}"
         )
     return names[0], edges[0], next((one for one in CLASS_COLUMNS if one in header), None)
-
-
-def _by_name(root: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in photos_in(root):
-        found.setdefault(path.name, []).append(path)
-    return found
-
-
-def _photo(name: str, *, near: Path, by_name: Mapping[str, list[Path]]) -> Path:
-    """Return the photo that a label file names: by its path from there, or else by its name.
-
-    Raises:
-        DatasetError: there is none, or several that fit equally well.
-    """
-    given = as_named(name)
-    beside = near.parent / given
-    if beside.is_file():
-        return beside
-    candidates = by_name.get(given.name, [])
-    if not candidates:
-        raise layout.DatasetError(f"{near}: expected the photo {name}, found none")
-    expected = near.with_name(near.stem.removeprefix("instances_")) / given
-    return _the_one(nearest(expected, candidates), of=near, name=name)
 
 
 READERS: dict[str, Callable[[Path], Iterator[Labelled]]] = {

@@ -134,8 +134,8 @@ def check_trainable(data: Path) -> list[str]:
         A sentence for each split in which photos have no label file.
 
     Raises:
-        ValueError: a split has no photo, a label is none, there is more than one class, two photos
-            of a split have one name, or a label file is named `.TXT`.
+        ValueError: a split has no photo, a label is none, there is more than one class, a photo is
+            in both splits, two photos of a split have one name, or a label file is named `.TXT`.
     """
     described = yaml.safe_load(data.read_text(encoding="utf-8"))
     names = described.get("names") if isinstance(described, dict) else None
@@ -145,6 +145,14 @@ def check_trainable(data: Path) -> list[str]:
             "makes such a set of one with more classes"
         )
     notes = []
+    both = {path.resolve() for path in split_photos(data, "train")} & {
+        path.resolve() for path in split_photos(data, "val")
+    }
+    if both:
+        raise ValueError(
+            f"{data}: {len(both)} photos are in train and in val, such as {min(both).name}; "
+            "figures on photos that were trained on say nothing about others"
+        )
     for split in ("train", "val"):
         stems: dict[str, Path] = {}
         unlabelled = 0

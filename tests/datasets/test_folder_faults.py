@@ -122,6 +122,12 @@ def test_a_box_is_read_however_it_was_written(
         ("coco", "a.json", coco({}), r"annotation 1 without a bbox or polygons"),
         ("coco", "a.json", coco({"segmentation": {"counts": "a"}}), "without a bbox or polygons"),
         ("coco", "a.json", coco({"bbox": [40, 60]}), "expected COCO"),
+        (
+            "coco",
+            "a.json",
+            coco(images=(IMAGE, IMAGE | {"file_name": "b.jpg"})),
+            "id 1 twice in im",
+        ),
         ("csv", "a.csv", b"image,x1,y1,x2,y2\n\xe9.jpg,1,2,3,4\n", "expected text in UTF-8"),
         ("csv", "a.csv", "image,x1,y1,x2,y2,label\na.jpg,1,2,9,9,\n", "line 2: expected a label"),
         ("csv", "a.csv", TABLE + "a.jpg,40,60,104\n", "line 2: float"),
@@ -265,6 +271,21 @@ def test_linked_folders_are_read_once(tmp_path: Path, capsys: pytest.CaptureFixt
     (root / "images" / "again").symlink_to(root / "images")  # round and round
     assert len(boxes(root, "yolo")) == 1
     assert "labels without a photo: 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["../photos/a.jpg", "{root}/photos/a.jpg", "/mnt/d/a.jpg"])
+def test_a_table_may_give_whole_paths(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = f"{name.format(root=tmp_path / 'in')},40,60,104,76\n"
+    put(tmp_path / "in", "labels/a.csv", TABLE + line, "photos/a.jpg")
+    monkeypatch.chdir(tmp_path)
+    (row,) = converted("csv", Path("in"))
+    assert row.original_name == "photos/a.jpg"
+    assert "no label speaks of them: 0" in capsys.readouterr().out
 
 
 def test_photos_of_other_formats_are_taken_too(tmp_path: Path) -> None:

@@ -192,3 +192,9 @@ def test_a_split_may_be_in_linked_folders(drawn_set: Path) -> None:
         (drawn_set.parent / kind / "train" / "more").symlink_to(elsewhere)
     assert [photo.name for photo in split_photos(drawn_set, "train")] == [first.name, second.name]
     assert check_trainable(drawn_set) == []
+
+
+def test_a_val_of_train_photos_is_refused(drawn_set: Path) -> None:
+    drawn_set.write_text(drawn_set.read_text().replace("images/val", "images/train"))
+    with pytest.raises(ValueError, match="2 photos are in train and in val, such as"):
+        check_trainable(drawn_set)
