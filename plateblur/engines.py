@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,13 @@ PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
     "coreml": "CoreMLExecutionProvider",
 }
 NVIDIA = ("cuda", "tensorrt")
+
+CUDA_OPTIONS = {  # Source: benchmarks/cuda.py
+    # As the CPU computes. TF32, the default, keeps 10 of 23 bits, which moves confidences.
+    "use_tf32": "0",
+    # Photos and batches come in many shapes, and the default would search anew for each of them.
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
 
 TRIES = 5  # of each engine where the fastest is to be taken
 GPU_BATCH = 8  # images at once; on a CPU a batch takes as long as its images one by one
@@ -97,9 +105,9 @@ def open_engine(
     if engine == "openvino" and device not in ("auto", "cpu"):
         raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
     if device not in ("auto", "cpu"):
-        session = open_session(model, threads=threads, device=device)
+        session = _open_tried(model, threads=threads, device=device, tried_hw=tried_hw)
     elif device == "auto" and engine != "openvino":
-        session, device = _gpu_or(session, model, threads=threads)
+        session, device = _gpu_or(session, model, threads=threads, tried_hw=tried_hw)
     else:
         device = "cpu"
     runs: dict[Engine, Run] = {}
@@ -133,15 +141,54 @@ def open_session(model: Path, *, threads: int | None, device: Device = "cpu") ->
             f"device {device!r} needs an ONNX Runtime with {provider}, and the installed one has "
             f"none; docs/howto/gpu-and-openvino.md lists which package brings it"
         )
-    if device in NVIDIA:
-        onnxruntime.preload_dlls()  # CUDA's libraries, where packages of NVIDIA bring them
+    missing = _load_cuda() if device in NVIDIA else ""
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[provider])
+        session = onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=[(provider, CUDA_OPTIONS if device == "cuda" else {})],
+            enable_fallback=0,  # else a failing device would be replaced by the CPU, even later on
+        )
     except _ORT_ERRORS as error:
-        raise ModelError(f"expected an ONNX model in {model.name}: {error}") from error
-    if session.get_providers()[0] != provider:  # ONNX Runtime goes on with the CPU where none is
-        raise ModelError(f"device {device!r} was asked for, and {provider} found no such device")
+        expected = "an ONNX model in" if device == "cpu" else f"device {device!r} to run"
+        raise ModelError(f"expected {expected} {model.name}: {_reason(error)}") from error
+    if session.get_providers()[0] != provider:  # its library or the device isn't there
+        raise ModelError(
+            f"device {device!r} was asked for, and {provider} "
+            + (f"can't load its libraries: {missing}" if missing else "found no such device")
+        )
     return session
+
+
+def _load_cuda() -> str:
+    """Load CUDA's libraries where NVIDIA's packages bring them; return what was missing."""
+    said = io.StringIO()
+    with redirect_stdout(said):  # it prints, and a command's output is read by others
+        onnxruntime.preload_dlls()
+    return "; ".join(line for line in said.getvalue().splitlines() if line.startswith("Failed"))
+
+
+def _open_tried(
+    model: Path, *, threads: int | None, device: Device, tried_hw: tuple[int, int]
+) -> Session:
+    """Return a session on a GPU that has run once, because some libraries are loaded only then.
+
+    Raises:
+        ModelError: the device isn't there, or can't run the model.
+    """
+    session = open_session(model, threads=threads, device=device)
+    try:
+        _onnxruntime(session)(_grey(tried_hw))
+    except DetectionError as error:
+        reason = _reason(error.__cause__ or error)
+        raise ModelError(f"expected device {device!r} to run {model.name}: {reason}") from error
+    return session
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error of ONNX Runtime says, of one of CUDA without where it was raised."""
+    text = str(error)
+    return text[max(text.find("CUDA failure"), 0) :].partition(" ; ")[0]
 
 
 def _onnxruntime(session: Session) -> Run:
@@ -157,19 +204,27 @@ def _onnxruntime(session: Session) -> Run:
     return run
 
 
-def _gpu_or(session: Session, model: Path, *, threads: int | None) -> tuple[Session, Device]:
+def _gpu_or(
+    session: Session, model: Path, *, threads: int | None, tried_hw: tuple[int, int]
+) -> tuple[Session, Device]:
     """Return a session on a GPU through CUDA, or where there is none the one given, on the CPU."""
     if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
         with suppress(ModelError):  # the package for GPUs, on a machine without one
-            return open_session(model, threads=threads, device="cuda"), "cuda"
+            tried = _open_tried(model, threads=threads, device="cuda", tried_hw=tried_hw)
+            return tried, "cuda"
     return session, "cpu"
+
+
+def _grey(image_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a batch of one grey image."""
+    return np.full((1, 3, *image_hw), 0.5, np.float32)
 
 
 def _fastest(runs: dict[Engine, Run], tried_hw: tuple[int, int]) -> Engine:
     """Return the name of the fastest engine; which that is depends on the CPU, so it is tried."""
     seconds = dict.fromkeys(runs, math.inf)
     if len(runs) > 1:
-        grey = np.full((1, 3, *tried_hw), 0.5, np.float32)
+        grey = _grey(tried_hw)
         for _ in range(TRIES):  # in turn, so that a noisy moment hits all; the first warms up
             for name, run in runs.items():
                 started = time.perf_counter()

@@ -132,6 +132,7 @@ def model_card(
     export: Mapping[str, Any],
     data_sets: list[dict[str, Any]],
     date: str,
+    file: str = "plates.onnx",
 ) -> dict[str, Any]:
     """Return the card of a model: what it misses, what it is for, and what it was made of.
 
@@ -142,6 +143,7 @@ def model_card(
         export: the ONNX file's metadata.
         data_sets: with licences and counts.
         date: of the promotion.
+        file: its name among the models.
     """
     before = figures.get("labels_as_they_are", {})
     before = {**before.get("ranges", {}), "all plates": before["overall"]} if before else {}
@@ -156,7 +158,7 @@ def model_card(
         "training_photos": licences_sentence(data_sets),
         "intended_use": INTENDED_USE,
         "limits": [*LIMITS, *limits_on(figures, data_sets)],
-        "file": "plates.onnx",
+        "file": file,
         "sha256": metrics["model"]["sha256"],
         "bytes": metrics["model"]["bytes"],
         "near": metrics["model"].get("near"),  # the network for near plates beside it, if any

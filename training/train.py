@@ -84,6 +84,7 @@ class Config:
     kept_apart: tuple[str, ...] = ()  # sets of which a quarter is kept for the gate, never seen
     every: int = 1  # of how many train photos an epoch shows one; sets of `set_times` come whole
     cache: str = "ram"  # where decoded photos are kept: "ram", or "disk" where they don't fit
+    validated: str = "each"  # epochs after which val is looked at: "each", or the "last" alone
 
     def __post_init__(self) -> None:
         """Refuse values that would make training fail hours later."""
@@ -93,6 +94,8 @@ class Config:
             )
         if self.cache not in ("ram", "disk"):
             raise ValueError(f"cache must be 'ram' or 'disk', got {self.cache!r}")
+        if self.validated not in ("each", "last"):
+            raise ValueError(f"validated must be 'each' or 'last', got {self.validated!r}")
         numbers = ("far_times", "marked_times", "every")
         times = {name: getattr(self, name) for name in numbers}
         for name, value in (times | self.set_times).items():
@@ -448,6 +451,7 @@ def train(
             "augmentations": augment.LISTS[config.augmentation](),
             "amp": mixed_precision(device),
             "cache": config.cache,
+            "val": config.validated == "each",
             "seed": config.seed,
             "save_period": 1,  # weights/epoch0.pt and so on: the last epoch need not be the best
             "plots": True,
