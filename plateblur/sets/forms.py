@@ -329,7 +329,7 @@ def coco_file(path: Path) -> dict[str, Labelled]:
     """
     found: dict[str, Labelled] = {}
     try:
-        for name, _, labels in _coco_images(path, json.loads(path.read_text(encoding="utf-8"))):
+        for name, _, labels in _coco_images(path, json.loads(_text_of(path))):
             if name in found:
                 raise layout.DatasetError(f"{path}: expected each photo once, got {name} twice")
             found[name] = labels
@@ -345,7 +345,7 @@ def yolo_file(label: Path, photo: Path) -> Labelled:
         DatasetError: a line is no label, or the photo is none.
         OSError: one can't be read.
     """
-    text = label.read_text(encoding="utf-8")
+    text = _text_of(label)
     size = layout.image_hw_of(photo)
     try:
         numbers = {int(line.split()[0]) for line in text.splitlines() if line.strip()}

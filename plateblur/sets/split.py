@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from plateblur.photo import upright_hw
+from plateblur.sets import layout
 from plateblur.sets.corrections import Correction, correct
 from plateblur.sets.files import photos_in
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
@@ -100,6 +100,7 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
     Raises:
         ValueError: no such split, no photo in it, one of which two have the same name, or a label
             that is none.
+        DatasetError: a photo is none.
     """
     groups = _read_manifest(manifest or data.parent / "manifest.csv", needed=manifest is not None)
     photos: dict[str, LabelledPhoto] = {}
@@ -108,10 +109,10 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
             raise ValueError(
                 f"{path} has the name of {photos[path.name].path}; photos need different names"
             )
-        image_hw = upright_hw(path.read_bytes())
+        image_hw = layout.image_hw_of(path)
         label = label_file(path)
-        text = label.read_text() if label.exists() else ""
         try:
+            text = label.read_text() if label.exists() else ""
             truth = labels_to_xyxy(text, image_hw=image_hw)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error

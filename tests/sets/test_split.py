@@ -9,6 +9,7 @@ import pytest
 
 from plateblur import drawn
 from plateblur.sets.labels import label_file
+from plateblur.sets.layout import DatasetError
 from plateblur.sets.split import (
     LabelledPhoto,
     check_trainable,
@@ -156,6 +157,17 @@ def test_a_broken_label_of_train_is_refused_by_name(
     label = label_file(photos_of(drawn_set)[0])
     label.write_text(content)
     with pytest.raises(ValueError, match=f"{label.name}: label line 1: .*{message}"):
+        check_trainable(drawn_set)
+
+
+def test_a_broken_photo_and_a_label_that_is_no_text_are_refused_by_name(drawn_set: Path) -> None:
+    first, second = photos_of(drawn_set)
+    label_file(first).write_bytes(b"\xff\xfe0")
+    with pytest.raises(ValueError, match=f"{label_file(first).name}: .*can't decode"):
+        check_trainable(drawn_set)
+    label_file(first).write_text("")
+    second.write_bytes(b"")
+    with pytest.raises(DatasetError, match=f"{second.name}: "):
         check_trainable(drawn_set)
 
 
