@@ -91,9 +91,14 @@ def tune(search: Search, trial: Trial = hidden_share) -> optuna.Study:
 
     Raises:
         ValueError: val has no plates, the study in `out` is of something else or another process is
-            writing to it, `out` would be committed, or there are fewer GPUs than one trial takes.
+            writing to it, `out` would be committed, there are fewer GPUs than one trial takes, or
+            there would be no trial.
     """
     require_private(search.out)
+    if search.trials < 1 or (search.parallel is not None and search.parallel < 1):
+        raise ValueError(
+            f"expected 1 or more, got --trials {search.trials}, --parallel {search.parallel}"
+        )
     search = replace(search, data=search.data.resolve(), out=search.out.resolve())
     if not any(len(photo.truth) for photo in read_split(search.data, "val")):
         raise ValueError(f"expected plates on val of {search.data}, found none to judge trials by")
