@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PRICE_CENTS, PlanKind
-from plateblur.detector import near_model, shipped_model
+from plateblur.detector import near_model, offered_models, shipped_model
 from plateblur.looks import plan_looks
+from plateblur.sets.licences import train_photos
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -150,6 +151,51 @@ def data_card() -> dict[str, Any]:
     model = near_model(shipped_model()) or shipped_model()
     card: dict[str, Any] = json.loads(model.with_suffix(".json").read_text())
     return card
+
+
+def offered() -> str:
+    """Return the models that are shipped beside the default, with their figures beside its own."""
+    models = ROOT / "plateblur" / "models"
+    cards = {
+        name: json.loads((models / file).with_suffix(".json").read_text())
+        for name, file in {
+            "default": "plates",
+            **{f"`{name}`": f"plates-{name}" for name in offered_models()},
+        }.items()
+    }
+
+    def share(covered: dict[str, float]) -> str:
+        return "{value:.1%} ({low:.1%} to {high:.1%})".format(**covered)
+
+    figures = [card["figures"] for card in cards.values()]
+    first = figures[0]
+    rows = [
+        ["training photos", *(str(train_photos(card["data_sets"])[1]) for card in cards.values())],
+        [
+            "of them from sets without a clear licence",
+            *(str(train_photos(card["data_sets"])[0]) for card in cards.values()),
+        ],
+        [
+            "size",
+            *(
+                f"{(card['bytes'] + (card.get('near') or {'bytes': 0})['bytes']) / 1e6:.0f} MB"
+                for card in cards.values()
+            ),
+        ],
+        *(
+            [
+                f"{name}, {group['plates']} plates: at least 99 % hidden",
+                *(share(one["ranges"][name]["covered99"]) for one in figures),
+            ]
+            for name, group in first["ranges"].items()
+        ),
+        [
+            "false boxes a photo",
+            *(f"{one['overall']['false_boxes_per_photo']:.3f}" for one in figures),
+        ],
+    ]
+    title = f"{first['overall']['photos']} photos of the {first['split']} split, corrected labels"
+    return _table([title, *cards], rows)
 
 
 def licences() -> str:
@@ -451,9 +497,65 @@ def live_memory() -> str:
     )
 
 
+def cuda() -> str:
+    """Return what one run of the model took through CUDA, and how far it is from the CPU's."""
+    results = _results("cuda.json")
+    if results is None:
+        return "Not run yet: `python -m benchmarks.cuda`."
+    cpu, gpu = results["one look on cpu"], results["one look on cuda"]
+    px, confidence = (
+        "boxes furthest from the CPU's, px of the input",
+        "confidences furthest from the CPU's",
+    )
+    rows = [
+        [name, f"{cpu[name]['median ms']:.1f}", f"{gpu[name]['median ms']:.1f}"]
+        + [f"{gpu[name][key]:f}".rstrip("0") for key in (px, confidence)]
+        for name in gpu
+        if name.startswith("batch of ")
+    ]
+    header = ["at 896 x 512", "CPU, ms", "CUDA, ms", "boxes differ by, px", "confidences differ by"]
+    software, version = results["software"], results["software"]["cuDNN"]
+    cut_outs = "1 to 8 cut-outs of the second look"
+    return (
+        f"One {results['gpu']['name']}, ONNX Runtime {software['ONNX Runtime']} for CUDA "
+        f"{software['built for CUDA']}, cuDNN {version // 10000}.{version // 100 % 100}; the CPU "
+        f"is that machine's: {results['machine']}. Differences are the largest on drawn scenes:\n\n"
+        f"{_table(header, rows)}\n\n"
+        f"The first run of an input of another height took "
+        f"{_span(gpu['a shape for the first time, ms'])}, of a batch of cut-outs of the second "
+        f"look {_span(gpu[f'{cut_outs}, for the first time, ms'])}, and "
+        f"{_span(gpu[f'{cut_outs}, again, ms'])} when such batches came again.\n\n"
+        f"{_searched_through_cuda(results)}"
+    )
+
+
+def _searched_through_cuda(results: Mapping[str, Any]) -> str:
+    cpu, gpu = results["found on cpu"], results.get("found on cuda", {})
+    if not gpu.get("photos"):
+        return (
+            f"Searching {cpu['photos']} photos ({results['split']}) took the CPU "
+            f"{cpu['photos'] / cpu['photos a second']:.1f} s. Through CUDA, the search hadn't "
+            "finished when our time on that machine was over."
+        )
+    return (
+        f"Of {gpu['of photos']} photos ({results['split']}), CUDA searched {gpu['photos']}, "
+        f"{gpu['photos a second']:g} a second, and the CPU {cpu['photos']}, "
+        f"{cpu['photos a second']:g} a second. covered99 was {gpu['covered99']:.3f} and "
+        f"{cpu['covered99']:.3f}; {gpu['boxes that only one of them has']} boxes were found by "
+        "only one of them."
+    )
+
+
+def _span(milliseconds: list[float]) -> str:
+    return f"{min(milliseconds):,.0f} to {max(milliseconds):,.0f} ms"
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
+    "any-way-gpu": partial(any_way, "any_way_gpu.json"),
     "near": partial(any_way, "near.json"),
+    "near-both": partial(any_way, "near_both.json"),
+    "offered": offered,
     "near-gate": near_gate,
     "any-way-gate": any_way_gate,
     "attributions": attributions,
@@ -461,6 +563,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cluster-limits": cluster_limits,
     "cluster-memory": cluster_memory,
     "cost": cost,
+    "cuda": cuda,
     "licences": licences,
     "live-memory": live_memory,
     "long-clip": long_clip,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from plateblur.cli_options import ModelOption
 from plateblur.detector import shipped_model
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
@@ -42,9 +43,7 @@ def demo(
         Path | None,
         typer.Option(help="Store photos here for training if people agree to it."),
     ] = None,
-    model: Annotated[
-        Path | None, typer.Option(help="ONNX model of the detector; by default the shipped one.")
-    ] = None,
+    model: ModelOption = None,
     source_url: Annotated[
         str, typer.Option(help="URL of your changed source code; by default the code itself.")
     ] = "",
@@ -71,7 +70,8 @@ def serve(
         Path | None, typer.Option(help="Data folder; overrides PLATEBLUR_DATA_DIR.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="ONNX model of the detector; overrides PLATEBLUR_MODEL.")
+        str | None,
+        typer.Option(help="ONNX model of the detector, or `clear`; overrides PLATEBLUR_MODEL."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     settings: Annotated[

@@ -377,6 +377,27 @@ def shipped_model() -> Path:
     return Path(str(resources.files("plateblur") / "models" / "plates.onnx"))
 
 
+def model_file(named: str) -> Path:
+    """Return the path of a model that a user named.
+
+    Args:
+        named: "" for the one that everybody gets, the name of one that is shipped beside it, such
+            as "clear" for `plates-clear.onnx`, or the path of an ONNX file.
+    """
+    if not named:
+        return shipped_model()
+    if named in offered_models():
+        return shipped_model().with_name(f"plates-{named}.onnx")
+    return Path(named)
+
+
+def offered_models() -> list[str]:
+    """Return the names of the models that are shipped beside the one that everybody gets."""
+    shipped = shipped_model()
+    names = (path.stem.removeprefix("plates-") for path in shipped.parent.glob("plates-*.onnx"))
+    return sorted(name for name in names if name != "near")
+
+
 def near_model(model: Path) -> Path | None:
     """Return the path of the network for near plates beside a model, None if there is none."""
     near = model.with_name(f"{model.stem}-near{model.suffix}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -34,8 +37,22 @@ PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
 }
 NVIDIA = ("cuda", "tensorrt")
 
+CUDA_OPTIONS = {
+    # As the CPU computes. TF32, the default, keeps 10 of 23 bits, which moves confidences.
+    "use_tf32": "0",
+    # The default takes eight times as long to plan a new shape of input, on an H200 with version
+    # 1.29. Source: sgl-project/sglang-omni, pull request 2176.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    # Many sessions share the GPU, so each takes what it needs, not the next power of two.
+    "arena_extend_strategy": "kSameAsRequested",
+}
+
 TRIES = 5  # of each engine where the fastest is to be taken
 GPU_BATCH = 8  # images at once; on a CPU a batch takes as long as its images one by one
+NVIDIA_BATCHES = (1, 2, 4, GPU_BATCH)  # a batch in between is filled up, so that shapes are few
+# Shapes of inputs that have a session on an NVIDIA device. Source: 148 photos of val, every fourth,
+# of all sizes: 31 shapes, and of 343 runs 332 had another one than the run before.
+KEPT_SHAPES = 32
 
 # onnxruntime's errors share no base but Exception.
 _ORT_ERRORS = (
@@ -96,15 +113,16 @@ def open_engine(
         raise ValueError(f"device must be one of {get_args(Device)}, got {device!r}")
     if engine == "openvino" and device not in ("auto", "cpu"):
         raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
+    run = _onnxruntime(session)
     if device not in ("auto", "cpu"):
-        session = open_session(model, threads=threads, device=device)
+        run = _open_tried(model, threads=threads, device=device, tried_hw=tried_hw)
     elif device == "auto" and engine != "openvino":
-        session, device = _gpu_or(session, model, threads=threads)
+        run, device = _gpu_or(run, model, threads=threads, tried_hw=tried_hw)
     else:
         device = "cpu"
     runs: dict[Engine, Run] = {}
     if engine != "openvino":
-        runs["onnxruntime"] = _onnxruntime(session)
+        runs["onnxruntime"] = run
     if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
         runs["openvino"] = _openvino(model, threads=threads)
     name = _fastest(runs, tried_hw)
@@ -133,15 +151,58 @@ def open_session(model: Path, *, threads: int | None, device: Device = "cpu") ->
             f"device {device!r} needs an ONNX Runtime with {provider}, and the installed one has "
             f"none; docs/howto/gpu-and-openvino.md lists which package brings it"
         )
-    if device in NVIDIA:
-        onnxruntime.preload_dlls()  # CUDA's libraries, where packages of NVIDIA bring them
+    missing = _load_cuda() if device in NVIDIA else ""
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=[provider])
+        session = onnxruntime.InferenceSession(
+            model,
+            options,
+            providers=[(provider, CUDA_OPTIONS if device == "cuda" else {})],
+            enable_fallback=0,  # else a failing device would be replaced by the CPU, even later on
+        )
     except _ORT_ERRORS as error:
-        raise ModelError(f"expected an ONNX model in {model.name}: {error}") from error
-    if session.get_providers()[0] != provider:  # ONNX Runtime goes on with the CPU where none is
-        raise ModelError(f"device {device!r} was asked for, and {provider} found no such device")
+        expected = "an ONNX model in" if device == "cpu" else f"device {device!r} to run"
+        raise ModelError(f"expected {expected} {model.name}: {_reason(error)}") from error
+    if session.get_providers()[0] != provider:  # its library or the device isn't there
+        raise ModelError(
+            f"device {device!r} was asked for, and {provider} "
+            + (f"can't load its libraries: {missing}" if missing else "found no such device")
+        )
     return session
+
+
+@cache  # once in a process: sessions are opened while other threads print
+def _load_cuda() -> str:
+    """Load CUDA's libraries where NVIDIA's packages bring them; return what was missing."""
+    said = io.StringIO()
+    with redirect_stdout(said):  # it prints, and a command's output is read by others
+        onnxruntime.preload_dlls()
+    return "; ".join(line for line in said.getvalue().splitlines() if line.startswith("Failed"))
+
+
+def _open_tried(
+    model: Path, *, threads: int | None, device: Device, tried_hw: tuple[int, int]
+) -> Run:
+    """Return a model on a GPU that has run once, because some libraries are loaded only then.
+
+    Raises:
+        ModelError: the device isn't there, or can't run the model.
+    """
+    if device in NVIDIA:
+        run = _by_shape(model, device=device, first_hw=tried_hw)
+    else:
+        run = _onnxruntime(open_session(model, threads=threads, device=device))
+    try:
+        run(_grey(tried_hw))
+    except DetectionError as error:
+        reason = _reason(error.__cause__ or error)
+        raise ModelError(f"expected device {device!r} to run {model.name}: {reason}") from error
+    return run
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error of ONNX Runtime says, of one of CUDA without where it was raised."""
+    text = str(error)
+    return text[max(text.find("CUDA failure"), 0) :].partition(" ; ")[0]
 
 
 def _onnxruntime(session: Session) -> Run:
@@ -157,19 +218,76 @@ def _onnxruntime(session: Session) -> Run:
     return run
 
 
-def _gpu_or(session: Session, model: Path, *, threads: int | None) -> tuple[Session, Device]:
-    """Return a session on a GPU through CUDA, or where there is none the one given, on the CPU."""
+def _by_shape(model: Path, *, device: Device, first_hw: tuple[int, int]) -> Run:
+    """Return a model on an NVIDIA device that plans its convolutions once for each shape of input.
+
+    A session plans them again whenever the shape differs from that of the run before, however often
+    it had it: ONNX Runtime 1.20 to 1.31 remembers one plan for each convolution (`last_x_dims` in
+    its providers/cuda/nn/conv.cc), and none of its options changes that. So each shape gets a
+    session of its own. The one that was unused the longest is closed where there would be too many,
+    and all of them where a run fails, because they may have the memory that it needs.
+
+    Args:
+        model: an ONNX file.
+        device: "cuda" or "tensorrt".
+        first_hw: height and width of the first input, pixels; its session is opened now.
+
+    Raises:
+        ModelError: the device isn't there, or can't take the model.
+    """
+    lock = Lock()  # opens one session at a time; runs of a session wait in ONNX Runtime
+
+    @lru_cache(KEPT_SHAPES)
+    def opened(_shape: tuple[int, ...]) -> Run:
+        # One thread is enough: on the CPU it only computes shapes.
+        return _onnxruntime(open_session(model, threads=1, device=device))
+
+    opened((1, 3, *first_hw))
+
+    def answered(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        count = len(batch)
+        missing = next((size for size in NVIDIA_BATCHES if size >= count), count) - count
+        if missing:
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
+        try:
+            with lock:
+                session_run = opened(batch.shape)
+        except ModelError as error:
+            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
+        output = session_run(batch)
+        return output[: len(output) - missing]
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with suppress(DetectionError):  # the error itself would keep its session open
+            return answered(batch)
+        with lock:
+            opened.cache_clear()
+        return answered(batch)
+
+    return run
+
+
+def _gpu_or(
+    run: Run, model: Path, *, threads: int | None, tried_hw: tuple[int, int]
+) -> tuple[Run, Device]:
+    """Return a model on a GPU through CUDA, or where there is none the one given, on the CPU."""
     if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
         with suppress(ModelError):  # the package for GPUs, on a machine without one
-            return open_session(model, threads=threads, device="cuda"), "cuda"
-    return session, "cpu"
+            tried = _open_tried(model, threads=threads, device="cuda", tried_hw=tried_hw)
+            return tried, "cuda"
+    return run, "cpu"
+
+
+def _grey(image_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a batch of one grey image."""
+    return np.full((1, 3, *image_hw), 0.5, np.float32)
 
 
 def _fastest(runs: dict[Engine, Run], tried_hw: tuple[int, int]) -> Engine:
     """Return the name of the fastest engine; which that is depends on the CPU, so it is tried."""
     seconds = dict.fromkeys(runs, math.inf)
     if len(runs) > 1:
-        grey = np.full((1, 3, *tried_hw), 0.5, np.float32)
+        grey = _grey(tried_hw)
         for _ in range(TRIES):  # in turn, so that a noisy moment hits all; the first warms up
             for name, run in runs.items():
                 started = time.perf_counter()

@@ -32,7 +32,7 @@ from plateblur.accounts.upkeep import prune
 from plateblur.bounded import BoundedWorkers, WorkLimits
 from plateblur.console import add_console, check_console_settings
 from plateblur.cores import cores
-from plateblur.detector import OnnxDetector, shipped_model
+from plateblur.detector import OnnxDetector, model_file
 from plateblur.errors import PlateblurError
 from plateblur.types import BlurOptions, EncodedClip
 from plateblur.web import Settings, SettingsError, create_app
@@ -158,7 +158,7 @@ def build() -> FastAPI:
     if settings.demo:
         from plateblur.demo.serving import add_demo  # here, because Gradio takes seconds to load
 
-        model = Path(settings.model or shipped_model())
+        model = model_file(settings.model)
         add_demo(
             app,
             detector_of(settings),
@@ -178,7 +178,7 @@ def show(line: str) -> None:
 def detector_of(settings: Settings) -> Callable[[], OnnxDetector]:
     """Return a function that opens the configured detector; parallel photos share the cores."""
     threads = max(1, cores() // settings.blur_threads)
-    return partial(OnnxDetector, Path(settings.model or shipped_model()), threads=threads)
+    return partial(OnnxDetector, model_file(settings.model), threads=threads)
 
 
 def job_limits(settings: Settings) -> JobLimits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,9 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as ort
 
-from plateblur import drawn
+from plateblur import drawn, engines
 from plateblur.detector import MOST_LOOKS, OnnxDetector, near_model, shipped_model
 from plateblur.engines import NVIDIA, PROVIDERS, Device, Engine
 from plateblur.errors import DetectionError, ModelError
@@ -313,12 +315,86 @@ def test_a_device_that_isnt_there_is_an_error_and_never_the_cpu_instead(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
     loaded: list[str] = []
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(device))
+    monkeypatch.setattr(engines, "_load_cuda", engines._load_cuda.__wrapped__)
     with (
         pytest.warns(UserWarning, match="Specified provider"),
         pytest.raises(ModelError, match="no such device"),
     ):
         OnnxDetector(path, device=device)
     assert loaded == ([device] if device in NVIDIA else [])
+
+
+def test_missing_libraries_of_a_device_are_named_and_nothing_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
+        pytest.skip("they are there")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    said = "Failed to load libcudart.so.13: no such file\nPlease follow ...\n"
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(said))
+    monkeypatch.setattr(engines, "_load_cuda", engines._load_cuda.__wrapped__)
+    with (
+        pytest.warns(UserWarning, match="Specified provider"),
+        pytest.raises(ModelError, match=r"can't load its libraries: .* no such file$"),
+    ):
+        OnnxDetector(save(tmp_path, raw([]), METADATA), device="cuda")
+    assert capsys.readouterr().out == ""
+
+
+class Failing:
+    """The inner session of a device that takes a model, and fails when it runs it."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._inner = session._sess
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def run(self, *_: Any) -> Any:
+        raise ort.EPFail("cuDNN is not available")
+
+
+def with_a_failing_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this machine have a GPU, on which models can be opened but not run."""
+    opened = engines.open_session
+
+    def open_session(model: Path, *, threads: int | None, device: Device = "cpu") -> Any:
+        session = opened(model, threads=threads)
+        if device != "cpu":
+            session._sess = Failing(session)
+        return session
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    monkeypatch.setattr(engines, "open_session", open_session)
+
+
+@pytest.mark.parametrize("device", GPUS)
+def test_a_device_that_fails_is_an_error_at_the_start_and_not_replaced_by_the_cpu(
+    tmp_path: Path,
+    device: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with_a_failing_gpu(monkeypatch)
+    with pytest.raises(ModelError, match=rf"'{device}' to run tiny\.onnx: cuDNN is not available"):
+        OnnxDetector(save(tmp_path, raw([]), METADATA), device=device)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_that_fails_is_not_taken_where_the_choice_is_left_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_a_failing_gpu(monkeypatch)
+    path = save(tmp_path, raw([]), METADATA)
+    assert OnnxDetector(path, device="auto").runs_on == "onnxruntime on cpu"
+
+
+def test_an_engine_that_fails_later_on_is_an_error_too(tmp_path: Path) -> None:
+    """ONNX Runtime would run the model on the CPU instead, and print so."""
+    session = engines.open_session(save(tmp_path, raw([]), METADATA), threads=None)
+    session._sess = Failing(session)
+    with pytest.raises(ort.EPFail):
+        session.run(None, {"images": np.zeros((1, 3, 32, 32), np.float32)})
 
 
 def test_openvino_is_for_the_cpu(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ STEPS = {
         *("train", "average", "export", "calibrate", "evaluate", "promote", "promote_near"),
     ),
     "All of these again, as the shipped model was made": ("reproduce",),
-    "Beside them": ("restore", "tune", "augment", "record", "card", "hub"),
+    "Beside them": ("offer", "restore", "widen", "tune", "augment", "record", "card", "hub"),
 }
 
 

@@ -132,6 +132,8 @@ def model_card(
     export: Mapping[str, Any],
     data_sets: list[dict[str, Any]],
     date: str,
+    file: str = "plates.onnx",
+    tested_on: Iterable[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the card of a model: what it misses, what it is for, and what it was made of.
 
@@ -142,6 +144,8 @@ def model_card(
         export: the ONNX file's metadata.
         data_sets: with licences and counts.
         date: of the promotion.
+        file: its name among the models.
+        tested_on: the sets of the test split, if it has others than those trained on.
     """
     before = figures.get("labels_as_they_are", {})
     before = {**before.get("ranges", {}), "all plates": before["overall"]} if before else {}
@@ -155,8 +159,8 @@ def model_card(
         ],
         "training_photos": licences_sentence(data_sets),
         "intended_use": INTENDED_USE,
-        "limits": [*LIMITS, *limits_on(figures, data_sets)],
-        "file": "plates.onnx",
+        "limits": [*LIMITS, *limits_on(figures, tested_on or data_sets)],
+        "file": file,
         "sha256": metrics["model"]["sha256"],
         "bytes": metrics["model"]["bytes"],
         "near": metrics["model"].get("near"),  # the network for near plates beside it, if any

@@ -398,7 +398,11 @@ def config_of_command_line(summary: str) -> Config:
     Args:
         summary: of the help.
     """
-    parser = argparse.ArgumentParser(description=summary)
+    return Config(**vars(add_options(argparse.ArgumentParser(description=summary)).parse_args()))
+
+
+def add_options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Add the options that fill a `Config` and return the parser."""
     parser.add_argument("candidate", type=Path, help="ONNX file of training/export.py")
     parser.add_argument("--data", type=Path, required=True, help="data.yaml with a test split")
     parser.add_argument("--run", type=Path, help="its run folder; else where the candidate is")
@@ -413,7 +417,7 @@ def config_of_command_line(summary: str) -> Config:
     parser.add_argument("--threads", type=int, help="of the detector; all cores without it")
     parser.add_argument("--no-plots", dest="plots", action="store_false", help="tables only")
     parser.add_argument("--contact-sheet", action="store_true", help="draw the worst misses")
-    return Config(**vars(parser.parse_args()))
+    return parser
 
 
 def main() -> None:

@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     data_dir: Path = _setting(
         DATA_DIR, "folder for the SQLite database, the outbox and shared metrics"
     )
-    model: str = _setting("", "ONNX model of the detector; default: the shipped one")
+    model: str = _setting(
+        "", "ONNX model of the detector, or the name of one that is shipped beside the default"
+    )
     database_url: str = _setting(
         "", "SQLAlchemy URL of the database; default: SQLite in the data folder", secret=True
     )
