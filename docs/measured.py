@@ -497,10 +497,64 @@ def live_memory() -> str:
     )
 
 
+def cuda() -> str:
+    """Return what one run of the model took through CUDA, and how far it is from the CPU's."""
+    results = _results("cuda.json")
+    if results is None:
+        return "Not run yet: `python -m benchmarks.cuda`."
+    cpu, gpu = results["one look on cpu"], results["one look on cuda"]
+    px, confidence = (
+        "boxes furthest from the CPU's, px of the input",
+        "confidences furthest from the CPU's",
+    )
+    rows = [
+        [name, f"{cpu[name]['median ms']:.1f}", f"{gpu[name]['median ms']:.1f}"]
+        + [f"{gpu[name][key]:f}".rstrip("0") for key in (px, confidence)]
+        for name in gpu
+        if name.startswith("batch of ")
+    ]
+    header = ["at 896 x 512", "CPU, ms", "CUDA, ms", "boxes differ by, px", "confidences differ by"]
+    software, version = results["software"], results["software"]["cuDNN"]
+    cut_outs = "1 to 8 cut-outs of the second look"
+    return (
+        f"One {results['gpu']['name']}, ONNX Runtime {software['ONNX Runtime']} for CUDA "
+        f"{software['built for CUDA']}, cuDNN {version // 10000}.{version // 100 % 100}; the CPU "
+        f"is that machine's: {results['machine']}. Differences are the largest on drawn scenes:\n\n"
+        f"{_table(header, rows)}\n\n"
+        f"The first run of an input of another height took "
+        f"{_span(gpu['a shape for the first time, ms'])}, of a batch of cut-outs of the second "
+        f"look {_span(gpu[f'{cut_outs}, for the first time, ms'])}, and "
+        f"{_span(gpu[f'{cut_outs}, again, ms'])} when such batches came again.\n\n"
+        f"{_searched_through_cuda(results)}"
+    )
+
+
+def _searched_through_cuda(results: Mapping[str, Any]) -> str:
+    cpu, gpu = results["found on cpu"], results.get("found on cuda", {})
+    if not gpu.get("photos"):
+        return (
+            f"Searching {cpu['photos']} photos ({results['split']}) took the CPU "
+            f"{cpu['photos'] / cpu['photos a second']:.1f} s. Through CUDA, the search hadn't "
+            "finished when our time on that machine was over."
+        )
+    return (
+        f"Of {gpu['of photos']} photos ({results['split']}), CUDA searched {gpu['photos']}, "
+        f"{gpu['photos a second']:g} a second, and the CPU {cpu['photos']}, "
+        f"{cpu['photos a second']:g} a second. covered99 was {gpu['covered99']:.3f} and "
+        f"{cpu['covered99']:.3f}; {gpu['boxes that only one of them has']} boxes were found by "
+        "only one of them."
+    )
+
+
+def _span(milliseconds: list[float]) -> str:
+    return f"{min(milliseconds):,.0f} to {max(milliseconds):,.0f} ms"
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
     "any-way-gpu": partial(any_way, "any_way_gpu.json"),
     "near": partial(any_way, "near.json"),
+    "near-both": partial(any_way, "near_both.json"),
     "offered": offered,
     "near-gate": near_gate,
     "any-way-gate": any_way_gate,
@@ -509,6 +563,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cluster-limits": cluster_limits,
     "cluster-memory": cluster_memory,
     "cost": cost,
+    "cuda": cuda,
     "licences": licences,
     "live-memory": live_memory,
     "long-clip": long_clip,

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -35,15 +37,22 @@ PROVIDERS: dict[str, str] = {  # Source: ONNX Runtime's names of them.
 }
 NVIDIA = ("cuda", "tensorrt")
 
-CUDA_OPTIONS = {  # Source: benchmarks/cuda.py
+CUDA_OPTIONS = {
     # As the CPU computes. TF32, the default, keeps 10 of 23 bits, which moves confidences.
     "use_tf32": "0",
-    # Photos and batches come in many shapes, and the default would search anew for each of them.
+    # The default takes eight times as long to plan a new shape of input, on an H200 with version
+    # 1.29. Source: sgl-project/sglang-omni, pull request 2176.
     "cudnn_conv_algo_search": "HEURISTIC",
+    # Many sessions share the GPU, so each takes what it needs, not the next power of two.
+    "arena_extend_strategy": "kSameAsRequested",
 }
 
 TRIES = 5  # of each engine where the fastest is to be taken
 GPU_BATCH = 8  # images at once; on a CPU a batch takes as long as its images one by one
+NVIDIA_BATCHES = (1, 2, 4, GPU_BATCH)  # a batch in between is filled up, so that shapes are few
+# Shapes of inputs that have a session on an NVIDIA device. Source: 148 photos of val, every fourth,
+# of all sizes: 31 shapes, and of 343 runs 332 had another one than the run before.
+KEPT_SHAPES = 32
 
 # onnxruntime's errors share no base but Exception.
 _ORT_ERRORS = (
@@ -104,15 +113,16 @@ def open_engine(
         raise ValueError(f"device must be one of {get_args(Device)}, got {device!r}")
     if engine == "openvino" and device not in ("auto", "cpu"):
         raise ModelError(f"engine 'openvino' runs on the CPU alone here, not on {device!r}")
+    run = _onnxruntime(session)
     if device not in ("auto", "cpu"):
-        session = _open_tried(model, threads=threads, device=device, tried_hw=tried_hw)
+        run = _open_tried(model, threads=threads, device=device, tried_hw=tried_hw)
     elif device == "auto" and engine != "openvino":
-        session, device = _gpu_or(session, model, threads=threads, tried_hw=tried_hw)
+        run, device = _gpu_or(run, model, threads=threads, tried_hw=tried_hw)
     else:
         device = "cpu"
     runs: dict[Engine, Run] = {}
     if engine != "openvino":
-        runs["onnxruntime"] = _onnxruntime(session)
+        runs["onnxruntime"] = run
     if engine == "openvino" or (engine == "auto" and device == "cpu" and find_spec("openvino")):
         runs["openvino"] = _openvino(model, threads=threads)
     name = _fastest(runs, tried_hw)
@@ -160,6 +170,7 @@ def open_session(model: Path, *, threads: int | None, device: Device = "cpu") ->
     return session
 
 
+@cache  # once in a process: sessions are opened while other threads print
 def _load_cuda() -> str:
     """Load CUDA's libraries where NVIDIA's packages bring them; return what was missing."""
     said = io.StringIO()
@@ -170,19 +181,22 @@ def _load_cuda() -> str:
 
 def _open_tried(
     model: Path, *, threads: int | None, device: Device, tried_hw: tuple[int, int]
-) -> Session:
-    """Return a session on a GPU that has run once, because some libraries are loaded only then.
+) -> Run:
+    """Return a model on a GPU that has run once, because some libraries are loaded only then.
 
     Raises:
         ModelError: the device isn't there, or can't run the model.
     """
-    session = open_session(model, threads=threads, device=device)
+    if device in NVIDIA:
+        run = _by_shape(model, device=device, first_hw=tried_hw)
+    else:
+        run = _onnxruntime(open_session(model, threads=threads, device=device))
     try:
-        _onnxruntime(session)(_grey(tried_hw))
+        run(_grey(tried_hw))
     except DetectionError as error:
         reason = _reason(error.__cause__ or error)
         raise ModelError(f"expected device {device!r} to run {model.name}: {reason}") from error
-    return session
+    return run
 
 
 def _reason(error: BaseException) -> str:
@@ -204,15 +218,64 @@ def _onnxruntime(session: Session) -> Run:
     return run
 
 
+def _by_shape(model: Path, *, device: Device, first_hw: tuple[int, int]) -> Run:
+    """Return a model on an NVIDIA device that plans its convolutions once for each shape of input.
+
+    A session plans them again whenever the shape differs from that of the run before, however often
+    it had it: ONNX Runtime 1.20 to 1.31 remembers one plan for each convolution (`last_x_dims` in
+    its providers/cuda/nn/conv.cc), and none of its options changes that. So each shape gets a
+    session of its own. The one that was unused the longest is closed where there would be too many,
+    and all of them where a run fails, because they may have the memory that it needs.
+
+    Args:
+        model: an ONNX file.
+        device: "cuda" or "tensorrt".
+        first_hw: height and width of the first input, pixels; its session is opened now.
+
+    Raises:
+        ModelError: the device isn't there, or can't take the model.
+    """
+    lock = Lock()  # opens one session at a time; runs of a session wait in ONNX Runtime
+
+    @lru_cache(KEPT_SHAPES)
+    def opened(_shape: tuple[int, ...]) -> Run:
+        # One thread is enough: on the CPU it only computes shapes.
+        return _onnxruntime(open_session(model, threads=1, device=device))
+
+    opened((1, 3, *first_hw))
+
+    def answered(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        count = len(batch)
+        missing = next((size for size in NVIDIA_BATCHES if size >= count), count) - count
+        if missing:
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.float32)])
+        try:
+            with lock:
+                session_run = opened(batch.shape)
+        except ModelError as error:
+            raise DetectionError(f"the detector failed on an input {batch.shape}") from error
+        output = session_run(batch)
+        return output[: len(output) - missing]
+
+    def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with suppress(DetectionError):  # the error itself would keep its session open
+            return answered(batch)
+        with lock:
+            opened.cache_clear()
+        return answered(batch)
+
+    return run
+
+
 def _gpu_or(
-    session: Session, model: Path, *, threads: int | None, tried_hw: tuple[int, int]
-) -> tuple[Session, Device]:
-    """Return a session on a GPU through CUDA, or where there is none the one given, on the CPU."""
+    run: Run, model: Path, *, threads: int | None, tried_hw: tuple[int, int]
+) -> tuple[Run, Device]:
+    """Return a model on a GPU through CUDA, or where there is none the one given, on the CPU."""
     if PROVIDERS["cuda"] in onnxruntime.get_available_providers():
         with suppress(ModelError):  # the package for GPUs, on a machine without one
             tried = _open_tried(model, threads=threads, device="cuda", tried_hw=tried_hw)
             return tried, "cuda"
-    return session, "cpu"
+    return run, "cpu"
 
 
 def _grey(image_hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -315,6 +315,7 @@ def test_a_device_that_isnt_there_is_an_error_and_never_the_cpu_instead(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
     loaded: list[str] = []
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append(device))
+    monkeypatch.setattr(engines, "_load_cuda", engines._load_cuda.__wrapped__)
     with (
         pytest.warns(UserWarning, match="Specified provider"),
         pytest.raises(ModelError, match="no such device"),
@@ -331,6 +332,7 @@ def test_missing_libraries_of_a_device_are_named_and_nothing_is_printed(
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
     said = "Failed to load libcudart.so.13: no such file\nPlease follow ...\n"
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: sys.stdout.write(said))
+    monkeypatch.setattr(engines, "_load_cuda", engines._load_cuda.__wrapped__)
     with (
         pytest.warns(UserWarning, match="Specified provider"),
         pytest.raises(ModelError, match=r"can't load its libraries: .* no such file$"),

@@ -1,4 +1,4 @@
-"""Put a run's model beside the shipped one, for those who need another licence or have a GPU.
+"""Put a run's model beside the shipped one, for those who need what the shipped one isn't.
 
     python -m training.offer runs/clear/plates.onnx --as clear --data DATA.yaml
 

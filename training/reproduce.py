@@ -44,8 +44,6 @@ from training.restore import Config as RestoreConfig
 from training.restore import restore
 from training.runs import is_done
 from training.train import Config, prepare_data, read_config, train
-from training.widen import Config as WidenConfig
-from training.widen import widen
 
 RECIPE = Path(__file__).with_name("shipped.yaml")
 OVERLAY = "datasets/corrections/plates.jsonl"
@@ -111,8 +109,6 @@ def replay(stage: dict[str, Any], recipe: dict[str, Any], *, data: Path, options
     weights = place(stage["begins"], recipe, options)
     if size := stage.get("restored_at"):
         weights = str(restored(Path(weights), stage, recipe, size=size, data=data, options=options))
-    if network := stage.get("widened_to"):
-        weights = str(widened(Path(weights), network, run=run))
     if not is_done(run):
         config = config_of(stage, options)
         check_data(config, stage, data=data, options=options)
@@ -289,13 +285,6 @@ def restored(
         export(ExportConfig(weights, model, SMOKE_SIZE if options.smoke else size))
         restore(RestoreConfig(model, recipe["network"], data, kept))
     return made
-
-
-def widened(weights: Path, network: str, *, run: Path) -> Path:
-    """Return the weights of a larger network that finds what these find."""
-    kept = run.with_name(f"{run.name}.wide")
-    made: Path = kept / "weights" / "widened.pt"
-    return made if made.exists() else widen(WidenConfig(weights, kept, network))
 
 
 def compared(
