@@ -26,6 +26,7 @@ from plateblur.errors import PhotoError
 from plateblur.photo import decode
 from plateblur.pipeline import find_plates
 from plateblur.sets import layout
+from plateblur.sets.files import photos_in
 from plateblur.types import BlurOptions
 
 
@@ -51,7 +52,7 @@ def annotated(root: Path, detector: OnnxDetector, *, min_confidence: float) -> l
         DatasetError: no photo, or one that can't be read.
     """
     found = []
-    for path in layout.photos_in(root):
+    for path in photos_in(root):
         name = path.relative_to(root).as_posix()
         try:
             photo = decode(path.read_bytes())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import get_args
 
 from plateblur.sets import layout, recipe
+from plateblur.sets.files import photos_in
 from plateblur.sets.forms import READERS, DrawnOn, Labelled, orphans, upright_boxes
 
 SPLIT_OF_FOLDER: dict[str, layout.Split] = {
@@ -25,6 +26,9 @@ SPLIT_OF_FOLDER: dict[str, layout.Split] = {
 
 # Source: names in Roboflow's exports; several augmented versions of a photo differ only in it.
 ROBOFLOW = re.compile(r"_(jpg|jpeg|png|webp)\.rf\.[0-9a-f]{32}$")
+
+MANY_BOXES = 5  # that would all be in a corner by chance in no set
+MUCH_LARGER_PX = 200  # than the 100 that percent reach
 
 
 def plate_classes(labelled: Sequence[Labelled], wanted: Collection[str]) -> set[str]:
@@ -76,6 +80,23 @@ def folder_split(name: str) -> layout.Split:
     raise layout.DatasetError(f"{name}: expected a folder named {sorted(SPLIT_OF_FOLDER)}")
 
 
+def refuse_percent(labelled: Sequence[Labelled]) -> None:
+    """Refuse labels in percent of the picture where pixels are expected.
+
+    Raises:
+        DatasetError: all of many boxes are in the first 100 pixels of photos that are much larger.
+    """
+    boxes = [(photo, box) for photo in labelled if not photo.in_shares for box in photo.xyxy]
+    if len(boxes) < MANY_BOXES or max(box.max() for _, box in boxes) > 100:
+        return
+    sides = [min(layout.image_hw_of(path)) for path in {photo.path for photo, _ in boxes}]
+    if min(sides) > MUCH_LARGER_PX:
+        raise layout.DatasetError(
+            f"expected boxes in pixels, but none of {len(boxes)} reaches beyond 100; are these "
+            "percent of the picture?"
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line, locate or download, convert and print the counts."""
     parser = recipe.command_line(__doc__)
@@ -100,6 +121,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     root = recipe.archive(parser, given)
     labelled = list(READERS[given.form](root))
+    if not labelled:
+        raise layout.DatasetError(
+            f"expected labels of the form {given.form} in {root}, found none that fit a photo; "
+            f"photos: {len(photos_in(root))}, labels without a photo: "
+            f"{len(orphans(given.form, root))}"
+        )
+    refuse_percent(labelled)
     classes = plate_classes(labelled, given.classes)
     others = Counter(name for photo in labelled for name in photo.classes if name not in classes)
     alone = {photo.path for photo in labelled if photo.classes and not set(photo.classes) & classes}
@@ -126,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe.write(
         given, layout.SetCard(given.name, given.origin, given.licence, given.region), photos()
     )
-    left_out = len(set(layout.photos_in(root)) - {photo.path for photo in labelled})
+    left_out = len(set(photos_in(root)) - {photo.path for photo in labelled})
     print(f"left out, because no label speaks of them: {left_out}")
     print(f"labels without a photo: {len(orphans(given.form, root))}")
     if others:

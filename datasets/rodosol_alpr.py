@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from plateblur.sets import forms, layout, recipe
+from plateblur.sets import layout, recipe
+from plateblur.sets.annotation_texts import corner_box, fields_of
 
 CARD = layout.SetCard(
     name="rodosol-alpr",
@@ -37,9 +38,9 @@ def photos(root: Path) -> Iterator[layout.SourcePhoto]:
     """
     for path in sorted(root.rglob("img_*.jpg")):
         annotation = path.with_suffix(".txt")
-        found = forms.fields_of(annotation)
+        found = fields_of(annotation)
         try:
-            boxes, plate = forms.corner_box(found["corners"]), found["plate"]
+            boxes, plate = corner_box(found["corners"]), found["plate"]
         except (KeyError, ValueError) as error:
             raise layout.DatasetError(
                 f"{annotation}: expected `plate` and `corners`: {error}"

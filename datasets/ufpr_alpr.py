@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from plateblur.sets import layout, recipe
-from plateblur.sets.forms import corner_box, fields_of
+from plateblur.sets.annotation_texts import corner_box, fields_of
 from plateblur.sets.labels import TruthBoxes
 
 CARD = layout.SetCard(

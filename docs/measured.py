@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from plateblur.accounts.types import PREDICTIONS_PER_MONTH, PRICE_CENTS, PlanKind
-from plateblur.detector import near_model, shipped_model
+from plateblur.detector import near_model, offered_models, shipped_model
 from plateblur.looks import plan_looks
+from plateblur.sets.licences import train_photos
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -150,6 +151,51 @@ def data_card() -> dict[str, Any]:
     model = near_model(shipped_model()) or shipped_model()
     card: dict[str, Any] = json.loads(model.with_suffix(".json").read_text())
     return card
+
+
+def offered() -> str:
+    """Return the models that are shipped beside the default, with their figures beside its own."""
+    models = ROOT / "plateblur" / "models"
+    cards = {
+        name: json.loads((models / file).with_suffix(".json").read_text())
+        for name, file in {
+            "default": "plates",
+            **{f"`{name}`": f"plates-{name}" for name in offered_models()},
+        }.items()
+    }
+
+    def share(covered: dict[str, float]) -> str:
+        return "{value:.1%} ({low:.1%} to {high:.1%})".format(**covered)
+
+    figures = [card["figures"] for card in cards.values()]
+    first = figures[0]
+    rows = [
+        ["training photos", *(str(train_photos(card["data_sets"])[1]) for card in cards.values())],
+        [
+            "of them from sets without a clear licence",
+            *(str(train_photos(card["data_sets"])[0]) for card in cards.values()),
+        ],
+        [
+            "size",
+            *(
+                f"{(card['bytes'] + (card.get('near') or {'bytes': 0})['bytes']) / 1e6:.0f} MB"
+                for card in cards.values()
+            ),
+        ],
+        *(
+            [
+                f"{name}, {group['plates']} plates: at least 99 % hidden",
+                *(share(one["ranges"][name]["covered99"]) for one in figures),
+            ]
+            for name, group in first["ranges"].items()
+        ),
+        [
+            "false boxes a photo",
+            *(f"{one['overall']['false_boxes_per_photo']:.3f}" for one in figures),
+        ],
+    ]
+    title = f"{first['overall']['photos']} photos of the {first['split']} split, corrected labels"
+    return _table([title, *cards], rows)
 
 
 def licences() -> str:
@@ -506,7 +552,10 @@ def _span(milliseconds: list[float]) -> str:
 
 GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
+    "any-way-gpu": partial(any_way, "any_way_gpu.json"),
     "near": partial(any_way, "near.json"),
+    "near-both": partial(any_way, "near_both.json"),
+    "offered": offered,
     "near-gate": near_gate,
     "any-way-gate": any_way_gate,
     "attributions": attributions,

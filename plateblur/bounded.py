@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 START_S = 60.0  # for a worker to load its detector, on a machine that is busy
 CLOCK_TIMES = 3  # times the processor time, because other work may use the processors
-LOOK_S = 0.05  # how often somebody's leaving is looked for
+LOOK_S = 0.2  # how often somebody's leaving is looked for
 SPENT_SHARE = 0.25  # of its memory limit: a worker that holds as much after a job is replaced
 BASE_FILES = 64  # that a worker may have open
 

@@ -46,7 +46,7 @@ ModelOption = Annotated[
         parser=model_file,
         help="ONNX model that finds the plates, with its card (.json) beside it, or the name of "
         "one that is shipped beside the default: `clear`, trained on clearly licensed photos "
-        "alone, or `s`, larger, for GPUs.",
+        "alone.",
     ),
 ]
 ManifestOption = Annotated[

@@ -71,9 +71,7 @@ def serve(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(
-            help="ONNX model of the detector, or `clear` or `s`; overrides PLATEBLUR_MODEL."
-        ),
+        typer.Option(help="ONNX model of the detector, or `clear`; overrides PLATEBLUR_MODEL."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Number of worker processes.")] = 1,
     settings: Annotated[

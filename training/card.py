@@ -133,6 +133,7 @@ def model_card(
     data_sets: list[dict[str, Any]],
     date: str,
     file: str = "plates.onnx",
+    tested_on: Iterable[Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Return the card of a model: what it misses, what it is for, and what it was made of.
 
@@ -144,6 +145,7 @@ def model_card(
         data_sets: with licences and counts.
         date: of the promotion.
         file: its name among the models.
+        tested_on: the sets of the test split, if it has others than those trained on.
     """
     before = figures.get("labels_as_they_are", {})
     before = {**before.get("ranges", {}), "all plates": before["overall"]} if before else {}
@@ -157,7 +159,7 @@ def model_card(
         ],
         "training_photos": licences_sentence(data_sets),
         "intended_use": INTENDED_USE,
-        "limits": [*LIMITS, *limits_on(figures, data_sets)],
+        "limits": [*LIMITS, *limits_on(figures, tested_on or data_sets)],
         "file": file,
         "sha256": metrics["model"]["sha256"],
         "bytes": metrics["model"]["bytes"],

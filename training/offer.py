@@ -1,4 +1,4 @@
-"""Put a run's model beside the shipped one, for those who need another licence or have a GPU.
+"""Put a run's model beside the shipped one, for those who need what the shipped one isn't.
 
     python -m training.offer runs/clear/plates.onnx --as clear --data DATA.yaml
 
@@ -66,6 +66,7 @@ def offer(config: Config, *, name: str, date: str) -> list[Path]:
     require_calibrated(export)
     require_kept_apart(record, None, train_data=train_data, data=config.data)
     own = count_data_sets(config.manifest or manifest_of(train_data, config.data))
+    tested_on = count_data_sets(config.data.with_name("manifest.csv"))
     sets = record["config"]["kept_apart"]
     measured = EvaluationConfig(
         data=config.data,
@@ -73,7 +74,6 @@ def offer(config: Config, *, name: str, date: str) -> list[Path]:
         split="test",
         model=config.candidate,
         compare=shipped,
-        manifest=config.manifest,
         labels_overlay=config.labels_overlay,
         threads=config.threads,
         plots=config.plots,
@@ -98,6 +98,7 @@ def offer(config: Config, *, name: str, date: str) -> list[Path]:
         data_sets=all_data_sets(own, record, None),
         date=date,
         file=placed.name,
+        tested_on=tested_on,
     )
     card["name"] = f"{card['name']}-{name}"
     card["compared"] = {

@@ -303,7 +303,7 @@ def compared(
             out=options.out / "val",
             split="val",
             model=model,
-            near=near_model(shipped_model()),
+            near=None if recipe.get("alone") else near_model(shipped_model()),
             compare=shipped_model(),
             labels_overlay=overlay,
             plots=False,

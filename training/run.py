@@ -25,9 +25,11 @@ from typing import Any
 import onnx
 
 from plateblur.detector import near_model, shipped_model
+from plateblur.sets import layout
+from plateblur.sets.split import check_trainable
 from training.calibrate import CalibrationRefusedError, calibrate
 from training.calibrate import Config as CalibrationConfig
-from training.checkout import ROOT, run_step
+from training.checkout import ROOT, require_private, run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
 from training.evaluation.figures import headline
@@ -56,7 +58,11 @@ def run(config: Config, options: Options) -> dict[str, Any]:
     Args:
         config: of the training.
         options: where, on what and from what.
+
+    Raises:
+        ValueError: the data can't be trained on, or git would commit the run folder.
     """
+    require_private(options.out)
     if not is_done(options.out):
         train(
             config,
@@ -106,6 +112,8 @@ def first_weights(config: Config, options: Options) -> str:
     kept = options.out.with_name(f"{options.out.name}.start")  # training may empty its own folder
     made = kept / "weights" / "restored.pt"
     if not made.exists():
+        check_trainable(options.data)
+        sys.stderr.write("restoring the shipped model's weights, which takes minutes\n")
         restore(RestoreConfig(shipped_model(), f"{network}.yaml", options.data, kept))
     return str(made)
 
@@ -130,6 +138,17 @@ def measured(model: Path, overlay: Path | None, options: Options) -> dict[str, A
             labels_overlay=overlay,
         )
     )
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Return the figures of both models on val, as a text table; those without plates left out."""
+    figures = summary["val"]
+    rows = [
+        (name, value, figures["shipped"][name])
+        for name, value in figures["this"].items()
+        if value is not None
+    ]
+    return layout.table(("on val", "this", "shipped"), rows)
 
 
 def metadata_of(model: Path) -> dict[str, str]:
@@ -159,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         device=given.device,
     )
     summary = run(read_config(given.config, given.set), options)
-    sys.stdout.write(json.dumps(summary, indent=2) + "\n")
+    sys.stdout.write(f"\n{table(summary)}\n")
+    sys.stdout.write(f"tables and plots: {options.out / 'val' / 'report.md'}\n")
 
 
 if __name__ == "__main__":

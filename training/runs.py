@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,46 @@ def is_done(run: Path) -> bool:
 
 
 def require_new(run: Path) -> None:
-    """Refuse a folder with weights, because training would overwrite them.
+    """Refuse a folder with weights or a finished run, because training would overwrite it.
 
     Raises:
         FileExistsError: it does.
     """
-    if any((run / "weights").glob("*.pt")):
+    if any((run / "weights").glob("*.pt")) or is_done(run):
         raise FileExistsError(
-            f"{run} holds the weights of a run, which is never overwritten; give another folder "
+            f"{run} holds a run, which is never overwritten; give another folder "
             "with --run, or go on with it by --resume"
+        )
+
+
+# Source: ultralytics' `check_resume`: a resumed run takes these from its checkpoint.
+KEPT_BY_RESUMING = (
+    *("epochs", "learning_rate", "final_learning_rate", "warmup_epochs", "degrees", "perspective"),
+    *("model", "seed"),
+)
+
+
+def require_same_config(earlier: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Refuse to resume a run with other values where its checkpoint decides.
+
+    Otherwise ultralytics would go on with the old ones, and the run's record name the new ones.
+
+    Args:
+        earlier: config of the run's record.
+        config: with which it is to be resumed.
+
+    Raises:
+        ValueError: one differs.
+    """
+    changed = [
+        f"{name} {earlier[name]} (now {config[name]})"
+        for name in KEPT_BY_RESUMING
+        if name in earlier and earlier[name] != config[name]
+    ]
+    if changed:
+        raise ValueError(
+            f"the run was begun with {', '.join(changed)}, and a resumed run keeps these; resume "
+            "it with the same values, or begin a new run"
         )
 
 

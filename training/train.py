@@ -30,7 +30,7 @@ from ultralytics.data import utils as data_utils
 from ultralytics.engine import trainer as trainer_module
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import plotting
-from ultralytics.utils.callbacks import get_default_callbacks, tensorboard
+from ultralytics.utils.callbacks import get_default_callbacks, raytune, tensorboard
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.torch_utils import ModelEMA, autocast
 
@@ -38,7 +38,14 @@ from plateblur.guidance import FAR_RATIO, plate_ratios
 from plateblur.photo import upright_hw
 from plateblur.sets.corrections import correct, parse_corrections
 from plateblur.sets.labels import label_file, labels_to_xyxy, xyxy_to_labels
-from plateblur.sets.split import data_hash, data_sets_of, is_kept_apart, sets_of, split_photos
+from plateblur.sets.split import (
+    check_trainable,
+    data_hash,
+    data_sets_of,
+    is_kept_apart,
+    sets_of,
+    split_photos,
+)
 from training import augment
 from training.checkout import ROOT, git_commit, run_step
 from training.runs import (
@@ -46,6 +53,7 @@ from training.runs import (
     environment,
     hours_trained,
     require_new,
+    require_same_config,
     require_unfinished,
     stop_early,
     tell_progress,
@@ -217,8 +225,10 @@ def with_tensorboard() -> dict[str, list[Callable[[Any], None]]]:
     """Return ultralytics' callbacks and those that write the figures of each epoch for TensorBoard.
 
     Others (MLflow, Weights & Biases) follow ultralytics' own settings. The drawing of the network
-    is left out: it traces the network before each training.
+    is left out: it traces the network before each training. So is Ray Tune's callback, which warns
+    wherever Ray is installed; `training/tune.py` doesn't need it.
     """
+    raytune.callbacks.clear()
     every: dict[str, list[Callable[[Any], None]]] = get_default_callbacks()
     for event, callback in tensorboard.callbacks.items():
         if event != "on_train_start":
@@ -404,10 +414,13 @@ def train(
     network = config.model if takes_over else weights
     record_file = run / "run.json"
     earlier = json.loads(record_file.read_text()) if resume and record_file.exists() else {}
+    if earlier:
+        require_same_config(earlier["config"], asdict(config))
     hours = hours or earlier.get("hours_budget")
     spent = hours_trained(run / "results.csv") if resume else 0.0
     if hours is not None and spent >= hours:
         raise ValueError(f"the run has had its {hours:g} hours; give it more with --hours")
+    sys.stderr.writelines(f"{note}\n" for note in check_trainable(data))
     manifest = data.parent / "manifest.csv"
     # Beside the run, because ultralytics empties its folder before it trains on several GPUs.
     data = prepare_data(config, data=data, out=run.with_name(f"{run.name}.data"))

@@ -5,17 +5,35 @@ answered once and counted once, whichever process is killed whenever. A worker h
 short time and renews it; after that, another may have the photo, and the first one's result no
 longer counts. On PostgreSQL, workers of several hosts skip the rows that others are claiming;
 SQLite lets one transaction write at a time.
+
+Whatever ends a photo locks the account first, so that those that end the last two photos of a job
+see each other. The statements of every photo are constants; see `quota`.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Set
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Row,
+    Select,
+    String,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from plateblur.accounts import quota
@@ -30,12 +48,12 @@ from plateblur.accounts.job_types import (
     Webhook,
     WebhookState,
 )
-from plateblur.accounts.jobs import held_bytes, hold, wrapping_seal
-from plateblur.accounts.models import Account, Job, JobItem
+from plateblur.accounts.jobs import HELD_BYTES, wrapping_seal
+from plateblur.accounts.models import Account, Job, JobItem, Utc
 from plateblur.accounts.quota import Clock, lock_account, utc_now
 from plateblur.accounts.sealing import Seal
-from plateblur.accounts.store import Store
-from plateblur.accounts.types import AccountStatus, PlanPeriod
+from plateblur.accounts.store import WITH_PHOTO, Store
+from plateblur.accounts.types import AccountClosedError, AccountStatus, PlanPeriod
 
 CLAIM_FOR = timedelta(seconds=30)  # renewed while the photo is in work
 MAX_CLAIMS = 8  # of one photo: more than bad luck with hosts that go down
@@ -45,6 +63,105 @@ WEBHOOK_WAITS = tuple(
     timedelta(seconds=seconds) for seconds in (0, 5, 300, 1800, 7200, 18_000, 36_000, 36_000)
 )
 UNFINISHED = (ItemState.WAITING, ItemState.WORKING)
+
+_NOW = bindparam("now", type_=Utc())
+_UNTIL = bindparam("until", type_=Utc())
+_TOKEN = bindparam("of_token", type_=String())
+_OF_JOB = bindparam("of_job", type_=String())
+
+
+def _claiming(*, clips: bool) -> tuple[Select[str], tuple[Update, Update]]:
+    """Return the statement that looks for the job whose turn it is, and those that claim a photo.
+
+    The first claims one of that job: jobs are put in order, and not all their photos, of which
+    there may be very many. Where others are just claiming all of them, the second takes any photo
+    that waits: a host that is stuck meanwhile stops nobody.
+    """
+    may_be_claimed = and_(
+        JobItem.media_type.is_not(None) if clips else JobItem.media_type.is_(None),
+        or_(
+            JobItem.state == ItemState.WAITING,
+            and_(JobItem.state == ItemState.WORKING, JobItem.lease_until <= _NOW),
+        ),
+    )
+    jobs = (
+        select(Job.id)
+        .join(Account, Account.id == Job.account_id)
+        .where(
+            Job.state == JobState.WORKING,
+            Job.expires_at > _NOW,
+            Account.status == AccountStatus.ACTIVE,
+        )
+    )
+    other = aliased(Job)
+    last = (
+        select(other.account_id, func.max(other.claimed_at).label("claimed_at"))
+        .group_by(other.account_id)
+        .subquery()
+    )
+    its_turn = (
+        jobs.join(last, last.c.account_id == Job.account_id)
+        .where(exists().where(JobItem.job_id == Job.id, may_be_claimed))
+        .order_by(
+            last.c.claimed_at.asc().nulls_first(),
+            Job.claimed_at.asc().nulls_first(),
+            *(Job.created_at, Job.id),
+        )
+        .limit(1)
+    )
+    items = select(JobItem.id).where(may_be_claimed).limit(1).with_for_update(skip_locked=True)
+    of_its_turn = items.where(JobItem.job_id == its_turn.scalar_subquery())
+    claim = (
+        update(JobItem)
+        .values(
+            state=ItemState.WORKING,
+            token=_TOKEN,
+            lease_until=_UNTIL,
+            attempts=JobItem.attempts + 1,
+        )
+        .returning(
+            *(JobItem.id, JobItem.job_id, JobItem.number, JobItem.photo, JobItem.is_url),
+            *(JobItem.attempts, JobItem.media_type),
+        )
+        .execution_options(**WITH_PHOTO)
+    )
+    return its_turn, (
+        claim.where(JobItem.id == of_its_turn.order_by(JobItem.number).scalar_subquery()),
+        claim.where(JobItem.id == items.where(JobItem.job_id.in_(jobs)).scalar_subquery()),
+    )
+
+
+_CLAIMING = {clips: _claiming(clips=clips) for clips in (False, True)}
+_NOTE_CLAIM = (
+    update(Job)
+    .where(Job.id == _OF_JOB)
+    .values(claimed_at=_NOW)
+    .returning(Job.account_id, Job.options, Job.sealed_key)
+)
+_CLAIMED = (  # locked, if the claim still holds
+    select(
+        *(JobItem.id, JobItem.job_id, JobItem.number, JobItem.size, Job.sealed_key),
+        HELD_BYTES.where(Job.account_id == bindparam("of_account", type_=BigInteger()))
+        .correlate(None)
+        .scalar_subquery()
+        .label("account_bytes"),
+        HELD_BYTES.correlate(None).scalar_subquery().label("all_bytes"),
+    )
+    .join(Job, Job.id == JobItem.job_id)
+    .where(JobItem.id == bindparam("of_item", type_=BigInteger()), JobItem.token == _TOKEN)
+    .with_for_update(of=JobItem)
+)
+_HOLD = (  # and return how many photos aren't finished
+    update(Job)
+    .where(Job.id == _OF_JOB)
+    .values(bytes_held=Job.bytes_held + bindparam("more_bytes", type_=BigInteger()))
+    .returning(
+        select(func.count())
+        .select_from(JobItem)
+        .where(JobItem.job_id == _OF_JOB, JobItem.state.in_(UNFINISHED))
+        .scalar_subquery()
+    )
+)
 
 
 class StoreQueue:
@@ -74,86 +191,39 @@ class StoreQueue:
 
     def claim(self, *, clips: bool = False) -> Claim | None:
         """Return the next photo to blur; see `JobQueue`."""
-        now = self._clock()
-        other = aliased(Job)
-        account_claimed_at = (
-            select(func.max(other.claimed_at))
-            .where(other.account_id == Job.account_id)
-            .scalar_subquery()
-        )
-        waits = and_(
-            Job.state == JobState.WORKING,
-            Job.expires_at > now,
-            Account.status == AccountStatus.ACTIVE,
-            JobItem.media_type.is_not(None) if clips else JobItem.media_type.is_(None),
-            or_(
-                JobItem.state == ItemState.WAITING,
-                and_(JobItem.state == ItemState.WORKING, JobItem.lease_until <= now),
-            ),
-        )
-        joined = (
-            select(JobItem.id)
-            .join(Job, Job.id == JobItem.job_id)
-            .join(Account, Account.id == Job.account_id)
-            .where(waits)
-            .limit(1)
-        )
-        with self._store.read() as connection:  # On SQLite, a look keeps no writer waiting.
-            if connection.execute(joined).first() is None:
-                return None
+        now, token = self._clock(), secrets.token_hex(16)
+        look, claims = _CLAIMING[clips]
+        claiming = {"now": now, "until": now + self._claim_for, "of_token": token}
+        if self._store.is_sqlite:  # There a look keeps no writer waiting, and a write does.
+            with self._store.read() as connection:
+                if connection.execute(look, {"now": now}).first() is None:
+                    return None
         with self._store.write(durable=False) as connection:
-            row = connection.execute(
-                joined.with_only_columns(
-                    *(JobItem.id, JobItem.number, JobItem.photo, JobItem.is_url, JobItem.attempts),
-                    *(JobItem.job_id, JobItem.media_type),
-                    *(Job.account_id, Job.options, Job.sealed_key),
-                )
-                .order_by(
-                    account_claimed_at.asc().nulls_first(),
-                    Job.claimed_at.asc().nulls_first(),
-                    JobItem.id,  # older jobs first, and a job's photos in their order
-                )
-                .with_for_update(of=JobItem, skip_locked=True)
-            ).first()
-            if row is None:
+            for claim_one in claims:
+                item = connection.execute(claim_one, claiming).first()
+                if item is not None:
+                    break
+            else:
                 return None
-            if row.attempts >= MAX_CLAIMS:
-                self._end(
-                    connection,
-                    row,
-                    {
-                        "state": ItemState.FAILED,
-                        "cd": "2001",
-                        "error": f"The photo was begun {MAX_CLAIMS} times and never finished.",
-                        "photo": None,
-                        "size": 0,
-                    },
-                    now,
-                )
-                return None
-            token = secrets.token_hex(16)
-            connection.execute(
-                update(JobItem)
-                .where(JobItem.id == row.id)
-                .values(
-                    state=ItemState.WORKING,
-                    token=token,
-                    lease_until=now + self._claim_for,
-                    attempts=row.attempts + 1,
-                )
-            )
-            connection.execute(update(Job).where(Job.id == row.job_id).values(claimed_at=now))
-        seal = self._seal(row.job_id, row.sealed_key)
-        content = seal.open(row.photo, purpose=f"photo {row.number}")
-        return Claim(
-            item_id=row.id,
-            token=token,
-            account_id=row.account_id,
-            options=row.options,
-            photo=None if row.is_url else content,
-            url=content.decode() if row.is_url else None,
-            media_type=row.media_type,
+            of_job = {"of_job": item.job_id, "now": now}
+            job = connection.execute(_NOTE_CLAIM, of_job).one()
+        content = self._seal(item.job_id, job.sealed_key).open(
+            item.photo, purpose=f"photo {item.number}"
         )
+        claim = Claim(
+            item_id=item.id,
+            token=token,
+            account_id=job.account_id,
+            options=job.options,
+            photo=None if item.is_url else content,
+            url=content.decode() if item.is_url else None,
+            media_type=item.media_type,
+        )
+        if item.attempts > MAX_CLAIMS:
+            begun = f"The photo was begun {MAX_CLAIMS} times and never finished."
+            self.fail(claim, cd="2001", error=begun)
+            return None
+        return claim
 
     def renew(self, tokens: list[str]) -> set[str]:
         """Keep claims from running out; see `JobQueue`."""
@@ -176,10 +246,9 @@ class StoreQueue:
             quota.count_photo(
                 connection, claim.account_id, plan, predictions=result.predictions, now=now
             )
-            mine, all_bytes = held_bytes(connection, claim.account_id)
-            more = len(result.photo) - row.size
-            if mine + more > self._limits.account_bytes or (
-                all_bytes + more > self._limits.all_bytes
+            more = len(result.photo) + len(result.answer) - row.size
+            if row.account_bytes + more > self._limits.account_bytes or (
+                row.all_bytes + more > self._limits.all_bytes
             ):
                 raise JobLimitError(
                     "There is no room for the result. Fetch results or delete jobs first."
@@ -197,16 +266,20 @@ class StoreQueue:
                     "predictions": result.predictions,
                 },
                 now,
+                more_bytes=more,
             )
         return True
 
     def fail(self, claim: Claim, *, cd: str, error: str) -> None:
         """Note that the photo can't be blurred; it isn't counted."""
-        with self._store.write() as connection:
+        # An account that was deleted took its jobs with it.
+        with suppress(AccountClosedError), self._store.write() as connection:
+            lock_account(connection, claim.account_id)
             row = _claimed(connection, claim)
             if row is not None:
                 values = {"cd": cd, "error": error, "photo": None, "size": 0}
-                self._end(connection, row, {"state": ItemState.FAILED, **values}, self._clock())
+                ended = {"state": ItemState.FAILED, **values}
+                self._end(connection, row, ended, self._clock(), more_bytes=-row.size)
 
     def put_back(self, claim: Claim) -> None:
         """Let another worker have the photo."""
@@ -293,20 +366,17 @@ class StoreQueue:
         row: Row[*tuple[Any, ...]],
         values: dict[str, Any],
         now: datetime,
+        *,
+        more_bytes: int,
     ) -> None:
         """End a photo, and with the last one its job."""
-        before = connection.execute(select(JobItem.size).where(JobItem.id == row.id)).scalar_one()
         connection.execute(
             update(JobItem)
             .where(JobItem.id == row.id)
             .values(token=None, lease_until=None, **values)
         )
-        hold(connection, row.job_id, values["size"] - before)  # also locks the job's row
-        unfinished = connection.execute(
-            select(func.count())
-            .select_from(JobItem)
-            .where(JobItem.job_id == row.job_id, JobItem.state.in_(UNFINISHED))
-        ).scalar_one()
+        more = {"of_job": row.job_id, "more_bytes": more_bytes}
+        unfinished = connection.execute(_HOLD, more).scalar_one()
         if not unfinished:
             connection.execute(
                 update(Job)
@@ -317,9 +387,5 @@ class StoreQueue:
 
 def _claimed(connection: Connection, claim: Claim) -> Row[*tuple[Any, ...]] | None:
     """Return the photo of a claim that still holds, locked."""
-    return connection.execute(
-        select(JobItem.id, JobItem.job_id, JobItem.number, JobItem.size, Job.sealed_key)
-        .join(Job, Job.id == JobItem.job_id)
-        .where(JobItem.id == claim.item_id, JobItem.token == claim.token)
-        .with_for_update(of=JobItem)
-    ).first()
+    shown = {"of_item": claim.item_id, "of_token": claim.token, "of_account": claim.account_id}
+    return connection.execute(_CLAIMED, shown).first()

@@ -1,13 +1,13 @@
 """Jobs as the web part knows them: photos that are blurred later, their results, and webhooks.
 
-A job goes: `begin` -> `add` for each photo -> `open` -> (workers `claim` a photo each, and `finish`
+A job goes: `begin` -> `add` photos -> `open` -> (workers `claim` a photo each, and `finish`
 or `fail` it) -> the results are fetched, each once -> `prune` deletes what has expired. Whatever
 waits is encrypted with the job's own key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -212,11 +212,11 @@ class JobStore(Protocol):
         """
         ...
 
-    def add(self, job_id: str, item: NewItem) -> None:
-        """Add a photo to a job that isn't open yet.
+    def add(self, job_id: str, items: Sequence[NewItem]) -> None:
+        """Add at least one photo to a job that isn't open yet: all of them or none.
 
         Raises:
-            JobLimitError: it has as many photos as it may have, or more bytes than it has room.
+            JobLimitError: it has more photos than it may have, or more bytes than it has room.
         """
         ...
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
+    Integer,
     Row,
+    String,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -31,10 +36,10 @@ from plateblur.accounts.job_types import (
     Webhook,
     WebhookState,
 )
-from plateblur.accounts.models import Job, JobItem
+from plateblur.accounts.models import Job, JobItem, Utc
 from plateblur.accounts.quota import Clock, lock_account, utc_now
 from plateblur.accounts.sealing import Seal
-from plateblur.accounts.store import Store
+from plateblur.accounts.store import WITH_PHOTO, Store
 from plateblur.accounts.types import (
     NotFoundError,
     Once,
@@ -42,6 +47,39 @@ from plateblur.accounts.types import (
 )
 
 RECEIVING_FOR = timedelta(hours=1)  # an upload that takes longer was broken off
+ROW_BYTES = 1024  # of a job, and of each photo, beside what it holds: names, errors, a webhook
+DELETED_AT_ONCE = 1000  # jobs in one statement; SQLite takes 32,766 values at most
+
+# What waits or was done takes room until it is deleted, also what failed and wasn't counted.
+HELD_BYTES = select(func.coalesce(func.sum(Job.bytes_held + ROW_BYTES * (Job.photos + 1)), 0))
+
+# The statements of every photo, built once; see `quota`.
+_OF_JOB = bindparam("of_job", type_=String())
+_MINE = and_(Job.id == _OF_JOB, Job.account_id == bindparam("of_account", type_=BigInteger()))
+_IS_DONE = and_(
+    JobItem.job_id == _OF_JOB,
+    JobItem.number == bindparam("of_number", type_=Integer()),
+    JobItem.state == ItemState.DONE,
+)
+_DONE = and_(_MINE, Job.expires_at > bindparam("now", type_=Utc()), _IS_DONE)
+_RESULT_BYTES = select(JobItem.size).join(Job, Job.id == JobItem.job_id).where(_DONE)
+_RESULT = (
+    select(Job.sealed_key, JobItem.photo, JobItem.media_type, JobItem.answer, JobItem.predictions)
+    .join(Job, Job.id == JobItem.job_id)
+    .where(_DONE)
+    .execution_options(**WITH_PHOTO)
+)
+_FETCH = (
+    update(JobItem)
+    .where(_IS_DONE, JobItem.job_id.in_(select(Job.id).where(_MINE)))
+    .values(state=ItemState.FETCHED, photo=None)
+    .returning(JobItem.size)
+)
+_GIVE_BACK = (
+    update(Job)
+    .where(Job.id == _OF_JOB)
+    .values(bytes_held=Job.bytes_held - bindparam("fewer_bytes", type_=BigInteger()))
+)
 
 
 class StoreJobs:
@@ -107,42 +145,28 @@ class StoreJobs:
             )
         return job_id
 
-    def add(self, job_id: str, item: NewItem) -> None:
-        """Add a photo to a job that isn't open yet; see `JobStore`."""
-        content = (item.url or "").encode() if item.photo is None else item.photo
-        failed = {} if item.error is None else {"cd": "1014", "error": item.error}
+    def add(self, job_id: str, items: Sequence[NewItem]) -> None:
+        """Add photos to a job that isn't open yet; see `JobStore`."""
         with self._store.write() as connection:
             job = connection.execute(
-                select(Job.photos, Job.bytes_held, Job.sealed_key)
+                update(Job)
                 .where(Job.id == job_id, Job.state == JobState.RECEIVING)
-                .with_for_update()
+                .values(photos=Job.photos + len(items))
+                .returning(Job.photos, Job.bytes_held, Job.sealed_key)
             ).first()
             if job is None:
                 raise NotFoundError("The job was deleted.")
-            if job.photos >= self._limits.photos:
+            if job.photos > self._limits.photos:
                 raise JobLimitError(f"A job may have {self._limits.photos} photos.")
-            seal, number = self._seal(job_id, job.sealed_key), job.photos + 1
-            connection.execute(
-                insert(JobItem).values(
-                    job_id=job_id,
-                    number=number,
-                    state=ItemState.FAILED if failed else ItemState.WAITING,
-                    name=seal.close(item.name.encode(), purpose=f"name {number}"),
-                    is_url=item.photo is None,
-                    photo=seal.close(content, purpose=f"photo {number}"),
-                    size=len(content),
-                    predictions=0,
-                    attempts=0,
-                    media_type=item.media_type,
-                    **failed,
-                )
-            )
+            seal = self._seal(job_id, job.sealed_key)
+            first = job.photos - len(items) + 1
+            rows = [_row(job_id, number, item, seal) for number, item in enumerate(items, first)]
+            connection.execute(insert(JobItem), rows)
             held = connection.execute(
                 select(func.sum(JobItem.size)).where(JobItem.job_id == job_id)
             ).scalar_one()
             if held > job.bytes_held:
                 raise JobLimitError("The photos are longer than the request that brought them.")
-            connection.execute(update(Job).where(Job.id == job_id).values(photos=number))
 
     def open(
         self, job_id: str, *, options: bytes, webhook: Webhook | None, once: Once | None
@@ -227,9 +251,8 @@ class StoreJobs:
     def delete(self, account_id: int, job_id: str) -> None:
         """Stop a job, and delete everything of it; see `JobStore`."""
         with self._store.write() as connection:
-            gone = connection.execute(delete(Job).where(_mine(account_id, job_id)))
-        if not gone.rowcount:
-            raise _no_job()
+            if not _delete(connection, _mine(account_id, job_id)):
+                raise _no_job()
 
     def view(self, account_id: int, job_id: str) -> JobView:
         """Return a job; see `JobStore`."""
@@ -286,25 +309,18 @@ class StoreJobs:
 
     def result_bytes(self, account_id: int, job_id: str, number: int) -> int:
         """Return how long a blurred photo is; see `JobStore`."""
-        done = self._done(account_id, job_id, number)
         with self._store.read() as connection:
-            size = connection.execute(select(JobItem.size).join(Job).where(done)).scalar()
+            one = self._of_item(account_id, job_id, number)
+            size: int | None = connection.execute(_RESULT_BYTES, one).scalar()
         if size is None:
             raise _no_result()
         return size
 
     def result(self, account_id: int, job_id: str, number: int) -> ItemResult:
         """Return a blurred photo; see `JobStore`."""
-        done = self._done(account_id, job_id, number)
         with self._store.read() as connection:
-            row = connection.execute(
-                select(
-                    *(Job.sealed_key, JobItem.photo, JobItem.media_type, JobItem.answer),
-                    JobItem.predictions,
-                )
-                .join(Job, Job.id == JobItem.job_id)
-                .where(done)
-            ).first()
+            one = self._of_item(account_id, job_id, number)
+            row = connection.execute(_RESULT, one).first()
         if row is None:
             raise _no_result()
         seal = self._seal(job_id, row.sealed_key)
@@ -315,35 +331,17 @@ class StoreJobs:
             row.predictions,
         )
 
-    def _done(self, account_id: int, job_id: str, number: int) -> ColumnElement[bool]:
-        return and_(
-            _mine(account_id, job_id),
-            Job.expires_at > self._clock(),
-            JobItem.number == number,
-            JobItem.state == ItemState.DONE,
-        )
-
     def forget_result(self, account_id: int, job_id: str, number: int) -> None:
         """Delete a blurred photo that was fetched."""
         with self._store.write() as connection:
-            fetched = connection.execute(
-                select(JobItem.id, JobItem.size)
-                .join(Job, Job.id == JobItem.job_id)
-                .where(
-                    _mine(account_id, job_id),
-                    JobItem.number == number,
-                    JobItem.state == ItemState.DONE,
-                )
-                .with_for_update()
-            ).first()
-            if fetched is None:
-                return
-            connection.execute(
-                update(JobItem)
-                .where(JobItem.id == fetched.id)
-                .values(state=ItemState.FETCHED, photo=None, size=0)
-            )
-            hold(connection, job_id, -fetched.size)
+            one = self._of_item(account_id, job_id, number)
+            size = connection.execute(_FETCH, one).scalar()
+            if size is not None:
+                connection.execute(_GIVE_BACK, {"of_job": job_id, "fewer_bytes": size})
+
+    def _of_item(self, account_id: int, job_id: str, number: int) -> dict[str, Any]:
+        item = {"of_account": account_id, "of_job": job_id, "of_number": number}
+        return item | {"now": self._clock()}
 
     def _seal(self, job_id: str, sealed_key: bytes) -> Seal:
         return Seal.unwrap(sealed_key, by=self._wrapping, purpose=job_id)
@@ -356,7 +354,7 @@ def prune(store: Store, *, now: datetime) -> None:
         StoreUnavailableError: the rest is deleted next time.
     """
     with store.write() as connection:
-        connection.execute(delete(Job).where(Job.expires_at <= now))
+        _delete(connection, Job.expires_at <= now)
 
 
 def wrapping_seal(store: Store) -> Seal:
@@ -380,15 +378,39 @@ def _mb(size: int) -> int:
     return size // 1024**2
 
 
+def _row(job_id: str, number: int, item: NewItem, seal: Seal) -> dict[str, Any]:
+    content = (item.url or "").encode() if item.photo is None else item.photo
+    return {
+        "job_id": job_id,
+        "number": number,
+        "state": ItemState.WAITING if item.error is None else ItemState.FAILED,
+        "name": seal.close(item.name.encode(), purpose=f"name {number}"),
+        "is_url": item.photo is None,
+        "photo": seal.close(content, purpose=f"photo {number}"),
+        "size": len(content),
+        "predictions": 0,
+        "attempts": 0,
+        "media_type": item.media_type,
+        "cd": None if item.error is None else "1014",
+        "error": item.error,
+    }
+
+
+def _delete(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Delete jobs, and return how many there were.
+
+    Their photos first, because whatever works on one locks it before its job: in the other order,
+    the two could wait for each other.
+    """
+    ids = connection.execute(select(Job.id).where(which)).scalars().all()
+    for at in range(0, len(ids), DELETED_AT_ONCE):
+        some = ids[at : at + DELETED_AT_ONCE]
+        connection.execute(delete(JobItem).where(JobItem.job_id.in_(some)))
+        connection.execute(delete(Job).where(Job.id.in_(some)))
+    return len(ids)
+
+
 def held_bytes(connection: Connection, account_id: int) -> tuple[int, int]:
     """Return the bytes that the account's jobs hold, and those of all jobs."""
-    total = select(func.coalesce(func.sum(Job.bytes_held), 0))
-    mine = connection.execute(total.where(Job.account_id == account_id)).scalar_one()
-    return int(mine), int(connection.execute(total).scalar_one())
-
-
-def hold(connection: Connection, job_id: str, more_bytes: int) -> None:
-    """Note that a job takes more room, or less."""
-    connection.execute(
-        update(Job).where(Job.id == job_id).values(bytes_held=Job.bytes_held + more_bytes)
-    )
+    mine = connection.execute(HELD_BYTES.where(Job.account_id == account_id)).scalar_one()
+    return int(mine), int(connection.execute(HELD_BYTES).scalar_one())

@@ -17,20 +17,23 @@ import hashlib
 import hmac
 import os
 import secrets
+import select
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
 from sqlite3 import OperationalError
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy import URL, Connection, ExecutionContext, create_engine, event, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from plateblur.errors import PlateblurError
 
@@ -38,6 +41,8 @@ from plateblur.errors import PlateblurError
 BUSY_TIMEOUT_S = 30
 SILENT_TIMEOUT_S = 10  # Source: ours; for a server that stops answering.
 CONNECT_TIMEOUT_S = 5  # Source: ours; shorter than a health probe's timeout.
+WITH_PHOTO = {"plateblur_photo": True}  # execution options of a statement that returns one
+PING_AFTER_S = 5  # Source: ours; a connection that was used since is only looked at.
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -52,13 +57,14 @@ class Store:
         engine: SQLAlchemy's.
     """
 
-    def __init__(self, url: str | URL, *, secret: bytes, pool_size: int = 10) -> None:
+    def __init__(self, url: str | URL, *, secret: bytes, pool_size: int = 20) -> None:
         """Make the engine; nothing is connected yet.
 
         Args:
             url: `sqlite:///...` or `postgresql://...`.
             secret: key of the keyed hashes; must be the same in every process and never change.
-            pool_size: connections kept open; up to twice as many if all are in use.
+            pool_size: connections at most, which are kept open, because each new one is a process
+                of PostgreSQL
 
         Raises:
             ValueError: no URL, another database, or a secret under 32 bytes.
@@ -73,21 +79,23 @@ class Store:
         if url.drivername in {"postgres", "postgresql"}:
             url = url.set(drivername="postgresql+psycopg")
         if url.drivername == "sqlite":
-            self.engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size)
+            self.engine = create_engine(url, pool_size=pool_size, max_overflow=0)
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         elif url.drivername == "postgresql+psycopg":
             self.engine = create_engine(
                 url,
                 pool_size=pool_size,
-                max_overflow=pool_size,
-                pool_pre_ping=True,  # a server that came back needs no restart of ours
+                max_overflow=0,
                 connect_args={
                     "connect_timeout": CONNECT_TIMEOUT_S,
                     "tcp_user_timeout": SILENT_TIMEOUT_S * 1000,
                     "options": f"-c lock_timeout={BUSY_TIMEOUT_S}s -c timezone=UTC",
                 },
             )
+            event.listen(self.engine, "before_cursor_execute", _ask_in_binary)
+            event.listen(self.engine, "checkin", _note_use)
+            event.listen(self.engine, "checkout", self._refuse_dead)
         else:
             raise ValueError(f"url must be of SQLite or PostgreSQL, got {url.drivername}")
 
@@ -98,13 +106,16 @@ class Store:
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
-        """Yield a connection that only reads.
+        """Yield a connection that only reads; on PostgreSQL, each statement sees what is committed.
 
         Raises:
             StoreUnavailableError: on entering, within, or on leaving.
         """
-        with _store_faults(), self.engine.connect() as connection, connection.begin():
-            yield connection
+        with _store_faults(), self.engine.connect() as connection:
+            if not self.is_sqlite:  # Under READ COMMITTED, BEGIN and COMMIT would change nothing.
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            with connection.begin():
+                yield connection
 
     @contextlib.contextmanager
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
@@ -129,6 +140,30 @@ class Store:
         if not self.is_sqlite:  # BEGIN IMMEDIATE holds them already
             number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+    def _refuse_dead(
+        self, connection: Any, entry: ConnectionPoolEntry, _checked_out: object
+    ) -> None:
+        """Have the pool replace a connection that the server closed.
+
+        So a server that came back needs no restart of ours. Something to read means that it closed
+        the connection. Only asking tells that it vanished silently, which is a round trip.
+
+        Raises:
+            DisconnectionError: it did.
+        """
+        used_s = entry.info.get("used_s")
+        if used_s is None:
+            return  # a new one
+        looking = select.poll()
+        looking.register(connection.fileno(), select.POLLIN)
+        if looking.poll(0):
+            raise DisconnectionError("the server closed the connection")
+        if time.monotonic() - used_s > PING_AFTER_S:
+            try:
+                self.engine.dialect.do_ping(connection)
+            except self.engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError("the server doesn't answer") from error
 
     def keyed_hash(self, purpose: str, subject: str) -> str:
         """Return 64 hex digits that can't be linked to `subject` without the secret."""
@@ -231,6 +266,23 @@ def _store_faults() -> Iterator[None]:
         raise StoreUnavailableError(
             f"expected the accounts' database to answer, got {type(error).__name__}"
         ) from error
+
+
+def _note_use(_connection: object, entry: ConnectionPoolEntry) -> None:
+    entry.info["used_s"] = time.monotonic()
+
+
+def _ask_in_binary(
+    _connection: Connection,
+    cursor: Any,
+    _statement: str,
+    _parameters: object,
+    context: ExecutionContext,
+    _many: bool,
+) -> None:
+    """Have psycopg get a photo as it is; the text that it gets otherwise is twice as long."""
+    if context.execution_options.get("plateblur_photo"):
+        cursor.format = 1  # Source: psycopg.pq.Format.BINARY; SQLite needs no psycopg
 
 
 def _prepare_sqlite(connection: SqliteConnection, _record: object) -> None:

@@ -31,6 +31,7 @@ from plateblur.formats import FORMATS, JPEG, PNG, WEBP
 from plateblur.photo import decode, encode
 from plateblur.runs.reviewed_set import MISSED, MISSED_TIMES
 from plateblur.sets import layout
+from plateblur.sets.files import photos_in
 from plateblur.sets.labels import labels_to_xyxy, xyxy_to_labels
 from plateblur.types import Detector
 
@@ -147,7 +148,7 @@ class Review:
             if path.name in known and path.stem not in changed
             else _row_of(path, split, missed=changed.get(path.stem, False))
             for split in layout.SPLITS
-            for path in layout.photos_in(self._folder / "images" / split)
+            for path in photos_in(self._folder / "images" / split)
         ]
         if not rows and not known:
             return

@@ -1,28 +1,34 @@
-"""Label formats: YOLO, Pascal VOC, COCO, CSV, Label Studio, and the text files of two sets.
+"""Label formats: YOLO, Pascal VOC, COCO, CSV and Label Studio.
 
 Layouts, each from its own documentation:
 
 - yolo (docs.ultralytics.com/datasets/detect): `images/.../a.jpg` with `labels/.../a.txt`, or both
-  side by side; class names in `data.yaml`. An empty file means that a photo shows no plate.
+  side by side; class names in `data.yaml`. An empty file means that a photo shows no plate. A
+  polygon counts as the box around it.
 - voc (the PASCAL VOC development kit): an `.xml` of the photo's name, beside it or in a folder of
   their own; `object/name` and `object/bndbox`. Read as edges in pixels from 0, as labelImg, VoTT
   and CVAT write them.
 - coco (cocodataset.org/#format-data): one or more `.json` with `images`, `annotations` and
-  `categories`; `bbox` is x, y, width, height. A photo with a crowd box is left out.
+  `categories`; `bbox` is x, y, width, height, and where it is missing the box is around the
+  polygons of `segmentation`. A photo with a crowd box is left out.
 - csv: one or more `.csv`, a row per box, with a header: `image` or `filename`; `x1,y1,x2,y2` or
-  `xmin,ymin,xmax,ymax`; optionally `class`, `width` and `height`. A row without numbers means that
-  a photo shows none.
+  `xmin,ymin,xmax,ymax`, pixels; optionally `class`, `width` and `height`. A row without numbers
+  means that a photo shows none. Commas, semicolons or tabs separate the columns.
 - label-studio (labelstud.io, "JSON" export): one or more `.json`, a list of tasks;
-  `rectanglelabels` in percent of the picture. A task that nobody submitted is left out.
+  `rectanglelabels` and `polygonlabels` in percent of the picture. A task that nobody submitted is
+  left out.
 
-If voc, coco, csv or label-studio state a picture size, it must be that of the photo.
+If voc, coco, csv or label-studio state a picture size, it must be that of the photo. A label file
+is of one photo, and a name in it must not fit several photos: otherwise that is an error.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -36,6 +42,15 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from plateblur.sets import layout
+from plateblur.sets.files import (
+    each_of_one_photo,
+    files_in,
+    named_photo,
+    nearest,
+    photos_by_name,
+    photos_in,
+    the_one,
+)
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
 
 DrawnOn = Literal["upright", "raster"]
@@ -45,6 +60,13 @@ Tools differ in it, and most label files don't say.
 """
 
 ORIENTATION = 0x0112  # Source: EXIF 2.3, the tag of this name; 1 is upright
+# Source: the columns of TensorFlow's, Kaggle's and Roboflow's tables.
+CLASS_COLUMNS = ("class", "label", "class_name", "category", "label_name", "labelname")
+# Source: Label Studio's documentation; results that say something about the picture as a whole.
+NO_REGIONS = {
+    *("choices", "datetime", "number", "pairwise", "ranker", "rating", "relation", "taxonomy"),
+    "textarea",
+}
 BESIDE = ("classes.txt", "obj.names", "train.txt", "val.txt", "test.txt")  # text files of YOLO sets
 
 
@@ -137,16 +159,12 @@ def orphans(form: str, root: Path) -> list[Path]:
 
     COCO and CSV have none, because a missing photo that they name is an error.
     """
-    photos = layout.photos_in(root)
     if form == "voc":
-        stems = {path.stem for path in photos}
-        return sorted(path for path in root.rglob("*.xml") if path.stem not in stems)
+        return sorted(set(files_in(root, ".xml")) - set(_voc_annotations(root).values()))
     if form == "yolo":
-        known = {_yolo_label(path).resolve() for path in photos}
-        texts = (path for path in root.rglob("*.txt") if path.name not in BESIDE)
-        return sorted(
-            path for path in texts if path.resolve() not in known and _is_label(path, root)
-        )
+        known = {label.resolve() for label in _yolo_labels(root).values()}
+        texts = (path for path in files_in(root, ".txt") if path.name not in BESIDE)
+        return [path for path in texts if path.resolve() not in known and _is_label(path, root)]
     return []
 
 
@@ -164,11 +182,8 @@ def _is_label(path: Path, root: Path) -> bool:
 def read_yolo(root: Path) -> Iterator[Labelled]:
     """Yield what the label files of a YOLO folder say."""
     names = _yolo_names(root)
-    for path in layout.photos_in(root):
-        label = _yolo_label(path)
-        if not label.is_file():
-            continue
-        text = label.read_text()
+    for path, label in _yolo_labels(root).items():
+        text = _text_of(label)
         try:
             numbers = sorted({int(line.split()[0]) for line in text.splitlines() if line.strip()})
             size = layout.image_hw_of(path)
@@ -201,39 +216,77 @@ def _yolo_names(root: Path) -> dict[int, str]:
     import yaml  # not at the top: it comes with the extra `data`
 
     try:
-        given = yaml.safe_load(path.read_text())["names"]
+        given = yaml.safe_load(_text_of(path))["names"]
+        if not isinstance(given, dict | list):
+            raise TypeError(f"got {given!r}")
         items = given.items() if isinstance(given, dict) else enumerate(given)
         return {int(number): str(name) for number, name in items}
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise layout.DatasetError(f"{path}: expected `names` of the classes: {error}") from error
 
 
-def _yolo_label(path: Path) -> Path:
-    """Return where a photo's labels are: in the last `images` folder's twin, or beside it."""
-    twin = label_file(path)
-    return twin if twin.is_file() else path.with_suffix(".txt")
+def _yolo_labels(root: Path) -> dict[Path, Path]:
+    """Return the label file of each photo that has one.
+
+    It is in the twin of the last folder named `images`, or beside the photo.
+    """
+    found = {}
+    for path in photos_in(root):
+        places = (label_file(path), path.with_suffix(".txt"))
+        labels = [one for at in places for one in (at, at.with_suffix(".TXT")) if one.is_file()]
+        if labels:
+            found[path] = labels[0]
+    return each_of_one_photo(found)
+
+
+def _text_of(path: Path) -> str:
+    """Return the text of a label file, which may begin with a byte order mark.
+
+    Raises:
+        DatasetError: it isn't UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise layout.DatasetError(f"{path}: expected text in UTF-8, got {error}") from error
 
 
 def read_voc(root: Path) -> Iterator[Labelled]:
     """Yield what the annotations of a Pascal VOC folder say."""
-    annotations = _by_stem(root.rglob("*.xml"))
-    for path in layout.photos_in(root):
-        if path.stem in annotations:
-            yield replace(voc_objects(_nearest(path, annotations[path.stem])), path=path)
+    for path, annotation in _voc_annotations(root).items():
+        yield replace(voc_objects(annotation), path=path)
+
+
+def _voc_annotations(root: Path) -> dict[Path, Path]:
+    """Return the annotation of each photo that has one, by their names and the nearest folder."""
+    annotations: dict[str, list[Path]] = {}
+    for path in files_in(root, ".xml"):
+        annotations.setdefault(path.stem, []).append(path)
+    return each_of_one_photo(
+        {
+            path: the_one(nearest(path, annotations[path.stem]), of=path, name=path.stem)
+            for path in photos_in(root)
+            if path.stem in annotations
+        }
+    )
 
 
 def voc_objects(annotation: Path) -> Labelled:
     """Return the objects of one Pascal VOC annotation.
 
     Raises:
-        DatasetError: the XML is invalid, or an object has no name or box.
+        DatasetError: the XML is none of Pascal VOC, or an object has no name or box.
     """
     classes, rows = [], []
     try:
         tree = defusedxml.ElementTree.fromstring(annotation.read_bytes())
+        if tree.tag != "annotation":  # other XML, such as a photo's sidecar, has no objects
+            raise ValueError(f"<{tree.tag}>")
         stated = [int(tree.findtext(f"size/{side}") or 0) for side in ("width", "height")]
         for item in tree.iter("object"):
             classes.append(item.findtext("name", default="").strip())
+            if not classes[-1]:
+                raise ValueError("an object without a name")
             edges = ("xmin", "ymin", "xmax", "ymax")
             rows.append([float(item.findtext(f"bndbox/{edge}", default="")) for edge in edges])
     except (ParseError, DefusedXmlException, TypeError, ValueError) as error:
@@ -255,9 +308,12 @@ def _stated(size_wh: Sequence[int]) -> tuple[int, int] | None:
 
 def read_coco(root: Path) -> Iterator[Labelled]:
     """Yield what the COCO files of a folder say; photos with a crowd box are left out."""
-    for path in sorted(root.rglob("*.json")):
+    by_name = photos_by_name(root)
+    for path in files_in(root, ".json"):
         try:
-            yield from _coco_photos(root, path, json.loads(path.read_text(encoding="utf-8")))
+            for name, has_crowd, labels in _coco_images(path, json.loads(_text_of(path))):
+                if not has_crowd:
+                    yield replace(labels, path=named_photo(name, near=path, by_name=by_name))
         except (KeyError, TypeError, ValueError) as error:
             raise layout.DatasetError(f"{path}: expected COCO, got {error!r}") from error
 
@@ -273,7 +329,7 @@ def coco_file(path: Path) -> dict[str, Labelled]:
     """
     found: dict[str, Labelled] = {}
     try:
-        for name, _, labels in _coco_images(path, json.loads(path.read_text(encoding="utf-8"))):
+        for name, _, labels in _coco_images(path, json.loads(_text_of(path))):
             if name in found:
                 raise layout.DatasetError(f"{path}: expected each photo once, got {name} twice")
             found[name] = labels
@@ -289,7 +345,7 @@ def yolo_file(label: Path, photo: Path) -> Labelled:
         DatasetError: a line is no label, or the photo is none.
         OSError: one can't be read.
     """
-    text = label.read_text(encoding="utf-8")
+    text = _text_of(label)
     size = layout.image_hw_of(photo)
     try:
         numbers = {int(line.split()[0]) for line in text.splitlines() if line.strip()}
@@ -299,23 +355,19 @@ def yolo_file(label: Path, photo: Path) -> Labelled:
     return Labelled(photo, ("",) * len(boxes), boxes, label, in_shares=True)
 
 
-def _coco_photos(root: Path, path: Path, given: dict[str, Any]) -> Iterator[Labelled]:
-    by_name = _by_name(root)
-    for name, has_crowd, labels in _coco_images(path, given):
-        if not has_crowd:
-            yield replace(labels, path=_photo(name, near=path, by_name=by_name))
-
-
 def _coco_images(path: Path, given: dict[str, Any]) -> Iterator[tuple[str, bool, Labelled]]:
     """Yield each photo's name, whether one of its boxes is around a crowd, and its boxes."""
+    for kind in ("categories", "images"):  # files that were joined by hand have the same ids twice
+        ids = Counter(one["id"] for one in given[kind])
+        if twice := [number for number, times in ids.items() if times > 1]:
+            raise ValueError(f"the id {twice[0]} twice in {kind}")
     names = {category["id"]: str(category["name"]) for category in given["categories"]}
     annotations: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in given["images"]}
     for annotation in given["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     for image in given["images"]:
         of_photo = annotations[image["id"]]
-        xywh = np.array([annotation["bbox"] for annotation in of_photo], dtype=np.float64)
-        xywh = xywh.reshape(-1, 4)
+        boxes = [_coco_box(annotation) for annotation in of_photo]
         has_crowd = any(annotation.get("iscrowd") for annotation in of_photo)
         name = str(image["file_name"])
         labels = Labelled(
@@ -323,38 +375,54 @@ def _coco_images(path: Path, given: dict[str, Any]) -> Iterator[tuple[str, bool,
             label=path,
             size_wh=_stated([int(image.get(side) or 0) for side in ("width", "height")]),
             classes=tuple(names[annotation["category_id"]] for annotation in of_photo),
-            xyxy=np.hstack([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]]),
+            xyxy=np.array(boxes, dtype=np.float64).reshape(-1, 4),
         )
         yield name, has_crowd, labels
 
 
+def _coco_box(annotation: Mapping[str, Any]) -> list[float]:
+    """Return an annotation's box as `xyxy`."""
+    if annotation.get("bbox"):
+        x, y, width, height = annotation["bbox"]
+        return [x, y, x + width, y + height]
+    polygons = annotation.get("segmentation")
+    if not isinstance(polygons, list) or not polygons:
+        raise ValueError(f"annotation {annotation.get('id')} without a bbox or polygons")
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+
+
 def read_csv(root: Path) -> Iterator[Labelled]:
     """Yield what the CSV files of a folder say."""
-    by_name = _by_name(root)
-    for path in sorted(root.rglob("*.csv")):
+    by_name = photos_by_name(root)
+    for path in files_in(root, ".csv"):
         boxes: dict[str, list[tuple[str, list[float]]]] = {}
         sizes: dict[str, tuple[int, int] | None] = {}
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            name_column, edges = _csv_columns(path, reader.fieldnames or ())
-            for row in reader:
-                found = boxes.setdefault(row[name_column], [])
-                try:
-                    stated = [int(row.get(side) or 0) for side in ("width", "height")]
-                except ValueError as error:
-                    raise layout.DatasetError(f"{path}, line {reader.line_num}: {error}") from error
-                sizes[row[name_column]] = _stated(stated)
+        text = _text_of(path)
+        header = text.partition("\n")[0]
+        reader = csv.DictReader(
+            io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)
+        )
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+        name_column, edges, class_column = _csv_columns(path, reader.fieldnames)
+        for row in reader:
+            if not any((row[name] or "").strip() for name in reader.fieldnames):
+                continue  # tables end in such rows
+            found = boxes.setdefault(row[name_column], [])
+            try:
+                sizes[row[name_column]] = _stated(
+                    [int(row.get(side) or 0) for side in ("width", "height")]
+                )
                 if any((row[edge] or "").strip() for edge in edges):
-                    try:
-                        box = [float(row[edge]) for edge in edges]
-                    except (TypeError, ValueError) as error:
-                        raise layout.DatasetError(
-                            f"{path}, line {reader.line_num}: {error}"
-                        ) from error
-                    found.append((row.get("class") or "plate", box))
+                    class_ = (row[class_column] or "").strip() if class_column else "plate"
+                    if not class_:
+                        raise ValueError(f"expected a {class_column} of the box, got none")
+                    found.append((class_, [float(row[edge]) for edge in edges]))
+            except (TypeError, ValueError) as error:
+                raise layout.DatasetError(f"{path}, line {reader.line_num}: {error}") from error
         for name, found in boxes.items():
             yield Labelled(
-                path=_photo(name, near=path, by_name=by_name),
+                path=named_photo(name, near=path, by_name=by_name),
                 label=path,
                 size_wh=sizes[name],
                 classes=tuple(class_ for class_, _ in found),
@@ -367,19 +435,19 @@ def read_label_studio(root: Path) -> Iterator[Labelled]:
 
     If several people annotated a photo, the last one counts.
     """
-    by_name = _by_name(root)
-    for path in sorted(root.rglob("*.json")):
+    by_name = photos_by_name(root)
+    for path in files_in(root, ".json"):
         try:
-            tasks = json.loads(path.read_text(encoding="utf-8"))
+            tasks = json.loads(_text_of(path))
             if not isinstance(tasks, list):
                 raise TypeError("no list of tasks")
             for task in tasks:
                 done = [one for one in task["annotations"] if not one.get("was_cancelled")]
                 if done:
                     where = unquote(task["data"]["image"]).rpartition("?d=")[2]
-                    photo = _photo(where.lstrip("/"), near=path, by_name=by_name)
+                    photo = named_photo(where.lstrip("/"), near=path, by_name=by_name)
                     yield _of_label_studio(photo, path, done[-1]["result"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise layout.DatasetError(
                 f"{path}: expected Label Studio's JSON export, got {error!r}"
             ) from error
@@ -388,19 +456,27 @@ def read_label_studio(root: Path) -> Iterator[Labelled]:
 def _of_label_studio(photo: Path, label: Path, results: list[dict[str, Any]]) -> Labelled:
     height, width = layout.image_hw_of(photo)
     classes, rows, size_wh = [], [], None
-    for result in (one for one in results if one["type"] == "rectanglelabels"):
+    for result in (one for one in results if one["type"] not in NO_REGIONS):
+        kind = str(result["type"])
+        if kind not in ("rectanglelabels", "polygonlabels"):  # left out, it would be background
+            raise ValueError(
+                f"{photo.name}: expected rectangles or polygons with labels, not {kind}"
+            )
         if result.get("image_rotation"):
             raise ValueError(f"{photo.name}: expected boxes on the picture as it is, not rotated")
         size_wh = (int(result["original_width"]), int(result["original_height"]))
         value = result["value"]
-        sides = (value["width"] / 100 * width, value["height"] / 100 * height)
-        # Source: Label Studio's documentation; turned clockwise around the top left corner.
-        angle = np.radians(value.get("rotation", 0))
-        turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        corners = np.array([[0, 0], [sides[0], 0], sides, [0, sides[1]]]) @ turn
-        corners += [value["x"] / 100 * width, value["y"] / 100 * height]
+        if kind == "polygonlabels":
+            corners = np.array(value["points"], dtype=np.float64) / 100 * [width, height]
+        else:
+            sides = (value["width"] / 100 * width, value["height"] / 100 * height)
+            # Source: Label Studio's documentation; turned clockwise around the top left corner.
+            angle = np.radians(value.get("rotation", 0))
+            turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+            corners = np.array([[0, 0], [sides[0], 0], sides, [0, sides[1]]]) @ turn
+            corners += [value["x"] / 100 * width, value["y"] / 100 * height]
         rows.append(np.concatenate([corners.min(axis=0), corners.max(axis=0)]))
-        classes.append(str(value["rectanglelabels"][0]))
+        classes.append(str(value[kind][0]))
     return Labelled(
         path=photo,
         classes=tuple(classes),
@@ -411,7 +487,8 @@ def _of_label_studio(photo: Path, label: Path, results: list[dict[str, Any]]) ->
     )
 
 
-def _csv_columns(path: Path, header: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def _csv_columns(path: Path, header: Sequence[str]) -> tuple[str, tuple[str, ...], str | None]:
+    """Return the columns of the photo's name, of the edges and, if there is one, of the class."""
     names = [name for name in ("image", "filename") if name in header]
     forms = [("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax")]
     edges = [form for form in forms if set(form) <= set(header)]
@@ -420,40 +497,7 @@ def _csv_columns(path: Path, header: Sequence[str]) -> tuple[str, tuple[str, ...
             f"{path}: expected the columns image or filename, and x1,y1,x2,y2 or "
             f"xmin,ymin,xmax,ymax; got {', '.join(header)}"
         )
-    return names[0], edges[0]
-
-
-def _by_stem(paths: Iterator[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in sorted(paths):
-        found.setdefault(path.stem, []).append(path)
-    return found
-
-
-def _by_name(root: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in layout.photos_in(root):
-        found.setdefault(path.name, []).append(path)
-    return found
-
-
-def _nearest(path: Path, candidates: Sequence[Path]) -> Path:
-    """Return the candidate that shares most folders with `path`.
-
-    So `train/images/1.jpg` goes with `train/annots/1.xml` and not with `valid/annots/1.xml`.
-    """
-    return max(candidates, key=lambda found: len(set(found.parts) & set(path.parts)))
-
-
-def _photo(name: str, *, near: Path, by_name: dict[str, list[Path]]) -> Path:
-    """Return the photo that a label file names: by its path from there, or else by its name."""
-    beside = near.parent / name
-    if beside.is_file():
-        return beside
-    candidates = by_name.get(Path(name).name, [])
-    if not candidates:
-        raise layout.DatasetError(f"{near}: expected the photo {name}, found none")
-    return _nearest(near.with_name(near.stem.removeprefix("instances_")) / name, candidates)
+    return names[0], edges[0], next((one for one in CLASS_COLUMNS if one in header), None)
 
 
 READERS: dict[str, Callable[[Path], Iterator[Labelled]]] = {
@@ -463,40 +507,3 @@ READERS: dict[str, Callable[[Path], Iterator[Labelled]]] = {
     "csv": read_csv,
     "label-studio": read_label_studio,
 }
-
-
-def fields_of(annotation: Path) -> dict[str, str]:
-    """Return the `name: value` lines of an annotation; a repeated name is ignored.
-
-    Args:
-        annotation: text file of UFPR-ALPR or RodoSol-ALPR.
-
-    Raises:
-        DatasetError: there is none.
-    """
-    if not annotation.is_file():
-        raise layout.DatasetError(f"expected an annotation at {annotation}, found none")
-    found: dict[str, str] = {}
-    for line in annotation.read_text(encoding="utf-8", errors="replace").splitlines():
-        name, colon, value = line.partition(":")
-        if colon:
-            found.setdefault(name.strip(), value.strip())
-    return found
-
-
-def corner_box(text: str) -> TruthBoxes:
-    """Return the box around four corners.
-
-    Args:
-        text: `x,y x,y x,y x,y`, pixels.
-
-    Returns:
-        (1, 4) float64, pixels.
-
-    Raises:
-        ValueError: not four points.
-    """
-    points = np.array([pair.split(",") for pair in text.split()], dtype=np.float64)
-    if points.shape != (4, 2):
-        raise ValueError(f"expected 4 corners, got {text!r}")
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])[None]

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import numpy as np
-from PIL.JpegImagePlugin import JpegImageFile
 
+from plateblur.boxes import iou_matrix
 from plateblur.errors import PhotoError, PlateblurError
 from plateblur.guidance import plate_ratios
-from plateblur.photo import decode, encode, upright_hw
+from plateblur.photo import upright_hw
+from plateblur.sets.bare import without_metadata
 from plateblur.sets.labels import TruthBoxes, labels_to_xyxy, xyxy_to_labels
 
 Split = Literal["train", "val", "test"]
@@ -37,14 +37,10 @@ VAL_SHARE = TEST_SHARE = 0.1  # of the groups; a tenth is usual, and no figure d
 NO_BOXES: TruthBoxes = np.empty((0, 4))
 """The boxes of a photo that was looked at and shows no plate."""
 
+LEAST_PX = 1.0  # of a box's sides; a table of shares read as pixels has boxes below it
 LEAST_INSIDE = 0.5  # of a box; labels of cut plates reach over the edge, but not by most of them
+SAME_IOU = 0.5  # of two boxes that label one plate
 BROKEN_SHOWN = 10  # of the broken labels that a message names
-
-SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
-"""Formats that photos are kept in; OpenCV, which training reads with, opens them everywhere."""
-
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif"})
-"""Suffixes of photos in sets of others."""
 
 DATA_YAML = """\
 # Licence plates, one class. Paths are relative to this file.
@@ -54,15 +50,6 @@ test: images/test
 names:
   0: plate
 """
-
-# Source: JPEG (JFIF 1.02), PNG 3rd edition and WebP container specifications. Parts of a file that
-# hold pixels or say how to show them; anything else is metadata.
-JPEG_SEGMENTS = frozenset({"APP0", "APP14"})
-JFIF_BYTES = 14  # of an APP0 segment without a thumbnail
-PNG_CHUNKS = frozenset(
-    {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"pHYs"}
-)
-WEBP_CHUNKS = frozenset({b"VP8 ", b"VP8L", b"VP8X", b"ALPH"})
 
 
 class DatasetError(PlateblurError):
@@ -172,66 +159,6 @@ def split_of(group: str) -> Split:
     return "val" if share < TEST_SHARE + VAL_SHARE else "train"
 
 
-def without_metadata(data: bytes) -> tuple[bytes, str, tuple[int, int]]:
-    """Return a photo without metadata, the suffix of its format, and its height and width.
-
-    A photo without metadata is returned byte for byte. Any other is turned upright and encoded
-    again, a JPEG with its own quantisation; its ICC profile stays.
-
-    Raises:
-        PhotoError: no photo, or a damaged one.
-    """
-    photo = decode(data)
-    if photo.format in SUFFIXES and _holds_pixels_alone(data, photo.format):
-        return data, SUFFIXES[photo.format], photo.image_hw
-    if photo.format not in SUFFIXES:
-        photo = replace(photo, format="PNG")
-    written = encode(photo, photo.pixels, metadata="strip")
-    return written, SUFFIXES[photo.format], photo.image_hw
-
-
-def _holds_pixels_alone(data: bytes, format_: str) -> bool:
-    if format_ == "JPEG":
-        segments = JpegImageFile(io.BytesIO(data)).applist
-        return data.endswith(b"\xff\xd9") and all(
-            name in JPEG_SEGMENTS and (name != "APP0" or len(body) <= JFIF_BYTES)
-            for name, body in segments
-        )
-    if format_ == "PNG":
-        names, end = _chunk_names(data, start=8, order="big", name_first=False, tail_bytes=4)
-        return names <= PNG_CHUNKS and end == len(data)
-    names, end = _chunk_names(data, start=12, order="little", name_first=True, tail_bytes=0)
-    return names <= WEBP_CHUNKS and end == len(data)
-
-
-def _chunk_names(
-    data: bytes,
-    *,
-    start: int,
-    order: Literal["little", "big"],
-    name_first: bool,
-    tail_bytes: int,
-) -> tuple[set[bytes], int]:
-    """Return the names of a PNG's or WebP's chunks, and where the last one ends."""
-    names, at = set(), start
-    while at + 8 <= len(data):
-        words = (data[at : at + 4], data[at + 4 : at + 8])
-        name, size = words if name_first else words[::-1]
-        names.add(name)
-        length = int.from_bytes(size, order)
-        at += 8 + length + (length % 2 if name_first else 0) + tail_bytes
-    return names, at
-
-
-def photos_in(root: Path) -> list[Path]:
-    """Return the photos of a folder and its subfolders; hidden files don't count (`._a.jpg`)."""
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES and not path.name.startswith(".")
-    )
-
-
 def image_hw_of(path: Path) -> tuple[int, int]:
     """Return the height and width of a photo, upright, without decoding its pixels.
 
@@ -254,8 +181,8 @@ def clipped(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:
         image_hw: height and width of the image, pixels.
 
     Raises:
-        ValueError: a box has no area, or more than half of it is outside the image; then the labels
-            are for another size, or not for this photo.
+        ValueError: a box has no area or is smaller than a pixel, or more than half of it is outside
+            the image; then the labels are for another size, or not for this photo.
     """
     height, width = image_hw
     within: TruthBoxes = xyxy.clip(0, [width, height, width, height])
@@ -263,6 +190,8 @@ def clipped(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> TruthBoxes:
         area, left = ((x2 - x1, y2 - y1) for x1, y1, x2, y2 in (given, kept))
         if not min(area) > 0:  # negated, so that NaN is refused too
             raise ValueError(f"box {given} has no area; are its corners the wrong way round?")
+        if min(area) < LEAST_PX:
+            raise ValueError(f"box {given} is smaller than a pixel; are these shares, not pixels?")
         if not left[0] * left[1] >= LEAST_INSIDE * area[0] * area[1]:
             raise ValueError(f"box {given} lies outside the {width}x{height} photo")
     return within
@@ -278,6 +207,17 @@ def smallest_ratio(xyxy: TruthBoxes, *, image_hw: tuple[int, int]) -> float | No
     if len(xyxy) == 0:
         return None
     return round(float(plate_ratios(xyxy, image_hw=image_hw).min()), 5)
+
+
+def same_boxes(one: TruthBoxes, other: TruthBoxes) -> bool:
+    """Return whether two labellings of a photo, each (N, 4) float64 pixels, are of the same plates.
+
+    They are if each box overlaps one of the other labelling.
+    """
+    if not (len(one) == len(other) > 0):
+        return len(one) == len(other)
+    close = iou_matrix(one.astype(np.float32), other.astype(np.float32)) >= SAME_IOU
+    return bool(close.any(axis=0).all() and close.any(axis=1).all())
 
 
 @contextmanager
@@ -318,7 +258,7 @@ def write_set(
     leave_out_broken: bool = False,
     oversample: Mapping[str, int] | None = None,
 ) -> list[Row]:
-    """Write a set and return its manifest; a repeated photo is written once.
+    """Write a set and return its manifest; a repeated photo is written once and counted.
 
     Args:
         out: folder of the set; not created if anything fails.
@@ -329,25 +269,34 @@ def write_set(
         oversample: as of `write_manifest`.
 
     Raises:
-        DatasetError: `out` holds files, a photo is damaged, a box is broken, or there is no photo.
+        DatasetError: `out` holds files, a photo is damaged, a box is broken, a repeated photo has
+            other boxes, or there is no photo.
     """
     rows: dict[str, Row] = {}
+    written: dict[str, TruthBoxes] = {}
+    contradicted: set[str] = set()
+    repeated = 0
     broken: list[str] = []
     with new_folder(out) as part:
         for photo in photos:
             data = photo.path.read_bytes()
             name = f"{card.name}-{hashlib.sha256(data).hexdigest()[:12]}"
-            if name in rows:
-                continue
             try:
                 data, suffix, image_hw = without_metadata(data)
                 boxes = clipped(photo.xyxy, image_hw=image_hw)
+                if name in rows and not same_boxes(boxes, written[name]):
+                    contradicted.add(name)
+                    raise ValueError(f"the photo of {rows[name].original_name}, with other boxes")
             except PhotoError as error:
                 raise DatasetError(f"{photo.original_name}: {error}") from error
             except ValueError as error:
                 of = f" ({photo.label})" if photo.label else ""
                 broken.append(f"{photo.original_name}{of}: {error}")
                 continue
+            if name in rows:
+                repeated += 1
+                continue
+            written[name] = boxes
             rows[name] = Row(
                 image=f"images/{photo.split}/{name}{suffix}",
                 split=photo.split,
@@ -364,6 +313,12 @@ def write_set(
             )
             write_photo(part, rows[name], data, boxes)
         report_broken(broken, leave_out=leave_out_broken)
+        for name in contradicted:
+            row = rows.pop(name)
+            (part / row.image).unlink()
+            (part / row.label).unlink()
+        if repeated:
+            sys.stderr.write(f"left out, because they repeat a photo and its boxes: {repeated}\n")
         if not rows:
             raise DatasetError(f"{card.name}: expected photos, found none")
         write_manifest(part, list(rows.values()), oversample=oversample)
@@ -528,12 +483,12 @@ def counts(rows: Sequence[Row]) -> str:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a recipe; a `DatasetError` ends it with its message and exit code 1.
+    """Run a recipe; a fault of its input ends it with its message and exit code 1.
 
     Args:
         main: reads the command line and does the work.
     """
     try:
         main()
-    except DatasetError as error:
+    except (PlateblurError, OSError) as error:
         sys.exit(f"error: {error}")

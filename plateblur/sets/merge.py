@@ -28,6 +28,7 @@ from plateblur.errors import PhotoError
 from plateblur.guidance import BUCKET_NAMES, bucket_indices, plate_ratios
 from plateblur.photo import decode
 from plateblur.sets import layout
+from plateblur.sets.bare import SUFFIXES, without_metadata
 from plateblur.sets.corrections import Correction, correct
 from plateblur.sets.labels import TruthBoxes
 
@@ -253,8 +254,8 @@ def write_merged(
                 f"{roots[name.stem]} and {member.root} both hold a {name.stem}"
             )
         roots[name.stem] = member.root
-        data, suffix, _ = layout.without_metadata((member.root / member.row.image).read_bytes())
-        if name.suffix.lower() not in (*layout.SUFFIXES.values(), ".jpeg"):
+        data, suffix, _ = without_metadata((member.root / member.row.image).read_bytes())
+        if name.suffix.lower() not in (*SUFFIXES.values(), ".jpeg"):
             name = name.with_suffix(suffix)
         row = replace(
             member.row,

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from plateblur.photo import upright_hw
 from plateblur.sets import layout
 from plateblur.sets.corrections import Correction, correct
+from plateblur.sets.files import photos_in
 from plateblur.sets.labels import TruthBoxes, label_file, labels_to_xyxy
 
 
@@ -77,7 +77,7 @@ def split_photos(data: Path, split: str) -> list[Path]:
         if not place.exists() and str(one).startswith("../"):
             place = root / str(one)[3:]
         if place.is_dir():
-            photos += layout.photos_in(place)
+            photos += photos_in(place)
         elif place.is_file():
             lines = place.read_text(encoding="utf-8").splitlines()
             photos += [place.parent / line.strip() for line in lines if line.strip()]
@@ -100,6 +100,7 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
     Raises:
         ValueError: no such split, no photo in it, one of which two have the same name, or a label
             that is none.
+        DatasetError: a photo is none.
     """
     groups = _read_manifest(manifest or data.parent / "manifest.csv", needed=manifest is not None)
     photos: dict[str, LabelledPhoto] = {}
@@ -108,10 +109,10 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
             raise ValueError(
                 f"{path} has the name of {photos[path.name].path}; photos need different names"
             )
-        image_hw = upright_hw(path.read_bytes())
+        image_hw = layout.image_hw_of(path)
         label = label_file(path)
-        text = label.read_text() if label.exists() else ""
         try:
+            text = label.read_text() if label.exists() else ""
             truth = labels_to_xyxy(text, image_hw=image_hw)
         except ValueError as error:
             raise ValueError(f"{label}: {error}") from error
@@ -119,6 +120,63 @@ def read_split(data: Path, split: str, *, manifest: Path | None = None) -> list[
     if not photos:
         raise ValueError(f"expected photos in the split {split!r} of {data}, found none")
     return list(photos.values())
+
+
+def check_trainable(data: Path) -> list[str]:
+    """Check train and val before time is spent on them, and return what a person should know.
+
+    ultralytics leaves out a photo with a broken label, trains on any number of classes, and takes a
+    photo without a label file for one without plates.
+
+    Args:
+        data: `data.yaml` of a YOLO data set.
+
+    Returns:
+        A sentence where photos are in both splits, and one for each split with photos that have no
+        label file.
+
+    Raises:
+        ValueError: a split has no photo, a label is none, there is more than one class, two photos
+            of a split have one name, or a label file is named `.TXT`.
+    """
+    described = yaml.safe_load(data.read_text(encoding="utf-8"))
+    names = described.get("names") if isinstance(described, dict) else None
+    if not isinstance(names, dict | list) or len(names) != 1:
+        raise ValueError(
+            f"{data}: expected `names` with one class, plates, got {names!r}; datasets/folder.py "
+            "makes such a set of one with more classes"
+        )
+    notes = []
+    both = {path.resolve() for path in split_photos(data, "train")} & {
+        path.resolve() for path in split_photos(data, "val")
+    }
+    if both:
+        notes.append(
+            f"val: {len(both)} photos are in train too; figures on photos that were trained on say "
+            "nothing about others"
+        )
+    for split in ("train", "val"):
+        stems: dict[str, Path] = {}
+        unlabelled = 0
+        photos = read_split(data, split)
+        for path in (photo.path for photo in photos):
+            if path.stem in stems:  # labels are found by it
+                raise ValueError(
+                    f"{path} has the name of {stems[path.stem]}; photos of a split need different "
+                    "names, also where only the suffix differs"
+                )
+            stems[path.stem] = path
+            label = label_file(path)
+            if not label.exists():
+                if label.with_suffix(".TXT").exists():
+                    raise ValueError(f"{label.with_suffix('.TXT')}: expected the suffix .txt")
+                unlabelled += 1
+        if unlabelled:
+            notes.append(
+                f"{split}: {unlabelled} of {len(photos)} photos have no label file and count as "
+                "photos without plates"
+            )
+    return notes
 
 
 def _read_manifest(path: Path, *, needed: bool) -> dict[str, dict[str, str]]:

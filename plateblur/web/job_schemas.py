@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from datetime import datetime
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from plateblur.accounts.job_types import ItemState, ItemView, JobState, JobView, WebhookState
+from plateblur.web.fetcher import MAX_URL_CHARS
 from plateblur.web.schemas import DetectAnswer, HideOptions
 
 CLIP_TYPE = "video/mp4"  # what clips become
@@ -20,7 +21,7 @@ class JobOptions(HideOptions):
 
     webhook_url: str | None = Field(
         None,
-        max_length=2048,
+        max_length=MAX_URL_CHARS,
         description="Public http or https URL that is called when the job is done.",
         json_schema_extra={"examples": ["https://example.com/plateblur"]},
     )
@@ -45,7 +46,7 @@ class JobOptions(HideOptions):
 class JobRequest(JobOptions):
     """Photos by URL, and how to blur them."""
 
-    photo_urls: list[str] = Field(
+    photo_urls: list[Annotated[str, Field(max_length=MAX_URL_CHARS)]] = Field(
         min_length=1,
         description="Public http or https URLs of the photos. Each is fetched when its turn comes.",
         json_schema_extra={

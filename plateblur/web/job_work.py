@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 from anyio import to_thread
 
@@ -28,7 +28,7 @@ from plateblur.accounts.types import (
     Usage,
 )
 from plateblur.errors import PlateblurError, TooCostlyError, VideoError, WorkEndedError
-from plateblur.types import BlurOptions, EncodedClip
+from plateblur.types import BlurOptions, BlurredPhoto, EncodedClip
 from plateblur.web.credentials import Access
 from plateblur.web.failures import (
     ClientGoneError,
@@ -51,6 +51,8 @@ RENEW_S = 8.0  # A quarter of what a claim lasts.
 WEBHOOKS_AT_ONCE = 16  # Source: ours; each may take as long as a photo by URL.
 BROKEN_S = 5.0  # Until the store is asked again after a failure.
 CLIP_GROWTH = 2  # A blurred clip may be so many times as long as the longest that is accepted.
+
+DoneT = TypeVar("DoneT")
 
 
 class JobWork:
@@ -82,27 +84,42 @@ class JobWork:
     async def _items(self, *, clips: bool = False) -> None:
         while True:
             try:
-                claim = await to_thread.run_sync(partial(self._queue.claim, clips=clips))
+                found = await to_thread.run_sync(partial(self._next, clips=clips))
             except PlateblurError as error:
                 await _rest_after(error)
                 continue
-            if claim is None:
+            if found is None:
                 self.news.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.news.wait(), POLL_S)
                 continue
+            claim, plan = found
             ended = self._in_work[claim.token] = threading.Event()
             try:
-                await self._work_on(claim, ended)
+                await self._work_on(claim, plan, ended)
             finally:
                 del self._in_work[claim.token]
 
-    async def _work_on(self, claim: Claim, ended: threading.Event) -> None:
+    def _next(self, *, clips: bool) -> tuple[Claim, PlanPeriod | Exception] | None:
+        """Claim a photo or clip, and return it with its account's plan, or why there is none."""
+        claim = self._queue.claim(clips=clips)
+        if claim is None:
+            return None
         try:
+            return claim, self._service.gate.active_plan(Identity(claim.account_id, ""))
+        except Exception as error:  # noqa: BLE001 - `_work_on` raises it
+            return claim, error
+
+    async def _work_on(
+        self, claim: Claim, plan: PlanPeriod | Exception, ended: threading.Event
+    ) -> None:
+        try:
+            if isinstance(plan, Exception):
+                raise plan
             if claim.media_type is None:
-                await self._blur(claim, ended)
+                await self._blur(claim, plan, ended)
             else:
-                await self._blur_clip(claim, ended)
+                await self._blur_clip(claim, plan, ended)
         except asyncio.CancelledError:
             await asyncio.shield(to_thread.run_sync(self._queue.put_back, claim))
             raise
@@ -127,40 +144,41 @@ class JobWork:
             _log_unexpected(error)
             await self._fail(claim, Failure("2001", "Something unexpected happened on our side."))
 
-    async def _blur(self, claim: Claim, ended: threading.Event) -> None:
+    async def _blur(self, claim: Claim, plan: PlanPeriod, ended: threading.Event) -> None:
         service, holder = self._service, claim.account_id
-        identity = Identity(claim.account_id, "")
-        plan = await to_thread.run_sync(service.gate.active_plan, identity)
         limits = service.limits_of(plan)
         data = claim.photo
         if data is None:
-            access = Access(identity, plan)
+            access = Access(Identity(claim.account_id, ""), plan)
             with service.spool(access, most_bytes=limits.body_bytes) as spool:
                 most = limits.body_bytes
                 await fetch_photo(service, access, claim.url or "", spool, max_bytes=most)
                 data = await read_photo(spool)
         options = JobOptions.model_validate_json(claim.options).options()
 
-        def work(data: bytes) -> bool:
+        def blur(data: bytes) -> BlurredPhoto:
             photo = blurred(service, data, options, ended, max_pixels=limits.pixels)
             if len(photo.data) > limits.answer_bytes:
                 raise answer_too_long(limits.answer_bytes)
+            return photo
+
+        def finish(photo: BlurredPhoto) -> None:
             answer = detect_answer(photo, created=service.now()).model_dump_json().encode()
             media_type, counted = MEDIA_TYPES[photo.format], photo.predictions_counted
             result = ItemResult(photo.data, media_type, answer, counted)
-            if not self._queue.finish(claim, plan, result):
-                return False
-            service.metrics.predictions.inc(counted)
-            return True
+            if self._queue.finish(claim, plan, result):
+                service.metrics.predictions.inc(counted)
 
+        loop = asyncio.get_running_loop()
         async with service.turns.take(holder):
-            loop = asyncio.get_running_loop()
-            await _until_done(loop.run_in_executor(service.threads, work, data), ended)
+            working = loop.run_in_executor(service.threads, blur, data)
+            photo = await _until_done(working, ended)
+        # Not in its turn, in which the next photo may be blurred meanwhile.
+        await _until_done(loop.run_in_executor(None, finish, photo), ended)
 
-    async def _blur_clip(self, claim: Claim, ended: threading.Event) -> None:
+    async def _blur_clip(self, claim: Claim, plan: PlanPeriod, ended: threading.Event) -> None:
         service, settings = self._service, self._service.settings
         identity = Identity(claim.account_id, "")
-        plan = await to_thread.run_sync(service.gate.active_plan, identity)
         usage = await to_thread.run_sync(service.gate.usage, identity, plan)
         _refuse_used_up(plan, usage)  # Before minutes of work; `finish` decides.
         on_trial = plan.kind is PlanKind.TRIAL
@@ -260,10 +278,10 @@ class JobWork:
                     self._called.discard(due.account_id)
 
 
-async def _until_done(working: asyncio.Future[Any], ended: threading.Event) -> None:
-    """Wait for what works in a thread; where this is cancelled, end that first."""
+async def _until_done(working: asyncio.Future[DoneT], ended: threading.Event) -> DoneT:
+    """Return what a thread works on; where this is cancelled, end that first."""
     try:
-        await asyncio.shield(working)
+        return await asyncio.shield(working)
     except asyncio.CancelledError:
         ended.set()  # Ends the worker process, so this is soon.
         with suppress(PlateblurError, Failure, ClientGoneError):

@@ -43,6 +43,10 @@ from plateblur.web.service import Service, WatchedAnswer, Written, receive_spool
 from plateblur.web.spool import Spool
 from plateblur.web.webhooks import new_secret
 
+# Photos that the store is given together, as each commit takes a moment.
+KEPT_AT_ONCE = 64
+KEPT_BYTES = 2 * 1024**2  # in memory, beside the file that is read
+
 
 def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]) -> APIRouter:
     """Return the routes.
@@ -156,28 +160,30 @@ def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]
     async def result(request: Request, job_id: str, number: str) -> Response:
         identity = await recognise(service.gate, request, bearer=True)
         mine = (identity.account_id, _id(job_id), _number(number))
-        try:
-            size = await to_thread.run_sync(store.result_bytes, *mine)
-        except NotFoundError as error:
-            return _not_found(request, error)
         holder = identity.account_id
-        if not service.answers.enter(holder=holder, size=size):
-            raise busy(retry_s)
-        leave = partial(service.answers.leave, holder=holder, size=size)
+
+        def find() -> WatchedAnswer:
+            size = store.result_bytes(*mine)
+            if not service.answers.enter(holder=holder, size=size):
+                raise busy(retry_s)
+            leave = partial(service.answers.leave, holder=holder, size=size)
+            try:
+                found = store.result(*mine)
+            except BaseException:
+                leave()
+                raise
+
+            def sent() -> None:
+                leave()
+                store.forget_result(*mine)
+
+            written = Written(found.photo, found.media_type)
+            return WatchedAnswer(written, on_sent=sent, on_lost=leave)
+
         try:
-            found = await to_thread.run_sync(store.result, *mine)
+            return await to_thread.run_sync(find)
         except NotFoundError as error:
-            leave()
             return _not_found(request, error)
-        except BaseException:
-            leave()
-            raise
-
-        def sent() -> None:
-            leave()
-            store.forget_result(*mine)
-
-        return WatchedAnswer(Written(found.photo, found.media_type), on_sent=sent, on_lost=leave)
 
     return router
 
@@ -202,13 +208,23 @@ def _take(
     except JobLimitError as error:
         raise _no_room(error) from error
 
+    waiting: list[NewItem] = []
+
+    def keep() -> None:
+        if waiting:
+            store.add(job_id, waiting)
+            waiting.clear()
+
     def add(item: NewItem) -> None:
-        store.add(job_id, item)
         content = item.url.encode() if item.url else item.photo or b""
         digest.update(hashlib.sha256(content).digest())
+        waiting.append(item)
+        if len(waiting) == KEPT_AT_ONCE or sum(map(_length, waiting)) >= KEPT_BYTES:
+            keep()
 
     try:
         received = _receive(service, access, request, body, add)
+        keep()
         options = received.options
         webhook = _webhook(service, options)
         said = options.model_dump_json(exclude={"webhook_secret"}).encode()
@@ -231,6 +247,10 @@ def _take(
         # Of a repeated request, the secret is that of the first answer.
         webhook_secret=webhook.secret if webhook and opened == job_id else None,
     )
+
+
+def _length(item: NewItem) -> int:
+    return len(item.photo or b"")
 
 
 def _receive(

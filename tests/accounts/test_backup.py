@@ -39,7 +39,7 @@ def fill(store: Store) -> tuple[Identity, str]:
     use(StoreGate(store, hasher=CountingHasher()), ana, predictions=7)
     jobs = StoreJobs(store, LIMITS)
     job_id = jobs.begin(ana.account_id, room_bytes=1000)
-    jobs.add(job_id, NewItem("street.jpg", photo=b"a photo"))
+    jobs.add(job_id, [NewItem("street.jpg", photo=b"a photo")])
     jobs.open(job_id, options=b"{}", webhook=None, once=None)
     return ana, key
 

@@ -50,7 +50,7 @@ from tests.accounts.fakes import (
 )
 
 LIMITS = JobLimits(
-    jobs=3, photos=5, account_bytes=10_000, all_bytes=15_000, keep=timedelta(hours=24)
+    jobs=3, photos=5, account_bytes=100_000, all_bytes=150_000, keep=timedelta(hours=24)
 )
 PHOTO, BLURRED = b"a photo of " + bytes(100), b"a blurred photo of " + bytes(100)
 RESULT = ItemResult(BLURRED, "image/jpeg", b'{"detections": []}', 3)
@@ -87,7 +87,7 @@ def begin(
 ) -> str:
     job_id = jobs.begin(who.account_id, room_bytes=room_bytes)
     for number, photo in enumerate(photos or (PHOTO,), 1):
-        jobs.add(job_id, NewItem(f"street {number}.jpg", photo=photo))
+        jobs.add(job_id, [NewItem(f"street {number}.jpg", photo=photo)])
     return jobs.open(job_id, options=b"{}", webhook=webhook, once=once)
 
 
@@ -139,7 +139,7 @@ def test_a_job_is_worked_on_and_its_results_are_fetched_once(
 
 def test_a_url_waits_as_it_is(jobs: StoreJobs, queue: StoreQueue, ana: Identity) -> None:
     job_id = jobs.begin(ana.account_id, room_bytes=100)
-    jobs.add(job_id, NewItem("https://a.example/1.jpg", url="https://a.example/1.jpg"))
+    jobs.add(job_id, [NewItem("https://a.example/1.jpg", url="https://a.example/1.jpg")])
     jobs.open(job_id, options=b"{}", webhook=None, once=None)
     claim = queue.claim()
     assert claim is not None
@@ -150,7 +150,7 @@ def test_nobody_works_on_a_job_that_is_still_arriving(
     jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     job_id = jobs.begin(ana.account_id, room_bytes=1000)
-    jobs.add(job_id, NewItem("a", photo=PHOTO))
+    jobs.add(job_id, [NewItem("a", photo=PHOTO)])
     assert queue.claim() is None
     with pytest.raises(NotFoundError):
         jobs.view(ana.account_id, job_id)
@@ -264,14 +264,54 @@ def test_a_job_goes_with_its_key_and_photos(
 def test_accounts_take_turns_and_so_do_their_jobs(
     jobs: StoreJobs, queue: StoreQueue, ana: Identity, ion: Identity, clock: TurnableClock
 ) -> None:
-    begin(jobs, ana, b"a1", b"a2", b"a3")
-    begin(jobs, ana, b"b1")
-    begin(jobs, ion, b"c1", b"c2")
+    for who, photos in ((ana, [b"a1", b"a2", b"a3"]), (ana, [b"b1"]), (ion, [b"c1", b"c2"])):
+        begin(jobs, who, *photos)
+        clock.turn(seconds=1)
     order = []
     while claim := queue.claim():
         order.append(claim.photo)
         clock.turn(seconds=1)
     assert order == [b"a1", b"c1", b"b1", b"c2", b"a2", b"a3"]
+
+
+@pytest.mark.slow
+def test_a_host_that_is_stuck_while_it_claims_stops_nobody(
+    store: Store, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
+) -> None:
+    begin(jobs, ana, b"its turn")
+    clock.turn(seconds=1)
+    begin(jobs, ana, b"the next")
+    if store.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    with store.write() as stuck:
+        of_first = select(JobItem.id).order_by(JobItem.id).limit(1).with_for_update()
+        assert stuck.execute(of_first).first() is not None
+        claim = queue.claim()
+        assert claim is not None
+        assert claim.photo == b"the next"
+        assert queue.claim() is None
+    claim = queue.claim()
+    assert claim is not None
+    assert claim.photo == b"its turn"
+
+
+@pytest.mark.slow
+def test_a_job_is_deleted_while_another_host_claims_a_photo_of_it(
+    store: Store, jobs: StoreJobs, ana: Identity
+) -> None:
+    if store.is_sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    job_id = begin(jobs, ana)
+    with ThreadPoolExecutor(1) as other:
+        with store.write() as claiming:
+            claiming.execute(select(JobItem.id).with_for_update())
+            deleted = other.submit(jobs.delete, ana.account_id, job_id)
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            while not claiming.execute(waiting).scalar_one():
+                assert not deleted.done()
+            claiming.execute(update(Job).values(claimed_at=NOW))  # what `claim` does next
+        deleted.result(60)
+    assert jobs.jobs_of(ana.account_id) == []
 
 
 def test_a_claim_that_ran_out_is_given_to_another_and_counts_no_more(
@@ -301,8 +341,8 @@ def test_clips_and_photos_are_claimed_apart(
     jobs: StoreJobs, queue: StoreQueue, gate: StoreGate, ana: Identity
 ) -> None:
     job_id = jobs.begin(ana.account_id, room_bytes=2000)
-    jobs.add(job_id, NewItem("drive.mp4", photo=b"a clip", media_type="video/mp4"))
-    jobs.add(job_id, NewItem("street.jpg", photo=PHOTO))
+    jobs.add(job_id, [NewItem("drive.mp4", photo=b"a clip", media_type="video/mp4")])
+    jobs.add(job_id, [NewItem("street.jpg", photo=PHOTO)])
     jobs.open(job_id, options=b"{}", webhook=None, once=None)
     photo = queue.claim()
     assert photo is not None
@@ -503,18 +543,18 @@ def test_what_waits_is_bounded(
         elif over == "photos":
             begin(jobs, ana, *[b"photo"] * 6)
         elif over == "the account":
-            begin(jobs, ana, bytes(6000), room_bytes=6000)
-            begin(jobs, ana, room_bytes=4001)
+            begin(jobs, ana, bytes(60_000), room_bytes=60_000)
+            begin(jobs, ana, room_bytes=40_001)
         elif over == "all":
-            begin(jobs, ana, bytes(9000), room_bytes=9000)
-            begin(jobs, ion, room_bytes=6001)
+            begin(jobs, ana, bytes(90_000), room_bytes=90_000)
+            begin(jobs, ion, room_bytes=60_001)
         elif over == "the request":
             begin(jobs, ana, bytes(2001), room_bytes=2000)
         else:
             begin(jobs, ana)
             claim = queue.claim()
             assert claim is not None
-            finish(gate, queue, claim, replace(RESULT, photo=bytes(10_001)))
+            finish(gate, queue, claim, replace(RESULT, photo=bytes(100_001)))
     assert counted(gate, ana) == (0, 0)
 
 
@@ -525,19 +565,32 @@ def test_room_is_given_back_by_what_is_fetched_failed_or_deleted(
         with store.read() as connection:
             return job_store.held_bytes(connection, ana.account_id)[0]
 
+    rows, answer = 3 * job_store.ROW_BYTES, len(RESULT.answer)
     one = begin(jobs, ana, PHOTO, PHOTO)
-    assert held() == 2 * len(PHOTO)
+    assert held() == rows + 2 * len(PHOTO)
     claim = queue.claim()
     assert claim is not None
     queue.fail(claim, cd="2001", error="")
     work(gate, queue)
-    assert held() == len(BLURRED)
+    assert held() == rows + len(BLURRED) + answer
     jobs.forget_result(ana.account_id, one, 2)
     jobs.forget_result(ana.account_id, one, 2)
+    assert held() == rows + answer
+    jobs.delete(ana.account_id, one)
     assert held() == 0
-    two = begin(jobs, ana)
-    jobs.delete(ana.account_id, two)
-    assert held() == 0
+
+
+def test_photos_that_fail_take_room_although_they_are_not_counted(
+    store: Store, ana: Identity, clock: TurnableClock
+) -> None:
+    narrow = StoreJobs(store, replace(LIMITS, account_bytes=16 * job_store.ROW_BYTES), clock=clock)
+    item = NewItem("notes.txt", photo=b"", error="the bytes are no photo.")
+    with pytest.raises(JobLimitError):  # noqa: PT012
+        for _ in range(10):
+            job_id = narrow.begin(ana.account_id, room_bytes=100)
+            narrow.add(job_id, [item])
+            narrow.open(job_id, options=b"{}", webhook=None, once=None)
+    assert len(narrow.jobs_of(ana.account_id)) == 8
 
 
 def test_a_request_that_is_sent_again_is_the_same_job(
@@ -645,7 +698,7 @@ def test_a_job_of_nothing_but_failures_is_done_at_once(
     jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     job_id = jobs.begin(ana.account_id, room_bytes=100)
-    jobs.add(job_id, NewItem("notes.txt", photo=b"", error="the bytes are no photo."))
+    jobs.add(job_id, [NewItem("notes.txt", photo=b"", error="the bytes are no photo.")])
     jobs.open(job_id, options=b"{}", webhook=HOOK, once=None)
     view = jobs.view(ana.account_id, job_id)
     assert (view.state, view.items[0].state) == (JobState.DONE, ItemState.FAILED)

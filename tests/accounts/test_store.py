@@ -149,6 +149,44 @@ def test_a_database_that_is_not_there_is_told(tmp_path: Path) -> None:
         store.close()
 
 
+@pytest.mark.slow
+def test_a_server_that_closed_its_connections_is_connected_again(postgres: Postgres) -> None:
+    store = Store(postgres.url(), secret=SECRET, pool_size=1)
+    other = Store(postgres.url(), secret=SECRET)
+    mine = text("SELECT pg_backend_pid()")
+    with store.read() as connection:
+        before = connection.execute(mine).scalar_one()
+    with store.write() as connection:
+        assert connection.execute(mine).scalar_one() == before
+    with other.read() as connection:
+        connection.execute(text("SELECT pg_terminate_backend(:pid, 60000)"), {"pid": before})
+    with store.read() as connection:
+        assert connection.execute(mine).scalar_one() != before
+    store.close()
+    other.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_vanished_silently_is_connected_again(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(postgres.url(), secret=SECRET, pool_size=1)
+    mine = text("SELECT pg_backend_pid()")
+    with store.read() as connection:
+        before = connection.execute(mine).scalar_one()
+
+    def no_answer(_: object) -> bool:
+        raise store.engine.dialect.loaded_dbapi.OperationalError("timed out")
+
+    monkeypatch.setattr(store.engine.dialect, "do_ping", no_answer)
+    with store.read() as connection:  # Used a moment ago, so it isn't asked.
+        assert connection.execute(mine).scalar_one() == before
+    monkeypatch.setattr("plateblur.accounts.store.PING_AFTER_S", -1)
+    with store.read() as connection:
+        assert connection.execute(mine).scalar_one() != before
+    store.close()
+
+
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "accounts.sqlite3").write_bytes(b"not a database" * 100)
     with pytest.raises(StoreUnavailableError):

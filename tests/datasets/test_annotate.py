@@ -12,6 +12,7 @@ import pytest
 import annotate
 import folder
 from plateblur.sets import forms, layout
+from plateblur.sets.files import photos_in
 from tests.datasets.drawn import draw
 
 PLATE = (40.0, 60.0, 104.0, 76.0)
@@ -32,7 +33,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 layout.image_hw_of(path),
                 np.array(found.get(path.name, []), dtype=np.float64).reshape(-1, 5),
             )
-            for path in layout.photos_in(root)
+            for path in photos_in(root)
         ]
 
     monkeypatch.setattr(annotate, "annotated", annotated)

@@ -8,11 +8,14 @@ import signal
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image as PillowImage
 from typer.testing import CliRunner
 
 from plateblur import cli
-from plateblur.detector import shipped_model
+from plateblur.detector import model_file, offered_models, shipped_model
+from plateblur.drawn import draw_scene
 from plateblur.errors import ModelError
 from plateblur.runs.model import model_at
 from tests.clips import drawn_clip, driving
@@ -105,3 +108,33 @@ def test_every_command_opens_the_model_that_is_named(
     assert tempfile.gettempdir() == before
     assert {path.name for path in tmp_path.glob("b*")} == set()
     assert list(tmp_path.rglob("out/*.png")) == []
+
+
+def test_a_model_beside_the_default_is_named_by_one_word(tmp_path: Path) -> None:
+    assert model_file("") == shipped_model()
+    for name in offered_models():
+        found = model_at(model_file(name))
+        assert found.file == f"plates-{name}.onnx"
+        assert found.card is not None
+        assert found.card.endswith(f"-{name}")
+        assert found.near_sha256 is None
+    assert model_file("near") == Path("near")  # the network beside the default is no detector
+    assert model_file(str(tmp_path / "mine.onnx")) == tmp_path / "mine.onnx"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", offered_models())
+def test_each_model_beside_the_default_hides_the_plates_of_a_drawn_street(
+    name: str, tmp_path: Path
+) -> None:
+    scene = draw_scene(3, image_hw=(540, 960), plates=2, ratios=(1 / 14, 1 / 10))
+    (tmp_path / "a.png").write_bytes(encoded(scene.image, "PNG"))
+    line = ["blur", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--model", name]
+    result = CliRunner().invoke(cli.app, line)
+    assert result.exit_code == 0, result.output
+    with PillowImage.open(tmp_path / "out" / "a.png") as written_photo:
+        changed = np.abs(np.asarray(written_photo).astype(int) - scene.image).max(axis=2) > 0
+    for x1, y1, x2, y2 in scene.xyxy.round().astype(int).tolist():
+        assert changed[y1:y2, x1:x2].mean() > 0.9
+    manifest = (tmp_path / "out" / "plateblur-manifest.jsonl").read_text()
+    assert f"-{name} (" in manifest

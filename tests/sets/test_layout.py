@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from plateblur.sets import layout
+from plateblur.sets.bare import without_metadata
 from plateblur.sets.labels import TruthBoxes
 from tests.datasets.drawn import Edges, draw, encoded, scene
 
@@ -51,7 +52,7 @@ def test_about_a_tenth_of_the_groups_goes_to_val_and_to_test() -> None:
 )
 def test_a_photo_of_pixels_alone_comes_back_byte_for_byte(format_: str, suffix: str) -> None:
     data = encoded(scene(1), format_)
-    assert layout.without_metadata(data) == (data, suffix, (240, 320))
+    assert without_metadata(data) == (data, suffix, (240, 320))
 
 
 def jpeg_with_thumbnail() -> bytes:
@@ -75,23 +76,23 @@ def jpeg_with_thumbnail() -> bytes:
     ids=["exif", "comment", "thumbnail", "trailer", "png", "png-trailer", "webp", "webp-xmp"],
 )
 def test_metadata_is_left_behind(data: bytes) -> None:
-    written, _, image_hw = layout.without_metadata(data)
+    written, _, image_hw = without_metadata(data)
     image = Image.open(io.BytesIO(written))
     assert image_hw == (240, 320)
     assert not {"exif", "xmp", "comment", "photoshop"} & set(image.info)
-    assert layout.without_metadata(written)[0] == written
+    assert without_metadata(written)[0] == written
     difference = np.abs(np.asarray(image, float) - np.asarray(scene(1), float)).mean()
     assert difference < 8  # of 255; the photo is still the photo
 
 
 def test_a_photo_that_opencv_may_not_read_becomes_a_png() -> None:
-    written, suffix, image_hw = layout.without_metadata(encoded(scene(1), "AVIF"))
+    written, suffix, image_hw = without_metadata(encoded(scene(1), "AVIF"))
     assert (suffix, image_hw) == (".png", (240, 320))
     assert Image.open(io.BytesIO(written)).format == "PNG"
 
 
 def test_a_turned_photo_is_turned_upright() -> None:
-    written, _, image_hw = layout.without_metadata(encoded(scene(1), exif=exif(orientation=6)))
+    written, _, image_hw = without_metadata(encoded(scene(1), exif=exif(orientation=6)))
     assert image_hw == (320, 240)
     assert Image.open(io.BytesIO(written)).size == (240, 320)
 

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from plateblur import drawn
+from plateblur.sets.labels import label_file
+from plateblur.sets.layout import DatasetError
 from plateblur.sets.split import (
     LabelledPhoto,
+    check_trainable,
     data_hash,
     data_sets_of,
     is_data_of,
     is_kept_apart,
     kept_apart_of,
+    split_photos,
 )
 
 LABEL = "0 0.5 0.5 0.1 0.1\n"
@@ -108,3 +113,100 @@ def test_the_sets_of_a_manifest_are_counted_by_photo(tmp_path: Path) -> None:
     assert [one["set"] for one in data_sets_of(tmp_path / "manifest.csv", photos={"c.jpg"})] == [
         "other"
     ]
+
+
+@pytest.fixture
+def drawn_set(tmp_path: Path) -> Path:
+    drawn.write_set(tmp_path, count=4, seed=3, image_hw=(90, 160), split_shares=(0.5, 0.5, 0.0))
+    return tmp_path / "data.yaml"
+
+
+def photos_of(data: Path) -> list[Path]:
+    return sorted((data.parent / "images" / "train").glob("*.*"))
+
+
+def test_a_sound_set_is_trained_on_and_photos_without_labels_are_counted(drawn_set: Path) -> None:
+    assert check_trainable(drawn_set) == []
+    label_file(photos_of(drawn_set)[0]).unlink()
+    assert check_trainable(drawn_set) == [
+        "train: 1 of 2 photos have no label file and count as photos without plates"
+    ]
+
+
+@pytest.mark.parametrize("names", ["[car, plate]", "{0: car, 1: plate}", "[]", "plate"])
+def test_a_set_of_more_classes_is_refused_before_it_is_trained_on(
+    names: str, drawn_set: Path
+) -> None:
+    lines = drawn_set.read_text().split("names:")[0]
+    drawn_set.write_text(f"{lines}names: {names}\n")
+    with pytest.raises(ValueError, match="expected `names` with one class, plates, got"):
+        check_trainable(drawn_set)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("0 0.5 0.5 1.2 0.1\n", "expected shares of the picture between 0 and 1"),
+        ("1 0.5 0.5 0.1 0.1\n", "expected class 0, got 1"),
+        ("0 40 60 104 76\n", "are these pixels"),
+    ],
+)
+def test_a_broken_label_of_train_is_refused_by_name(
+    content: str, message: str, drawn_set: Path
+) -> None:
+    label = label_file(photos_of(drawn_set)[0])
+    label.write_text(content)
+    with pytest.raises(ValueError, match=f"{label.name}: label line 1: .*{message}"):
+        check_trainable(drawn_set)
+
+
+def test_a_broken_photo_and_a_label_that_is_no_text_are_refused_by_name(drawn_set: Path) -> None:
+    first, second = photos_of(drawn_set)
+    label_file(first).write_bytes(b"\xff\xfe0")
+    with pytest.raises(ValueError, match=f"{label_file(first).name}: .*can't decode"):
+        check_trainable(drawn_set)
+    label_file(first).write_text("")
+    second.write_bytes(b"")
+    with pytest.raises(DatasetError, match=f"{second.name}: "):
+        check_trainable(drawn_set)
+
+
+@pytest.mark.parametrize("second", ["1.jpg", "1.png"])
+def test_photos_of_one_name_in_two_folders_are_refused(second: str, drawn_set: Path) -> None:
+    for photo, name in zip(photos_of(drawn_set), ("x/1.jpg", f"y/{second}"), strict=True):
+        moved = photo.parent / name
+        moved.parent.mkdir()
+        photo.rename(moved)
+    with pytest.raises(ValueError, match="has the name of"):
+        check_trainable(drawn_set)
+
+
+def test_label_files_in_capitals_are_no_photos_without_plates(drawn_set: Path) -> None:
+    label = label_file(photos_of(drawn_set)[0])
+    label.rename(label.with_suffix(".TXT"))
+    with pytest.raises(ValueError, match=r"\.TXT: expected the suffix \.txt"):
+        check_trainable(drawn_set)
+
+
+def test_an_empty_val_is_refused_before_anything_is_trained(drawn_set: Path) -> None:
+    for photo in (drawn_set.parent / "images" / "val").glob("*.*"):
+        photo.unlink()
+    with pytest.raises(ValueError, match="expected photos in the split 'val'"):
+        check_trainable(drawn_set)
+
+
+def test_a_split_may_be_in_linked_folders(drawn_set: Path) -> None:
+    first, second = photos_of(drawn_set)
+    for kind, moved in (("images", second), ("labels", label_file(second))):
+        elsewhere = drawn_set.parent / "elsewhere" / kind
+        elsewhere.mkdir(parents=True)
+        moved.rename(elsewhere / moved.name)
+        (drawn_set.parent / kind / "train" / "more").symlink_to(elsewhere)
+    assert [photo.name for photo in split_photos(drawn_set, "train")] == [first.name, second.name]
+    assert check_trainable(drawn_set) == []
+
+
+def test_a_val_of_train_photos_is_told(drawn_set: Path) -> None:
+    drawn_set.write_text(drawn_set.read_text().replace("images/val", "images/train"))
+    (note,) = check_trainable(drawn_set)
+    assert note.startswith("val: 2 photos are in train too; figures on photos")

@@ -56,6 +56,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(line, step.__name__, step)
     monkeypatch.setattr(line, "metadata_of", lambda _: entries)
     monkeypatch.setattr(line, "headline", lambda _: {})
+    monkeypatch.setattr(line, "check_trainable", lambda _: [])
     return taken
 
 
@@ -104,16 +105,30 @@ def test_a_refused_calibration_is_told_and_the_figures_come_all_the_same(
     assert steps[-1] == "evaluate val"
 
 
+def test_a_run_folder_that_git_would_commit_is_refused_before_anything_is_trained(
+    steps: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(ValueError, match="is inside a git tree and not ignored"):
+        line.run(Config(), line.Options(tmp_path / "data.yaml", tmp_path / "mine"))
+    assert steps == []
+
+
 @pytest.mark.xdist_group("training")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("network", ["yolo26n.yaml", "yolo26s.yaml", "yolo26m.yaml"])
-def test_the_line_on_drawn_scenes(network: str, tmp_path: Path) -> None:
+def test_the_line_on_drawn_scenes(
+    network: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data = tmp_path / "set"
     drawn.write_set(data, count=12, seed=7, image_hw=(270, 480), split_shares=(0.6, 0.4, 0.0))
     config = ROOT / "training" / "configs" / "smoke.yaml"
     words = [str(config), "--data", str(data / "data.yaml"), "--out", str(tmp_path / "mine")]
     words += ["--set", f"model={network}", "--device", "cpu"]
     line.main(words)
+    said = capsys.readouterr().out
+    assert "\non val " in said
+    assert f"tables and plots: {tmp_path / 'mine' / 'val' / 'report.md'}" in said
     told = json.loads((tmp_path / "mine" / "summary.json").read_text())
     assert told["val"]["shipped"]["recall"] > 0
     assert told["calibration"] is None  # a network without weights finds nothing to fit

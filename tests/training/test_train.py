@@ -302,9 +302,29 @@ def test_a_run_is_never_overwritten(
     kept = tmp_path / "run" / "weights" / weights
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"days of work")
-    with pytest.raises(FileExistsError, match="holds the weights of a run, which is never over"):
+    with pytest.raises(FileExistsError, match="holds a run, which is never overwritten"):
         trained(tmp_path / "run", data, overlay)
     assert kept.read_bytes() == b"days of work"
+
+
+def test_a_finished_run_is_not_overwritten_when_its_weights_are_gone(
+    data: Path, overlay: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"hours": 2}')
+    with pytest.raises(FileExistsError, match="holds a run, which is never overwritten"):
+        trained(tmp_path / "run", data, overlay)
+
+
+def test_a_run_is_not_resumed_with_values_that_its_checkpoint_overrules(
+    data: Path, overlay: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    (tmp_path / "run" / "weights" / "last.pt").write_bytes(b"weights")
+    begun = {"config": {"epochs": 4, "seed": 0, "cache": "disk"}}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(begun))
+    with pytest.raises(ValueError, match=r"begun with epochs 4 \(now 1\), and a resumed run keeps"):
+        trained(tmp_path / "run", data, overlay, "--resume")
 
 
 def test_a_run_that_has_ended_is_not_resumed(data: Path, overlay: Path, tmp_path: Path) -> None:
