@@ -7,7 +7,7 @@ Everything runs on this machine: the command in a process of its own, Ray's node
 beside a head without any, and moto's S3 server. Drawn 1080p JPEGs. What doesn't depend on the
 machine is counted: bytes that a photo sends through Ray, lines of the manifest, requests to the
 bucket. How many photos a second the driver could serve follows from its own processor time. The
-figures go into `benchmarks/results/cluster.json`; `docs/measured.py` makes the calculation.
+figures go into `benchmarks/results/cluster.json`; `docs/measured_runs.py` makes the calculation.
 
 `--long` does a run over so many small photos on Ray instead, from and to the bucket: the command is
 killed (SIGKILL) and run again, and a node is killed.

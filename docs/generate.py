@@ -28,7 +28,7 @@ MARK = re.compile(r"^<!-- generated: ([a-z0-9-]+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Return the page with each mark replaced by what it names; `measured.py` fills the others."""
+    """Return the page with the marks of this file filled; `measured*.py` fill the others."""
     return MARK.sub(
         lambda mark: GENERATED[mark[1]]() if mark[1] in GENERATED else mark[0], markdown
     )

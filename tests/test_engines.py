@@ -23,6 +23,7 @@ from plateblur.errors import DetectionError, ModelError
 from plateblur.types import Detections, Image
 
 FIRST_HW = (16, 32)
+pytestmark = pytest.mark.slow  # it opens many sessions
 needs_model = pytest.mark.skipif(not shipped_model().exists(), reason="no model is shipped")
 
 
@@ -231,7 +232,6 @@ def test_what_a_batch_should_not_answer_stays_an_error(
         assert len(run(noise(3, 16, 16))) != 3
 
 
-@pytest.mark.slow
 @needs_model
 def test_photos_of_several_shapes_are_searched_as_on_the_cpu(gpu: Gpu) -> None:
     on_gpu, on_cpu = OnnxDetector.shipped(device="cuda"), OnnxDetector.shipped(threads=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,16 @@ def test_the_sets_of_a_manifest_are_counted_by_photo(tmp_path: Path) -> None:
     ]
 
 
+@pytest.fixture(scope="module")
+def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    drawn.write_set(folder, count=4, seed=3, image_hw=(90, 160), split_shares=(0.5, 0.5, 0.0))
+    return folder
+
+
 @pytest.fixture
-def drawn_set(tmp_path: Path) -> Path:
-    drawn.write_set(tmp_path, count=4, seed=3, image_hw=(90, 160), split_shares=(0.5, 0.5, 0.0))
+def drawn_set(drawn_once: Path, tmp_path: Path) -> Path:
+    shutil.copytree(drawn_once, tmp_path, dirs_exist_ok=True)
     return tmp_path / "data.yaml"
 
 

@@ -137,7 +137,7 @@ def test_a_val_without_plates_is_refused_before_anything_is_trained(search: tune
 
 @pytest.mark.usefixtures("no_ray")
 @pytest.mark.parametrize("given", [{"trials": 0}, {"parallel": 0}, {"parallel": -1}])
-def test_a_search_without_trials_is_refused(given: dict[str, int], search: tune.Search) -> None:
+def test_a_search_without_trials_is_refused(given: dict[str, Any], search: tune.Search) -> None:
     with pytest.raises(ValueError, match="expected 1 or more"):
         tune.tune(replace(search, **given))
 
