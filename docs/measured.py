@@ -349,6 +349,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "any-way-gpu": partial(any_way, "any_way_gpu.json"),
     "near": partial(any_way, "near.json"),
     "near-both": partial(any_way, "near_both.json"),
+    "clear": partial(any_way, "clear.json"),
     "offered": offered,
     "near-gate": near_gate,
     "any-way-gate": any_way_gate,
