@@ -275,6 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         plain = (folder / "pyproject.toml").read_text(encoding="utf-8")
         for name in given.names or ROWS:
             row = {"files": list(ROWS[name].files), "tests": list(ROWS[name].tests)}
+            row["seed"] = given.seed
             row |= measure(
                 folder,
                 ROWS[name],
@@ -292,7 +293,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             written = {
                 "machine": machine(),
                 "mutmut": version("mutmut"),
-                "seed": given.seed,
                 "detection": joined(detection) if detection else None,
                 "missing": [one for one in ROWS if one not in kept],
                 "rows": kept,

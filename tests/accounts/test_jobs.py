@@ -164,12 +164,14 @@ def test_another_account_sees_nothing_of_it(
     for call in (
         lambda: jobs.view(ion.account_id, job_id),
         lambda: jobs.result(ion.account_id, job_id, 1),
+        lambda: jobs.result_bytes(ion.account_id, job_id, 1),
         lambda: jobs.delete(ion.account_id, job_id),
     ):
         with pytest.raises(NotFoundError):
             call()
     jobs.forget_result(ion.account_id, job_id, 1)
     assert jobs.result(ana.account_id, job_id, 1).photo == BLURRED
+    assert jobs.result_bytes(ana.account_id, job_id, 1) == len(BLURRED)
     assert (jobs.jobs_of(ana.account_id), jobs.jobs_of(ion.account_id)) == ([job_id], [])
 
 
