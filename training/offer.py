@@ -11,15 +11,14 @@ it needs the same record of what it was made from. Each look at a split is recor
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from training.ancestors import all_data_sets
-from training.card import as_json, figures_to_quote, model_card, replace_file
+from training.card import NEAR, as_json, figures_to_quote, model_card, replace_file
 from training.checkout import run_step
 from training.evaluate import evaluate
 from training.evaluation.config import Config as EvaluationConfig
@@ -29,18 +28,12 @@ from training.promote import (
     add_options,
     count_data_sets,
     kept_apart_figures,
-    manifest_of,
-    read_export,
-    read_run,
-    require_calibrated,
-    require_kept_apart,
-    require_same_origin,
-    trained_on,
+    on_photos_kept_apart,
+    read_candidate,
     write_looks,
 )
 
 NAME = re.compile(r"[a-z][a-z0-9]*")  # of a model beside the shipped one
-TAKEN = ("near",)  # the file that the shipped detector looks for beside itself
 
 
 def offer(config: Config, *, name: str, date: str) -> list[Path]:
@@ -56,18 +49,17 @@ def offer(config: Config, *, name: str, date: str) -> list[Path]:
         RefusedError: it has no record of its run, is not that run's model, or is not calibrated;
             nothing was looked at.
     """
-    if not NAME.fullmatch(name) or name in TAKEN:
-        raise ValueError(f"expected a name of small letters and digits, not {TAKEN}, got {name!r}")
+    placed = config.models / f"plates-{name}.onnx"
+    if not NAME.fullmatch(name) or placed.name == NEAR:
+        raise ValueError(
+            "expected a name of small letters and digits, and not that of the network for near "
+            f"plates, got {name!r}"
+        )
     run = config.run or config.candidate.parent
     shipped = config.models / "plates.onnx"
-    record, export = read_run(run), read_export(config.candidate)
-    train_data = trained_on(config, run)
-    require_same_origin(export, record, run=run, train_data=train_data)
-    require_calibrated(export)
-    require_kept_apart(record, None, train_data=train_data, data=config.data)
-    own = count_data_sets(config.manifest or manifest_of(train_data, config.data))
+    shipped_card = json.loads(shipped.with_suffix(".json").read_text())
+    record, export, data_sets = read_candidate(config, run, shipped_card)
     tested_on = count_data_sets(config.data.with_name("manifest.csv"))
-    sets = record["config"]["kept_apart"]
     measured = EvaluationConfig(
         data=config.data,
         out=run / "offer",
@@ -79,23 +71,15 @@ def offer(config: Config, *, name: str, date: str) -> list[Path]:
         plots=config.plots,
         contact_sheet=config.contact_sheet,
     )
-    unseen = replace(
-        measured,
-        out=run / "offer-kept-apart",
-        split="train",
-        kept_apart=tuple(sets),
-        contact_sheet=False,  # once a person has seen a photo, it isn't kept apart
-    )
-    test, apart = evaluate(measured), evaluate(unseen)
+    test, apart = evaluate(measured), evaluate(on_photos_kept_apart(measured, record))
     log = config.docs / "promotion-looks.json"
     looks = write_looks(log, test, apart, date=date, outcome=f"offered as {name}")
-    placed = config.models / f"plates-{name}.onnx"
     card: dict[str, Any] = model_card(
         test,
         figures=figures_to_quote(test),
         record=record,
         export=export,
-        data_sets=all_data_sets(own, record, None),
+        data_sets=data_sets,
         date=date,
         file=placed.name,
         tested_on=tested_on,
@@ -104,7 +88,7 @@ def offer(config: Config, *, name: str, date: str) -> list[Path]:
     card["compared"] = {
         on: one["compared"]["differences"] for on, one in (("test", test), ("kept apart", apart))
     }
-    card["kept_apart"] = kept_apart_figures(apart, sets)
+    card["kept_apart"] = kept_apart_figures(apart, record["config"]["kept_apart"])
     card["looks"] = looks
     replace_file(placed, config.candidate.read_bytes())
     replace_file(placed.with_suffix(".json"), as_json(card))

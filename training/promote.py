@@ -99,15 +99,9 @@ def promote(config: Config, *, date: str) -> list[Path]:
             before[part] for part in ("training", "export", "data_sets", "date")
         )
     else:
-        record = read_run(run)
-        export = read_export(config.candidate)
-        train_data = trained_on(config, run)
-        require_same_origin(export, record, run=run, train_data=train_data)
-        require_calibrated(export)
-        own = count_data_sets(config.manifest or manifest_of(train_data, config.data))
-        data_sets = all_data_sets(own, record, before)
-        if shipped.exists():
-            require_kept_apart(record, before, train_data=train_data, data=config.data)
+        record, export, data_sets = read_candidate(
+            config, run, before, is_compared=shipped.exists()
+        )
 
     measured = EvaluationConfig(
         data=config.data,
@@ -124,15 +118,7 @@ def promote(config: Config, *, date: str) -> list[Path]:
     )
     metrics = evaluate(measured)
     if measured.compare:
-        apart = evaluate(
-            replace(
-                measured,
-                out=run / "promotion-kept-apart",
-                split="train",
-                kept_apart=tuple(record["config"]["kept_apart"]),
-                contact_sheet=False,  # once a person has seen a photo, it isn't kept apart
-            )
-        )
+        apart = evaluate(on_photos_kept_apart(measured, record))
     reasons = [] if again else reasons_to_refuse(metrics, apart)
     outcome = "measured again" if again else "refused" if reasons else "promoted"
     looks = write_looks(
@@ -165,6 +151,42 @@ def promote(config: Config, *, date: str) -> list[Path]:
     for path, content in written.items():
         replace_file(path, content)
     return [*written, config.docs / "promotion-looks.json"]
+
+
+def read_candidate(
+    config: Config, run: Path, card: Mapping[str, Any] | None, *, is_compared: bool = True
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+    """Return the record of a candidate's run, its metadata, and the data sets behind its weights.
+
+    Args:
+        config: names the candidate.
+        run: its run folder.
+        card: of the shipped model.
+        is_compared: whether it will be compared on photos that its run kept apart.
+
+    Raises:
+        RefusedError: it has no record of its run, is not that run's model, is not calibrated, or
+            has no photos to be compared on.
+    """
+    record, export = read_run(run), read_export(config.candidate)
+    train_data = trained_on(config, run)
+    require_same_origin(export, record, run=run, train_data=train_data)
+    require_calibrated(export)
+    own = count_data_sets(config.manifest or manifest_of(train_data, config.data))
+    if is_compared:
+        require_kept_apart(record, card, train_data=train_data, data=config.data)
+    return record, export, all_data_sets(own, record, card)
+
+
+def on_photos_kept_apart(test: EvaluationConfig, record: Mapping[str, Any]) -> EvaluationConfig:
+    """Return the evaluation of the same on the photos that the run of `record` kept apart."""
+    return replace(
+        test,
+        out=test.out.with_name(f"{test.out.name}-kept-apart"),
+        split="train",
+        kept_apart=tuple(record["config"]["kept_apart"]),
+        contact_sheet=False,  # once a person has seen a photo, it isn't kept apart
+    )
 
 
 def read_run(run: Path) -> dict[str, Any]:

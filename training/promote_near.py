@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from plateblur.sets.licences import attribution, licences_sentence
-from training.ancestors import all_data_sets
 from training.card import LICENCE, NEAR, as_json, replace_file
 from training.checkout import run_step
 from training.evaluate import evaluate
@@ -32,15 +31,9 @@ from training.promote import (
     Config,
     RefusedError,
     config_of_command_line,
-    count_data_sets,
-    manifest_of,
-    read_export,
-    read_run,
+    on_photos_kept_apart,
+    read_candidate,
     refusal,
-    require_calibrated,
-    require_kept_apart,
-    require_same_origin,
-    trained_on,
     write_looks,
 )
 
@@ -59,13 +52,7 @@ def promote_near(config: Config, *, date: str) -> list[Path]:
     run = config.run or config.candidate.parent
     shipped = config.models / "plates.onnx"
     card = json.loads(shipped.with_suffix(".json").read_text())
-    record, export = read_run(run), read_export(config.candidate)
-    train_data = trained_on(config, run)
-    require_same_origin(export, record, run=run, train_data=train_data)
-    require_calibrated(export)
-    require_kept_apart(record, card, train_data=train_data, data=config.data)
-    own = count_data_sets(config.manifest or manifest_of(train_data, config.data))
-    data_sets = all_data_sets(own, record, card)
+    record, export, data_sets = read_candidate(config, run, card)
 
     upright = EvaluationConfig(
         data=config.data,
@@ -80,13 +67,7 @@ def promote_near(config: Config, *, date: str) -> list[Path]:
         plots=config.plots,
         contact_sheet=config.contact_sheet,
     )
-    unseen = replace(
-        upright,
-        out=run / "promotion-kept-apart",
-        split="train",
-        kept_apart=tuple(record["config"]["kept_apart"]),
-        contact_sheet=False,  # once a person has seen a photo, it isn't kept apart
-    )
+    unseen = on_photos_kept_apart(upright, record)
     sideways = replace(upright, out=run / "promotion-turned", turn=1, contact_sheet=False)
     test, apart, turned = evaluate(upright), evaluate(unseen), evaluate(sideways)
     reasons = reasons_to_refuse_near(test, apart, turned)
