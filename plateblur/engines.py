@@ -340,13 +340,13 @@ def _openvino(model: Path, *, threads: int | None) -> Run:
     except ImportError as error:
         raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if not _has_amx():
-        # OpenVINO's choice is bf16 on each CPU that has it. Without AMX that takes twice as long as
-        # float32 (vdpbf16ps 0.75 ns, vfmadd231ps 0.18 ns on Emerald Rapids), and is less exact.
-        config["INFERENCE_PRECISION_HINT"] = "f32"
     if threads:  # of one call; the other cores are for calls beside it, which else would queue
         streams = max(1, cores() // threads)
         config = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams * threads}
+    if not _has_amx():
+        # OpenVINO's choice is bf16 on each CPU that has it. Without AMX that is slower than float32
+        # (benchmarks/engines.py), and less exact.
+        config["INFERENCE_PRECISION_HINT"] = "f32"
     try:
         compiled = openvino.Core().compile_model(model, "CPU", config)
     except RuntimeError as error:

@@ -109,6 +109,31 @@ def test_bf16_is_for_cpus_that_compute_it_fast(
     assert not engines._has_amx()
 
 
+@pytest.mark.parametrize("threads", [None, 1, 2])
+@pytest.mark.parametrize("engine", ["openvino", "openvino-int8"])
+@pytest.mark.parametrize("has_amx", [False, True])
+def test_openvino_computes_in_float32_where_bf16_is_slow(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    engine: Engine,
+    threads: int | None,
+    has_amx: bool,
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    class Core:
+        def compile_model(self, _: Path, device: str, config: dict[str, object]) -> None:
+            asked.append({"device": device} | config)
+
+    monkeypatch.setattr("openvino.Core", Core)
+    monkeypatch.setattr(engines, "_has_amx", lambda: has_amx)
+    model = save(tmp_path / "tiny.onnx")
+    save(tmp_path / "tiny.int8.onnx")
+    OnnxDetector(model, engine=engine, threads=threads)
+    assert [each["device"] for each in asked] == ["CPU"]
+    assert [each.get("INFERENCE_PRECISION_HINT") for each in asked] == [None if has_amx else "f32"]
+
+
 def test_no_int8_file_is_offered_as_a_model_of_its_own() -> None:
     assert not [name for name in offered_models() if "int8" in name]
 
