@@ -94,7 +94,7 @@ def begin(
 def work(gate: StoreGate, queue: StoreQueue, result: ItemResult = RESULT) -> int:
     """Blur whatever waits, and return how many photos that were."""
     done = 0
-    while claim := queue.claim():
+    while claim := claim_one(queue):
         assert finish(gate, queue, claim, result)
         done += 1
     return done
@@ -102,7 +102,12 @@ def work(gate: StoreGate, queue: StoreQueue, result: ItemResult = RESULT) -> int
 
 def finish(gate: StoreGate, queue: StoreQueue, claim: Claim, result: ItemResult = RESULT) -> bool:
     plan = gate.active_plan(Identity(claim.account_id, ""))
-    return queue.finish(claim, plan, result)
+    return queue.finish(plan, [(claim, result)]) == [True]
+
+
+def claim_one(queue: StoreQueue, *, clips: bool = False) -> Claim | None:
+    claims = queue.claim(clips=clips)
+    return claims[0] if claims else None
 
 
 def counted(gate: StoreGate, who: Identity) -> tuple[int, int]:
@@ -120,7 +125,7 @@ def test_a_job_is_worked_on_and_its_results_are_fetched_once(
     assert view.state is JobState.WORKING
     assert [one.state for one in view.items] == [ItemState.WAITING] * 2
     assert [one.name for one in view.items] == ["street 1.jpg", "street 2.jpg"]
-    first = queue.claim()
+    first = claim_one(queue)
     assert first is not None
     assert (first.photo, first.url, first.options) == (PHOTO, None, b"{}")
     assert finish(gate, queue, first)
@@ -141,7 +146,7 @@ def test_a_url_waits_as_it_is(jobs: StoreJobs, queue: StoreQueue, ana: Identity)
     job_id = jobs.begin(ana.account_id, room_bytes=100)
     jobs.add(job_id, [NewItem("https://a.example/1.jpg", url="https://a.example/1.jpg")])
     jobs.open(job_id, options=b"{}", webhook=None, once=None)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     assert (claim.photo, claim.url) == (None, "https://a.example/1.jpg")
 
@@ -151,7 +156,7 @@ def test_nobody_works_on_a_job_that_is_still_arriving(
 ) -> None:
     job_id = jobs.begin(ana.account_id, room_bytes=1000)
     jobs.add(job_id, [NewItem("a", photo=PHOTO)])
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     with pytest.raises(NotFoundError):
         jobs.view(ana.account_id, job_id)
 
@@ -229,7 +234,7 @@ def test_what_is_swapped_in_the_database_is_not_handed_out(
                 update(JobItem).where(JobItem.number == number).values(photo=content)
             )
     with pytest.raises(SealError):
-        queue.claim()
+        claim_one(queue)
     assert jobs.view(ana.account_id, job_id).state is JobState.WORKING
 
 
@@ -257,7 +262,7 @@ def test_a_job_goes_with_its_key_and_photos(
         with store.write() as connection:
             connection.execute(delete(Account).where(Account.id == ana.account_id))
     assert everything(store) == b"[]"
-    assert queue.claim() is None
+    assert claim_one(queue) is None
 
 
 # --- Who works on what ---------------------------------------------------------------------------
@@ -270,7 +275,7 @@ def test_accounts_take_turns_and_so_do_their_jobs(
         begin(jobs, who, *photos)
         clock.turn(seconds=1)
     order = []
-    while claim := queue.claim():
+    while claim := claim_one(queue):
         order.append(claim.photo)
         clock.turn(seconds=1)
     assert order == [b"a1", b"c1", b"b1", b"c2", b"a2", b"a3"]
@@ -288,11 +293,11 @@ def test_a_host_that_is_stuck_while_it_claims_stops_nobody(
     with store.write() as stuck:
         of_first = select(JobItem.id).order_by(JobItem.id).limit(1).with_for_update()
         assert stuck.execute(of_first).first() is not None
-        claim = queue.claim()
+        claim = claim_one(queue)
         assert claim is not None
         assert claim.photo == b"the next"
-        assert queue.claim() is None
-    claim = queue.claim()
+        assert claim_one(queue) is None
+    claim = claim_one(queue)
     assert claim is not None
     assert claim.photo == b"its turn"
 
@@ -320,15 +325,15 @@ def test_a_claim_that_ran_out_is_given_to_another_and_counts_no_more(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
 ) -> None:
     job_id = begin(jobs, ana)
-    slow = queue.claim()
+    slow = claim_one(queue)
     assert slow is not None
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     clock.turn(seconds=CLAIM_FOR.total_seconds() - 1)
     queue.renew([slow.token])
     clock.turn(seconds=CLAIM_FOR.total_seconds() - 1)
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     clock.turn(seconds=1)
-    quick = queue.claim()
+    quick = claim_one(queue)
     assert quick is not None
     queue.renew([slow.token])
     assert not finish(gate, queue, slow)
@@ -346,14 +351,14 @@ def test_clips_and_photos_are_claimed_apart(
     jobs.add(job_id, [NewItem("drive.mp4", photo=b"a clip", media_type="video/mp4")])
     jobs.add(job_id, [NewItem("street.jpg", photo=PHOTO)])
     jobs.open(job_id, options=b"{}", webhook=None, once=None)
-    photo = queue.claim()
+    photo = claim_one(queue)
     assert photo is not None
     assert (photo.photo, photo.media_type) == (PHOTO, None)
-    assert queue.claim() is None
-    clip = queue.claim(clips=True)
+    assert claim_one(queue) is None
+    clip = claim_one(queue, clips=True)
     assert clip is not None
     assert (clip.photo, clip.media_type) == (b"a clip", "video/mp4")
-    assert queue.claim(clips=True) is None
+    assert claim_one(queue, clips=True) is None
     assert finish(gate, queue, photo)
     assert finish(gate, queue, clip, ItemResult(b"blurred", "video/mp4", b"{}", 250))
     assert counted(gate, ana) == (2, 3 + 250)
@@ -365,7 +370,7 @@ def test_whose_claim_no_longer_holds_is_told_so(
     jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     stays, goes = begin(jobs, ana), begin(jobs, ana)
-    claims = [queue.claim(), queue.claim()]
+    claims = [claim_one(queue), claim_one(queue)]
     tokens = [claim.token for claim in claims if claim is not None]
     assert queue.renew(tokens) == set(tokens)
     jobs.delete(ana.account_id, goes)
@@ -380,9 +385,9 @@ def test_a_photo_that_is_begun_again_and_again_fails(
 ) -> None:
     job_id = begin(jobs, ana)
     for _ in range(MAX_CLAIMS):
-        assert queue.claim() is not None
+        assert claim_one(queue) is not None
         clock.turn(seconds=CLAIM_FOR.total_seconds())
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     view = jobs.view(ana.account_id, job_id)
     assert (view.state, view.items[0].state) == (JobState.DONE, ItemState.FAILED)
     assert view.items[0].cd == "2001"
@@ -393,7 +398,7 @@ def test_what_is_put_back_is_claimed_again_as_if_nothing_was(
 ) -> None:
     begin(jobs, ana)
     for _ in range(2 * MAX_CLAIMS):
-        claim = queue.claim()
+        claim = claim_one(queue)
         assert claim is not None
         queue.put_back(claim)
 
@@ -402,7 +407,7 @@ def test_a_failed_photo_ends_the_job_and_is_not_counted(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     job_id = begin(jobs, ana)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     queue.fail(claim, cd="2001", error="It is damaged.")
     view = jobs.view(ana.account_id, job_id)
@@ -417,14 +422,14 @@ def test_nothing_of_a_locked_account_is_worked_on(
     begin(jobs, ana)
     with store.write() as connection:
         connection.execute(update(Account).values(status=AccountStatus.LOCKED))
-    assert queue.claim() is None
+    assert claim_one(queue) is None
 
 
 def test_a_job_that_is_deleted_while_a_photo_is_in_work_counts_nothing_more(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     job_id = begin(jobs, ana)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     jobs.delete(ana.account_id, job_id)
     assert not finish(gate, queue, claim)
@@ -441,7 +446,7 @@ def test_parallel_workers_never_get_the_same_photo(
     def one(_: int) -> list[bytes]:
         mine = []
         for _ in range(40):
-            claim = queue.claim()
+            claim = claim_one(queue)
             if claim is not None:
                 assert finish(gate, queue, claim)
                 mine.append(claim.photo or b"")
@@ -479,7 +484,7 @@ def die(url: str, after: bool) -> None:
     store = Store(url, secret=SECRET)
     queue = StoreQueue(store, LIMITS, clock=lambda: NOW)
     gate = StoreGate(store, hasher=CountingHasher(), clock=lambda: NOW)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     if after:
         finish(gate, queue, claim)
@@ -496,10 +501,10 @@ def test_photos_of_a_job_count_on_the_trials_day(
     wide = StoreJobs(store, replace(LIMITS, photos=60), clock=lambda: NOW)
     begin(wide, ion, *(b"%d" % n for n in range(51)))
     for _ in range(50):
-        claim = queue.claim()
+        claim = claim_one(queue)
         assert claim is not None
         assert finish(gate, queue, claim)
-    last = queue.claim()
+    last = claim_one(queue)
     assert last is not None
     with pytest.raises(DailyQuotaError):
         finish(gate, queue, last)
@@ -518,7 +523,7 @@ def test_photos_of_a_job_count_on_the_month_and_not_on_the_minute(
     usage = gate.usage(ana, gate.active_plan(ana))
     assert (usage.window_requests, usage.predictions) == (0, 165)
     begin(wide, ana)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     with pytest.raises(PaidQuotaError):
         finish(gate, queue, claim, replace(RESULT, predictions=9_900))
@@ -554,7 +559,7 @@ def test_what_waits_is_bounded(
             begin(jobs, ana, bytes(2001), room_bytes=2000)
         else:
             begin(jobs, ana)
-            claim = queue.claim()
+            claim = claim_one(queue)
             assert claim is not None
             finish(gate, queue, claim, replace(RESULT, photo=bytes(100_001)))
     assert counted(gate, ana) == (0, 0)
@@ -570,7 +575,7 @@ def test_room_is_given_back_by_what_is_fetched_failed_or_deleted(
     rows, answer = 3 * job_store.ROW_BYTES, len(RESULT.answer)
     one = begin(jobs, ana, PHOTO, PHOTO)
     assert held() == rows + 2 * len(PHOTO)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     queue.fail(claim, cd="2001", error="")
     work(gate, queue)
@@ -615,7 +620,7 @@ def test_a_webhook_is_due_when_the_last_photo_is_done(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
 ) -> None:
     job_id = begin(jobs, ana, PHOTO, PHOTO, webhook=HOOK)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     queue.fail(claim, cd="2001", error="")
     assert queue.due_webhook() is None
@@ -704,5 +709,5 @@ def test_a_job_of_nothing_but_failures_is_done_at_once(
     jobs.open(job_id, options=b"{}", webhook=HOOK, once=None)
     view = jobs.view(ana.account_id, job_id)
     assert (view.state, view.items[0].state) == (JobState.DONE, ItemState.FAILED)
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     assert queue.due_webhook() is not None
