@@ -136,6 +136,21 @@ class ItemResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultView:
+    """A result that can be fetched.
+
+    Attributes:
+        number: its place in the job, from 1.
+        media_type: of it.
+        size: in bytes.
+    """
+
+    number: int
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ItemView:
     """A photo of a job, as its owner may see it.
 
@@ -269,8 +284,16 @@ class JobStore(Protocol):
         """
         ...
 
-    def forget_result(self, account_id: int, job_id: str, number: int) -> None:
-        """Delete a blurred photo that was fetched."""
+    def results(self, account_id: int, job_id: str) -> list[ResultView]:
+        """Return what can be fetched of a job now, by number.
+
+        Raises:
+            NotFoundError: no such job, or nothing to fetch.
+        """
+        ...
+
+    def forget_results(self, account_id: int, job_id: str, numbers: Sequence[int]) -> None:
+        """Delete blurred photos that were fetched."""
         ...
 
 

@@ -136,7 +136,7 @@ def test_a_job_is_worked_on_and_its_results_are_fetched_once(
     assert counted(gate, ana) == (2, 6)
     assert jobs.result(ana.account_id, job_id, 1).photo == BLURRED
     assert jobs.result(ana.account_id, job_id, 1).photo == BLURRED  # an answer that was lost
-    jobs.forget_result(ana.account_id, job_id, 1)
+    jobs.forget_results(ana.account_id, job_id, [1])
     with pytest.raises(NotFoundError):
         jobs.result(ana.account_id, job_id, 1)
     assert jobs.view(ana.account_id, job_id).items[0].state is ItemState.FETCHED
@@ -174,7 +174,7 @@ def test_another_account_sees_nothing_of_it(
     ):
         with pytest.raises(NotFoundError):
             call()
-    jobs.forget_result(ion.account_id, job_id, 1)
+    jobs.forget_results(ion.account_id, job_id, [1])
     assert jobs.result(ana.account_id, job_id, 1).photo == BLURRED
     assert jobs.result_bytes(ana.account_id, job_id, 1) == len(BLURRED)
     assert (jobs.jobs_of(ana.account_id), jobs.jobs_of(ion.account_id)) == ([job_id], [])
@@ -580,8 +580,8 @@ def test_room_is_given_back_by_what_is_fetched_failed_or_deleted(
     queue.fail(claim, cd="2001", error="")
     work(gate, queue)
     assert held() == rows + len(BLURRED) + answer
-    jobs.forget_result(ana.account_id, one, 2)
-    jobs.forget_result(ana.account_id, one, 2)
+    jobs.forget_results(ana.account_id, one, [2])
+    jobs.forget_results(ana.account_id, one, [2])
     assert held() == rows + answer
     jobs.delete(ana.account_id, one)
     assert held() == 0
