@@ -15,7 +15,13 @@ from sqlalchemy import delete, select, text, update
 from plateblur.accounts import jobs as job_store
 from plateblur.accounts import upkeep
 from plateblur.accounts.gate import StoreGate
-from plateblur.accounts.job_queue import CLAIM_FOR, MAX_CLAIMS, WEBHOOK_WAITS, StoreQueue
+from plateblur.accounts.job_queue import (
+    CLAIM_BYTES,
+    CLAIM_FOR,
+    MAX_CLAIMS,
+    WEBHOOK_WAITS,
+    StoreQueue,
+)
 from plateblur.accounts.job_types import (
     Claim,
     ItemResult,
@@ -24,6 +30,7 @@ from plateblur.accounts.job_types import (
     JobLimits,
     JobState,
     NewItem,
+    ResultView,
     Webhook,
     WebhookState,
 )
@@ -489,6 +496,222 @@ def die(url: str, after: bool) -> None:
     if after:
         finish(gate, queue, claim)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+# --- Photos that are claimed and finished together -----------------------------------------------
+
+
+def finish_all(
+    gate: StoreGate, queue: StoreQueue, claims: list[Claim], result: ItemResult = RESULT
+) -> list[bool]:
+    plan = gate.active_plan(Identity(claims[0].account_id, ""))
+    return queue.finish(plan, [(claim, result) for claim in claims])
+
+
+def test_small_photos_of_a_job_are_claimed_together_in_their_order(
+    gate: StoreGate,
+    jobs: StoreJobs,
+    queue: StoreQueue,
+    ana: Identity,
+    ion: Identity,
+    clock: TurnableClock,
+) -> None:
+    job_id = begin(jobs, ana, b"a1", b"a2", b"a3", b"a4", b"a5")
+    clock.turn(seconds=1)
+    begin(jobs, ion, b"c1")
+    first = queue.claim(most=4)
+    assert [claim.photo for claim in first] == [b"a1", b"a2", b"a3", b"a4"]
+    assert len({claim.token for claim in first}) == 1
+    assert [claim.photo for claim in queue.claim(most=4)] == [b"c1"]  # the other account's turn
+    last = queue.claim(most=4)
+    assert [claim.photo for claim in last] == [b"a5"]
+    assert queue.claim(most=4) == []
+    assert finish_all(gate, queue, first) == [True] * 4
+    assert jobs.view(ana.account_id, job_id).state is JobState.WORKING
+    assert finish_all(gate, queue, last) == [True]
+    assert jobs.view(ana.account_id, job_id).state is JobState.DONE
+    assert counted(gate, ana) == (5, 15)
+    assert [jobs.result(ana.account_id, job_id, n).photo for n in range(1, 6)] == [BLURRED] * 5
+
+
+def test_a_photo_that_is_long_or_that_is_to_be_fetched_is_claimed_alone(
+    store: Store, queue: StoreQueue, ana: Identity
+) -> None:
+    long, short = bytes(CLAIM_BYTES), b"short"
+    wide = StoreJobs(
+        store, replace(LIMITS, account_bytes=2**30, all_bytes=2**30), clock=lambda: NOW
+    )
+    job_id = wide.begin(ana.account_id, room_bytes=2**25)
+    wide.add(job_id, [NewItem("1", photo=short), NewItem("2", photo=long)])
+    wide.add(job_id, [NewItem("3", url="https://a.example/3.jpg")])
+    wide.add(job_id, [NewItem("4", photo=short), NewItem("5", photo=short)])
+    wide.open(job_id, options=b"{}", webhook=None, once=None)
+    sizes = []
+    while claims := queue.claim(most=4):
+        sizes.append([len(claim.photo or b"") for claim in claims])
+    assert sizes == [[5], [CLAIM_BYTES], [0], [5, 5]]
+
+
+def test_photos_whose_host_went_down_are_claimed_one_by_one(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
+) -> None:
+    begin(jobs, ana, b"1", b"2", b"3", b"4")
+    dying = queue.claim(most=3)
+    assert finish_all(gate, queue, dying[:1]) == [True]
+    clock.turn(seconds=CLAIM_FOR.total_seconds())
+    claimed = []
+    while claims := queue.claim(most=4):
+        claimed.append([claim.photo for claim in claims])
+        assert finish_all(gate, queue, claims) == [True] * len(claims)
+    assert claimed == [[b"2"], [b"3"], [b"4"]]
+    assert counted(gate, ana) == (4, 12)
+
+
+def test_a_photo_that_ends_every_host_does_not_use_up_the_claims_of_those_beside_it(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
+) -> None:
+    job_id = begin(jobs, ana, b"good", b"deadly", b"good")
+    for _ in range(2 * MAX_CLAIMS):
+        claims = queue.claim(most=3)
+        if claims and b"deadly" not in [claim.photo for claim in claims]:
+            finish_all(gate, queue, claims)
+        clock.turn(seconds=CLAIM_FOR.total_seconds())
+    states = [one.state for one in jobs.view(ana.account_id, job_id).items]
+    assert states == [ItemState.DONE, ItemState.FAILED, ItemState.DONE]
+    assert counted(gate, ana) == (2, 6)
+
+
+def test_where_a_claim_ran_out_for_one_of_them_the_others_still_count(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2", b"3")
+    slow = queue.claim(most=3)
+    clock.turn(seconds=CLAIM_FOR.total_seconds())
+    (quick,) = queue.claim(most=3)
+    assert quick.photo == b"1"
+    assert queue.renew([slow[0].token, quick.token]) == {slow[0].token, quick.token}
+    assert queue.claim(most=3) == []
+    assert finish_all(gate, queue, slow) == [False, True, True]
+    assert jobs.view(ana.account_id, job_id).state is JobState.WORKING
+    assert finish_all(gate, queue, [quick]) == [True]
+    assert finish_all(gate, queue, slow) == [False] * 3  # told twice, as after a lost answer
+    assert jobs.view(ana.account_id, job_id).state is JobState.DONE
+    assert counted(gate, ana) == (3, 9)
+
+
+@pytest.mark.parametrize("how", ["deleted", "put back"])
+def test_photos_that_are_taken_away_from_a_claim_do_not_count(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, how: str
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2")
+    claims = queue.claim(most=2)
+    if how == "deleted":
+        jobs.delete(ana.account_id, job_id)
+        expected = [False, False]
+    else:
+        queue.put_back(claims[0])
+        expected = [False, True]
+    assert finish_all(gate, queue, claims) == expected
+    assert counted(gate, ana) == (sum(expected), 3 * sum(expected))
+    assert [one.photo for one in queue.claim(most=2)] == ([] if how == "deleted" else [b"1"])
+
+
+def test_photos_are_kept_together_only_where_there_is_room_for_all(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2")
+    claims = queue.claim(most=2)
+    with pytest.raises(PaidQuotaError):
+        finish_all(gate, queue, claims, replace(RESULT, predictions=5_001))
+    with pytest.raises(JobLimitError):
+        finish_all(gate, queue, claims, replace(RESULT, photo=bytes(50_000)))
+    assert counted(gate, ana) == (0, 0)
+    assert gate.usage(ana, gate.active_plan(ana)).predictions == 0
+    states = [one.state for one in jobs.view(ana.account_id, job_id).items]
+    assert states == [ItemState.WORKING] * 2
+    first, second = claims
+    assert finish_all(gate, queue, [first], replace(RESULT, predictions=5_001)) == [True]
+    with pytest.raises(PaidQuotaError):
+        finish_all(gate, queue, [second], replace(RESULT, predictions=5_001))
+    assert counted(gate, ana) == (1, 5_001)
+
+
+@pytest.mark.slow
+def test_a_host_that_is_killed_with_several_photos_loses_none_and_counts_none_twice(
+    gate: StoreGate,
+    jobs: StoreJobs,
+    queue: StoreQueue,
+    ana: Identity,
+    url: str,
+    clock: TurnableClock,
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2", b"3", b"4", b"5")
+    process = multiprocessing.get_context("spawn").Process(target=die_among_several, args=(url,))
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    assert counted(gate, ana) == (2, 6)
+    clock.turn(seconds=CLAIM_FOR.total_seconds())
+    assert work(gate, queue) == 3
+    assert counted(gate, ana) == (5, 15)
+    assert jobs.view(ana.account_id, job_id).state is JobState.DONE
+
+
+def die_among_several(url: str) -> None:
+    store = Store(url, secret=SECRET)
+    queue = StoreQueue(store, LIMITS, clock=lambda: NOW)
+    gate = StoreGate(store, hasher=CountingHasher(), clock=lambda: NOW)
+    claims = queue.claim(most=4)
+    finish_all(gate, queue, claims[1:3])
+    with store.write() as connection:  # in the middle of the next transaction
+        connection.execute(update(JobItem).values(state=ItemState.DONE))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_parallel_workers_that_claim_several_never_get_the_same_photo(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, ion: Identity
+) -> None:
+    wide = StoreJobs(gate._store, replace(LIMITS, photos=40), clock=lambda: NOW)
+    for who in (ana, ion):
+        begin(wide, who, *(b"%d of %d" % (n, who.account_id) for n in range(20)))
+
+    def some(_: int) -> list[bytes]:
+        mine = []
+        for _ in range(20):
+            if claims := queue.claim(most=3):
+                assert finish_all(gate, queue, claims) == [True] * len(claims)
+                mine += [claim.photo or b"" for claim in claims]
+        return mine
+
+    with ThreadPoolExecutor(6) as workers:
+        done = [photo for mine in workers.map(some, range(6)) for photo in mine]
+    assert len(done) == len(set(done)) == 40
+    assert (counted(gate, ana), counted(gate, ion)) == ((20, 60), (20, 60))
+
+
+def test_all_results_of_a_job_are_listed_and_forgotten_together(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, ion: Identity
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2", b"3")
+    with pytest.raises(NotFoundError):
+        jobs.results(ana.account_id, job_id)  # none is done
+    finish_all(gate, queue, queue.claim(most=2))
+    found = jobs.results(ana.account_id, job_id)
+    size = len(BLURRED)
+    assert found == [ResultView(n, "image/jpeg", size) for n in (1, 2)]
+    with pytest.raises(NotFoundError):
+        jobs.results(ion.account_id, job_id)
+    jobs.forget_results(ion.account_id, job_id, [1, 2])
+    assert jobs.results(ana.account_id, job_id) == found
+    work(gate, queue)  # a third, of which the ZIP knew nothing
+    with gate._store.read() as connection:
+        held = job_store.held_bytes(connection, ana.account_id)[0]
+    for _ in range(2):
+        jobs.forget_results(ana.account_id, job_id, [1, 2])
+        assert jobs.results(ana.account_id, job_id) == [ResultView(3, "image/jpeg", size)]
+        with gate._store.read() as connection:
+            assert job_store.held_bytes(connection, ana.account_id)[0] == held - 2 * size
 
 
 # --- What it costs, and what is allowed ----------------------------------------------------------
