@@ -26,6 +26,7 @@ HOOK_KEY = bytes(range(32))
 AHEAD = 2  # jobs that a client has under way
 PATIENCE_S = 900.0
 LOOK_AFTER_S = 10.0  # at a job whose webhook didn't come, because its host was killed
+IDLE_S = 2.0  # after which a connection isn't used again; the service closes it after 5
 BOUNDARY = "boundary-of-the-benchmark"
 
 
@@ -179,6 +180,7 @@ class Asking:
             http.client.HTTPConnection("127.0.0.1", port, timeout=120) for port in ports
         ]
         self._at, self._seen, self._packed = number, seen, packed
+        self._used_s = 0.0
         login = base64.b64encode(f"{address_of(number)}:{PASSWORD}".encode()).decode()
         self._headers = {"Authorization": f"Basic {login}"}
 
@@ -192,10 +194,13 @@ class Asking:
         deadline = time.monotonic() + PATIENCE_S
         while True:
             connection = self._connections[self._at % len(self._connections)]
+            if time.monotonic() - self._used_s > IDLE_S:
+                connection.close()
             try:
                 connection.request(method, path, body, self._headers | headers)
                 response = connection.getresponse()
                 answer = Answer(response.status, response.read())
+                self._used_s = time.monotonic()
                 if answer.status < 500 and answer.status not in (409, 429):
                     return answer
             except (OSError, http.client.HTTPException):
