@@ -306,7 +306,7 @@ class StoreQueue:
         now: datetime,
     ) -> None:
         predictions = [results[row.id].predictions for row in rows]
-        quota.count_photos(connection, account_id, plan, predictions=predictions, now=now)
+        quota.count_photos(connection, account_id, plan, predictions, now)
         more = sum(
             len(results[row.id].photo) + len(results[row.id].answer) - row.size for row in rows
         )

@@ -10,7 +10,7 @@ which is most of their cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import ceil
@@ -229,12 +229,7 @@ def settle(store: Store, reserved: Reserved, *, predictions: int, clock: Clock =
 
 
 def count_photos(
-    connection: Connection,
-    account_id: int,
-    plan: PlanPeriod,
-    *,
-    predictions: Sequence[int],
-    now: datetime,
+    connection: Connection, account_id: int, plan: PlanPeriod, predictions: list[int], now: datetime
 ) -> None:
     """Count photos of a job, in the transaction that keeps their results: all of them or none.
 

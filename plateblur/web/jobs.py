@@ -40,7 +40,13 @@ from plateblur.web.once import idempotency_key, repeat_failure
 from plateblur.web.openapi import ONCE_PARAMETER, PHOTO_FIELD, problems
 from plateblur.web.packed import COPIES, ZIP_TYPE, PackedAnswer
 from plateblur.web.schemas import MEDIA_TYPES
-from plateblur.web.service import Service, WatchedAnswer, Written, receive_spooled
+from plateblur.web.service import (
+    MAX_SENDING_BYTES,
+    Service,
+    WatchedAnswer,
+    Written,
+    receive_spooled,
+)
 from plateblur.web.spool import Spool
 from plateblur.web.webhooks import new_secret
 
@@ -206,7 +212,8 @@ def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]
 
         def find() -> PackedAnswer:
             found = store.results(*mine)
-            size = COPIES * max(one.size for one in found)
+            # A clip may be so long that it gets all that an account may have.
+            size = min(COPIES * max(one.size for one in found), MAX_SENDING_BYTES // 2)
             if not service.answers.enter(holder=holder, size=size):
                 raise busy(retry_s)
             leave = partial(service.answers.leave, holder=holder, size=size)
