@@ -124,8 +124,10 @@ CONTESTANTS: dict[str, Callable[[], Do]] = {
     "fastanpr": fastanpr,
     "plateblur onnxruntime": lambda: ours("onnxruntime"),
     "plateblur openvino": lambda: ours("openvino"),
+    "plateblur openvino-int8": lambda: ours("openvino-int8"),
     "floor onnxruntime": lambda: floor("onnxruntime"),
     "floor openvino": lambda: floor("openvino"),
+    "floor openvino-int8": lambda: floor("openvino-int8"),
 }
 
 

@@ -194,6 +194,42 @@ def cuda() -> str:
     )
 
 
+def engines() -> str:
+    """Return what one run of the model takes on each engine of the CPU."""
+    results = _results("engines.json")
+    runs, small = results["one run"]["1"], "small look"
+    rows = [
+        [
+            name,
+            *(f"{one[name]['cpu_ms']:g}" for one in (runs["1080p photo"], runs[small])),
+            *(f"{one[name]['of_cpu_time']:.2f}" for one in (runs["1080p photo"], runs[small])),
+        ]
+        for name in runs["1080p photo"]
+    ]
+    header = ["one thread", "896 x 512, ms", "384 x 224, ms", "ratio at 896 x 512", "at 384 x 224"]
+    packages = results["packages"]
+    return (
+        f"{results['machine']}; ONNX Runtime {packages['onnxruntime']}, OpenVINO "
+        f"{packages['openvino']}. Processor time of one run:\n\n{_table(header, rows)}"
+    )
+
+
+def engines_found() -> str:
+    """Return what each engine hides of val, in one look and as photos are served."""
+    found = _results("engines.json")["found"]
+    rows = []
+    for effort, engines in found.items():
+        for name, one in engines.items():
+            ranges = [each for each in one.values() if isinstance(each, dict)]
+            hidden = [f"{each['hidden']} of {each['plates']}" for each in ranges]
+            rows.append([f"`--{effort}`" if effort != "default" else effort, name, *hidden])
+            rows[-1].append(str(one["false boxes"]))
+    first = next(iter(next(iter(found.values())).values()))
+    names = [name for name, each in first.items() if isinstance(each, dict)]
+    table = _table(["effort", "engine", *names, "false boxes"], rows)
+    return f"{first['photos']} photos of val; hidden means at least 99 % of the plate:\n\n{table}"
+
+
 def _searched_through_cuda(results: Mapping[str, Any]) -> str:
     cpu, gpu = results["found on cpu"], results.get("found on cuda", {})
     if not gpu.get("photos"):
@@ -230,5 +266,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cluster-memory": cluster_memory,
     "cost": cost,
     "cuda": cuda,
+    "engines": engines,
+    "engines-found": engines_found,
     "survey-cost": survey_cost,
 }

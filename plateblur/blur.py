@@ -126,6 +126,8 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> None:
         crop = np.s_[top:bottom, left:right]
         target = image[crop]
         local = group - [left, top, left, top]
+        (x1, y1), (x2, y2) = local[:, :2].min(axis=0), local[:, 2:].max(axis=0)
+        within = np.s_[y1:y2, x1:x2]
         inside = _covered(local, hw=target.shape[:2])
         every = (bounds - [left, top, left, top]).clip(0)
         hidden = _covered(every, hw=target.shape[:2])
@@ -136,7 +138,7 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> None:
             around,
             known=~hidden,
             inside=inside,
-            colour=_dominant_colour(image[crop], inside),
+            colour=_dominant_colour(target[within], inside[within]),
             height_px=int(heights.max()),
         )
         feather_px = max(1, round(FEATHER * float(heights.min())))
@@ -230,7 +232,7 @@ def _veil_of(around: Image, *, known: Mask, inside: Mask, colour: Float, height_
 
 def _shrunk(mask: Mask, small_wh: tuple[int, int]) -> Float:
     """Return the share of `mask` that is set in each cell of a smaller grid."""
-    levels = cv2.resize(mask.astype(np.uint8) * 255, small_wh, interpolation=cv2.INTER_AREA)
+    levels = cv2.resize(mask.view(np.uint8) * 255, small_wh, interpolation=cv2.INTER_AREA)
     return np.asarray(levels, np.float32) / np.float32(255)
 
 

@@ -167,7 +167,8 @@ ProjectionOption = Annotated[
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="Inference engine. openvino requires the extra of that name; auto uses the faster one."
+        help="Inference engine. openvino and openvino-int8 require the extra openvino. auto uses "
+        "the fastest one."
     ),
 ]
 DeviceOption = Annotated[

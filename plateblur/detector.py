@@ -116,8 +116,8 @@ class OnnxDetector:
 
         Args:
             model: an ONNX file of `training/export.py`.
-            engine: "openvino" needs the extra of that name, and computes in bf16 on CPUs with it;
-                "auto" takes a second or more to choose where it is installed.
+            engine: "openvino" and "openvino-int8" need the extra `openvino`; "auto" takes a second
+                or more to choose where it is installed.
             device: what isn't there is an error, never the CPU instead.
             threads: threads of one call; None leaves it to the engine (all cores).
             second_look: look again at boxes that the model is not sure of.
@@ -144,7 +144,7 @@ class OnnxDetector:
         self.runs_on = f"{running.engine} on {running.device}"
         near = near or near_model(model)
         self._near = (
-            OnnxDetector(near, engine=running.engine, device=running.device, threads=threads)
+            OnnxDetector(near, engine=engine, device=running.device, threads=threads)
             if near
             else None
         )
@@ -395,7 +395,7 @@ def offered_models() -> list[str]:
     """Return the names of the models that are shipped beside the one that everybody gets."""
     shipped = shipped_model()
     names = (path.stem.removeprefix("plates-") for path in shipped.parent.glob("plates-*.onnx"))
-    return sorted(name for name in names if name != "near")
+    return sorted(name for name in names if name != "near" and "." not in name)  # .int8
 
 
 def near_model(model: Path) -> Path | None:

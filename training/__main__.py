@@ -12,7 +12,9 @@ STEPS = {
         *("train", "average", "export", "calibrate", "evaluate", "promote", "promote_near"),
     ),
     "All of these again, as the shipped model was made": ("reproduce",),
-    "Beside them": ("offer", "restore", "widen", "tune", "augment", "record", "card", "hub"),
+    "Beside them": (
+        *("offer", "restore", "graph", "int8", "widen", "tune", "augment", "record", "card", "hub"),
+    ),
 }
 
 

@@ -27,7 +27,6 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.nn.modules import Conv
 from ultralytics.nn.tasks import DetectionModel
@@ -35,6 +34,8 @@ from ultralytics.nn.tasks import DetectionModel
 from plateblur.detector import shipped_model
 from training import export
 from training.checkout import run_step
+from training.graph import whole_weights
+from training.int8 import calibration_photos, inputs_of
 from training.train import without_one_to_one_head
 
 MEASURED_PHOTOS = 200  # of train, whose activations give the statistics; more hardly move them
@@ -63,11 +64,11 @@ def restore(config: Config) -> Path:
     if any(path != made for path in made.parent.glob("*.pt")):
         raise FileExistsError(f"{config.out} holds the weights of a run; give another folder")
     model = onnx.load(config.model)
-    arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+    arrays = whole_weights(model)
     network = empty_network(config.network, arrays)
     fill(network, arrays)
-    photos = export.calibration_photos(config.data, most=config.photos)
-    separate_batch_norms(network, export.inputs_of(model, photos))
+    photos = calibration_photos(config.data, most=config.photos)
+    separate_batch_norms(network, inputs_of(model, photos))
     export.check_parity(model, network)
     made.parent.mkdir(parents=True, exist_ok=True)
     torch.save(

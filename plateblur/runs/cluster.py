@@ -380,8 +380,13 @@ def crew_of(
         workers: how many; None: as many as the cluster has room for.
 
     Raises:
-        RunError: the model can't be read.
+        RunError: the model can't be read, or the engine needs files that workers don't get.
     """
+    if order.engine == "openvino-int8":
+        raise RunError(
+            "engine 'openvino-int8' isn't available on a cluster, whose workers get the model "
+            "alone; choose onnxruntime, openvino or auto"
+        )
     size = size_of(order.device)
     roots = [place.absolute() for place in given if isinstance(place, Path)]
     masks = MaskFolders(*(None if f is None else f.absolute() for f in _folders(order.masks)))

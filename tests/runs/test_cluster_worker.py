@@ -150,3 +150,16 @@ def test_a_worker_that_does_not_fit_says_so(
     with pytest.raises(RunError) as raised:
         Worker().start(order_for(tmp_path, **changes), [b"no model"])
     assert says in str(raised.value)
+
+
+def test_an_engine_that_needs_more_than_the_model_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    from plateblur.runs.cluster import crew_of
+
+    order = order_for(tmp_path, engine="openvino-int8")
+    nothing: Any = None  # no run is begun
+    with (
+        pytest.raises(RunError, match="engine 'openvino-int8' isn't available on a cluster"),
+        crew_of(nothing, order, tmp_path / "mine.onnx", [], workers=None),
+    ):
+        pass
