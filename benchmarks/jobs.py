@@ -1,22 +1,23 @@
 """Many jobs from several clients, while hosts are killed at random: is every photo answered once?
 
-    python -m benchmarks.jobs [--jobs 200 --photos 20 --clients 8] [--no-kills [--rounds 5]]
+    python -m benchmarks.jobs [--jobs 200 --photos 20 --clip-every 5 --clients 8]
+    python -m benchmarks.jobs --no-kills [--jobs 200 --photos 20 --clients 8 --rounds 5]
 
 Two hosts are two processes of the service that share a PostgreSQL of this run's own. Each client
-is an account: it posts jobs, watches them, fetches each result, and repeats whatever breaks, as a
-client of the API would. With kills, one host after the other is ended with SIGKILL and started
-again. Without them, one host is compared with `blur_photo` alone in as many threads. The two take
-turns, so that other work on the machine meets both; where there is any, compare the processor time
-of a photo, because jobs have more processes and so get more of a busy machine. The figures go into
-`benchmarks/results/jobs.json`.
+is an account: it posts jobs, waits for the webhook, fetches each result, and repeats whatever
+breaks, as a client of the API would. With kills, some jobs have a short drawn clip beside their
+photos, and one host after the other is ended with SIGKILL and started again.
+
+Without kills, one host is compared with `blur_photo` alone in as many threads. The two take turns,
+so that other work on the machine meets both; where there is any, compare the processor time of a
+photo, because jobs have more processes and so get more of a busy machine. The clients run on the
+same cores, so their processor time slows the jobs, and is told beside the service's. The figures go
+into `benchmarks/results/jobs.json`.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import hmac
 import json
 import os
 import random
@@ -27,20 +28,18 @@ import sys
 import tempfile
 import threading
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from benchmarks.jobs_clients import PATIENCE_S, Asking, Plan, Seen, client, form, receiver
 from benchmarks.jobs_host import SECRET
 from benchmarks.machine import machine
 from benchmarks.service import PASSWORD, address_of, free_port
@@ -51,66 +50,16 @@ from plateblur.accounts.store import Store
 from plateblur.accounts.types import PlanKind
 from plateblur.detector import shipped_model
 from tests.accounts.fakes import Postgres, postgres_binaries
+from tests.clips import drawn_clip, driving
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "jobs.json"
-HOOK_KEY = bytes(range(32))
 KILL_EVERY_S = (6.0, 14.0)
-AHEAD = 2  # jobs that a client has under way
-PATIENCE_S = 900.0
-LOOK_EVERY_S = 2.0  # at a job, as a client does that has no webhook
+CLIP_FRAMES = 12
 BARE_S = 20.0
 
 Command = Callable[[str, int, int], list[str]]
 """From the database's URL, the host's port, and the webhooks' port, to what runs a host."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is done.
-
-    Attributes:
-        jobs: in all.
-        photos: of each job.
-        clients: accounts, each with its share of the jobs.
-        hosts: processes of the service.
-        kills: whether hosts are killed.
-    """
-
-    jobs: int = 200
-    photos: int = 20
-    clients: int = 8
-    hosts: int = 2
-    kills: bool = True
-
-
-@dataclass
-class Seen:
-    """What the clients saw, and what the store says.
-
-    Attributes:
-        answers: how often each photo's result was received whole, by job and number.
-        failed: photos that the service reported as failed.
-        lost: results that were gone before they were received.
-        webhooks: valid messages by job.
-        unsigned: messages whose signature was wrong.
-        reported: webhooks that a job reports as not delivered.
-        repeats: requests that were sent again, because a host was gone.
-        killed: hosts.
-        counted: photos on the accounts.
-        took_s: from the first job to the last result.
-    """
-
-    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
-    failed: int = 0
-    lost: int = 0
-    webhooks: Counter[str] = field(default_factory=Counter)
-    unsigned: int = 0
-    reported: int = 0
-    repeats: int = 0
-    killed: int = 0
-    counted: int = 0
-    took_s: float = 0.0
 
 
 class Hosts:
@@ -161,36 +110,6 @@ def is_alive(port: int) -> bool:
         return False
 
 
-@contextmanager
-def receiver(seen: Seen) -> Iterator[int]:
-    """Receive webhooks for the block, and check their signatures; yields the port."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode()
-            digest = hmac.digest(HOOK_KEY, signed + body, hashlib.sha256)
-            right = f"v1,{base64.b64encode(digest).decode()}" == self.headers["webhook-signature"]
-            if right:
-                seen.webhooks[json.loads(body)["data"]["id"]] += 1
-            else:
-                seen.unsigned += 1
-            self.send_response(204 if right else 400)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def storm(store: Store, url: str, plan: Plan, command: Command, data: bytes) -> Seen:
     """Return what becomes of the jobs of `plan`.
 
@@ -214,7 +133,7 @@ def storm(store: Store, url: str, plan: Plan, command: Command, data: bytes) -> 
                 killer.join()
         hosts.wait()
         seen.reported = count_reported(seen, hosts.ports, jobs)
-    seen.counted = counted_in(store)
+    seen.counted, seen.counted_predictions = counted_in(store)
     return seen
 
 
@@ -235,10 +154,15 @@ def work_through(
     plan: Plan, seen: Seen, ports: list[int], data: bytes, hook_port: int
 ) -> list[tuple[int, str]]:
     """Have the clients do the jobs of `plan`, and return each with its client."""
+    photos = [("photo", f"{number}.jpg", data) for number in range(plan.photos)]
+    forms = {False: form(photos, hook_port=hook_port)}
+    if plan.clips:
+        clip = ("clip", "drive.mp4", drawn_clip(driving(CLIP_FRAMES)))
+        forms[True] = form([*photos, clip], hook_port=hook_port)
     started = time.monotonic()
     with ThreadPoolExecutor(plan.clients) as clients:
         work = [
-            clients.submit(client, plan, seen, ports, number, data, hook_port)
+            clients.submit(client, plan, seen, ports, number, forms)
             for number in range(plan.clients)
         ]
         jobs = [job for one in work for job in one.result()]
@@ -246,13 +170,13 @@ def work_through(
     return jobs
 
 
-def counted_in(store: Store) -> int:
-    """Return how many photos are counted on all accounts."""
+def counted_in(store: Store) -> tuple[int, int]:
+    """Return how many photos and clips are counted on all accounts, and how many predictions."""
     with store.read() as connection:
         ids = [row[0] for row in connection.exec_driver_sql("SELECT id FROM accounts")]
     since = datetime(2020, 1, 1, tzinfo=UTC).date()
     days = [day for one in ids for day in quota.days_of_use(store, one, since=since)]
-    return sum(day.requests for day in days)
+    return sum(day.requests for day in days), sum(day.predictions for day in days)
 
 
 def compared(
@@ -261,19 +185,25 @@ def compared(
     """Return what became of the jobs, and their rate beside that of `blur_photo`, in turns."""
     seen, part = Seen(), replace(plan, jobs=plan.jobs // rounds)
     model, database_pid = shipped_model(), postmaster(url)
-    alone, rates, cpu, jobs = [bare_in_its_own_process(BARE_S, model)], [], 0.0, []
+    alone, rates, cpu, clients_cpu = [bare_in_its_own_process(BARE_S, model)], [], 0.0, 0.0
+    jobs: list[tuple[int, str]] = []
     loads = [os.getloadavg()[0]]
     with served(plan, url, command, seen) as (hosts, hook_port):
+        for number in range(plan.clients):  # argon2, which the service remembers for minutes
+            with closing(Asking(hosts.ports, number, seen)) as asking:
+                asking.ask("GET", "/v1/jobs")
         for _ in range(rounds):
             pids = [*hosts.pids, database_pid]
             cpu_before, took_before = sum(map(tree_cpu_s, pids)), seen.took_s
+            clients_before = time.process_time()
             jobs += work_through(part, seen, hosts.ports, data, hook_port)
+            clients_cpu += time.process_time() - clients_before
             cpu += sum(map(tree_cpu_s, pids)) - cpu_before
             rates.append(part.jobs * part.photos / (seen.took_s - took_before))
             loads.append(os.getloadavg()[0])
             alone.append(bare_in_its_own_process(BARE_S, model))
         seen.reported = count_reported(seen, hosts.ports, jobs)
-    seen.counted = counted_in(store)
+    seen.counted, seen.counted_predictions = counted_in(store)
     bare = [one["photos_a_second"] for one in alone]
     around = [statistics.mean(pair) for pair in pairwise(bare)]
     bare_cpu = statistics.mean(one["cpu_s_a_photo"] for one in alone)
@@ -292,6 +222,7 @@ def compared(
         },
         "cpu_ms_a_photo": {
             "service and PostgreSQL": round(jobs_cpu * 1000, 1),
+            "clients": round(clients_cpu / (rounds * part.jobs * part.photos) * 1000, 1),
             "blur_photo": round(bare_cpu * 1000, 1),
         },
         "load average before and after each round": [round(load, 1) for load in loads],
@@ -320,80 +251,6 @@ def kill_at_random(hosts: Hosts, seen: Seen, over: threading.Event) -> None:
         if all(is_alive(port) for port in hosts.ports):
             hosts.kill(draw.randrange(len(hosts.ports)))
             seen.killed += 1
-
-
-def client(
-    plan: Plan, seen: Seen, ports: list[int], number: int, data: bytes, hook_port: int
-) -> list[tuple[int, str]]:
-    """Do this client's share of the jobs, and return them with its number."""
-    mine = range(number, plan.jobs, plan.clients)
-    open_jobs: list[str] = []
-    done: list[tuple[int, str]] = []
-    with closing(Asking(ports, number, seen)) as asking:
-        for _ in mine:
-            open_jobs.append(asking.begin(plan.photos, data, hook_port))
-            if len(open_jobs) > AHEAD:
-                done.append((number, asking.fetch_all(open_jobs.pop(0))))
-        done += [(number, asking.fetch_all(job)) for job in open_jobs]
-    return done
-
-
-class Asking:
-    """A client of the API that tries again, at the other host, whatever breaks."""
-
-    def __init__(self, ports: list[int], number: int, seen: Seen) -> None:
-        self._ports, self._at, self._seen = ports, number, seen
-        self._http = httpx.Client(auth=(address_of(number), PASSWORD), timeout=120)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def ask(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Return an answer that is no failure of a host."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            port = self._ports[self._at % len(self._ports)]
-            try:
-                answer = self._http.request(method, f"http://127.0.0.1:{port}{path}", **content)
-                if answer.status_code < 500 and answer.status_code not in (409, 429):
-                    return answer
-            except httpx.HTTPError:
-                self._seen.repeats += 1
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"expected an answer to {method} {path}, got none")
-            self._at += 1
-            time.sleep(0.3)
-
-    def begin(self, photos: int, data: bytes, hook_port: int) -> str:
-        """Return the id of a new job."""
-        secret = "whsec_" + base64.b64encode(HOOK_KEY).decode()
-        answer = self.ask(
-            "POST",
-            "/v1/jobs",
-            headers={"Idempotency-Key": str(uuid.uuid4())},
-            files=[("photo", (f"{n}.jpg", data)) for n in range(photos)],
-            data={"webhook_url": f"http://127.0.0.1:{hook_port}/", "webhook_secret": secret},
-        )
-        if answer.status_code != httpx.codes.ACCEPTED:
-            raise RuntimeError(f"expected 202, got {answer.status_code} {answer.text[:200]}")
-        return str(answer.json()["id"])
-
-    def fetch_all(self, job_id: str) -> str:
-        """Wait for a job, and fetch its results."""
-        path = f"/v1/jobs/{job_id}"
-        while (job := self.ask("GET", path).json())["status"] != "done":
-            time.sleep(LOOK_EVERY_S)
-        for one in job["photos"]:
-            if one["status"] == "failed":
-                self._seen.failed += 1
-                continue
-            answer = self.ask("GET", f"{path}/photos/{one['number']}")
-            if answer.status_code == httpx.codes.NOT_FOUND:
-                self._seen.lost += 1
-            elif answer.content.startswith(b"\xff\xd8"):
-                self._seen.answers[job_id, one["number"]] += 1
-        return job_id
 
 
 def count_reported(seen: Seen, ports: list[int], jobs: list[tuple[int, str]]) -> int:
@@ -446,11 +303,14 @@ def figures(plan: Plan, seen: Seen) -> dict[str, Any]:
     return {
         **asdict(plan),
         "all_photos": photos,
+        "all_clips": plan.clips,
         "answered_once": sum(count == 1 for count in seen.answers.values()),
         "answered_more_often": sum(count > 1 for count in seen.answers.values()),
+        "clips_answered": seen.clips,
         "failed": seen.failed,
         "lost": seen.lost,
         "counted": seen.counted,
+        "predictions": {"told": seen.predictions, "counted": seen.counted_predictions},
         "webhooks": {
             "delivered": len(seen.webhooks),
             "sent again": sum(seen.webhooks.values()) - len(seen.webhooks),
@@ -469,15 +329,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--jobs", type=int, default=Plan().jobs)
     parser.add_argument("--photos", type=int, default=Plan().photos)
+    parser.add_argument("--clip-every", type=int, default=Plan().clip_every, help="with kills")
     parser.add_argument("--clients", type=int, default=Plan().clients)
     parser.add_argument("--no-kills", action="store_true")
     parser.add_argument("--rounds", type=int, default=5, help="without kills")
     parser.add_argument("--out", type=Path, default=RESULTS)
     asked = parser.parse_args()
     # Two hosts share this machine's cores; alone, one has them all as `blur_photo` does.
-    plan = Plan(
-        asked.jobs, asked.photos, asked.clients, 1 if asked.no_kills else 2, not asked.no_kills
-    )
+    plan = Plan(asked.jobs, asked.photos, asked.clip_every, asked.clients)
+    if asked.no_kills:
+        plan = replace(plan, clip_every=0, hosts=1, kills=False)
     with tempfile.TemporaryDirectory() as folder, database() as (store, url):
 
         def command(url: str, port: int, hook_port: int) -> list[str]:

@@ -13,7 +13,7 @@ from plateblur.accounts.job_queue import StoreQueue
 from plateblur.accounts.jobs import StoreJobs
 from plateblur.accounts.store import Store
 from plateblur.bounded import BoundedWorkers, WorkLimits
-from plateblur.serving import detector_of, job_limits
+from plateblur.serving import ClipWorker, detector_of, job_limits
 from plateblur.web import Settings, create_app
 from plateblur.web.connections import BoundedConnection
 from plateblur.web.fetcher import PhotoFetcher, Reach
@@ -42,6 +42,7 @@ def host(url: str, port: int, hook_port: int, data_dir: Path) -> None:
             timeout_s=10, max_bytes=5 * 1024**2, reach=Reach(also=((loopback, hook_port),))
         ),
         jobs=(StoreJobs(store, limits), StoreQueue(store, limits)),
+        blur_clip=ClipWorker(settings),
     )
     uvicorn.run(app, port=port, http=BoundedConnection, ws="none", log_config=None)
 

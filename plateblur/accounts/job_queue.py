@@ -13,7 +13,7 @@ see each other. The statements of every photo are constants; see `quota`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,12 +22,15 @@ import orjson
 from sqlalchemy import (
     BigInteger,
     Connection,
+    Integer,
+    LargeBinary,
     Row,
     Select,
     String,
     Update,
     and_,
     bindparam,
+    case,
     exists,
     func,
     or_,
@@ -56,6 +59,7 @@ from plateblur.accounts.store import WITH_PHOTO, Store
 from plateblur.accounts.types import AccountClosedError, AccountStatus, PlanPeriod
 
 CLAIM_FOR = timedelta(seconds=30)  # renewed while the photo is in work
+CLAIM_BYTES = 2 * 1024**2  # of the photos that one claim holds, unless it holds a single one
 MAX_CLAIMS = 8  # of one photo: more than bad luck with hosts that go down
 WEBHOOK_LEASE = timedelta(minutes=1)
 # Source: Standard Webhooks, "Deliverability and reliability": the waits before each attempt.
@@ -71,9 +75,9 @@ _OF_JOB = bindparam("of_job", type_=String())
 
 
 def _claiming(*, clips: bool) -> tuple[Select[str], tuple[Update, Update]]:
-    """Return the statement that looks for the job whose turn it is, and those that claim a photo.
+    """Return the statement that looks for the job whose turn it is, and those that claim of it.
 
-    The first claims one of that job: jobs are put in order, and not all their photos, of which
+    The first claims photos of that job: jobs are put in order, and not all their photos, of which
     there may be very many. Where others are just claiming all of them, the second takes any photo
     that waits: a host that is stuck meanwhile stops nobody.
     """
@@ -109,8 +113,22 @@ def _claiming(*, clips: bool) -> tuple[Select[str], tuple[Update, Update]]:
         )
         .limit(1)
     )
-    items = select(JobItem.id).where(may_be_claimed).limit(1).with_for_update(skip_locked=True)
-    of_its_turn = items.where(JobItem.job_id == its_turn.scalar_subquery())
+    # What was begun before comes alone, so that a photo that takes a host down with it doesn't use
+    # up the claims of those beside it; and a URL, because nobody knows how long its photo is.
+    is_small = and_(JobItem.attempts == 0, JobItem.is_url.is_(False))
+    weight = case((is_small, JobItem.size), else_=CLAIM_BYTES).label("weight")
+    items = select(JobItem.id).where(may_be_claimed).with_for_update(skip_locked=True)
+    # A CTE, because PostgreSQL may run a subquery that locks more than once, but never this.
+    few = (
+        items.where(JobItem.job_id == its_turn.scalar_subquery())
+        .add_columns(JobItem.number, weight)
+        .order_by(JobItem.number)
+        .limit(bindparam("most", type_=Integer()))
+        .cte("few")
+    )
+    with_those_before = func.sum(few.c.weight).over(order_by=few.c.number)
+    place = func.row_number().over(order_by=few.c.number)
+    weighed = select(few.c.id, place.label("place"), with_those_before.label("bytes")).subquery()
     claim = (
         update(JobItem)
         .values(
@@ -125,9 +143,10 @@ def _claiming(*, clips: bool) -> tuple[Select[str], tuple[Update, Update]]:
         )
         .execution_options(**WITH_PHOTO)
     )
+    fitting = select(weighed.c.id).where(or_(weighed.c.place == 1, weighed.c.bytes <= CLAIM_BYTES))
     return its_turn, (
-        claim.where(JobItem.id == of_its_turn.order_by(JobItem.number).scalar_subquery()),
-        claim.where(JobItem.id == items.where(JobItem.job_id.in_(jobs)).scalar_subquery()),
+        claim.where(JobItem.id.in_(fitting)),
+        claim.where(JobItem.id == items.where(JobItem.job_id.in_(jobs)).limit(1).scalar_subquery()),
     )
 
 
@@ -138,7 +157,7 @@ _NOTE_CLAIM = (
     .values(claimed_at=_NOW)
     .returning(Job.account_id, Job.options, Job.sealed_key)
 )
-_CLAIMED = (  # locked, if the claim still holds
+_CLAIMED = (  # locked, as far as the claims still hold; in order, so that no two wait in a circle
     select(
         *(JobItem.id, JobItem.job_id, JobItem.number, JobItem.size, Job.sealed_key),
         HELD_BYTES.where(Job.account_id == bindparam("of_account", type_=BigInteger()))
@@ -148,8 +167,36 @@ _CLAIMED = (  # locked, if the claim still holds
         HELD_BYTES.correlate(None).scalar_subquery().label("all_bytes"),
     )
     .join(Job, Job.id == JobItem.job_id)
-    .where(JobItem.id == bindparam("of_item", type_=BigInteger()), JobItem.token == _TOKEN)
+    .where(JobItem.id.in_(bindparam("of_items", expanding=True)), JobItem.token == _TOKEN)
+    .order_by(JobItem.id)
     .with_for_update(of=JobItem)
+)
+_DONE = (
+    update(JobItem)
+    .where(JobItem.id == bindparam("of_item", type_=BigInteger()))
+    .values(
+        state=ItemState.DONE,
+        token=None,
+        lease_until=None,
+        photo=bindparam("of_photo", type_=LargeBinary()),
+        size=bindparam("of_size", type_=BigInteger()),
+        answer=bindparam("of_answer", type_=LargeBinary()),
+        media_type=bindparam("of_media_type", type_=String()),
+        predictions=bindparam("of_predictions", type_=Integer()),
+    )
+)
+_FAILED = (
+    update(JobItem)
+    .where(JobItem.id == bindparam("of_item", type_=BigInteger()))
+    .values(
+        state=ItemState.FAILED,
+        token=None,
+        lease_until=None,
+        photo=None,
+        size=0,
+        cd=bindparam("of_cd", type_=String()),
+        error=bindparam("of_error", type_=String()),
+    )
 )
 _HOLD = (  # and return how many photos aren't finished
     update(Job)
@@ -189,41 +236,43 @@ class StoreQueue:
         self._clock = clock
         self._wrapping = wrapping_seal(store)
 
-    def claim(self, *, clips: bool = False) -> Claim | None:
-        """Return the next photo to blur; see `JobQueue`."""
+    def claim(self, *, most: int = 1, clips: bool = False) -> list[Claim]:
+        """Return the next photos to blur; see `JobQueue`."""
         now, token = self._clock(), secrets.token_hex(16)
         look, claims = _CLAIMING[clips]
-        claiming = {"now": now, "until": now + self._claim_for, "of_token": token}
+        claiming = {"now": now, "until": now + self._claim_for, "of_token": token, "most": most}
         if self._store.is_sqlite:  # There a look keeps no writer waiting, and a write does.
             with self._store.read() as connection:
                 if connection.execute(look, {"now": now}).first() is None:
-                    return None
+                    return []
         with self._store.write(durable=False) as connection:
-            for claim_one in claims:
-                item = connection.execute(claim_one, claiming).first()
-                if item is not None:
+            for claim_some in claims:
+                items = connection.execute(claim_some, claiming).all()
+                if items:
                     break
             else:
-                return None
-            of_job = {"of_job": item.job_id, "now": now}
+                return []
+            of_job = {"of_job": items[0].job_id, "now": now}
             job = connection.execute(_NOTE_CLAIM, of_job).one()
-        content = self._seal(item.job_id, job.sealed_key).open(
-            item.photo, purpose=f"photo {item.number}"
-        )
-        claim = Claim(
-            item_id=item.id,
-            token=token,
-            account_id=job.account_id,
-            options=job.options,
-            photo=None if item.is_url else content,
-            url=content.decode() if item.is_url else None,
-            media_type=item.media_type,
-        )
-        if item.attempts > MAX_CLAIMS:
-            begun = f"The photo was begun {MAX_CLAIMS} times and never finished."
-            self.fail(claim, cd="2001", error=begun)
-            return None
-        return claim
+        seal = self._seal(items[0].job_id, job.sealed_key)
+        claimed = []
+        for item in sorted(items, key=lambda item: item.number):
+            content = seal.open(item.photo, purpose=f"photo {item.number}")
+            claim = Claim(
+                item_id=item.id,
+                token=token,
+                account_id=job.account_id,
+                options=job.options,
+                photo=None if item.is_url else content,
+                url=content.decode() if item.is_url else None,
+                media_type=item.media_type,
+            )
+            if item.attempts > MAX_CLAIMS:
+                begun = f"The photo was begun {MAX_CLAIMS} times and never finished."
+                self.fail(claim, cd="2001", error=begun)
+            else:
+                claimed.append(claim)
+        return claimed
 
     def renew(self, tokens: list[str]) -> set[str]:
         """Keep claims from running out; see `JobQueue`."""
@@ -235,51 +284,64 @@ class StoreQueue:
                 str(one) for one in connection.execute(select(JobItem.token).where(mine)).scalars()
             }
 
-    def finish(self, claim: Claim, plan: PlanPeriod, result: ItemResult) -> bool:
-        """Keep the result and count the photo; see `JobQueue`."""
-        now = self._clock()
+    def finish(self, plan: PlanPeriod, done: Sequence[tuple[Claim, ItemResult]]) -> list[bool]:
+        """Keep results and count their photos; see `JobQueue`."""
+        now, results = self._clock(), {claim.item_id: result for claim, result in done}
+        claims = [claim for claim, _ in done]
         with self._store.write() as connection:
-            lock_account(connection, claim.account_id)
-            row = _claimed(connection, claim)
-            if row is None:
-                return False
-            quota.count_photo(
-                connection, claim.account_id, plan, predictions=result.predictions, now=now
+            lock_account(connection, claims[0].account_id)
+            rows = _claimed(connection, claims)
+            if rows:
+                self._keep(connection, plan, rows, results, claims[0].account_id, now)
+        held = {row.id for row in rows}
+        return [claim.item_id in held for claim in claims]
+
+    def _keep(
+        self,
+        connection: Connection,
+        plan: PlanPeriod,
+        rows: Sequence[Row[*tuple[Any, ...]]],
+        results: dict[int, ItemResult],
+        account_id: int,
+        now: datetime,
+    ) -> None:
+        predictions = [results[row.id].predictions for row in rows]
+        quota.count_photos(connection, account_id, plan, predictions, now)
+        more = sum(
+            len(results[row.id].photo) + len(results[row.id].answer) - row.size for row in rows
+        )
+        if rows[0].account_bytes + more > self._limits.account_bytes or (
+            rows[0].all_bytes + more > self._limits.all_bytes
+        ):
+            raise JobLimitError(
+                "There is no room for the result. Fetch results or delete jobs first."
             )
-            more = len(result.photo) + len(result.answer) - row.size
-            if row.account_bytes + more > self._limits.account_bytes or (
-                row.all_bytes + more > self._limits.all_bytes
-            ):
-                raise JobLimitError(
-                    "There is no room for the result. Fetch results or delete jobs first."
-                )
-            seal = self._seal(row.job_id, row.sealed_key)
-            self._end(
-                connection,
-                row,
+        seal = self._seal(rows[0].job_id, rows[0].sealed_key)
+        ended = []
+        for row in rows:
+            result = results[row.id]
+            ended.append(
                 {
-                    "state": ItemState.DONE,
-                    "photo": seal.close(result.photo, purpose=f"result {row.number}"),
-                    "size": len(result.photo),
-                    "answer": seal.close(result.answer, purpose=f"answer {row.number}"),
-                    "media_type": result.media_type,
-                    "predictions": result.predictions,
-                },
-                now,
-                more_bytes=more,
+                    "of_item": row.id,
+                    "of_photo": seal.close(result.photo, purpose=f"result {row.number}"),
+                    "of_size": len(result.photo),
+                    "of_answer": seal.close(result.answer, purpose=f"answer {row.number}"),
+                    "of_media_type": result.media_type,
+                    "of_predictions": result.predictions,
+                }
             )
-        return True
+        connection.execute(_DONE, ended)
+        _hold(connection, rows[0].job_id, now, more_bytes=more)
 
     def fail(self, claim: Claim, *, cd: str, error: str) -> None:
         """Note that the photo can't be blurred; it isn't counted."""
         # An account that was deleted took its jobs with it.
         with suppress(AccountClosedError), self._store.write() as connection:
             lock_account(connection, claim.account_id)
-            row = _claimed(connection, claim)
-            if row is not None:
-                values = {"cd": cd, "error": error, "photo": None, "size": 0}
-                ended = {"state": ItemState.FAILED, **values}
-                self._end(connection, row, ended, self._clock(), more_bytes=-row.size)
+            for row in _claimed(connection, [claim]):
+                failed = {"of_item": row.id, "of_cd": cd, "of_error": error}
+                connection.execute(_FAILED, failed)
+                _hold(connection, row.job_id, self._clock(), more_bytes=-row.size)
 
     def put_back(self, claim: Claim) -> None:
         """Let another worker have the photo."""
@@ -360,32 +422,23 @@ class StoreQueue:
     def _seal(self, job_id: str, sealed_key: bytes) -> Seal:
         return Seal.unwrap(sealed_key, by=self._wrapping, purpose=job_id)
 
-    def _end(
-        self,
-        connection: Connection,
-        row: Row[*tuple[Any, ...]],
-        values: dict[str, Any],
-        now: datetime,
-        *,
-        more_bytes: int,
-    ) -> None:
-        """End a photo, and with the last one its job."""
+
+def _claimed(connection: Connection, claims: Sequence[Claim]) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return the photos of claims that still hold, locked; `claims` were made together."""
+    shown = {
+        "of_items": [claim.item_id for claim in claims],
+        "of_token": claims[0].token,
+        "of_account": claims[0].account_id,
+    }
+    return connection.execute(_CLAIMED, shown).all()
+
+
+def _hold(connection: Connection, job_id: str, now: datetime, *, more_bytes: int) -> None:
+    """Note what a job holds, and end it with its last photo."""
+    more = {"of_job": job_id, "more_bytes": more_bytes}
+    if not connection.execute(_HOLD, more).scalar_one():
         connection.execute(
-            update(JobItem)
-            .where(JobItem.id == row.id)
-            .values(token=None, lease_until=None, **values)
+            update(Job)
+            .where(Job.id == job_id)
+            .values(state=JobState.DONE, finished_at=now, webhook_at=now)
         )
-        more = {"of_job": row.job_id, "more_bytes": more_bytes}
-        unfinished = connection.execute(_HOLD, more).scalar_one()
-        if not unfinished:
-            connection.execute(
-                update(Job)
-                .where(Job.id == row.job_id)
-                .values(state=JobState.DONE, finished_at=now, webhook_at=now)
-            )
-
-
-def _claimed(connection: Connection, claim: Claim) -> Row[*tuple[Any, ...]] | None:
-    """Return the photo of a claim that still holds, locked."""
-    shown = {"of_item": claim.item_id, "of_token": claim.token, "of_account": claim.account_id}
-    return connection.execute(_CLAIMED, shown).first()

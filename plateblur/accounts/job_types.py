@@ -1,7 +1,7 @@
 """Jobs as the web part knows them: photos that are blurred later, their results, and webhooks.
 
-A job goes: `begin` -> `add` photos -> `open` -> (workers `claim` a photo each, and `finish`
-or `fail` it) -> the results are fetched, each once -> `prune` deletes what has expired. Whatever
+A job goes: `begin` -> `add` photos -> `open` -> (workers `claim` a few photos each, and `finish`
+or `fail` them) -> the results are fetched, each once -> `prune` deletes what has expired. Whatever
 waits is encrypted with the job's own key.
 """
 
@@ -100,7 +100,8 @@ class Claim:
 
     Attributes:
         item_id: the store's row.
-        token: what `finish` shows, so that only the newest claim counts.
+        token: what `finish` shows, so that only the newest claim counts; photos that were claimed
+            together have the same.
         account_id: whose.
         options: of the job, as it was begun.
         photo: encoded; None if it is to be fetched.
@@ -132,6 +133,21 @@ class ItemResult:
     media_type: str
     answer: bytes
     predictions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResultView:
+    """A result that can be fetched.
+
+    Attributes:
+        number: its place in the job, from 1.
+        media_type: of it.
+        size: in bytes.
+    """
+
+    number: int
+    media_type: str
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,18 +284,28 @@ class JobStore(Protocol):
         """
         ...
 
-    def forget_result(self, account_id: int, job_id: str, number: int) -> None:
-        """Delete a blurred photo that was fetched."""
+    def results(self, account_id: int, job_id: str) -> list[ResultView]:
+        """Return what can be fetched of a job now, by number.
+
+        Raises:
+            NotFoundError: no such job, or nothing to fetch.
+        """
+        ...
+
+    def forget_results(self, account_id: int, job_id: str, numbers: Sequence[int]) -> None:
+        """Delete blurred photos that were fetched."""
         ...
 
 
 class JobQueue(Protocol):
     """Gives photos to workers, and takes what they became; thread-safe, and shared like jobs."""
 
-    def claim(self, *, clips: bool = False) -> Claim | None:
-        """Return the next photo to blur, of the account that has waited longest; or None.
+    def claim(self, *, most: int = 1, clips: bool = False) -> list[Claim]:
+        """Return the next photos to blur, of one job of the account that has waited longest.
 
         Args:
+            most: photos. Fewer come where they are large: one that is long, that is to be fetched,
+                or that was begun before comes alone.
             clips: return a clip instead; each takes minutes, so photos don't wait behind them.
         """
         ...
@@ -288,12 +314,16 @@ class JobQueue(Protocol):
         """Keep claims from running out, and return the tokens of those that still hold."""
         ...
 
-    def finish(self, claim: Claim, plan: PlanPeriod, result: ItemResult) -> bool:
-        """Keep the result and count the photo, in one transaction; return whether it still counts.
+    def finish(self, plan: PlanPeriod, done: Sequence[tuple[Claim, ItemResult]]) -> list[bool]:
+        """Keep results and count their photos, in one transaction; return which still count.
+
+        Args:
+            plan: what they count on.
+            done: at least one; claimed together.
 
         Raises:
-            QuotaError: the plan is used up; nothing was kept or counted.
-            JobLimitError: the account has no room for the result; the same.
+            QuotaError: the plan has no room for all of them; nothing was kept or counted.
+            JobLimitError: the account has no room for all the results; the same.
         """
         ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -33,6 +34,7 @@ from plateblur.accounts.job_types import (
     JobState,
     JobView,
     NewItem,
+    ResultView,
     Webhook,
     WebhookState,
 )
@@ -41,6 +43,7 @@ from plateblur.accounts.quota import Clock, lock_account, utc_now
 from plateblur.accounts.sealing import Seal
 from plateblur.accounts.store import WITH_PHOTO, Store
 from plateblur.accounts.types import (
+    AccountClosedError,
     NotFoundError,
     Once,
     OtherRequestError,
@@ -61,7 +64,14 @@ _IS_DONE = and_(
     JobItem.number == bindparam("of_number", type_=Integer()),
     JobItem.state == ItemState.DONE,
 )
-_DONE = and_(_MINE, Job.expires_at > bindparam("now", type_=Utc()), _IS_DONE)
+_NOT_EXPIRED = Job.expires_at > bindparam("now", type_=Utc())
+_DONE = and_(_MINE, _NOT_EXPIRED, _IS_DONE)
+_RESULTS = (
+    select(JobItem.number, JobItem.media_type, JobItem.size)
+    .join(Job, Job.id == JobItem.job_id)
+    .where(_MINE, _NOT_EXPIRED, JobItem.state == ItemState.DONE)
+    .order_by(JobItem.number)
+)
 _RESULT_BYTES = select(JobItem.size).join(Job, Job.id == JobItem.job_id).where(_DONE)
 _RESULT = (
     select(Job.sealed_key, JobItem.photo, JobItem.media_type, JobItem.answer, JobItem.predictions)
@@ -71,7 +81,11 @@ _RESULT = (
 )
 _FETCH = (
     update(JobItem)
-    .where(_IS_DONE, JobItem.job_id.in_(select(Job.id).where(_MINE)))
+    .where(
+        JobItem.number.in_(bindparam("of_numbers", expanding=True)),
+        JobItem.state == ItemState.DONE,
+        JobItem.job_id.in_(select(Job.id).where(_MINE)),
+    )
     .values(state=ItemState.FETCHED, photo=None)
     .returning(JobItem.size)
 )
@@ -331,13 +345,24 @@ class StoreJobs:
             row.predictions,
         )
 
-    def forget_result(self, account_id: int, job_id: str, number: int) -> None:
-        """Delete a blurred photo that was fetched."""
-        with self._store.write() as connection:
-            one = self._of_item(account_id, job_id, number)
-            size = connection.execute(_FETCH, one).scalar()
-            if size is not None:
-                connection.execute(_GIVE_BACK, {"of_job": job_id, "fewer_bytes": size})
+    def results(self, account_id: int, job_id: str) -> list[ResultView]:
+        """Return what can be fetched of a job; see `JobStore`."""
+        mine = {"of_account": account_id, "of_job": job_id, "now": self._clock()}
+        with self._store.read() as connection:
+            rows = connection.execute(_RESULTS, mine).all()
+        if not rows:
+            raise _no_result()
+        return [ResultView(row.number, row.media_type, row.size) for row in rows]
+
+    def forget_results(self, account_id: int, job_id: str, numbers: Sequence[int]) -> None:
+        """Delete blurred photos that were fetched."""
+        # An account that was deleted took its jobs with it.
+        with suppress(AccountClosedError), self._store.write() as connection:
+            lock_account(connection, account_id)
+            some = {"of_account": account_id, "of_job": job_id, "of_numbers": list(numbers)}
+            sizes = connection.execute(_FETCH, some).scalars().all()
+            if sizes:
+                connection.execute(_GIVE_BACK, {"of_job": job_id, "fewer_bytes": sum(sizes)})
 
     def _of_item(self, account_id: int, job_id: str, number: int) -> dict[str, Any]:
         item = {"of_account": account_id, "of_job": job_id, "of_number": number}

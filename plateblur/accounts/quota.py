@@ -228,33 +228,34 @@ def settle(store: Store, reserved: Reserved, *, predictions: int, clock: Clock =
         _add_to_day(connection, account_id, reserved.reserved_at.date(), 1, predictions)
 
 
-def count_photo(
-    connection: Connection, account_id: int, plan: PlanPeriod, *, predictions: int, now: datetime
+def count_photos(
+    connection: Connection, account_id: int, plan: PlanPeriod, predictions: list[int], now: datetime
 ) -> None:
-    """Count a photo of a job, in the transaction that keeps its result.
+    """Count photos of a job, in the transaction that keeps their results: all of them or none.
 
-    On the trial it counts as a request of the day. On a paid package it doesn't count toward the
+    On the trial each counts as a request of the day. On a paid package they don't count toward the
     requests per minute: those bound how fast a client may ask, and a job's photos wait instead.
 
     Args:
         connection: of a transaction that has locked the account.
         account_id: whose.
         plan: what it counts on.
-        predictions: that count toward the month.
+        predictions: of each photo, those that count toward the month.
         now: UTC.
 
     Raises:
-        DailyQuotaError: the trial's day is used up.
+        DailyQuotaError: the trial's day has fewer left.
         PaidQuotaError: the month has fewer left.
     """
     if plan.kind is PlanKind.TRIAL:
-        _check_window(connection, account_id, plan, now)
-        request_id = _insert(connection, account_id, plan, now=now, lease_until=now)
-        settled = {"of_request": request_id, "more_predictions": predictions}
-        connection.execute(_SETTLE_NOW, settled | {"now": now})
+        for of_one in predictions:
+            _check_window(connection, account_id, plan, now)
+            request_id = _insert(connection, account_id, plan, now=now, lease_until=now)
+            settled = {"of_request": request_id, "more_predictions": of_one}
+            connection.execute(_SETTLE_NOW, settled | {"now": now})
     else:
-        _add_to_month(connection, account_id, plan, now, predictions, now)
-    _add_to_day(connection, account_id, now.date(), 1, predictions)
+        _add_to_month(connection, account_id, plan, now, sum(predictions), now)
+    _add_to_day(connection, account_id, now.date(), len(predictions), sum(predictions))
 
 
 def give_back(store: Store, reserved: Reserved) -> None:

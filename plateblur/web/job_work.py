@@ -1,8 +1,10 @@
 """The work on jobs inside the service: photos are blurred, and webhooks called, as they become due.
 
-Each process of the service takes part, on one host or several. A photo of a job waits for its turn
-among the photos of requests, so that an account with many of them makes nobody wait. A clip takes
-minutes, so each process does one at a time beside the photos.
+Each process of the service takes part, on one host or several. It claims a few small photos of a
+job together, and keeps their results together, because a transaction costs about as much for one as
+for eight. A photo of a job waits for its turn among the photos of requests, so that an account with
+many of them makes nobody wait. A clip takes minutes, so each process does one at a time beside the
+photos.
 """
 
 from __future__ import annotations
@@ -46,12 +48,18 @@ from plateblur.web.webhooks import message, signed_headers
 
 LOG = logging.getLogger("plateblur.web")
 
+CLAIM_PHOTOS = (
+    8  # Together, if they are small: half a second of work. Source: ours, benchmarks/jobs.py.
+)
+KEEP_AFTER_S = 1.0  # The first result waits no longer for those of the photos claimed with it.
+KEEP_BYTES = 8 * 1024**2  # Results in memory that wait for others.
 POLL_S = 1.0  # Other processes' jobs are noticed as late; this process's own at once.
 RENEW_S = 8.0  # A quarter of what a claim lasts.
 WEBHOOKS_AT_ONCE = 16  # Source: ours; each may take as long as a photo by URL.
 BROKEN_S = 5.0  # Until the store is asked again after a failure.
 CLIP_GROWTH = 2  # A blurred clip may be so many times as long as the longest that is accepted.
 
+Blurred = tuple[Claim, BlurredPhoto]
 DoneT = TypeVar("DoneT")
 
 
@@ -66,126 +74,205 @@ class JobWork:
         self._service = service
         self._queue = queue
         self._in_work: dict[str, threading.Event] = {}  # by token: set where nobody waits any more
+        self._at_hand = 0  # photos that were claimed and aren't blurred yet
+        self._fewer = asyncio.Event()
         self._choosing = asyncio.Lock()
         self._called: set[int] = set()  # accounts whose receiver is being called
         self.news = asyncio.Event()
 
     async def run(self) -> None:
         """Work on whatever is due."""
-        # One more than are blurred at once, so that a photo is at hand when another is done.
-        loops = [self._items() for _ in range(self._service.settings.blur_threads + 1)]
-        if self._service.blur_clip is not None:
-            loops.append(self._items(clips=True))
         async with asyncio.TaskGroup() as group:
+            loops = [self._photos(group), self._renewals()]
+            if self._service.blur_clip is not None:
+                loops.append(self._clips())
             loops += [self._webhooks() for _ in range(WEBHOOKS_AT_ONCE)]
-            for loop in (*loops, self._renewals()):
+            for loop in loops:
                 group.create_task(loop)
 
-    async def _items(self, *, clips: bool = False) -> None:
+    async def _photos(self, group: asyncio.TaskGroup) -> None:
         while True:
-            try:
-                found = await to_thread.run_sync(partial(self._next, clips=clips))
-            except PlateblurError as error:
-                await _rest_after(error)
-                continue
-            if found is None:
-                self.news.clear()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self.news.wait(), POLL_S)
-                continue
-            claim, plan = found
-            ended = self._in_work[claim.token] = threading.Event()
-            try:
-                await self._work_on(claim, plan, ended)
-            finally:
-                del self._in_work[claim.token]
+            # One more than are blurred at once, so that a photo is at hand when another is done.
+            while self._at_hand > self._service.settings.blur_threads:
+                self._fewer.clear()
+                await self._fewer.wait()
+            if found := await self._found(most=CLAIM_PHOTOS):
+                self._at_hand += len(found[0])
+                group.create_task(self._work_on(*found))
 
-    def _next(self, *, clips: bool) -> tuple[Claim, PlanPeriod | Exception] | None:
-        """Claim a photo or clip, and return it with its account's plan, or why there is none."""
-        claim = self._queue.claim(clips=clips)
-        if claim is None:
+    async def _clips(self) -> None:
+        while True:
+            if found := await self._found(clips=True):
+                await self._work_on(*found)
+
+    async def _found(
+        self, *, most: int = 1, clips: bool = False
+    ) -> tuple[list[Claim], PlanPeriod] | None:
+        """Return photos or a clip to work on; None after a rest, where there were none."""
+        self.news.clear()
+        try:
+            found = await to_thread.run_sync(partial(self._next, most=most, clips=clips))
+        except PlateblurError as error:
+            await _rest_after(error)
+            return None
+        if found is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.news.wait(), POLL_S)
+            return None
+        claims, plan = found
+        if isinstance(plan, Exception):
+            for claim in claims:
+                await self._note_error(plan, claim)
+            return None
+        return claims, plan
+
+    def _next(self, *, most: int, clips: bool) -> tuple[list[Claim], PlanPeriod | Exception] | None:
+        """Claim photos or a clip; return them with their account's plan, or why it has none."""
+        claims = self._queue.claim(most=most, clips=clips)
+        if not claims:
             return None
         try:
-            return claim, self._service.gate.active_plan(Identity(claim.account_id, ""))
-        except Exception as error:  # noqa: BLE001 - `_work_on` raises it
-            return claim, error
+            return claims, self._service.gate.active_plan(Identity(claims[0].account_id, ""))
+        except Exception as error:  # noqa: BLE001 - noted of each photo
+            return claims, error
 
-    async def _work_on(
-        self, claim: Claim, plan: PlanPeriod | Exception, ended: threading.Event
-    ) -> None:
+    async def _work_on(self, claims: list[Claim], plan: PlanPeriod) -> None:
+        token, ended = claims[0].token, threading.Event()
+        self._in_work[token] = ended
         try:
-            if isinstance(plan, Exception):
-                raise plan
-            if claim.media_type is None:
-                await self._blur(claim, plan, ended)
+            if claims[0].media_type is None:
+                await self._blur_all(claims, plan, ended)
             else:
-                await self._blur_clip(claim, plan, ended)
+                await self._blur_clip(claims[0], plan, ended)
         except asyncio.CancelledError:
-            await asyncio.shield(to_thread.run_sync(self._queue.put_back, claim))
+            for claim in claims:  # Those that were finished are past claiming.
+                await asyncio.shield(to_thread.run_sync(self._queue.put_back, claim))
             raise
-        except ClientGoneError as error:  # The workers have ended.
+        finally:
+            del self._in_work[token]
+
+    async def _blur_all(
+        self, claims: list[Claim], plan: PlanPeriod, ended: threading.Event
+    ) -> None:
+        """Blur the photos, and keep the results together, unless that makes one wait long."""
+        clock = asyncio.get_running_loop().time
+        pending = {asyncio.create_task(self._blur(claim, plan, ended)) for claim in claims}
+        done: list[Blurred] = []
+        keep_at = 0.0
+        try:
+            while pending or done:
+                if done and (
+                    not pending
+                    or clock() >= keep_at
+                    or sum(len(photo.data) for _, photo in done) >= KEEP_BYTES
+                ):
+                    await self._finish(done, plan, ended)
+                    done = []
+                    continue
+                wait_s = max(0.0, keep_at - clock()) if done else None
+                blurred, pending = await asyncio.wait(
+                    pending, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                keep_at = keep_at if done else clock() + KEEP_AFTER_S
+                done += [one for task in blurred if (one := task.result()) is not None]
+        except asyncio.CancelledError:
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+            raise
+
+    async def _blur(self, claim: Claim, plan: PlanPeriod, ended: threading.Event) -> Blurred | None:
+        """Return a blurred photo; None where it failed, which is noted."""
+        service = self._service
+        try:
+            limits, data = service.limits_of(plan), claim.photo
+            if data is None:
+                data = await self._fetched(claim, plan, most_bytes=limits.body_bytes)
+            options = JobOptions.model_validate_json(claim.options).options()
+
+            def blur(data: bytes) -> BlurredPhoto:
+                photo = blurred(service, data, options, ended, max_pixels=limits.pixels)
+                if len(photo.data) > limits.answer_bytes:
+                    raise answer_too_long(limits.answer_bytes)
+                return photo
+
+            async with service.turns.take(claim.account_id):
+                working = asyncio.get_running_loop().run_in_executor(service.threads, blur, data)
+                return claim, await _until_done(working, ended)
+        except Exception as error:  # noqa: BLE001 - the other photos go on whatever it was
+            await self._note_error(error, claim)
+            return None
+        finally:
+            self._at_hand -= 1
+            self._fewer.set()
+
+    async def _fetched(self, claim: Claim, plan: PlanPeriod, *, most_bytes: int) -> bytes:
+        service, access = self._service, Access(Identity(claim.account_id, ""), plan)
+        with service.spool(access, most_bytes=most_bytes) as spool:
+            await fetch_photo(service, access, claim.url or "", spool, max_bytes=most_bytes)
+            return await read_photo(spool)
+
+    async def _finish(self, done: list[Blurred], plan: PlanPeriod, ended: threading.Event) -> None:
+        """Keep results and count their photos; one by one where not all can be kept."""
+
+        def finish() -> None:
+            results = []
+            for claim, photo in done:
+                answer = detect_answer(photo, created=self._service.now()).model_dump_json()
+                media_type, counted = MEDIA_TYPES[photo.format], photo.predictions_counted
+                result = ItemResult(photo.data, media_type, answer.encode(), counted)
+                results.append((claim, result))
+            self._keep(plan, results)
+
+        # Not in a turn, in which the next photo may be blurred meanwhile.
+        working = asyncio.get_running_loop().run_in_executor(None, finish)
+        try:
+            await _until_done(working, ended)
+        except Exception as error:  # noqa: BLE001 - the other photos go on whatever it was
+            if len(done) == 1:
+                await self._note_error(error, done[0][0])
+                return
             forget(error)
-            await self._note(self._queue.put_back, claim)
-        except Failure as failure:
-            forget(failure)
-            await self._fail(claim, failure)
-        except AccessError as error:
-            forget(error)
-            if error.cd in {"1009", "1012"}:
+            for one in done:
+                await self._finish([one], plan, ended)
+
+    def _keep(self, plan: PlanPeriod, results: list[tuple[Claim, ItemResult]]) -> None:
+        """Keep results, and count the photos whose claims still hold."""
+        still = self._queue.finish(plan, results)
+        counted = [one.predictions for (_, one), held in zip(results, still, strict=True) if held]
+        self._service.metrics.predictions.inc(sum(counted))
+
+    async def _note_error(self, error: Exception, claim: Claim) -> None:
+        """Note why a photo or clip wasn't blurred, or put it back where it isn't its fault."""
+        forget(error)
+        match error:
+            case ClientGoneError():  # The workers have ended.
+                await self._note(self._queue.put_back, claim)
+            case Failure():
+                await self._fail(claim, error)
+            case AccessError() if error.cd in {"1009", "1012"}:
                 await self._note(self._queue.put_back, claim)
                 await asyncio.sleep(BROKEN_S)
-            else:
+            case AccessError():
                 await self._fail(claim, Failure.of_access(error))
-        except JobLimitError as error:
-            await self._fail(claim, Failure("2001", str(error)))
-        except PlateblurError as error:
-            await _rest_after(error)  # The claim runs out.
-        except Exception as error:  # noqa: BLE001 - the other photos go on whatever it was
-            _log_unexpected(error)
-            await self._fail(claim, Failure("2001", "Something unexpected happened on our side."))
-
-    async def _blur(self, claim: Claim, plan: PlanPeriod, ended: threading.Event) -> None:
-        service, holder = self._service, claim.account_id
-        limits = service.limits_of(plan)
-        data = claim.photo
-        if data is None:
-            access = Access(Identity(claim.account_id, ""), plan)
-            with service.spool(access, most_bytes=limits.body_bytes) as spool:
-                most = limits.body_bytes
-                await fetch_photo(service, access, claim.url or "", spool, max_bytes=most)
-                data = await read_photo(spool)
-        options = JobOptions.model_validate_json(claim.options).options()
-
-        def blur(data: bytes) -> BlurredPhoto:
-            photo = blurred(service, data, options, ended, max_pixels=limits.pixels)
-            if len(photo.data) > limits.answer_bytes:
-                raise answer_too_long(limits.answer_bytes)
-            return photo
-
-        def finish(photo: BlurredPhoto) -> None:
-            answer = detect_answer(photo, created=service.now()).model_dump_json().encode()
-            media_type, counted = MEDIA_TYPES[photo.format], photo.predictions_counted
-            result = ItemResult(photo.data, media_type, answer, counted)
-            if self._queue.finish(claim, plan, result):
-                service.metrics.predictions.inc(counted)
-
-        loop = asyncio.get_running_loop()
-        async with service.turns.take(holder):
-            working = loop.run_in_executor(service.threads, blur, data)
-            photo = await _until_done(working, ended)
-        # Not in its turn, in which the next photo may be blurred meanwhile.
-        await _until_done(loop.run_in_executor(None, finish, photo), ended)
+            case JobLimitError():
+                await self._fail(claim, Failure("2001", str(error)))
+            case PlateblurError():
+                await _rest_after(error)  # The claim runs out.
+            case _:
+                _log_unexpected(error)
+                unexpected = "Something unexpected happened on our side."
+                await self._fail(claim, Failure("2001", unexpected))
 
     async def _blur_clip(self, claim: Claim, plan: PlanPeriod, ended: threading.Event) -> None:
         service, settings = self._service, self._service.settings
-        identity = Identity(claim.account_id, "")
-        usage = await to_thread.run_sync(service.gate.usage, identity, plan)
-        _refuse_used_up(plan, usage)  # Before minutes of work; `finish` decides.
-        on_trial = plan.kind is PlanKind.TRIAL
-        max_s = settings.jobs_trial_clip_s if on_trial else settings.jobs_clip_s
-        options = JobOptions.model_validate_json(claim.options).options()
 
         def work() -> None:
+            # Before minutes of work; `finish` decides.
+            _refuse_used_up(plan, service.gate.usage(Identity(claim.account_id, ""), plan))
+            on_trial = plan.kind is PlanKind.TRIAL
+            max_s = settings.jobs_trial_clip_s if on_trial else settings.jobs_clip_s
+            options = JobOptions.model_validate_json(claim.options).options()
             clip = _blurred_clip(service, claim.photo or b"", options, ended, max_s=max_s)
             if len(clip.data) > CLIP_GROWTH * settings.jobs_clip_mb * 1024**2:
                 raise answer_too_long(CLIP_GROWTH * settings.jobs_clip_mb * 1024**2)
@@ -200,12 +287,14 @@ class JobWork:
                 predictions_counted=clip.frames,
             )
             found = answer.model_dump_json().encode()
-            result = ItemResult(clip.data, CLIP_TYPE, found, clip.frames)
-            if self._queue.finish(claim, plan, result):
-                service.metrics.predictions.inc(clip.frames)
+            self._keep(plan, [(claim, ItemResult(clip.data, CLIP_TYPE, found, clip.frames))])
 
         # Not in a photo's turn, which it would hold for minutes.
-        await _until_done(asyncio.get_running_loop().run_in_executor(None, work), ended)
+        working = asyncio.get_running_loop().run_in_executor(None, work)
+        try:
+            await _until_done(working, ended)
+        except Exception as error:  # noqa: BLE001 - the other clips go on whatever it was
+            await self._note_error(error, claim)
 
     async def _fail(self, claim: Claim, failure: Failure) -> None:
         reference = f"{claim.item_id:016x}"

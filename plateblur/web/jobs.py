@@ -38,8 +38,15 @@ from plateblur.web.job_schemas import (
 )
 from plateblur.web.once import idempotency_key, repeat_failure
 from plateblur.web.openapi import ONCE_PARAMETER, PHOTO_FIELD, problems
+from plateblur.web.packed import COPIES, ZIP_TYPE, PackedAnswer
 from plateblur.web.schemas import MEDIA_TYPES
-from plateblur.web.service import Service, WatchedAnswer, Written, receive_spooled
+from plateblur.web.service import (
+    MAX_SENDING_BYTES,
+    Service,
+    WatchedAnswer,
+    Written,
+    receive_spooled,
+)
 from plateblur.web.spool import Spool
 from plateblur.web.webhooks import new_secret
 
@@ -175,10 +182,50 @@ def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]
 
             def sent() -> None:
                 leave()
-                store.forget_result(*mine)
+                store.forget_results(*mine[:2], [mine[2]])
 
             written = Written(found.photo, found.media_type)
             return WatchedAnswer(written, on_sent=sent, on_lost=leave)
+
+        try:
+            return await to_thread.run_sync(find)
+        except NotFoundError as error:
+            return _not_found(request, error)
+
+    @router.get(
+        "/{job_id}/results",
+        summary="Fetch all results that are done in a ZIP, once",
+        response_model=None,
+        responses={
+            200: {
+                "description": "The blurred photos and clips that are done and weren't fetched, "
+                "each named by its number. They are deleted once you have received the whole ZIP.",
+                "content": {ZIP_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+            },
+            **problems(401, 403, 404, 429, 500, 503),
+        },
+    )
+    async def results(request: Request, job_id: str) -> Response:
+        identity = await recognise(service.gate, request, bearer=True)
+        mine = (identity.account_id, _id(job_id))
+        holder = identity.account_id
+
+        def find() -> PackedAnswer:
+            found = store.results(*mine)
+            # A clip may be so long that it gets all that an account may have.
+            size = min(COPIES * max(one.size for one in found), MAX_SENDING_BYTES // 2)
+            if not service.answers.enter(holder=holder, size=size):
+                raise busy(retry_s)
+            leave = partial(service.answers.leave, holder=holder, size=size)
+
+            def sent() -> None:
+                leave()
+                store.forget_results(*mine, [one.number for one in found])
+
+            def read(number: int) -> bytes:
+                return store.result(*mine, number).photo
+
+            return PackedAnswer(found, read, on_sent=sent, on_lost=leave)
 
         try:
             return await to_thread.run_sync(find)

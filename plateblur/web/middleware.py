@@ -222,6 +222,9 @@ async def _take_in(receive: Receive, *, timeout_s: float, idle_s: float) -> None
                     return
 
 
+WAS_HEAD = "plateblur_was_head"  # in the scope
+
+
 class HeadAsGet:
     """Answers HEAD like GET without the body, for probes and caches."""
 
@@ -239,7 +242,7 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
-        as_get = {**scope, "method": "GET"}
+        as_get = {**scope, "method": "GET", WAS_HEAD: True}
         try:
             await self.app(as_get, receive, bodiless)
         finally:

@@ -42,6 +42,7 @@ from plateblur.web.credentials import AnyAccess
 from plateblur.web.failures import ClientGoneError, Failure, answer_too_long, busy
 from plateblur.web.fetcher import FetchError, PhotoFetcher
 from plateblur.web.metrics import Metrics
+from plateblur.web.middleware import WAS_HEAD
 from plateblur.web.once import REPLAYED, repeat_failure
 from plateblur.web.room import Holder, Slots, Turns
 from plateblur.web.schemas import answer_bytes
@@ -259,7 +260,10 @@ class WatchedAnswer(Response):
     def __init__(
         self, written: Written, *, on_sent: Callable[[], None], on_lost: Callable[[], None]
     ) -> None:
-        """Take what is to be called, in a thread, when it was sent or when it was not."""
+        """Take what is to be called, in a thread, when it was sent or when it was not.
+
+        Nothing was sent to a client that only asked for the headers.
+        """
         super().__init__(
             written.content, media_type=written.media_type, headers=dict(written.headers)
         )
@@ -273,16 +277,14 @@ class WatchedAnswer(Response):
         try:
             start = {"status": self.status_code, "headers": self.raw_headers}
             await send({"type": "http.response.start", **start})
-            body = memoryview(self.body)
-            for at in range(0, len(body), SEND_BYTES):
-                if at:  # That the connection broke is heard of in other turns of the loop.
-                    await asyncio.sleep(0)
-                piece = bytes(body[at : at + SEND_BYTES])
+            async for piece in self.pieces():
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                # That the connection broke is heard of in other turns of the loop.
+                await asyncio.sleep(0)
             # The server takes the next message once what is before it is with the kernel.
             await send({"type": "http.response.body", "body": b"", "more_body": True})
             await asyncio.sleep(0)
-            was_sent = not gone.done()
+            was_sent = not gone.done() and not scope.get(WAS_HEAD)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
@@ -293,6 +295,18 @@ class WatchedAnswer(Response):
                 )
             done = self._on_sent if was_sent else self.on_lost
             await asyncio.get_running_loop().run_in_executor(None, done)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body."""
+        for piece in cut(self.body):
+            yield piece
+
+
+def cut(data: bytes | memoryview) -> Iterator[bytes]:
+    """Yield `data` in the pieces in which it is sent."""
+    view = memoryview(data)
+    for at in range(0, len(view), SEND_BYTES):
+        yield bytes(view[at : at + SEND_BYTES])
 
 
 async def blur_counted(

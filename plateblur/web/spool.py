@@ -99,7 +99,9 @@ class Spool:
                 sealed = self._sealed.read(PIECE_BYTES + TAG_BYTES)
                 yield self._cipher.decrypt(_nonce(number), sealed, None)
         for at in range(0, len(self._memory), PIECE_BYTES):
-            yield bytes(self._memory[at : at + PIECE_BYTES])
+            with memoryview(self._memory) as view:
+                piece = bytes(view[at : at + PIECE_BYTES])  # a slice without it is a copy more
+            yield piece
 
     def read(self) -> bytes:
         """Return everything."""

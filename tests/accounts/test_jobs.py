@@ -15,7 +15,13 @@ from sqlalchemy import delete, select, text, update
 from plateblur.accounts import jobs as job_store
 from plateblur.accounts import upkeep
 from plateblur.accounts.gate import StoreGate
-from plateblur.accounts.job_queue import CLAIM_FOR, MAX_CLAIMS, WEBHOOK_WAITS, StoreQueue
+from plateblur.accounts.job_queue import (
+    CLAIM_BYTES,
+    CLAIM_FOR,
+    MAX_CLAIMS,
+    WEBHOOK_WAITS,
+    StoreQueue,
+)
 from plateblur.accounts.job_types import (
     Claim,
     ItemResult,
@@ -24,6 +30,7 @@ from plateblur.accounts.job_types import (
     JobLimits,
     JobState,
     NewItem,
+    ResultView,
     Webhook,
     WebhookState,
 )
@@ -94,7 +101,7 @@ def begin(
 def work(gate: StoreGate, queue: StoreQueue, result: ItemResult = RESULT) -> int:
     """Blur whatever waits, and return how many photos that were."""
     done = 0
-    while claim := queue.claim():
+    while claim := claim_one(queue):
         assert finish(gate, queue, claim, result)
         done += 1
     return done
@@ -102,7 +109,12 @@ def work(gate: StoreGate, queue: StoreQueue, result: ItemResult = RESULT) -> int
 
 def finish(gate: StoreGate, queue: StoreQueue, claim: Claim, result: ItemResult = RESULT) -> bool:
     plan = gate.active_plan(Identity(claim.account_id, ""))
-    return queue.finish(claim, plan, result)
+    return queue.finish(plan, [(claim, result)]) == [True]
+
+
+def claim_one(queue: StoreQueue, *, clips: bool = False) -> Claim | None:
+    claims = queue.claim(clips=clips)
+    return claims[0] if claims else None
 
 
 def counted(gate: StoreGate, who: Identity) -> tuple[int, int]:
@@ -120,7 +132,7 @@ def test_a_job_is_worked_on_and_its_results_are_fetched_once(
     assert view.state is JobState.WORKING
     assert [one.state for one in view.items] == [ItemState.WAITING] * 2
     assert [one.name for one in view.items] == ["street 1.jpg", "street 2.jpg"]
-    first = queue.claim()
+    first = claim_one(queue)
     assert first is not None
     assert (first.photo, first.url, first.options) == (PHOTO, None, b"{}")
     assert finish(gate, queue, first)
@@ -131,7 +143,7 @@ def test_a_job_is_worked_on_and_its_results_are_fetched_once(
     assert counted(gate, ana) == (2, 6)
     assert jobs.result(ana.account_id, job_id, 1).photo == BLURRED
     assert jobs.result(ana.account_id, job_id, 1).photo == BLURRED  # an answer that was lost
-    jobs.forget_result(ana.account_id, job_id, 1)
+    jobs.forget_results(ana.account_id, job_id, [1])
     with pytest.raises(NotFoundError):
         jobs.result(ana.account_id, job_id, 1)
     assert jobs.view(ana.account_id, job_id).items[0].state is ItemState.FETCHED
@@ -141,7 +153,7 @@ def test_a_url_waits_as_it_is(jobs: StoreJobs, queue: StoreQueue, ana: Identity)
     job_id = jobs.begin(ana.account_id, room_bytes=100)
     jobs.add(job_id, [NewItem("https://a.example/1.jpg", url="https://a.example/1.jpg")])
     jobs.open(job_id, options=b"{}", webhook=None, once=None)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     assert (claim.photo, claim.url) == (None, "https://a.example/1.jpg")
 
@@ -151,7 +163,7 @@ def test_nobody_works_on_a_job_that_is_still_arriving(
 ) -> None:
     job_id = jobs.begin(ana.account_id, room_bytes=1000)
     jobs.add(job_id, [NewItem("a", photo=PHOTO)])
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     with pytest.raises(NotFoundError):
         jobs.view(ana.account_id, job_id)
 
@@ -169,7 +181,7 @@ def test_another_account_sees_nothing_of_it(
     ):
         with pytest.raises(NotFoundError):
             call()
-    jobs.forget_result(ion.account_id, job_id, 1)
+    jobs.forget_results(ion.account_id, job_id, [1])
     assert jobs.result(ana.account_id, job_id, 1).photo == BLURRED
     assert jobs.result_bytes(ana.account_id, job_id, 1) == len(BLURRED)
     assert (jobs.jobs_of(ana.account_id), jobs.jobs_of(ion.account_id)) == ([job_id], [])
@@ -229,7 +241,7 @@ def test_what_is_swapped_in_the_database_is_not_handed_out(
                 update(JobItem).where(JobItem.number == number).values(photo=content)
             )
     with pytest.raises(SealError):
-        queue.claim()
+        claim_one(queue)
     assert jobs.view(ana.account_id, job_id).state is JobState.WORKING
 
 
@@ -257,7 +269,7 @@ def test_a_job_goes_with_its_key_and_photos(
         with store.write() as connection:
             connection.execute(delete(Account).where(Account.id == ana.account_id))
     assert everything(store) == b"[]"
-    assert queue.claim() is None
+    assert claim_one(queue) is None
 
 
 # --- Who works on what ---------------------------------------------------------------------------
@@ -270,7 +282,7 @@ def test_accounts_take_turns_and_so_do_their_jobs(
         begin(jobs, who, *photos)
         clock.turn(seconds=1)
     order = []
-    while claim := queue.claim():
+    while claim := claim_one(queue):
         order.append(claim.photo)
         clock.turn(seconds=1)
     assert order == [b"a1", b"c1", b"b1", b"c2", b"a2", b"a3"]
@@ -288,11 +300,11 @@ def test_a_host_that_is_stuck_while_it_claims_stops_nobody(
     with store.write() as stuck:
         of_first = select(JobItem.id).order_by(JobItem.id).limit(1).with_for_update()
         assert stuck.execute(of_first).first() is not None
-        claim = queue.claim()
+        claim = claim_one(queue)
         assert claim is not None
         assert claim.photo == b"the next"
-        assert queue.claim() is None
-    claim = queue.claim()
+        assert claim_one(queue) is None
+    claim = claim_one(queue)
     assert claim is not None
     assert claim.photo == b"its turn"
 
@@ -320,15 +332,15 @@ def test_a_claim_that_ran_out_is_given_to_another_and_counts_no_more(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
 ) -> None:
     job_id = begin(jobs, ana)
-    slow = queue.claim()
+    slow = claim_one(queue)
     assert slow is not None
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     clock.turn(seconds=CLAIM_FOR.total_seconds() - 1)
     queue.renew([slow.token])
     clock.turn(seconds=CLAIM_FOR.total_seconds() - 1)
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     clock.turn(seconds=1)
-    quick = queue.claim()
+    quick = claim_one(queue)
     assert quick is not None
     queue.renew([slow.token])
     assert not finish(gate, queue, slow)
@@ -346,14 +358,14 @@ def test_clips_and_photos_are_claimed_apart(
     jobs.add(job_id, [NewItem("drive.mp4", photo=b"a clip", media_type="video/mp4")])
     jobs.add(job_id, [NewItem("street.jpg", photo=PHOTO)])
     jobs.open(job_id, options=b"{}", webhook=None, once=None)
-    photo = queue.claim()
+    photo = claim_one(queue)
     assert photo is not None
     assert (photo.photo, photo.media_type) == (PHOTO, None)
-    assert queue.claim() is None
-    clip = queue.claim(clips=True)
+    assert claim_one(queue) is None
+    clip = claim_one(queue, clips=True)
     assert clip is not None
     assert (clip.photo, clip.media_type) == (b"a clip", "video/mp4")
-    assert queue.claim(clips=True) is None
+    assert claim_one(queue, clips=True) is None
     assert finish(gate, queue, photo)
     assert finish(gate, queue, clip, ItemResult(b"blurred", "video/mp4", b"{}", 250))
     assert counted(gate, ana) == (2, 3 + 250)
@@ -365,7 +377,7 @@ def test_whose_claim_no_longer_holds_is_told_so(
     jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     stays, goes = begin(jobs, ana), begin(jobs, ana)
-    claims = [queue.claim(), queue.claim()]
+    claims = [claim_one(queue), claim_one(queue)]
     tokens = [claim.token for claim in claims if claim is not None]
     assert queue.renew(tokens) == set(tokens)
     jobs.delete(ana.account_id, goes)
@@ -380,9 +392,9 @@ def test_a_photo_that_is_begun_again_and_again_fails(
 ) -> None:
     job_id = begin(jobs, ana)
     for _ in range(MAX_CLAIMS):
-        assert queue.claim() is not None
+        assert claim_one(queue) is not None
         clock.turn(seconds=CLAIM_FOR.total_seconds())
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     view = jobs.view(ana.account_id, job_id)
     assert (view.state, view.items[0].state) == (JobState.DONE, ItemState.FAILED)
     assert view.items[0].cd == "2001"
@@ -393,7 +405,7 @@ def test_what_is_put_back_is_claimed_again_as_if_nothing_was(
 ) -> None:
     begin(jobs, ana)
     for _ in range(2 * MAX_CLAIMS):
-        claim = queue.claim()
+        claim = claim_one(queue)
         assert claim is not None
         queue.put_back(claim)
 
@@ -402,7 +414,7 @@ def test_a_failed_photo_ends_the_job_and_is_not_counted(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     job_id = begin(jobs, ana)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     queue.fail(claim, cd="2001", error="It is damaged.")
     view = jobs.view(ana.account_id, job_id)
@@ -417,14 +429,14 @@ def test_nothing_of_a_locked_account_is_worked_on(
     begin(jobs, ana)
     with store.write() as connection:
         connection.execute(update(Account).values(status=AccountStatus.LOCKED))
-    assert queue.claim() is None
+    assert claim_one(queue) is None
 
 
 def test_a_job_that_is_deleted_while_a_photo_is_in_work_counts_nothing_more(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
 ) -> None:
     job_id = begin(jobs, ana)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     jobs.delete(ana.account_id, job_id)
     assert not finish(gate, queue, claim)
@@ -441,7 +453,7 @@ def test_parallel_workers_never_get_the_same_photo(
     def one(_: int) -> list[bytes]:
         mine = []
         for _ in range(40):
-            claim = queue.claim()
+            claim = claim_one(queue)
             if claim is not None:
                 assert finish(gate, queue, claim)
                 mine.append(claim.photo or b"")
@@ -479,11 +491,227 @@ def die(url: str, after: bool) -> None:
     store = Store(url, secret=SECRET)
     queue = StoreQueue(store, LIMITS, clock=lambda: NOW)
     gate = StoreGate(store, hasher=CountingHasher(), clock=lambda: NOW)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     if after:
         finish(gate, queue, claim)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+# --- Photos that are claimed and finished together -----------------------------------------------
+
+
+def finish_all(
+    gate: StoreGate, queue: StoreQueue, claims: list[Claim], result: ItemResult = RESULT
+) -> list[bool]:
+    plan = gate.active_plan(Identity(claims[0].account_id, ""))
+    return queue.finish(plan, [(claim, result) for claim in claims])
+
+
+def test_small_photos_of_a_job_are_claimed_together_in_their_order(
+    gate: StoreGate,
+    jobs: StoreJobs,
+    queue: StoreQueue,
+    ana: Identity,
+    ion: Identity,
+    clock: TurnableClock,
+) -> None:
+    job_id = begin(jobs, ana, b"a1", b"a2", b"a3", b"a4", b"a5")
+    clock.turn(seconds=1)
+    begin(jobs, ion, b"c1")
+    first = queue.claim(most=4)
+    assert [claim.photo for claim in first] == [b"a1", b"a2", b"a3", b"a4"]
+    assert len({claim.token for claim in first}) == 1
+    assert [claim.photo for claim in queue.claim(most=4)] == [b"c1"]  # the other account's turn
+    last = queue.claim(most=4)
+    assert [claim.photo for claim in last] == [b"a5"]
+    assert queue.claim(most=4) == []
+    assert finish_all(gate, queue, first) == [True] * 4
+    assert jobs.view(ana.account_id, job_id).state is JobState.WORKING
+    assert finish_all(gate, queue, last) == [True]
+    assert jobs.view(ana.account_id, job_id).state is JobState.DONE
+    assert counted(gate, ana) == (5, 15)
+    assert [jobs.result(ana.account_id, job_id, n).photo for n in range(1, 6)] == [BLURRED] * 5
+
+
+def test_a_photo_that_is_long_or_that_is_to_be_fetched_is_claimed_alone(
+    store: Store, queue: StoreQueue, ana: Identity
+) -> None:
+    long, short = bytes(CLAIM_BYTES), b"short"
+    wide = StoreJobs(
+        store, replace(LIMITS, account_bytes=2**30, all_bytes=2**30), clock=lambda: NOW
+    )
+    job_id = wide.begin(ana.account_id, room_bytes=2**25)
+    wide.add(job_id, [NewItem("1", photo=short), NewItem("2", photo=long)])
+    wide.add(job_id, [NewItem("3", url="https://a.example/3.jpg")])
+    wide.add(job_id, [NewItem("4", photo=short), NewItem("5", photo=short)])
+    wide.open(job_id, options=b"{}", webhook=None, once=None)
+    sizes = []
+    while claims := queue.claim(most=4):
+        sizes.append([len(claim.photo or b"") for claim in claims])
+    assert sizes == [[5], [CLAIM_BYTES], [0], [5, 5]]
+
+
+def test_photos_whose_host_went_down_are_claimed_one_by_one(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
+) -> None:
+    begin(jobs, ana, b"1", b"2", b"3", b"4")
+    dying = queue.claim(most=3)
+    assert finish_all(gate, queue, dying[:1]) == [True]
+    clock.turn(seconds=CLAIM_FOR.total_seconds())
+    claimed = []
+    while claims := queue.claim(most=4):
+        claimed.append([claim.photo for claim in claims])
+        assert finish_all(gate, queue, claims) == [True] * len(claims)
+    assert claimed == [[b"2"], [b"3"], [b"4"]]
+    assert counted(gate, ana) == (4, 12)
+
+
+def test_a_photo_that_ends_every_host_does_not_use_up_the_claims_of_those_beside_it(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
+) -> None:
+    job_id = begin(jobs, ana, b"good", b"deadly", b"good")
+    for _ in range(2 * MAX_CLAIMS):
+        claims = queue.claim(most=3)
+        if claims and b"deadly" not in [claim.photo for claim in claims]:
+            finish_all(gate, queue, claims)
+        clock.turn(seconds=CLAIM_FOR.total_seconds())
+    states = [one.state for one in jobs.view(ana.account_id, job_id).items]
+    assert states == [ItemState.DONE, ItemState.FAILED, ItemState.DONE]
+    assert counted(gate, ana) == (2, 6)
+
+
+def test_where_a_claim_ran_out_for_one_of_them_the_others_still_count(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2", b"3")
+    slow = queue.claim(most=3)
+    clock.turn(seconds=CLAIM_FOR.total_seconds())
+    (quick,) = queue.claim(most=3)
+    assert quick.photo == b"1"
+    assert queue.renew([slow[0].token, quick.token]) == {slow[0].token, quick.token}
+    assert queue.claim(most=3) == []
+    assert finish_all(gate, queue, slow) == [False, True, True]
+    assert jobs.view(ana.account_id, job_id).state is JobState.WORKING
+    assert finish_all(gate, queue, [quick]) == [True]
+    assert finish_all(gate, queue, slow) == [False] * 3  # told twice, as after a lost answer
+    assert jobs.view(ana.account_id, job_id).state is JobState.DONE
+    assert counted(gate, ana) == (3, 9)
+
+
+@pytest.mark.parametrize("how", ["deleted", "put back"])
+def test_photos_that_are_taken_away_from_a_claim_do_not_count(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, how: str
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2")
+    claims = queue.claim(most=2)
+    if how == "deleted":
+        jobs.delete(ana.account_id, job_id)
+        expected = [False, False]
+    else:
+        queue.put_back(claims[0])
+        expected = [False, True]
+    assert finish_all(gate, queue, claims) == expected
+    assert counted(gate, ana) == (sum(expected), 3 * sum(expected))
+    assert [one.photo for one in queue.claim(most=2)] == ([] if how == "deleted" else [b"1"])
+
+
+def test_photos_are_kept_together_only_where_there_is_room_for_all(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2")
+    claims = queue.claim(most=2)
+    with pytest.raises(PaidQuotaError):
+        finish_all(gate, queue, claims, replace(RESULT, predictions=5_001))
+    with pytest.raises(JobLimitError):
+        finish_all(gate, queue, claims, replace(RESULT, photo=bytes(50_000)))
+    assert counted(gate, ana) == (0, 0)
+    assert gate.usage(ana, gate.active_plan(ana)).predictions == 0
+    states = [one.state for one in jobs.view(ana.account_id, job_id).items]
+    assert states == [ItemState.WORKING] * 2
+    first, second = claims
+    assert finish_all(gate, queue, [first], replace(RESULT, predictions=5_001)) == [True]
+    with pytest.raises(PaidQuotaError):
+        finish_all(gate, queue, [second], replace(RESULT, predictions=5_001))
+    assert counted(gate, ana) == (1, 5_001)
+
+
+@pytest.mark.slow
+def test_a_host_that_is_killed_with_several_photos_loses_none_and_counts_none_twice(
+    gate: StoreGate,
+    jobs: StoreJobs,
+    queue: StoreQueue,
+    ana: Identity,
+    url: str,
+    clock: TurnableClock,
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2", b"3", b"4", b"5")
+    process = multiprocessing.get_context("spawn").Process(target=die_among_several, args=(url,))
+    process.start()
+    process.join(300)
+    assert process.exitcode == -signal.SIGKILL
+    assert counted(gate, ana) == (2, 6)
+    clock.turn(seconds=CLAIM_FOR.total_seconds())
+    assert work(gate, queue) == 3
+    assert counted(gate, ana) == (5, 15)
+    assert jobs.view(ana.account_id, job_id).state is JobState.DONE
+
+
+def die_among_several(url: str) -> None:
+    store = Store(url, secret=SECRET)
+    queue = StoreQueue(store, LIMITS, clock=lambda: NOW)
+    gate = StoreGate(store, hasher=CountingHasher(), clock=lambda: NOW)
+    claims = queue.claim(most=4)
+    finish_all(gate, queue, claims[1:3])
+    with store.write() as connection:  # in the middle of the next transaction
+        connection.execute(update(JobItem).values(state=ItemState.DONE))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_parallel_workers_that_claim_several_never_get_the_same_photo(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, ion: Identity
+) -> None:
+    wide = StoreJobs(gate._store, replace(LIMITS, photos=40), clock=lambda: NOW)
+    for who in (ana, ion):
+        begin(wide, who, *(b"%d of %d" % (n, who.account_id) for n in range(20)))
+
+    def some(_: int) -> list[bytes]:
+        mine = []
+        for _ in range(20):
+            if claims := queue.claim(most=3):
+                assert finish_all(gate, queue, claims) == [True] * len(claims)
+                mine += [claim.photo or b"" for claim in claims]
+        return mine
+
+    with ThreadPoolExecutor(6) as workers:
+        done = [photo for mine in workers.map(some, range(6)) for photo in mine]
+    assert len(done) == len(set(done)) == 40
+    assert (counted(gate, ana), counted(gate, ion)) == ((20, 60), (20, 60))
+
+
+def test_all_results_of_a_job_are_listed_and_forgotten_together(
+    gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, ion: Identity
+) -> None:
+    job_id = begin(jobs, ana, b"1", b"2", b"3")
+    with pytest.raises(NotFoundError):
+        jobs.results(ana.account_id, job_id)  # none is done
+    finish_all(gate, queue, queue.claim(most=2))
+    found = jobs.results(ana.account_id, job_id)
+    size = len(BLURRED)
+    assert found == [ResultView(n, "image/jpeg", size) for n in (1, 2)]
+    with pytest.raises(NotFoundError):
+        jobs.results(ion.account_id, job_id)
+    jobs.forget_results(ion.account_id, job_id, [1, 2])
+    assert jobs.results(ana.account_id, job_id) == found
+    work(gate, queue)  # a third, of which the ZIP knew nothing
+    with gate._store.read() as connection:
+        held = job_store.held_bytes(connection, ana.account_id)[0]
+    for _ in range(2):
+        jobs.forget_results(ana.account_id, job_id, [1, 2])
+        assert jobs.results(ana.account_id, job_id) == [ResultView(3, "image/jpeg", size)]
+        with gate._store.read() as connection:
+            assert job_store.held_bytes(connection, ana.account_id)[0] == held - 2 * size
 
 
 # --- What it costs, and what is allowed ----------------------------------------------------------
@@ -496,10 +724,10 @@ def test_photos_of_a_job_count_on_the_trials_day(
     wide = StoreJobs(store, replace(LIMITS, photos=60), clock=lambda: NOW)
     begin(wide, ion, *(b"%d" % n for n in range(51)))
     for _ in range(50):
-        claim = queue.claim()
+        claim = claim_one(queue)
         assert claim is not None
         assert finish(gate, queue, claim)
-    last = queue.claim()
+    last = claim_one(queue)
     assert last is not None
     with pytest.raises(DailyQuotaError):
         finish(gate, queue, last)
@@ -518,7 +746,7 @@ def test_photos_of_a_job_count_on_the_month_and_not_on_the_minute(
     usage = gate.usage(ana, gate.active_plan(ana))
     assert (usage.window_requests, usage.predictions) == (0, 165)
     begin(wide, ana)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     with pytest.raises(PaidQuotaError):
         finish(gate, queue, claim, replace(RESULT, predictions=9_900))
@@ -554,7 +782,7 @@ def test_what_waits_is_bounded(
             begin(jobs, ana, bytes(2001), room_bytes=2000)
         else:
             begin(jobs, ana)
-            claim = queue.claim()
+            claim = claim_one(queue)
             assert claim is not None
             finish(gate, queue, claim, replace(RESULT, photo=bytes(100_001)))
     assert counted(gate, ana) == (0, 0)
@@ -570,13 +798,13 @@ def test_room_is_given_back_by_what_is_fetched_failed_or_deleted(
     rows, answer = 3 * job_store.ROW_BYTES, len(RESULT.answer)
     one = begin(jobs, ana, PHOTO, PHOTO)
     assert held() == rows + 2 * len(PHOTO)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     queue.fail(claim, cd="2001", error="")
     work(gate, queue)
     assert held() == rows + len(BLURRED) + answer
-    jobs.forget_result(ana.account_id, one, 2)
-    jobs.forget_result(ana.account_id, one, 2)
+    jobs.forget_results(ana.account_id, one, [2])
+    jobs.forget_results(ana.account_id, one, [2])
     assert held() == rows + answer
     jobs.delete(ana.account_id, one)
     assert held() == 0
@@ -615,7 +843,7 @@ def test_a_webhook_is_due_when_the_last_photo_is_done(
     gate: StoreGate, jobs: StoreJobs, queue: StoreQueue, ana: Identity, clock: TurnableClock
 ) -> None:
     job_id = begin(jobs, ana, PHOTO, PHOTO, webhook=HOOK)
-    claim = queue.claim()
+    claim = claim_one(queue)
     assert claim is not None
     queue.fail(claim, cd="2001", error="")
     assert queue.due_webhook() is None
@@ -704,5 +932,5 @@ def test_a_job_of_nothing_but_failures_is_done_at_once(
     jobs.open(job_id, options=b"{}", webhook=HOOK, once=None)
     view = jobs.view(ana.account_id, job_id)
     assert (view.state, view.items[0].state) == (JobState.DONE, ItemState.FAILED)
-    assert queue.claim() is None
+    assert claim_one(queue) is None
     assert queue.due_webhook() is not None

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from benchmarks.jobs import Plan, database, figures, make_accounts, storm
+from benchmarks.jobs import database, figures, make_accounts, storm
+from benchmarks.jobs_clients import Plan
 from tests.accounts.fakes import postgres_binaries
 from tests.web.fakes import photo_bytes
 
@@ -44,7 +45,7 @@ def test_every_photo_is_answered_once_and_counted_once_whoever_is_killed(
     tmp_path: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.jobs.KILL_EVERY_S", (2.0, 6.0))
-    plan = Plan(jobs=12, photos=6, clients=4, hosts=2, kills=True)
+    plan = Plan(jobs=12, photos=6, clip_every=0, clients=4, hosts=2, kills=True)
 
     def command(url: str, port: int, hook_port: int) -> list[str]:
         return [sys.executable, "-c", HOST, url, str(port), str(hook_port), str(tmp_path)]

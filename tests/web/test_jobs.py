@@ -24,16 +24,20 @@ import httpx
 import pytest
 from anyio import to_thread
 from fastapi import FastAPI
+from sqlalchemy import select, update
 
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.job_queue import StoreQueue
+from plateblur.accounts.job_types import ItemResult, ItemState
 from plateblur.accounts.jobs import StoreJobs
+from plateblur.accounts.models import JobItem, PackageMonth
 from plateblur.accounts.quota import utc_now
-from plateblur.accounts.store import Store
-from plateblur.accounts.types import Identity, PlanKind
+from plateblur.accounts.store import Store, StoreUnavailableError
+from plateblur.accounts.types import PREDICTIONS_PER_MONTH, Identity, PlanKind
 from plateblur.errors import PhotoDecodeError, TooCostlyError, VideoError, WorkEndedError
+from plateblur.photo import decode
 from plateblur.serving import ClipWorker, job_limits
-from plateblur.types import BlurOptions, EncodedClip
+from plateblur.types import BlurOptions, BlurredPhoto, EncodedClip
 from plateblur.web import Settings, create_app
 from plateblur.web.fetcher import PhotoFetcher
 from plateblur.web.job_forms import MAX_ZIP_ENTRIES
@@ -168,6 +172,134 @@ async def test_photos_of_a_form_are_blurred_and_fetched_once(made: Make) -> None
         assert job["counts"] == {"fetched": 2}
         assert job["photos"][0]["detections"]["width_px"] == 64
         assert stand.app.state.service.answers.taken == 0
+
+
+async def test_all_results_are_fetched_in_one_zip_once(made: Make) -> None:
+    async with made() as stand:
+        told = await stand.begin(files=files(PHOTO, OTHER, PHOTO))
+        await stand.done(told)
+        path = told["url"] + "/results"
+        first = await stand.client.get(told["url"] + "/photos/3", headers=ANA)
+        assert (await stand.client.get(path, headers=ION)).status_code == 404
+        answer = await stand.client.get(path, headers=ANA)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+        assert "content-length" not in answer.headers
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
+            assert packed.testzip() is None
+            assert packed.namelist() == ["1.jpg", "2.png"]
+            # Sizes and checksums come first, for programs that unpack what still arrives.
+            assert [entry.flag_bits & 0x08 for entry in packed.infolist()] == [0, 0]
+            assert packed.read("1.jpg") == first.content
+            assert decode(packed.read("2.png")).format == "PNG"
+        again = await stand.client.get(path, headers=ANA)
+        assert again.status_code == 404
+        assert again.headers["content-type"] == "application/problem+json"
+        assert (await stand.done(told))["counts"] == {"fetched": 3}
+        assert stand.app.state.service.answers.taken == 0
+
+
+@pytest.mark.parametrize("path", ["/photos/1", "/results"])
+async def test_whoever_asks_for_the_headers_only_loses_no_result(made: Make, path: str) -> None:
+    async with made() as stand:
+        told = await stand.begin(files=files(PHOTO))
+        await stand.done(told)
+        head = await stand.client.head(told["url"] + path, headers=ANA)
+        assert (head.status_code, head.content) == (200, b"")
+        answer = await stand.client.get(told["url"] + path, headers=ANA)
+        assert answer.status_code == 200
+        assert answer.content
+        assert stand.app.state.service.answers.taken == 0
+
+
+async def test_a_zip_that_breaks_off_takes_no_result_with_it(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with made() as stand:
+        told = await stand.begin(files=files(PHOTO, PHOTO))
+        await stand.done(told)
+        result = StoreJobs.result
+
+        def lose_second(self: StoreJobs, account: int, job: str, number: int) -> ItemResult:
+            if number == 2:
+                raise StoreUnavailableError("gone")
+            return result(self, account, job, number)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(StoreJobs, "result", lose_second)
+            with pytest.raises(AssertionError):  # not complete; uvicorn breaks the connection
+                await stand.client.get(told["url"] + "/results", headers=ANA)
+        assert (await stand.done(told))["counts"] == {"done": 2}
+        assert stand.app.state.service.answers.taken == 0
+        answer = await stand.client.get(told["url"] + "/results", headers=ANA)
+        assert len(zipfile.ZipFile(io.BytesIO(answer.content)).namelist()) == 2
+
+
+async def test_one_photo_that_fails_leaves_those_claimed_with_it_alone(made: Make) -> None:
+    class Picky(FakeBlur):
+        def __call__(self, data: bytes, *given: Any, **named: Any) -> BlurredPhoto:
+            if data == OTHER:
+                raise PhotoDecodeError("expected a photo")
+            return super().__call__(data, *given, **named)
+
+    async with made(blur=Picky()) as stand:
+        job = await stand.done(await stand.begin(files=files(PHOTO, OTHER, PHOTO)))
+        assert [one["status"] for one in job["photos"]] == ["done", "failed", "done"]
+        assert stand.counted() == (2, 10)
+
+
+async def test_photos_claimed_together_count_as_far_as_the_plan_reaches(made: Make) -> None:
+    async with made() as stand:
+        month = update(PackageMonth).values(predictions=PREDICTIONS_PER_MONTH - 12)
+        await stand.done(await stand.begin(files=files(PHOTO)))
+        with stand.store.write() as connection:
+            connection.execute(month)
+        job = await stand.done(await stand.begin(files=files(*[PHOTO] * 4)))
+        states = sorted(one["status"] for one in job["photos"])
+        assert states == ["done", "done", "failed", "failed"]
+        assert {one["cd"] for one in job["photos"] if one["cd"]} == {"1004"}
+        assert stand.counted() == (3, 15)
+
+
+async def test_a_result_does_not_wait_long_for_those_of_photos_claimed_with_it(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plateblur.web.job_work.KEEP_AFTER_S", 0.01)
+    goes_on = threading.Event()
+
+    class Slow(FakeBlur):
+        def __call__(self, data: bytes, *given: Any, **named: Any) -> BlurredPhoto:
+            if data == OTHER:
+                goes_on.wait(WAIT_S)
+            return super().__call__(data, *given, **named)
+
+    async with made(blur=Slow(), blur_threads=2) as stand:
+        told = await stand.begin(files=files(PHOTO, OTHER))
+        job = await until(stand.client, told["url"], lambda job: "done" in job["counts"])
+        assert job["counts"] == {"done": 1, "working": 1}
+        goes_on.set()
+        assert (await stand.done(told))["counts"] == {"done": 2}
+
+
+async def test_photos_in_work_are_put_back_when_the_service_stops(made: Make) -> None:
+    entered = threading.Event()
+
+    class Stuck(FakeBlur):
+        def __call__(
+            self, data: bytes, options: BlurOptions, ended: threading.Event, **named: Any
+        ) -> BlurredPhoto:
+            entered.set()
+            assert ended.wait(WAIT_S)
+            raise WorkEndedError("the work was ended")
+
+    async with made(blur=Stuck()) as stand:
+        await stand.begin(files=files(*[PHOTO] * 3))
+        assert await to_thread.run_sync(entered.wait, WAIT_S)
+        url = stand.store.engine.url
+    store = Store(url, secret=SECRET)
+    with store.read() as connection:
+        rows = connection.execute(select(JobItem.state, JobItem.token, JobItem.attempts)).all()
+    store.close()
+    assert [tuple(row) for row in rows] == [(ItemState.WAITING, None, 0)] * 3
 
 
 async def test_a_zip_is_taken_apart_and_nothing_in_it_is_skipped_in_silence(made: Make) -> None:
