@@ -337,7 +337,7 @@ def looks_of(device: Device, known: dict[int, NDArray[np.float32]]) -> Any:
         engine="onnxruntime",
         device=device,
         threads=None,
-        tried_hw=LOOK_HW,
+        tried_hws=[LOOK_HW],
     ).run
     table: dict[str, Any] = {"seconds until ready": round(time.perf_counter() - started, 2)}
     for batch in BATCHES:

@@ -138,7 +138,11 @@ class OnnxDetector:
             engine=engine,
             device=device,
             threads=threads,
-            tried_hw=(math.ceil(side * 9 / 16 / stride) * stride, side),  # as a 1080p photo
+            # As of a 1080p photo: the whole, and a cut-out.
+            tried_hws=[
+                (math.ceil(side * 9 / 16 / stride) * stride, side),
+                (LOOK_SIDE_PX, LOOK_SIDE_PX),
+            ],
         )
         self._run, self._batch = running.run, running.batch
         self.runs_on = f"{running.engine} on {running.device}"

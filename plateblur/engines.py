@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -59,6 +60,11 @@ NVIDIA_BATCHES = (1, 2, 4, GPU_BATCH)  # a batch in between is filled up, so tha
 # of all sizes: 31 shapes, and of 343 runs 332 had another one than the run before.
 KEPT_SHAPES = 32
 
+# OpenVINO prepares a model again whenever the input's shape differs from that of the run before, as
+# it does within each photo: 6 ms a run on our test machine. A model compiled for one shape alone
+# needs none of that, but 1.2 s to compile, so a shape gets one after as many runs as that costs.
+OWN_FROM, MOST_OWN = 200, 16  # runs of a shape, and shapes
+
 # onnxruntime's errors share no base but Exception.
 _ORT_ERRORS = (
     *(ort.Fail, ort.InvalidArgument, ort.NoSuchFile, ort.NoModel, ort.EngineError),
@@ -96,7 +102,7 @@ def open_engine(
     engine: Engine,
     device: Device,
     threads: int | None,
-    tried_hw: tuple[int, int],
+    tried_hws: Sequence[tuple[int, int]],
 ) -> Running:
     """Return a model on the engine and the device that were asked for.
 
@@ -106,7 +112,8 @@ def open_engine(
         engine: "auto" tries those that are installed, and takes the fastest.
         device: what isn't there is an error, never the CPU instead; "auto" takes a GPU or the CPU.
         threads: of one call; None leaves it to the engine.
-        tried_hw: height and width of the input that they are tried on, pixels.
+        tried_hws: heights and widths of inputs as they follow one another in a photo, pixels; a
+            device is tried on the first, engines on all.
 
     Raises:
         ModelError: an engine or a device isn't there, or can't take the model.
@@ -121,9 +128,9 @@ def open_engine(
         raise ModelError(f"engine {engine!r} runs on the CPU alone here, not on {device!r}")
     run = _onnxruntime(session)
     if device not in ("auto", "cpu"):
-        run = _open_tried(model, threads=threads, device=device, tried_hw=tried_hw)
+        run = _open_tried(model, threads=threads, device=device, tried_hw=tried_hws[0])
     elif device == "auto" and not is_openvino:
-        run, device = _gpu_or(run, model, threads=threads, tried_hw=tried_hw)
+        run, device = _gpu_or(run, model, threads=threads, tried_hw=tried_hws[0])
     else:
         device = "cpu"
     runs: dict[Engine, Run] = {}
@@ -134,7 +141,7 @@ def open_engine(
         runs["openvino"] = _openvino(model, threads=threads)
     if engine == "openvino-int8" or (tries and int8_model(model).is_file()):
         runs["openvino-int8"] = _openvino_int8(model, session, threads=threads)
-    name = _fastest(runs, tried_hw)
+    name = _fastest(runs, tried_hws)
     return Running(runs[name], name, device, 1 if device == "cpu" else GPU_BATCH)
 
 
@@ -292,15 +299,16 @@ def _grey(image_hw: tuple[int, int]) -> NDArray[np.float32]:
     return np.full((1, 3, *image_hw), 0.5, np.float32)
 
 
-def _fastest(runs: dict[Engine, Run], tried_hw: tuple[int, int]) -> Engine:
+def _fastest(runs: dict[Engine, Run], tried_hws: Sequence[tuple[int, int]]) -> Engine:
     """Return the name of the fastest engine; which that is depends on the CPU, so it is tried."""
     seconds = dict.fromkeys(runs, math.inf)
     if len(runs) > 1:
-        grey = _grey(tried_hw)
+        greys = [_grey(one) for one in tried_hws]
         for _ in range(TRIES):  # in turn, so that a noisy moment hits all; the first warms up
             for name, run in runs.items():
                 started = time.perf_counter()
-                run(grey)
+                for grey in greys:
+                    run(grey)
                 seconds[name] = min(seconds[name], time.perf_counter() - started)
     return min(seconds, key=lambda each: seconds[each])
 
@@ -347,15 +355,28 @@ def _openvino(model: Path, *, threads: int | None) -> Run:
         # OpenVINO's choice is bf16 on each CPU that has it. Without AMX that is slower than float32
         # (benchmarks/engines.py), and less exact.
         config["INFERENCE_PRECISION_HINT"] = "f32"
+    core = openvino.Core()
     try:
-        compiled = openvino.Core().compile_model(model, "CPU", config)
+        for_any = core.compile_model(model, "CPU", config)
     except RuntimeError as error:
         raise ModelError(f"expected a model that OpenVINO can compile in {model.name}") from error
+    own: dict[tuple[int, ...], openvino.CompiledModel] = {}
+    counts: Counter[tuple[int, ...]] = Counter()
+    lock = Lock()
+
+    def compiled_for(shape: tuple[int, ...]) -> openvino.CompiledModel:
+        with lock:  # one is compiled at a time, and the others wait for it
+            counts[shape] += 1
+            if counts[shape] == OWN_FROM and len(own) < MOST_OWN:
+                network = core.read_model(model)
+                network.reshape(list(shape))
+                own[shape] = core.compile_model(network, "CPU", config)
+        return own.get(shape, for_any)
 
     def run(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         try:
             # A request of its own for each call: requests are not to be shared by threads.
-            results = compiled.create_infer_request().infer([batch])
+            results = compiled_for(batch.shape).create_infer_request().infer([batch])
         except RuntimeError as error:
             raise DetectionError(f"the detector failed on an input {batch.shape}") from error
         return np.array(results[0])

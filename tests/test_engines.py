@@ -111,7 +111,7 @@ def run_on(device: Device, model: Path) -> Run:
         engine="onnxruntime",
         device=device,
         threads=1,
-        tried_hw=FIRST_HW,
+        tried_hws=[FIRST_HW],
     ).run
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from plateblur import drawn, engines
@@ -83,7 +84,7 @@ def test_auto_tries_it_where_it_is_there_for_each_network_alone(
 ) -> None:
     tried: list[list[str]] = []
 
-    def fastest(runs: dict[Engine, engines.Run], _: tuple[int, int]) -> Engine:
+    def fastest(runs: dict[Engine, engines.Run], _: object) -> Engine:
         tried.append(list(runs))
         return list(runs)[-1]
 
@@ -132,6 +133,54 @@ def test_openvino_computes_in_float32_where_bf16_is_slow(
     OnnxDetector(model, engine=engine, threads=threads)
     assert [each["device"] for each in asked] == ["CPU"]
     assert [each.get("INFERENCE_PRECISION_HINT") for each in asked] == [None if has_amx else "f32"]
+
+
+def test_a_shape_that_comes_often_gets_a_model_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino
+
+    compiled: list[object] = []
+    really = openvino.Core.compile_model
+
+    def counted(core: object, model: object, *rest: object) -> object:
+        compiled.append(model)
+        return really(core, model, *rest)
+
+    monkeypatch.setattr("openvino.Core.compile_model", counted)
+    monkeypatch.setattr(engines, "OWN_FROM", 3)
+    monkeypatch.setattr(engines, "MOST_OWN", 2)
+    shipped = OnnxDetector(shipped_model(), engine="openvino-int8")
+    start = len(compiled)
+    draws = np.random.default_rng(0)
+    batches = [draws.random((1, 3, 64, 32 * n), np.float32) for n in (1, 2, 3)]
+    before = [shipped._run(batch) for batch in batches]
+    for _ in range(4):
+        for batch, expected in zip(batches, before, strict=True):
+            np.testing.assert_allclose(shipped._run(batch), expected, rtol=1e-3, atol=0.02)
+    assert len(compiled) - start == 2
+    assert shipped._run(batches[2][:, :, :32]).shape[0] == 1
+
+
+def test_the_fastest_is_the_one_that_does_all_inputs_of_a_photo_in_the_least_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    last: list[tuple[int, ...]] = [()]
+
+    def slow_to_change(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        clock[0] += 0.1 if batch.shape == last[0] else 1.0
+        last[0] = batch.shape
+        return batch
+
+    def steady(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        clock[0] += 0.2
+        return batch
+
+    runs: dict[Engine, engines.Run] = {"openvino": slow_to_change, "onnxruntime": steady}
+    assert engines._fastest(runs, [(64, 64), (32, 32)]) == "onnxruntime"
+    assert engines._fastest(runs, [(64, 64)]) == "openvino"
 
 
 def test_no_int8_file_is_offered_as_a_model_of_its_own() -> None:
