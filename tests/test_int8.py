@@ -135,6 +135,7 @@ def test_openvino_computes_in_float32_where_bf16_is_slow(
     assert [each.get("INFERENCE_PRECISION_HINT") for each in asked] == [None if has_amx else "f32"]
 
 
+@pytest.mark.slow
 def test_a_shape_that_comes_often_gets_a_model_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
