@@ -11,8 +11,8 @@ photos, and one host after the other is ended with SIGKILL and started again.
 Without kills, one host is compared with `blur_photo` alone in as many threads. The two take turns,
 so that other work on the machine meets both; where there is any, compare the processor time of a
 photo, because jobs have more processes and so get more of a busy machine. The clients run on the
-same cores, so their processor time slows the jobs, and is given beside the service's. The figures go
-into `benchmarks/results/jobs.json`.
+same cores, so their processor time slows the jobs, and is given beside the service's. The figures
+go into `benchmarks/results/jobs.json`.
 """
 
 from __future__ import annotations

@@ -152,6 +152,7 @@ def test_a_worker_that_does_not_fit_says_so(
     assert says in str(raised.value)
 
 
+@pytest.mark.slow
 def test_an_engine_that_needs_more_than_the_model_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     from plateblur.runs.cluster import crew_of

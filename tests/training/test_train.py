@@ -24,7 +24,7 @@ from plateblur.sets.labels import labels_to_xyxy
 from plateblur.sets.split import data_hash, read_split, split_photos
 from tests.datasets.drawn import draw
 from training import augment, train
-from training.export import calibration_photos
+from training.int8 import calibration_photos
 from training.runs import count_from_the_start, hours_trained, tell_progress
 from training.train import (
     Config,

@@ -47,7 +47,7 @@ from tests.clips import drawn_clip, driving, frames_of
 from tests.web.fakes import CONFIDENCES, FakeBlur, basic, photo_bytes
 from tests.web.test_fetcher import attacker, fetcher_to, ok, sending
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]  # each starts a service
 
 PHOTO, OTHER = photo_bytes(), photo_bytes("PNG", size_wh=(80, 48))
 WAIT_S = 300
