@@ -121,8 +121,8 @@ class JobWork:
             return None
         claims, plan = found
         if isinstance(plan, Exception):
-            for claim in claims:
-                await self._note_error(plan, claim)
+            # Together, because what isn't the photos' fault ends in a rest.
+            await asyncio.gather(*(self._note_error(plan, claim) for claim in claims))
             return None
         return claims, plan
 

@@ -28,19 +28,21 @@ from sqlalchemy import select, update
 
 from plateblur.accounts.gate import StoreGate
 from plateblur.accounts.job_queue import StoreQueue
-from plateblur.accounts.job_types import ItemResult, ItemState
+from plateblur.accounts.job_types import Claim, ItemResult, ItemState
 from plateblur.accounts.jobs import StoreJobs
 from plateblur.accounts.models import JobItem, PackageMonth
 from plateblur.accounts.quota import utc_now
 from plateblur.accounts.store import Store, StoreUnavailableError
-from plateblur.accounts.types import PREDICTIONS_PER_MONTH, Identity, PlanKind
+from plateblur.accounts.types import PREDICTIONS_PER_MONTH, Identity, PlanKind, PlanPeriod
 from plateblur.errors import PhotoDecodeError, TooCostlyError, VideoError, WorkEndedError
 from plateblur.photo import decode
 from plateblur.serving import ClipWorker, job_limits
 from plateblur.types import BlurOptions, BlurredPhoto, EncodedClip
 from plateblur.web import Settings, create_app
+from plateblur.web.failures import ClientGoneError
 from plateblur.web.fetcher import PhotoFetcher
 from plateblur.web.job_forms import MAX_ZIP_ENTRIES
+from plateblur.web.job_work import JobWork
 from plateblur.web.service import BlurClip
 from tests.accounts.fakes import EMAIL, PASSWORD, SECRET, CountingHasher, make_account
 from tests.clips import drawn_clip, driving, frames_of
@@ -258,6 +260,31 @@ async def test_photos_claimed_together_count_as_far_as_the_plan_reaches(made: Ma
         assert states == ["done", "done", "failed", "failed"]
         assert {one["cd"] for one in job["photos"] if one["cd"]} == {"1004"}
         assert stand.counted() == (3, 15)
+
+
+async def test_photos_claimed_together_rest_together_where_their_plan_cannot_be_read(
+    made: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_read, really_note = StoreGate.active_plan, JobWork._note_error
+    together = asyncio.Barrier(3)
+    broken: list[str] = []
+
+    def active_plan(gate: StoreGate, identity: Identity) -> PlanPeriod:
+        if not identity.email and not broken:  # asked by the workers, for the first time
+            broken.append("now")
+            raise StoreUnavailableError("no answer")
+        return really_read(gate, identity)
+
+    async def noted(work: JobWork, error: Exception, claim: Claim) -> None:
+        await asyncio.wait_for(together.wait(), WAIT_S)
+        await really_note(work, ClientGoneError(), claim)  # put back, instead of half a minute
+
+    monkeypatch.setattr(StoreGate, "active_plan", active_plan)
+    monkeypatch.setattr(JobWork, "_note_error", noted)
+    async with made() as stand:
+        job = await stand.done(await stand.begin(files=files(PHOTO, OTHER, PHOTO)))
+        assert broken
+        assert job["counts"] == {"done": 3}
 
 
 async def test_a_result_does_not_wait_long_for_those_of_photos_claimed_with_it(
