@@ -18,13 +18,12 @@ import argparse
 import importlib.metadata
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -35,6 +34,7 @@ from numpy.typing import NDArray
 from benchmarks.any_way import NEW, ranges
 from benchmarks.looks import as_they_are, find
 from benchmarks.machine import machine
+from benchmarks.naive import Contestant
 from plateblur.detector import OnnxDetector, shipped_model
 from plateblur.engines import Engine, int8_model
 from plateblur.sets.corrections import read_corrections
@@ -42,7 +42,6 @@ from plateblur.sets.split import LabelledPhoto, corrected_photo, read_split
 from plateblur.types import Effort
 from training.graph import faster
 
-ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results" / "engines.json"
 INPUTS = {"1080p photo": (512, 896), "square photo": (896, 896), "small look": (224, 384)}
 THREADS = (1, 2)
@@ -104,43 +103,14 @@ def serve(name: str, folder: Path, threads: int) -> None:
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         run(batches[line.strip()])
-        print(time.perf_counter() - wall, time.process_time() - cpu, flush=True)
-
-
-class Contestant:
-    """A process that runs the model on request."""
-
-    def __init__(self, name: str, folder: Path, threads: int) -> None:
-        """Start it and wait until it is ready."""
-        command = [sys.executable, "-m", "benchmarks.engines", "--serve", name]
-        self._process = subprocess.Popen(
-            [*command, "--folder", str(folder), "--threads", str(threads)],
-            cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        if self._process.stdin is None or self._process.stdout is None:
-            raise RuntimeError("expected pipes to the process")
-        self._input: IO[str] = self._process.stdin
-        self._answers: IO[str] = self._process.stdout
-        if self._answers.readline().strip() != "ready":
-            raise RuntimeError(f"{name} ended")
-
-    def seconds(self, name: str) -> tuple[float, float]:
-        """Return the wall and CPU seconds of one run."""
-        self._input.write(f"{name}\n")
-        self._input.flush()
-        wall, cpu = self._answers.readline().split()
-        return float(wall), float(cpu)
-
-    def close(self) -> None:
-        """End it."""
-        self._input.close()
-        self._process.wait()
+        print("took", time.perf_counter() - wall, time.process_time() - cpu, flush=True)
 
 
 def times(folder: Path, threads: int, rounds: int) -> dict[str, Any]:
     """Return for each input and contestant milliseconds, and how many times as fast it is."""
+    given = ["--folder", str(folder), "--threads", str(threads)]
     running = {
-        name: Contestant(name, folder, threads)
+        name: Contestant(["-m", "benchmarks.engines", "--serve", name, *given])
         for name, (file, _) in CONTESTANTS.items()
         if (folder / file).exists()
     }

@@ -154,10 +154,10 @@ def work_through(
     plan: Plan, seen: Seen, ports: list[int], data: bytes, hook_port: int
 ) -> list[tuple[int, str]]:
     """Have the clients do the jobs of `plan`, and return each with its client."""
-    photos = [("photo", f"{number}.jpg", data) for number in range(plan.photos)]
+    photos = [(f"{number}.jpg", data) for number in range(plan.photos)]
     forms = {False: form(photos, hook_port=hook_port)}
     if plan.clips:
-        clip = ("clip", "drive.mp4", drawn_clip(driving(CLIP_FRAMES)))
+        clip = ("drive.mp4", drawn_clip(driving(CLIP_FRAMES)))
         forms[True] = form([*photos, clip], hook_port=hook_port)
     started = time.monotonic()
     with ThreadPoolExecutor(plan.clients) as clients:

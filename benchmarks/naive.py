@@ -149,13 +149,15 @@ def folder_script(name: str, photos: Path, out: Path) -> None:
 
 
 class Contestant:
-    """A process that blurs photos on request."""
+    """A process of a benchmark that does on request what is timed, and answers with its seconds.
 
-    def __init__(self, name: str, out: Path) -> None:
-        """Start it and wait until it is ready."""
-        out.mkdir()
+    It says "ready" once it is, and "took" with wall and CPU seconds for each line that it gets.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        """Start Python with these arguments and wait until it is ready."""
         self._process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", name, "--out", str(out)],
+            [sys.executable, *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
         )  # fmt: skip
         if self._process.stdin is None or self._process.stdout is None:
@@ -164,9 +166,9 @@ class Contestant:
         self._answers: IO[str] = self._process.stdout
         self._answer("ready")
 
-    def seconds(self, photo: Path) -> tuple[float, float]:
-        """Return the wall and CPU seconds that one photo took."""
-        self._input.write(f"{photo}\n")
+    def seconds(self, line: str) -> tuple[float, float]:
+        """Return the wall and CPU seconds that it took to do what the line says."""
+        self._input.write(f"{line}\n")
         self._input.flush()
         _, wall, cpu = self._answer("took").split()
         return float(wall), float(cpu)
@@ -190,11 +192,15 @@ def environment() -> dict[str, str]:
 
 def time_warm(names: list[str], photos: list[Path], work: Path) -> dict[str, NDArray[np.float64]]:
     """Return for each contestant (N, 2): wall and CPU seconds of each photo."""
-    running = {name: Contestant(name, work / f"warm-{i}") for i, name in enumerate(names)}
+    running = {}
+    for number, name in enumerate(names):
+        out = work / f"warm-{number}"
+        out.mkdir()
+        running[name] = Contestant([__file__, "--serve", name, "--out", str(out)])
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for photo in [*photos[:WARM_UP], *photos]:
         for name, contestant in running.items():
-            times[name].append(contestant.seconds(photo))
+            times[name].append(contestant.seconds(str(photo)))
     for contestant in running.values():
         contestant.close()
     return {name: np.array(rows[WARM_UP:]) for name, rows in times.items()}

@@ -41,9 +41,6 @@ from training.checkout import run_step
 from training.graph import faster
 
 CALIBRATION_PHOTOS = 200  # of train; more of them hardly move the ranges
-# One tensor holds boxes and confidences: with one scale for 0 to 640 pixels and 0 to 1, a
-# confidence would have three steps. With only the head's last convolutions in floats covered99
-# within 1:15 still fell by 0.02 for an earlier detector, so the whole head stays in floats.
 IN_INTEGERS = ("Add", "Concat", "Conv", "MaxPool", "Resize", "Split")
 
 
@@ -87,6 +84,10 @@ def quantise(model: Path, out: Path, photos: Sequence[Path]) -> None:
             per_channel=True,
             calibrate_method=CalibrationMethod.MinMax,
             op_types_to_quantize=IN_INTEGERS,
+            # One tensor holds boxes and confidences: with one scale for 0 to 640 pixels and 0 to 1,
+            # a confidence would have three steps. With only the head's last convolutions in floats
+            # covered99 within 1:15 still fell by 0.02 for an earlier detector, so the whole head
+            # stays in floats.
             nodes_to_exclude=head_nodes(onnx.load(prepared)),
             extra_options={
                 "OpTypesToExcludeOutputQuantization": ["Conv"],

@@ -166,23 +166,23 @@ def jobs_router(service: Service, store: JobStore, on_opened: Callable[[], None]
     )
     async def result(request: Request, job_id: str, number: str) -> Response:
         identity = await recognise(service.gate, request, bearer=True)
-        mine = (identity.account_id, _id(job_id), _number(number))
+        mine, place = (identity.account_id, _id(job_id)), _number(number)
         holder = identity.account_id
 
         def find() -> WatchedAnswer:
-            size = store.result_bytes(*mine)
+            size = store.result_bytes(*mine, place)
             if not service.answers.enter(holder=holder, size=size):
                 raise busy(retry_s)
             leave = partial(service.answers.leave, holder=holder, size=size)
             try:
-                found = store.result(*mine)
+                found = store.result(*mine, place)
             except BaseException:
                 leave()
                 raise
 
             def sent() -> None:
                 leave()
-                store.forget_results(*mine[:2], [mine[2]])
+                store.forget_results(*mine, [place])
 
             written = Written(found.photo, found.media_type)
             return WatchedAnswer(written, on_sent=sent, on_lost=leave)
