@@ -30,7 +30,7 @@ FEATHER = 0.08  # of the box's height: how far outside the box its edge is softe
 MOSAIC_ROWS = 3  # cells in the height of a plate: each wider than a letter's stroke
 GAUSSIAN_SIGMA = 0.25  # of the box's height
 STRIPE_ROWS = 256  # counted at a time
-VEIL_ROWS = 48  # a group of taller boxes is veiled at a smaller size: it is smooth all over
+VEIL_ROWS = 24  # a group of taller boxes is veiled at a smaller size: it is smooth all over
 
 Float = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -120,9 +120,8 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> None:
     """
     for group in _groups(bounds):
         heights = group[:, 3] - group[:, 1]
-        reach = int(max(8, heights.max()))  # how far around the boxes the fill looks
-        left, top = (group[:, :2].min(axis=0) - reach).clip(0)
-        right, bottom = group[:, 2:].max(axis=0) + reach  # beyond the image is cut by slicing
+        height_px = int(heights.max())
+        (left, top, right, bottom), cell_px = _veil_window(group, height_px=height_px)
         crop = np.s_[top:bottom, left:right]
         target = image[crop]
         local = group - [left, top, left, top]
@@ -139,7 +138,8 @@ def _veil(image: Image, bounds: NDArray[np.int64]) -> None:
             known=~hidden,
             inside=inside,
             colour=_dominant_colour(target[within], inside[within]),
-            height_px=int(heights.max()),
+            height_px=height_px,
+            cell_px=cell_px,
         )
         feather_px = max(1, round(FEATHER * float(heights.min())))
         _mix(target, veil, local, hidden=hidden, feather_px=feather_px)
@@ -198,7 +198,27 @@ def _strips(
         yield np.s_[max(0, top) : min(height, bottom), max(0, left) : min(width, right)]
 
 
-def _veil_of(around: Image, *, known: Mask, inside: Mask, colour: Float, height_px: int) -> Image:
+def _veil_window(bounds: NDArray[np.int64], *, height_px: int) -> tuple[NDArray[np.int64], int]:
+    """Return where the fill of a group is taken from, and the size of the cells it is made of.
+
+    Args:
+        bounds: (N, 4) of the group's boxes or regions.
+        height_px: height of the tallest.
+
+    Returns:
+        left, top, right, bottom, as whole cells, because OpenCV averages those in a third of the
+        time; it may go on beyond the image's right and lower edge. And a cell's height and width.
+    """
+    reach = max(8, height_px)  # how far around the boxes the fill looks
+    cell_px = math.ceil(height_px / VEIL_ROWS)
+    start = (bounds[:, :2].min(axis=0) - reach).clip(0)
+    cells = -(-(bounds[:, 2:].max(axis=0) + reach - start) // cell_px)
+    return np.concatenate([start, start + cells * cell_px]), cell_px
+
+
+def _veil_of(
+    around: Image, *, known: Mask, inside: Mask, colour: Float, height_px: int, cell_px: int
+) -> Image:
     """Return what is laid over one group of boxes.
 
     Args:
@@ -207,23 +227,23 @@ def _veil_of(around: Image, *, known: Mask, inside: Mask, colour: Float, height_
         inside: (h, w) where the group's boxes are.
         colour: (3,) the group's dominant colour.
         height_px: height of the tallest box in the group.
+        cell_px: width and height of the cells of which the veil is made, before it is smoothed.
 
     Returns:
         (h, w, 3) uint8.
     """
     height, width = known.shape
-    shrink = math.ceil(height_px / VEIL_ROWS)
-    small_wh = (math.ceil(width / shrink), math.ceil(height / shrink))
+    small_wh = (math.ceil(width / cell_px), math.ceil(height / cell_px))
     known_share = _shrunk(known, small_wh)
     sums = np.asarray(cv2.resize(around, small_wh, interpolation=cv2.INTER_AREA), np.float32)
     # Where less than half of a cell is known, rounding would show in its mean.
     usable = (known_share >= 0.5).astype(np.float32)
     fill = _fill_from_around(
-        sums * usable[..., None], known_share * usable, soften_px=height_px / shrink / 6
+        sums * usable[..., None], known_share * usable, soften_px=height_px / cell_px / 6
     )
     if fill is None:
         fill = np.broadcast_to(colour, (*usable.shape, 3))
-    soft = cv2.GaussianBlur(_shrunk(inside, small_wh), (0, 0), VEIL_EDGE * height_px / shrink)
+    soft = cv2.GaussianBlur(_shrunk(inside, small_wh), (0, 0), VEIL_EDGE * height_px / cell_px)
     # `soft` is 1/2 on a straight edge, 1 deep inside.
     weight = VEIL_STRENGTH * _smooth(np.asarray(2 * soft - 1, np.float32))
     veil = (fill + (colour - fill) * weight[..., None]).round().clip(0, 255).astype(np.uint8)

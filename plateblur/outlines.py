@@ -25,6 +25,7 @@ from plateblur.blur import (
     _mosaic,
     _smooth,
     _veil_of,
+    _veil_window,
 )
 from plateblur.boxes import expand, pixel_bounds
 from plateblur.types import Boxes, Image, Method
@@ -201,11 +202,8 @@ def _veil(
     nothing of them can reach it.
     """
     thickness = [_thickness_px(regions[number].mask) for number in group]
-    reach = max(8, *thickness)  # how far around the regions the fill looks
-    around = np.hstack(
-        [bounds[group, :2].min(axis=0) - reach, bounds[group, 2:].max(axis=0) + reach]
-    )
-    left, top, right, bottom = around.clip(0).tolist()  # beyond the image is cut by slicing
+    around, cell_px = _veil_window(bounds[group], height_px=max(thickness))
+    left, top, right, bottom = around.tolist()  # beyond the image is cut by slicing
     crop = image[top:bottom, left:right]
     inside, hidden = np.zeros(crop.shape[:2], np.bool_), np.zeros(crop.shape[:2], np.bool_)
     for number in group:
@@ -218,6 +216,7 @@ def _veil(
         inside=inside,
         colour=_dominant_colour(crop, inside),
         height_px=max(thickness),
+        cell_px=cell_px,
     )
     feather_px = max(1, round(FEATHER * min(thickness)))
     away = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
