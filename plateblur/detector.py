@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from plateblur.boxes import iou_matrix, non_max_suppression
 from plateblur.engines import Device, Engine, Session, open_engine, open_session
 from plateblur.errors import DetectionError, ModelError
-from plateblur.letterbox import cut_out, letterbox
+from plateblur.letterbox import Pyramid, cut_out, letterbox
 from plateblur.looks import (
     NMS_IOU_THRESHOLD,
     ORDINARY_LOOKS,
@@ -200,59 +200,62 @@ class OnnxDetector:
             effort=effort,
         )
         floor = min(min_confidence, LOOK_AGAIN_FROM)
-        seen = self._seen_in_all(image, plan.looks, min_confidence=floor)
+        whole = Pyramid(image)
+        seen = self._seen_in_all(whole, plan.looks, min_confidence=floor)
         found = self._look_again(image, merged(seen), looks=len(plan.looks))
         if plan.further:
-            seen += self._seen_in_all(image, plan.further, min_confidence=floor)
+            seen += self._seen_in_all(whole, plan.further, min_confidence=floor)
             every = self._look_again(image, merged(seen), looks=plan.searched.looks)
             found = added(every.xyxy, every.confidence, to=found)
         searched = plan.searched
         if self._near and effort != "fast":
-            near = self._near.near_plates(image, min_confidence=min_confidence)
+            near = self._near.near_plates(whole, min_confidence=min_confidence)
             # Its boxes are looser, so one that is less sure would only hide more of the scene.
             new = new_or_surer(near.xyxy, near.confidence, found)
             found = added(near.xyxy[new], near.confidence[new], to=found)
             searched = replace(searched, looks=searched.looks + 1)
         return replace(found, searched=searched).at_least(min_confidence)
 
-    def near_plates(self, image: Image, *, min_confidence: float) -> Seen:
+    def near_plates(self, whole: Pyramid, *, min_confidence: float) -> Seen:
         """Return what one look finds that shows near plates best, one box a plate.
 
         Args:
-            image: (H, W, 3) uint8 RGB, upright, of any size.
+            whole: the upright photo, of any size.
             min_confidence: the smallest confidence kept.
         """
         side, stride = self.metadata.input_size, self.metadata.stride
-        look = near_look((image.shape[0], image.shape[1]), input_size=side, stride=stride)
-        return merged([*self._seen(image, [look], min_confidence=min_confidence)])
+        look = near_look(whole.image_hw, input_size=side, stride=stride)
+        return merged([*self._seen(whole, [look], min_confidence=min_confidence)])
 
     def _seen_in_all(
-        self, image: Image, looks: Sequence[Look], *, min_confidence: float
+        self, whole: Pyramid, looks: Sequence[Look], *, min_confidence: float
     ) -> list[Seen]:
         """Return what each of the looks finds."""
         return [
             one
             for alike in _in_batches(looks, self._batch)
-            for one in self._seen(image, alike, min_confidence=min_confidence)
+            for one in self._seen(whole, alike, min_confidence=min_confidence)
         ]
 
     def _seen(
-        self, image: Image, looks: Sequence[Look], *, min_confidence: float
+        self, whole: Pyramid, looks: Sequence[Look], *, min_confidence: float
     ) -> Iterator[Seen]:
         """Yield what each of one batch of looks finds."""
-        boxed = []
-        for look in looks:
-            left, top, right, bottom = look.part
-            part = image[top:bottom, left:right]
-            size, stride = look.input_size, self.metadata.stride
-            boxed.append(letterbox(part, input_size=size, stride=stride, turn=look.turn))
+        boxed = [
+            letterbox(
+                whole.part(look.part),
+                input_size=look.input_size,
+                stride=self.metadata.stride,
+                turn=look.turn,
+            )
+            for look in looks
+        ]
         answers = self._look([one.image for one in boxed])
-        image_hw = (image.shape[0], image.shape[1])
         for look, one, (xyxy, confidence) in zip(looks, boxed, answers, strict=True):
             likely = confidence >= min_confidence
             xyxy, confidence = one.undo(xyxy[likely]), confidence[likely]
             in_part = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)  # in the fill it hides nothing
-            yield seen_in_photo(look, xyxy[in_part], confidence[in_part], image_hw)
+            yield seen_in_photo(look, xyxy[in_part], confidence[in_part], whole.image_hw)
 
     def _look_again(self, image: Image, seen: Seen, *, looks: int) -> Detections:
         """Return the detections, most confident first, small and unsure ones as zooms show them."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from plateblur.types import Boxes, Image
 
+LINEAR_TO = 1.125  # times smaller: up to here linear sampling takes at least 7/8 of each pixel
 PAD_GREY = 114  # Source: letterbox fill used in training; a change needs a new model.
 
 
@@ -70,29 +71,69 @@ def turned_back(
     return np.stack(sides[turn], axis=1)
 
 
-def letterbox(image: Image, *, input_size: int, stride: int, turn: int = 0) -> Letterbox:
-    """Return `image` with its longer side at `input_size`, filled to the next stride.
+class Pyramid:
+    """An image, and the halved copy that it was last resized from; smaller ones begin there.
+
+    The whole of a photo is looked at in several sizes, and halving it costs as much as the rest.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+    """
+
+    def __init__(self, image: Image) -> None:
+        """Begin with the image alone."""
+        self.image = image
+        self._halved = image
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return (self.image.shape[0], self.image.shape[1])
+
+    def part(self, edges: tuple[int, int, int, int]) -> Pyramid:
+        """Return this, or a pyramid of a part of the image.
+
+        Args:
+            edges: left, top, right, bottom of the part, pixels.
+        """
+        left, top, right, bottom = edges
+        height, width = self.image_hw
+        if edges == (0, 0, width, height):
+            return self
+        return Pyramid(self.image[top:bottom, left:right])
+
+    def resized(self, size_wh: tuple[int, int]) -> Image:
+        """Return the image in another size, the same whatever was asked for before."""
+        halved = self._halved
+        if halved.shape[1] < size_wh[0] or halved.shape[0] < size_wh[1]:
+            halved = self.image
+        self._halved = _halved(halved, size_wh)
+        return _resized(self._halved, size_wh)
+
+
+def letterbox(pyramid: Pyramid, *, input_size: int, stride: int, turn: int = 0) -> Letterbox:
+    """Return an image with its longer side at `input_size`, filled to the next stride.
 
     The fill goes right and below only, and no further than the stride asks, so that a 16:9 photo
     does not pay for a square.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        pyramid: of the image.
         input_size: length of the longer side, pixels; a multiple of `stride`.
         stride: the model's largest stride, pixels.
         turn: quarter turns to the left, 0 to 3; after resizing, so that no large copy is made.
 
     Raises:
-        ValueError: `image` is empty, or `input_size` is no positive multiple of `stride`.
+        ValueError: the image is empty, or `input_size` is no positive multiple of `stride`.
     """
-    height, width = image.shape[:2]
+    height, width = pyramid.image_hw
     if not height or not width:
-        raise ValueError(f"image must have pixels, got shape {image.shape}")
+        raise ValueError(f"image must have pixels, got shape {pyramid.image.shape}")
     if stride <= 0 or input_size <= 0 or input_size % stride:
         raise ValueError(f"input_size must be a positive multiple of {stride}, got {input_size}")
     scale = input_size / max(height, width)
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
-    resized = np.rot90(_resized(image, (new_w, new_h)), turn)
+    resized = np.rot90(pyramid.resized((new_w, new_h)), turn)
     padded_hw = [math.ceil(side / stride) * stride for side in resized.shape[:2]]
     padded = np.full((*padded_hw, 3), PAD_GREY, np.uint8)
     padded[: resized.shape[0], : resized.shape[1]] = resized
@@ -104,15 +145,25 @@ def _resized(image: Image, size_wh: tuple[int, int]) -> Image:
 
     Averaging when shrinking, because linear sampling skips strokes of far plates: even where less
     than half is left, one plate of val in 83 was lost by it. OpenCV averages pairs of pixels at ten
-    times the speed of any other number, so the image is halved as often as that goes.
+    times the speed of any other number, so the image is halved as often as that goes. The little
+    that is left of a 1080p photo after that is sampled: the same plates of val are hidden.
     """
-    across, down = image.shape[1] / size_wh[0], image.shape[0] / size_wh[1]
-    while min(across, down) >= 2 and image.shape[0] % 2 == image.shape[1] % 2 == 0:
+    image = _halved(image, size_wh)
+    shrink = max(image.shape[1] / size_wh[0], image.shape[0] / size_wh[1])
+    interpolation = cv2.INTER_AREA if shrink > LINEAR_TO else cv2.INTER_LINEAR
+    return _as_image(cv2.resize(image, size_wh, interpolation=interpolation))
+
+
+def _halved(image: Image, size_wh: tuple[int, int]) -> Image:
+    """Return `image` halved as often as it goes without becoming smaller than another size."""
+    while (
+        image.shape[1] >= 2 * size_wh[0]
+        and image.shape[0] >= 2 * size_wh[1]
+        and image.shape[0] % 2 == image.shape[1] % 2 == 0
+    ):
         half_wh = (image.shape[1] // 2, image.shape[0] // 2)
         image = _as_image(cv2.resize(image, half_wh, interpolation=cv2.INTER_AREA))
-        across, down = across / 2, down / 2
-    interpolation = cv2.INTER_AREA if max(across, down) > 1 else cv2.INTER_LINEAR
-    return _as_image(cv2.resize(image, size_wh, interpolation=interpolation))
+    return image
 
 
 def _as_image(resized: cv2.typing.MatLike) -> Image:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plateblur.letterbox import PAD_GREY, cut_out, letterbox
+from plateblur.letterbox import PAD_GREY, Pyramid, cut_out, letterbox
 from tests.cases import at_most
 from tests.fakes import boxes
 
@@ -27,7 +27,7 @@ def test_both_sides_are_multiples_of_the_stride_and_no_longer_than_it_asks(
     hw: tuple[int, int], model: tuple[int, int]
 ) -> None:
     input_size, stride = model
-    boxed = letterbox(blank(hw), input_size=input_size, stride=stride)
+    boxed = letterbox(Pyramid(blank(hw)), input_size=input_size, stride=stride)
     height, width = boxed.image.shape[:2]
     assert height % stride == 0
     assert width % stride == 0
@@ -48,7 +48,7 @@ def test_undo_maps_boxes_back(
     input_size, stride = model
     height, width = hw
     there = np.array(shares, np.float32) * [width, height, width, height]
-    boxed = letterbox(blank(hw), input_size=input_size, stride=stride)
+    boxed = letterbox(Pyramid(blank(hw)), input_size=input_size, stride=stride)
     letterboxed = there * np.array([*boxed.scale_xy, *boxed.scale_xy])
     back = boxed.undo(letterboxed.astype(np.float32)[None])
     assert np.allclose(back, there, atol=1e-3 * max(hw))
@@ -69,7 +69,7 @@ def test_undo_maps_boxes_back(
 def test_the_input_is_as_small_as_the_photo_allows(
     hw: tuple[int, int], letterboxed_hw: tuple[int, int]
 ) -> None:
-    boxed = letterbox(blank(hw), input_size=640, stride=32)
+    boxed = letterbox(Pyramid(blank(hw)), input_size=640, stride=32)
     assert boxed.image.shape == (*letterboxed_hw, 3)
     assert boxed.image_hw == hw
 
@@ -77,7 +77,7 @@ def test_the_input_is_as_small_as_the_photo_allows(
 def test_a_drawn_mark_is_found_where_undo_says() -> None:
     image = np.zeros((600, 1000, 3), np.uint8)
     image[240:300, 500:700] = 255
-    boxed = letterbox(image, input_size=320, stride=32)
+    boxed = letterbox(Pyramid(image), input_size=320, stride=32)
     rows, columns = np.nonzero(boxed.image[: round(600 * 0.32), :, 0] > 127)
     found = boxes([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert np.abs(boxed.undo(found) - boxes([500, 240, 700, 300])).max() <= 1 / 0.32
@@ -90,7 +90,7 @@ TURNS = pytest.mark.parametrize("turn", range(4))
 def test_a_mark_in_a_turned_letterbox_is_found_where_undo_says(turn: int) -> None:
     image = np.zeros((100, 160, 3), np.uint8)
     image[10:30, 110:150] = 255
-    boxed = letterbox(image, input_size=320, stride=32, turn=turn)
+    boxed = letterbox(Pyramid(image), input_size=320, stride=32, turn=turn)
     rows, columns = np.nonzero(boxed.image[..., 0] > 200)
     found = boxes([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
     assert np.abs(boxed.undo(found) - boxes([110, 10, 150, 30])).max() <= 0.5
@@ -114,7 +114,7 @@ def test_a_turned_cut_out_scales_what_is_wide_after_the_turn(
 
 
 def test_a_stride_of_one_pixel_needs_no_fill() -> None:
-    assert letterbox(blank((9, 7)), input_size=9, stride=1).image.shape == (9, 7, 3)
+    assert letterbox(Pyramid(blank((9, 7))), input_size=9, stride=1).image.shape == (9, 7, 3)
 
 
 @pytest.mark.parametrize("hw", [(3, 900), (900, 3)], ids=["across", "down"])
@@ -125,16 +125,37 @@ def test_of_a_sliver_at_least_a_pixel_is_seen(hw: tuple[int, int]) -> None:
 
 
 def test_undo_clips_to_the_image() -> None:
-    boxed = letterbox(blank((90, 160)), input_size=320, stride=32)
+    boxed = letterbox(Pyramid(blank((90, 160))), input_size=320, stride=32)
     assert boxed.undo(boxes([-50, -50, 500, 500])).tolist() == [[0, 0, 160, 90]]
     assert boxed.undo(boxes([-3e38, -3e38, 3e38, 3e38])).tolist() == [[0, 0, 160, 90]]
     assert boxed.undo(boxes()).shape == (0, 4)
 
 
+@pytest.mark.parametrize("sizes", [(896, 384, 224), (224, 896, 384), (384, 384, 1120)])
+@pytest.mark.parametrize("hw", [(1080, 1920), (1079, 1919), (700, 1280), (40, 50)])
+def test_letterboxes_of_one_pyramid_are_those_of_the_image(
+    hw: tuple[int, int], sizes: tuple[int, ...]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*hw, 3), dtype=np.uint8)
+    pyramid = Pyramid(image)
+    for size in sizes:
+        again = letterbox(pyramid, input_size=size, stride=32)
+        alone = letterbox(Pyramid(image), input_size=size, stride=32)
+        assert np.array_equal(again.image, alone.image)
+        assert again.scale_xy == alone.scale_xy
+
+
+def test_the_part_of_a_pyramid_is_that_part_of_the_image() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
+    pyramid = Pyramid(image)
+    assert pyramid.part((0, 0, 160, 90)) is pyramid
+    assert np.array_equal(pyramid.part((10, 20, 50, 90)).image, image[20:90, 10:50])
+
+
 def test_the_image_is_left_as_it_was() -> None:
     image = blank((30, 50))
     before = image.copy()
-    letterbox(image, input_size=64, stride=32).image[:] = 0
+    letterbox(Pyramid(image), input_size=64, stride=32).image[:] = 0
     assert np.array_equal(image, before)
 
 
@@ -147,7 +168,7 @@ def test_what_can_not_be_fitted_is_refused(
     hw: tuple[int, int], input_size: int, stride: int
 ) -> None:
     with pytest.raises(ValueError, match="must"):
-        letterbox(blank(hw), input_size=input_size, stride=stride)
+        letterbox(Pyramid(blank(hw)), input_size=input_size, stride=stride)
 
 
 corners = st.tuples(*[st.floats(0, 1)] * 4)
@@ -217,7 +238,7 @@ def test_no_pixel_is_skipped_when_a_photo_is_made_smaller(hw: tuple[int, int], s
     for column in range(max(hw) // 2, max(hw) // 2 + 12):
         image = np.zeros((*hw, 3), np.uint8)
         image[:, column] = 240
-        boxed = letterbox(image, input_size=side, stride=32)
+        boxed = letterbox(Pyramid(image), input_size=side, stride=32)
         rows = max(1, round(hw[0] / shrink))
         light.append(float(boxed.image[: rows - rows // 2, :, 0].sum(axis=1).mean()) * shrink)
     assert min(light) > 240 / 3 * min(shrink, 2)

@@ -34,7 +34,7 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from plateblur.engines import int8_model
-from plateblur.letterbox import letterbox
+from plateblur.letterbox import Pyramid, letterbox
 from plateblur.photo import decode
 from plateblur.sets.split import split_photos
 from training.checkout import run_step
@@ -144,7 +144,9 @@ def inputs_of(model: onnx.ModelProto, photos: Iterable[Path]) -> Iterator[NDArra
     entries = {entry.key: entry.value for entry in model.metadata_props}
     side, stride = json.loads(entries["imgsz"])[0], int(entries["stride"])
     for photo in photos:
-        boxed = letterbox(decode(photo.read_bytes()).pixels, input_size=side, stride=stride).image
+        boxed = letterbox(
+            Pyramid(decode(photo.read_bytes()).pixels), input_size=side, stride=stride
+        ).image
         yield boxed.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
 
 
