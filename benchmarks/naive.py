@@ -326,7 +326,8 @@ def main() -> None:
         "machine": machine(),
         "load_average": round(os.getloadavg()[0], 1),  # beyond the cores, compare CPU times
         "packages": {name: importlib.metadata.version(name) for name in packages},
-        "photos": f"{given.count} JPEGs of {WIDTH} x {HEIGHT}",
+        "photos": f"{given.count} JPEGs of {WIDTH} x {HEIGHT}, "
+        + ("scaled from given photos" if given.photos else "drawn"),
     }
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

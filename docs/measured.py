@@ -348,6 +348,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "any-way": any_way,
     "any-way-gpu": partial(any_way, "any_way_gpu.json"),
     "any-way-averages": partial(any_way, "any_way_averages.json"),
+    "any-way-once": partial(any_way, "any_way_once.json"),
     "near": partial(any_way, "near.json"),
     "near-both": partial(any_way, "near_both.json"),
     "clear": partial(any_way, "clear.json"),

@@ -346,7 +346,7 @@ def _openvino(model: Path, *, threads: int | None) -> Run:
     try:
         import openvino
     except ImportError as error:
-        raise ModelError("engine 'openvino' needs: pip install 'plateblur[openvino]'") from error
+        raise ModelError("OpenVINO's engines need: pip install 'plateblur[openvino]'") from error
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if threads:  # of one call; the other cores are for calls beside it, which else would queue
         streams = max(1, cores() // threads)
