@@ -1,6 +1,7 @@
 """Time `plateblur` against what a user would write alone, on the same 1080p JPEGs.
 
-    python -m benchmarks.naive --photos FOLDER
+    python -m benchmarks.naive
+    python -m benchmarks.naive --photos FOLDER --results benchmarks/results/naive_real.json
 
 The rivals: a dozen lines around ultralytics' `predict` with our own ONNX file, the same lines
 around the detector of the PyPI package fastanpr (yolov8n at 640 px), and the floor: decoding, one
@@ -9,9 +10,10 @@ the threads of one engine slow another's. They take each photo in turn, so that 
 all.
 
 Two things are timed: one photo in a warm process, and a folder from an empty process to the last
-file. What travels to another machine is the ratios; they go into `benchmarks/results/naive.json`
-with the machine's name. Photos that are given are scaled to 1080p in a temporary folder; without
-any, scenes are drawn. Nothing of a photo goes into the results.
+file. What travels to another machine is the ratios; they go into the results with the machine's
+name. Photos that are given are scaled to 1080p in a temporary folder; without any, scenes are
+drawn. `naive_real.json` has photos of val, which have more small plates to look at again. Nothing
+of a photo goes into the results.
 """
 
 from __future__ import annotations

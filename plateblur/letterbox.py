@@ -74,7 +74,8 @@ def turned_back(
 class Pyramid:
     """An image, and the halved copy that it was last resized from; smaller ones begin there.
 
-    The whole of a photo is looked at in several sizes, and halving it costs as much as the rest.
+    The whole of a photo is looked at in several sizes, and for the small ones most of the work is
+    halving it.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
